@@ -1,0 +1,76 @@
+"""What the emulator can be told at its start. Owns the options and their defaults, nothing else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen
+from attrs.converters import optional as optional_converter
+from attrs.validators import ge, gt, in_, optional
+
+from .contract import AllowHttp
+from .faults import Rates
+
+
+@frozen(kw_only=True)
+class EmulatorOptions:
+    """Options of an ``Emulator``. Virtual seconds are real ones times ``speed``.
+
+    Attributes:
+        host, port: where to listen; port 0 is a free one.
+        seed: drives everything random: ids, running times, faults.
+        speed: virtual seconds in a real one; 600 makes 90 s last 0.15 s.
+        gpus: jobs that run at once.
+        median_seconds, sigma: the log-normal running time of a job, virtual seconds.
+        hold: jobs start and end only by ``emulator.jobs.start`` and ``finish``.
+        api_key, balance: the first account.
+        refund_failed: give the credits of failed and cancelled jobs back. Undocumented.
+        submit_rate, submit_burst: a token bucket, submits a real second; ``None`` is no limit.
+        max_active: 429 while so many jobs are queued or processing; ``None`` is no limit.
+        allow_http: whether ``http://`` media URLs pass; by default only loopback ones.
+        media: ``rendered`` a clip of its own for every job; ``shared`` one small clip for all of
+            one length and format.
+        media_ttl: virtual seconds for which an output URL works; ``None`` is for ever.
+        ledger_path: a file of JSON lines that the ledger is appended to.
+        submit_faults and so on: probabilities of faults by operation, ``{"502": 0.1}``.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    seed: int = 0
+    speed: float = field(default=1.0, validator=gt(0))
+    gpus: int = field(default=8, validator=ge(1))
+    median_seconds: float = field(default=90.0, validator=gt(0))
+    sigma: float = field(default=0.35, validator=ge(0))
+    hold: bool = False
+    api_key: str = field(default="sd2_live_emulator", repr=False)
+    balance: int = 1_000_000_000
+    refund_failed: bool = False
+    submit_rate: float | None = field(default=None, validator=optional(gt(0)))
+    submit_burst: int = field(default=10, validator=ge(1))
+    max_active: int | None = field(default=None, validator=optional(ge(1)))
+    allow_http: AllowHttp = "loopback"
+    media: Literal["rendered", "shared"] = field(
+        default="rendered", validator=in_(("rendered", "shared"))
+    )
+    media_ttl: float | None = field(default=None, validator=optional(gt(0)))
+    ledger_path: Path | None = field(default=None, converter=optional_converter(Path))
+    submit_faults: Rates = field(factory=dict)
+    poll_faults: Rates = field(factory=dict)
+    cancel_faults: Rates = field(factory=dict)
+    models_faults: Rates = field(factory=dict)
+    media_faults: Rates = field(factory=dict)
+    job_faults: Rates = field(factory=dict)
+    webhook_faults: Rates = field(factory=dict)
+
+    def fault_rates(self) -> Mapping[str, Rates]:
+        """The probabilities by operation."""
+        return {
+            "submit": self.submit_faults,
+            "poll": self.poll_faults,
+            "cancel": self.cancel_faults,
+            "models": self.models_faults,
+            "media": self.media_faults,
+            "job": self.job_faults,
+            "webhook": self.webhook_faults,
+        }

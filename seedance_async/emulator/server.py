@@ -1,0 +1,237 @@
+"""The server: owns an emulator's start and stop, and what its user holds in the hand."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from random import Random
+from types import TracebackType
+from typing import Any
+
+from aiohttp import web
+
+from .accounts import Accounts
+from .admin import Admin
+from .app import BIGGEST_BODY, Api
+from .clock import Changes, Clock, Predicate
+from .contract import Contract
+from .faults import Faults
+from .jobs import Jobs
+from .ledger import Ledger
+from .media import Media
+from .media_routes import MediaRoutes
+from .options import EmulatorOptions
+from .request_log import MediaRequest, RequestLog
+from .state import State
+from .webhooks import Delivery, Webhooks
+
+_BACKLOG = 4096
+_GRACE = 0.1  # real seconds for handlers to end when the emulator stops
+
+
+class Emulator:
+    """A local Seedance API on a real HTTP server.
+
+    ``async with Emulator(EmulatorOptions(speed=600)) as emulator`` starts and stops it; afterwards
+    the records can still be read.
+    """
+
+    def __init__(self, options: EmulatorOptions | None = None) -> None:
+        self.options = options or EmulatorOptions()
+        self._state: State | None = None
+        self._media_routes: MediaRoutes | None = None
+        self._exits = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        told = f"seed={self.options.seed} speed={self.options.speed:g} gpus={self.options.gpus}"
+        if self._state is None:
+            return f"<Emulator not started, {told}>"
+        return f"<Emulator {self.url} {told}: {self.jobs!r} {self.ledger!r}>"
+
+    async def __aenter__(self) -> "Emulator":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen. Everything that was begun is undone if this fails."""
+        if self._state is not None:
+            raise RuntimeError("an emulator starts once only; make another one")
+        async with AsyncExitStack() as exits:
+            state = _build(self.options, exits)
+            app = web.Application(client_max_size=BIGGEST_BODY)
+            self._state, media_routes = state, MediaRoutes(state)
+            self._media_routes = media_routes
+            for part in (media_routes, Admin(state, self.stats), Api(state)):
+                part.add_routes(app)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
+            exits.push_async_callback(runner.cleanup)
+            await runner.setup()
+            site = web.TCPSite(runner, self.options.host, self.options.port, backlog=_BACKLOG)
+            await site.start()
+            state.origin = _origin(runner.addresses[0])
+            self._exits = exits.pop_all()
+
+    async def stop(self) -> None:
+        """Stop listening, rendering and calling back, and remove the files. May be repeated."""
+        await self._exits.aclose()
+
+    @property
+    def _running(self) -> State:
+        if self._state is None:
+            raise RuntimeError("the emulator has not been started")
+        return self._state
+
+    @property
+    def url(self) -> str:
+        """The base URL, ``http://127.0.0.1:43210``."""
+        return self._running.origin
+
+    @property
+    def api_key(self) -> str:
+        """A key that is accepted."""
+        return self.options.api_key
+
+    @property
+    def accounts(self) -> Accounts:
+        """The keys and their balances."""
+        return self._running.accounts
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every submit received, and what became of it."""
+        return self._running.ledger
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs by request id; ``active``, ``peak_active``, ``finish(…)``."""
+        return self._running.jobs
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on."""
+        return self._running.faults
+
+    @property
+    def requests(self) -> RequestLog:
+        """Counts by operation and status, and the recent requests."""
+        return self._running.requests
+
+    @property
+    def webhooks(self) -> list[Delivery]:
+        """Every attempt to call back, in order."""
+        return self._running.webhooks.deliveries
+
+    @property
+    def media_requests(self) -> list[MediaRequest]:
+        """The recent requests for files, with their headers."""
+        return list(self._media_routes.seen) if self._media_routes else []
+
+    def media_url(self, sample: str) -> str:
+        """The URL of a sample: ``photo.jpg``, ``last.jpg``, ``clip.mp4``, ``beat.mp3``/``.wav``."""
+        return f"{self.url}/media/samples/{sample}"
+
+    async def wait_until(self, predicate: Predicate) -> None:
+        """Wait until ``predicate()`` is true. It is asked again at every change."""
+        await self._running.changes.wait_until(predicate)
+
+    def stats(self) -> dict[str, Any]:
+        """The sums, as plain JSON."""
+        state = self._running
+        by_status: dict[str, dict[str, int]] = {}
+        for (operation, status), count in state.requests.by_status.items():
+            by_status.setdefault(operation, {})[str(status or "dropped")] = count
+        return {
+            "seed": state.options.seed,
+            "jobs": len(state.jobs),
+            "active": state.jobs.active,
+            "peak_active": state.jobs.peak_active,
+            "peak_processing": state.jobs.peak_processing,
+            "by_status": {each: count for each, count in state.jobs.counts.items() if count},
+            "requests": by_status,
+            "faults": {f"{op} {kind}": n for (op, kind), n in state.requests.by_fault.items()},
+            "submits": len(state.ledger),
+            "charged": sum(state.ledger.charged_prompts().values()),
+            "credits_charged": state.ledger.credits_charged,
+            "duplicates": state.ledger.duplicates(),
+        }
+
+
+def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
+    """One emulator's parts. Each random thing has a generator of its own from the one seed."""
+    clock, changes = Clock(options.speed), Changes()
+    accounts = Accounts()
+    accounts.add(options.api_key, options.balance)
+    ledger = Ledger(changes, options.ledger_path)
+    exits.callback(ledger.close)
+    faults = Faults(_random(options, "faults"), options.fault_rates())
+    secret = _random(options, "media").randbytes(32)
+    media = Media(shared=options.media == "shared", ttl=options.media_ttl, secret=secret)
+    exits.push_async_callback(media.close)
+    webhooks = Webhooks(clock, changes, faults, lambda job: state.status_body(job))
+    exits.push_async_callback(webhooks.close)
+    jobs = Jobs(
+        clock,
+        changes,
+        _random(options, "jobs"),
+        gpus=options.gpus,
+        median_seconds=options.median_seconds,
+        sigma=options.sigma,
+        hold=options.hold,
+        on_end=lambda job: state.job_ended(job),
+    )
+    exits.callback(jobs.close)
+    state = State(
+        options=options,
+        clock=clock,
+        changes=changes,
+        contract=Contract(options.allow_http),
+        accounts=accounts,
+        ledger=ledger,
+        jobs=jobs,
+        faults=faults,
+        requests=RequestLog(changes),
+        media=media,
+        webhooks=webhooks,
+    )
+    return state
+
+
+def _random(options: EmulatorOptions, purpose: str) -> Random:
+    return Random(f"{options.seed} {purpose}")  # noqa: S311 -- to be repeated, not to be secret
+
+
+def _origin(address: tuple[Any, ...]) -> str:
+    host, port = address[0], address[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+Ready = Callable[[Emulator], Awaitable[None] | None]
+
+
+async def serve(options: EmulatorOptions | None = None, ready: Ready | None = None) -> None:
+    """Run an emulator until this coroutine is cancelled.
+
+    Args:
+        options: as for ``Emulator``.
+        ready: called, and awaited if need be, once the emulator listens.
+    """
+    async with Emulator(options) as emulator:
+        awaitable = ready(emulator) if ready else None
+        if awaitable is not None:
+            await awaitable
+        await asyncio.Event().wait()
+
+
+def run(options: EmulatorOptions | None = None, ready: Ready | None = None) -> None:
+    """Run an emulator until Ctrl-C. Blocks; for a command line."""
+    try:
+        asyncio.run(serve(options, ready))
+    except KeyboardInterrupt:
+        return
