@@ -1,0 +1,338 @@
+"""`SeedanceClient`: one coroutine an endpoint, with the retries that are safe for it.
+
+What may be repeated is judged in `protocol`; who may send now is decided by two gates, one for
+submits and one for everything else. No job is tracked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+import anyio
+
+from seedance_async import protocol
+from seedance_async.errors import APIError, AuthenticationError, SeedanceError, SubmitUncertainError
+from seedance_async.models import Generation, GenerationRequest, ModelInfo, Submission
+from seedance_async.options import Endpoint, RetryPolicy, Timeouts
+from seedance_async.pacing import Gate
+from seedance_async.protocol import Verdict, WireRequest, WireResponse
+from seedance_async.transport import AiohttpTransport, Transport
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for which an authentication or credit error turns further submits away unsent.
+SHUT_SECONDS = 30.0
+
+#: Seconds for which polls pause when the server refuses the key: it may be being replaced.
+AUTH_PAUSE_SECONDS = 30.0
+
+#: What became of a submit after its caller was cancelled.
+Late = Submission | SeedanceError
+
+_T = TypeVar("_T")
+
+
+class SeedanceClient:
+    """The four endpoints of the API, one coroutine each.
+
+    ```python
+    async with SeedanceClient() as client:
+        submission = await client.create(GenerationRequest("A river in autumn"))
+        generation = await client.get(submission.request_id)
+    ```
+
+    Args:
+        api_key: the key; else the environment's SEEDANCE_API_KEY.
+        base_url: the API's origin; else SEEDANCE_BASE_URL, else the vendor's.
+        retry: see `RetryPolicy`.
+        timeouts: see `Timeouts`.
+        max_connections: how many submits, and how many other calls, are out at once.
+        transport: another `Transport`; the client closes it.
+        rng: the source of jitter, for tests.
+
+    Raises:
+        ConfigurationError: no key, or a bad base URL.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        max_connections: int = 50,
+        transport: Transport | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        endpoint = Endpoint.resolve(api_key, base_url)
+        self._retry = retry or RetryPolicy()
+        self._timeouts = timeouts or Timeouts()
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self.allow_local = endpoint.is_local
+        self.transport: Transport = transport or AiohttpTransport(
+            endpoint, timeouts=self._timeouts, max_connections=max_connections
+        )
+        self.submit_gate = Gate(max_connections, self._retry.backoff, self._rng)
+        self.query_gate = Gate(max_connections, self._retry.backoff, self._rng)
+        self._base_url = endpoint.base_url
+
+    def __repr__(self) -> str:
+        return f"<SeedanceClient {self._base_url}>"
+
+    async def __aenter__(self) -> SeedanceClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.transport.aclose()
+
+    async def create(
+        self,
+        request: GenerationRequest,
+        *,
+        if_cancelled: Callable[[Late], None] | None = None,
+    ) -> Submission:
+        """Submit one job. This is the call that costs money.
+
+        It is sent again only where it certainly did not reach the server, or the server refused
+        it for now. If the caller is cancelled once the request is on its way, a few seconds
+        (`Timeouts.submit_grace`) are spent on learning the answer before the cancellation goes
+        on; `if_cancelled` is given it, and without one it is logged.
+
+        Raises:
+            InvalidRequestError: a documented rule is broken; nothing was sent.
+            SubmitUncertainError: the job may have been accepted and charged.
+            APIError: the server refused the job; nothing was charged.
+            TransportError: the request certainly did not reach the server, again and again.
+        """
+        wire = protocol.build_create(request, allow_local=self.allow_local)
+        attempts = _Attempts(self._retry, self._rng)
+        while True:
+            async with self.submit_gate:
+                try:
+                    submission = await self._post_surely(wire, request, if_cancelled)
+                except SeedanceError as error:
+                    wait = self._after_refusal(error, request, attempts)
+                else:
+                    self.submit_gate.passed()
+                    return submission
+            await asyncio.sleep(wait)
+
+    async def get(self, request_id: str) -> Generation:
+        """The state of a job, and its output URL once it has succeeded.
+
+        Raises:
+            NotFoundError: the server knows no such job.
+            APIError, TransportError: after the retries that the policy allows.
+            ValueError: `request_id` cannot be one.
+        """
+        return await self._repeat(
+            protocol.build_get(request_id), lambda r: protocol.decipher_get(r, request_id)
+        )
+
+    async def get_once(self, request_id: str) -> Generation:
+        """As `get`, but sent a single time, for a caller that polls anyway.
+
+        A refused key also pauses the other calls of this client for a while.
+        """
+        try:
+            return await self._call(
+                protocol.build_get(request_id), lambda r: protocol.decipher_get(r, request_id)
+            )
+        except AuthenticationError:
+            self.query_gate.hold(AUTH_PAUSE_SECONDS)
+            raise
+
+    async def cancel(self, request_id: str) -> Generation:
+        """Ask the server to cancel a queued or processing job; may be repeated without harm.
+
+        What the answer says is not the end: the job may have succeeded meanwhile, so ask `get`.
+
+        Raises:
+            ConflictError, NotFoundError: there is nothing to cancel.
+            APIError, TransportError: after the retries that the policy allows.
+            ValueError: `request_id` cannot be one.
+        """
+        return await self._repeat(
+            protocol.build_cancel(request_id), lambda r: protocol.decipher_get(r, request_id)
+        )
+
+    async def models(self) -> list[ModelInfo]:
+        """The models on offer. Raises `APIError` or `TransportError` as `get` does."""
+        return await self._repeat(protocol.build_models(), protocol.decipher_models)
+
+    async def _call(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
+        async with self.query_gate:
+            try:
+                answer = decipher(await self.transport.send(wire))
+            except APIError as error:
+                if protocol.judge_repeatable(error) is Verdict.THROTTLED:
+                    self.query_gate.refused(min(_asked_wait(error), self._retry.max_retry_after))
+                raise
+            self.query_gate.passed()
+            return answer
+
+    async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
+        attempts = _Attempts(self._retry, self._rng)
+        while True:
+            try:
+                return await self._call(wire, decipher)
+            except SeedanceError as error:
+                verdict = protocol.judge_repeatable(error)
+                if verdict is Verdict.REFUSED:
+                    raise
+                wait = attempts.after(error, verdict)
+            await asyncio.sleep(wait)
+
+    async def _post_surely(
+        self,
+        wire: WireRequest,
+        request: GenerationRequest,
+        if_cancelled: Callable[[Late], None] | None,
+    ) -> Submission:
+        """One POST in a task of its own, so that cancelling the caller does not lose the answer."""
+        sending = _Sent()
+        task = asyncio.create_task(self._post(wire, sending))
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            grace = self._timeouts.submit_grace if sending.sent else 0.0
+            await _see_through(task, grace)
+            if sending.sent:
+                (if_cancelled or _log_late)(_late_answer(task, request))
+            raise
+        if task.cancelled():  # by the shutdown of the event loop
+            reason = "the task that sent it was cancelled before the answer came"
+            raise SubmitUncertainError(reason, request=request)
+        error = task.exception()
+        if error is not None and not isinstance(error, SeedanceError) and sending.sent:
+            raise SubmitUncertainError(repr(error), request=request) from error
+        return task.result()
+
+    async def _post(self, wire: WireRequest, sending: _Sent) -> Submission:
+        return protocol.decipher_create(await self.transport.send(wire, on_sent=sending.note))
+
+    def _after_refusal(
+        self, error: SeedanceError, request: GenerationRequest, attempts: _Attempts
+    ) -> float:
+        """Seconds to wait before the submit is sent again; raises if it must not be."""
+        verdict = protocol.judge_submit(error)
+        if verdict is Verdict.UNCERTAIN:
+            raise _uncertain(error, request) from error
+        asked = _asked_wait(error)
+        if protocol.stops_submits(error) or asked > self._retry.max_retry_after:
+            self.submit_gate.shut(error, SHUT_SECONDS)
+            raise error
+        if verdict is Verdict.REFUSED:
+            raise error
+        if verdict is Verdict.THROTTLED:
+            self.submit_gate.refused(asked)
+        return attempts.after(error, verdict)
+
+
+class _Sent:
+    """Whether any of a request can have left this machine."""
+
+    def __init__(self) -> None:
+        self.sent = False
+
+    def note(self) -> None:
+        self.sent = True
+
+
+class _Attempts:
+    """How often and how long one call has failed, against what the policy allows."""
+
+    def __init__(self, policy: RetryPolicy, rng: random.Random) -> None:
+        self._policy, self._rng = policy, rng
+        self._failures = 0
+        self._failing_since = self._throttled_since = asyncio.get_running_loop().time()
+        self._throttled = False
+
+    def after(self, error: SeedanceError, verdict: Verdict) -> float:
+        """Seconds before the next attempt; raises `error` where there must be none.
+
+        After a refusal by a rate limit it is the gate that makes the call wait, not this.
+        """
+        now = asyncio.get_running_loop().time()
+        if verdict is Verdict.THROTTLED:
+            self._check_throttled(error, now)
+            self._failures = 0
+            return 0.0
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        wait = self._policy.backoff.delay(self._failures - 1, self._rng)
+        spent = now + wait - self._failing_since
+        if self._failures >= self._policy.attempts or spent > self._policy.timeout:
+            raise error
+        return wait
+
+    def _check_throttled(self, error: SeedanceError, now: float) -> None:
+        if not self._throttled:
+            self._throttled, self._throttled_since = True, now
+        asked = _asked_wait(error)
+        until = now + asked - self._throttled_since
+        if asked > self._policy.max_retry_after or until > self._policy.throttle_timeout:
+            raise error
+
+
+def _asked_wait(error: SeedanceError) -> float:
+    """Seconds that a Retry-After asked for; 0 where there was none."""
+    return (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
+
+
+async def _see_through(task: asyncio.Task[Submission], grace: float) -> None:
+    """Let a POST run for `grace` seconds at the most, then cancel it, and wait until it is over.
+
+    Cancelling the caller once more does not shorten this: what is waited for may be paid.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            left = deadline - loop.time()
+            if left <= 0:
+                task.cancel()
+            try:
+                await asyncio.wait({task}, timeout=max(left, 0.1))
+            except asyncio.CancelledError:
+                continue
+
+
+def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> Late:
+    if task.cancelled():
+        reason = "its caller was cancelled, and no answer came in time"
+        return SubmitUncertainError(reason, request=request)
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if not isinstance(error, SeedanceError):
+        return SubmitUncertainError(repr(error), request=request)
+    uncertain = protocol.judge_submit(error) is Verdict.UNCERTAIN
+    return _uncertain(error, request) if uncertain else error
+
+
+def _log_late(late: Late) -> None:
+    if isinstance(late, Submission):
+        _log.warning("the submit of a cancelled caller was accepted: job %s", late.request_id)
+    else:
+        _log.warning("the submit of a cancelled caller: %s", late)
+
+
+def _uncertain(error: SeedanceError, request: GenerationRequest) -> SubmitUncertainError:
+    return SubmitUncertainError(str(error), request=request)

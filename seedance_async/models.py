@@ -1,0 +1,453 @@
+"""The values of the API: a request, what became of it, and the documented rules of a request.
+
+Values only: nothing here does I/O, raises an SDK error or knows how the wire spells a field.
+The rules and their limits are those of the API's "Image to Video" page.
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import itertools
+import json
+import math
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+
+class Model(StrEnum):
+    """The documented model ids; any other string is passed on for the server to judge."""
+
+    SEEDANCE_2_0 = "seedance-2.0"
+    SEEDANCE_2_0_FAST = "seedance-2.0-fast"
+    SEEDANCE_1_5_PRO = "seedance-1.5-pro"
+
+
+class AspectRatio(StrEnum):
+    """The documented aspect ratios, width to height."""
+
+    LANDSCAPE = "16:9"
+    PORTRAIT = "9:16"
+    SQUARE = "1:1"
+
+
+class Resolution(StrEnum):
+    """The documented resolutions."""
+
+    P480 = "480p"
+    P720 = "720p"
+    P1080 = "1080p"
+
+
+class GenerationMode(StrEnum):
+    """What the server makes of a request, inferred from the number and the types of its media."""
+
+    TEXT = "text"
+    FIRST_FRAME = "first_frame"
+    FIRST_AND_LAST_FRAME = "first_and_last_frame"
+    MULTIMODAL = "multimodal"
+
+
+class GenerationStatus(StrEnum):
+    """The status of a job as the server tells it.
+
+    A status that is not documented survives as a value of this class with `is_known` false; it
+    counts as not terminal, so that polling goes on. Case and the spelling "canceled" are
+    normalised.
+    """
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @classmethod
+    def _missing_(cls, value: object) -> GenerationStatus | None:
+        if not isinstance(value, str):
+            return None
+        folded = value.strip().lower()
+        folded = "cancelled" if folded == "canceled" else folded
+        known = cls._value2member_map_.get(folded)
+        if isinstance(known, cls):
+            return known
+        unknown = str.__new__(cls, value)
+        unknown._name_ = "UNKNOWN"
+        unknown._value_ = value
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the API's pages name this status."""
+        return self in type(self)._value2member_map_.values()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has come to its end: succeeded, failed or cancelled."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {GenerationStatus.SUCCEEDED, GenerationStatus.FAILED, GenerationStatus.CANCELLED}
+)
+
+#: Models with the durations, in whole seconds, that the API's page allows them.
+DURATIONS: Mapping[str, frozenset[int]] = {
+    Model.SEEDANCE_2_0: frozenset(range(4, 16)),
+    Model.SEEDANCE_2_0_FAST: frozenset(range(4, 16)),
+    Model.SEEDANCE_1_5_PRO: frozenset({5, 10}),
+}
+MAX_MEDIA = 5
+
+# The page's "common formats" come first in each set; it calls them common, not complete, so a
+# type that is on no list is taken for an image, the only kind that every mode accepts.
+_VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
+_AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
+
+_MAX_METADATA_DEPTH = 64
+
+
+@attrs.frozen
+class Violation:
+    """One broken rule of a request: the field, the value it has, and the rule in words."""
+
+    field: str
+    value: object
+    rule: str
+
+
+def _as_tuple(value: object) -> object:
+    """A list of URLs as a tuple; anything else is left as it is, for the rules to name."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else value
+
+
+def _own_copy(value: object) -> object:
+    """A copy of the caller's metadata, so that a later change of theirs is not sent."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # an object that cannot be copied is no JSON either; the rules say so
+        return value
+
+
+@attrs.frozen
+class GenerationRequest:
+    """One video to make: the whole body of a submit.
+
+    Args:
+        prompt: what the video shows; not blank.
+        model: a `Model` or another id; ids that the API's page does not name are not judged here.
+        media_urls: none for text to video, else one to five public HTTPS URLs of reference media.
+        aspect_ratio: an `AspectRatio`; the server's default if absent.
+        duration: whole seconds, 4 to 15 (seedance-1.5-pro: 5 or 10); the server's default if
+            absent.
+        resolution: a `Resolution`; the server's default if absent.
+        webhook_url: HTTPS URL that the server calls with the final result.
+        metadata: a JSON object that is stored with the job.
+
+    The rules are checked before anything is sent, by `SeedanceClient.create` and
+    `SeedanceSession.submit`, which raise `InvalidRequestError`; `violations()` lists what they
+    would say. A value that breaks a rule can therefore be built, so that one bad line among a
+    thousand is one bad outcome and not the end of the generator that yields them.
+
+    Rules: API page "Image to Video", table "Request Body".
+    """
+
+    prompt: str
+    model: str = attrs.field(default=Model.SEEDANCE_2_0.value, kw_only=True)
+    media_urls: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_as_tuple)
+    aspect_ratio: str | None = attrs.field(default=None, kw_only=True)
+    duration: int | None = attrs.field(default=None, kw_only=True)
+    resolution: str | None = attrs.field(default=None, kw_only=True)
+    webhook_url: str | None = attrs.field(default=None, kw_only=True)
+    metadata: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, converter=_own_copy, hash=False
+    )
+
+    @property
+    def mode(self) -> GenerationMode:
+        """The mode as the server infers it from the number and the types of the media."""
+        if not self.media_urls:
+            return GenerationMode.TEXT
+        only_images = all(_media_kind(url) == "image" for url in self.media_urls)
+        if only_images and len(self.media_urls) == 1:
+            return GenerationMode.FIRST_FRAME
+        if only_images and len(self.media_urls) == 2:
+            return GenerationMode.FIRST_AND_LAST_FRAME
+        return GenerationMode.MULTIMODAL
+
+    def violations(self, *, allow_local: bool = False) -> list[Violation]:
+        """Every documented rule that this request breaks; empty when it can be sent.
+
+        Args:
+            allow_local: let media and webhook URLs point to this machine or a private network,
+                and be plain HTTP there, as is right when the API itself is an emulator on
+                loopback.
+        """
+        return list(_violations(self, allow_local=allow_local))
+
+    def expand(self, **values: Iterable[Any]) -> Iterator[GenerationRequest]:
+        """This request over every combination of the values given, lazily, last name fastest.
+
+        Example: `base.expand(prompt=["a", "b"], aspect_ratio=["16:9", "1:1"])` yields four.
+
+        Raises:
+            TypeError: a name that is no field of a request, or a value that is one string where
+                a list of values belongs.
+        """
+        fields = {field.name for field in attrs.fields(type(self))}
+        for name, choices in values.items():
+            if name not in fields:
+                raise TypeError(f"{name!r} is no field of a GenerationRequest")
+            if isinstance(choices, (str, bytes)):
+                raise TypeError(f"{name}: give a list of values, not the single {choices!r}")
+        combinations = itertools.product(*values.values())
+        return (
+            attrs.evolve(self, **dict(zip(values, combination, strict=True)))
+            for combination in combinations
+        )
+
+
+@attrs.frozen
+class ErrorDetail:
+    """Why a job failed, as the server tells it. Codes are data: they are not documented."""
+
+    message: str
+    code: str | None = None
+
+
+def redact_url(url: str | None) -> str:
+    """A URL without what may be a signature or a secret in it: no userinfo, query, fragment."""
+    if not url:
+        return repr(url)
+    scheme, separator, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    place = place.partition("#")[0]
+    host, slash, path = place.partition("/")
+    hint = "?…" if query else ""
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}{hint}"
+
+
+@attrs.frozen
+class Generation:
+    """A job as the server describes it: the answer to a query. Unknown fields are dropped."""
+
+    request_id: str
+    status: GenerationStatus
+    model: str | None = None
+    prompt: str | None = None
+    duration: int | None = None
+    aspect_ratio: str | None = None
+    output_url: str | None = attrs.field(default=None, repr=redact_url)
+    output_type: str | None = None
+    error: ErrorDetail | None = None
+
+
+@attrs.frozen
+class Submission:
+    """The answer to a submit. `credits_charged` is None where the server did not say it well."""
+
+    request_id: str
+    status: GenerationStatus
+    credits_charged: int | None = None
+
+
+@attrs.frozen
+class ModelInfo:
+    """One entry of the list of models.
+
+    The fields of an entry are not documented: what could be read is here, and `raw` is the whole
+    entry as it came.
+    """
+
+    id: str | None
+    durations: tuple[int, ...]
+    aspect_ratios: tuple[str, ...]
+    resolutions: tuple[str, ...]
+    pricing: Any
+    raw: Mapping[str, Any] = attrs.field(repr=False, hash=False)
+
+
+@attrs.frozen
+class JobToken:
+    """A reference to an accepted job as plain JSON, without secrets: enough to take it up again."""
+
+    request_id: str
+    key: str | None = None
+
+    def dump(self) -> str:
+        """The token as a string of JSON, version 1."""
+        return json.dumps({"v": 1, "request_id": self.request_id, "key": self.key})
+
+    @classmethod
+    def parse(cls, text: str) -> JobToken:
+        """Read a token, or a bare request id.
+
+        Raises:
+            ValueError: an empty id, or JSON that is no token of a version known here.
+        """
+        if not text.lstrip().startswith("{"):
+            if not text.strip():
+                raise ValueError("a request id must not be blank")
+            return cls(text)
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("this is neither a request id nor a job token") from None
+        if data.get("v") != 1:
+            raise ValueError(f"a job token of version {data.get('v')!r} is not known here")
+        request_id, key = data.get("request_id"), data.get("key")
+        if not isinstance(request_id, str) or not request_id:
+            raise ValueError("the job token has no request_id")
+        return cls(request_id, key if isinstance(key, str) else None)
+
+
+def _media_kind(url: object) -> str:
+    try:
+        suffix = PurePosixPath(urlsplit(str(url)).path).suffix.lower()
+    except ValueError:
+        return "image"
+    return "video" if suffix in _VIDEO else "audio" if suffix in _AUDIO else "image"
+
+
+def _violations(request: GenerationRequest, *, allow_local: bool) -> Iterator[Violation]:
+    yield from _text_violations("prompt", request.prompt)
+    yield from _text_violations("model", request.model)
+    yield from _media_violations(request.media_urls, allow_local=allow_local)
+    yield from _choice_violations(request)
+    yield from _duration_violations(request)
+    if request.webhook_url is not None:
+        yield from _url_violations("webhook_url", request.webhook_url, allow_local=allow_local)
+    if request.metadata is not None and not (
+        isinstance(request.metadata, Mapping) and _is_json(request.metadata)
+    ):
+        yield Violation("metadata", request.metadata, "must be a JSON object with text keys")
+
+
+def _text_violations(field: str, value: object) -> Iterator[Violation]:
+    if not isinstance(value, str):
+        yield Violation(field, value, "must be text")
+    elif not value.strip():
+        yield Violation(field, value, "must not be blank")
+    elif not _is_unicode(value):
+        yield Violation(field, value, "must be valid Unicode, without lone surrogates")
+
+
+def _media_violations(urls: object, *, allow_local: bool) -> Iterator[Violation]:
+    if not isinstance(urls, tuple):
+        yield Violation("media_urls", urls, "must be a list of URLs")
+        return
+    if len(urls) > MAX_MEDIA:
+        yield Violation("media_urls", urls, f"must have at most {MAX_MEDIA} URLs")
+    for index, url in enumerate(urls):
+        yield from _url_violations(f"media_urls[{index}]", url, allow_local=allow_local)
+
+
+def _choice_violations(request: GenerationRequest) -> Iterator[Violation]:
+    choices: tuple[tuple[str, object, type[StrEnum]], ...] = (
+        ("aspect_ratio", request.aspect_ratio, AspectRatio),
+        ("resolution", request.resolution, Resolution),
+    )
+    for field, value, allowed in choices:
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            yield Violation(field, value, "must be text")
+        elif request.model in DURATIONS and value not in set(allowed):
+            yield Violation(field, value, f"must be one of {', '.join(allowed)}")
+
+
+def _duration_violations(request: GenerationRequest) -> Iterator[Violation]:
+    value = request.duration
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        yield Violation("duration", value, "must be a whole number of seconds above zero")
+        return
+    allowed = DURATIONS.get(request.model) if isinstance(request.model, str) else None
+    if allowed is not None and value not in allowed:
+        words = "5 or 10" if allowed == {5, 10} else f"{min(allowed)} to {max(allowed)}"
+        yield Violation("duration", value, f"must be {words} seconds for {request.model}")
+
+
+def _url_violations(field: str, url: object, *, allow_local: bool) -> Iterator[Violation]:
+    rule = _broken_url_rule(url, allow_local=allow_local)
+    if rule is not None:
+        shown = redact_url(url) if isinstance(url, str) and "@" in url else url
+        yield Violation(field, shown, rule)
+
+
+def _broken_url_rule(url: object, *, allow_local: bool) -> str | None:
+    if not isinstance(url, str):
+        return "must be text"
+    if not _is_unicode(url) or any(c.isspace() or ord(c) < 32 or ord(c) == 127 for c in url):
+        return "must not contain white space or control characters"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "must be a valid URL"
+    if "@" in parts.netloc:
+        return "must not contain a user name or a password"
+    local = allow_local and host is not None and is_local_host(host)
+    if parts.scheme != "https" and not (local and parts.scheme == "http"):
+        return "must be a public https:// URL"
+    if not host:
+        return "must name a host"
+    if is_local_host(host) and not allow_local:
+        return "must be public, not a loopback, private or link-local host"
+    return None
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a host name or IP literal, in any spelling, is not on the public internet.
+
+    Only the text is looked at: a public name that resolves to a private address is not found.
+    """
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:  # the old spellings, which resolvers still accept: 127.1, 0x7f000001, 2130706433
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not address.is_global or address.is_multicast
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_json(value: object, depth: int = 0) -> bool:
+    if depth > _MAX_METADATA_DEPTH:
+        return False
+    if isinstance(value, str):
+        return _is_unicode(value)
+    if value is None or isinstance(value, (bool, int)):
+        return True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(
+            isinstance(key, str) and _is_unicode(key) and _is_json(item, depth + 1)
+            for key, item in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(item, depth + 1) for item in value)
+    return False

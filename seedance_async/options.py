@@ -1,0 +1,156 @@
+"""Limits, timeouts, retry and poll policies, and what the environment says of them.
+
+Nothing here acts on an option; a value out of bounds is a `ConfigurationError` that names it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import attrs
+
+from seedance_async.backoff import Backoff
+from seedance_async.errors import ConfigurationError
+from seedance_async.models import is_local_host, redact_url
+
+DEFAULT_BASE_URL = "https://www.seedance2.ink"
+
+
+def _positive(_: object, field: attrs.Attribute[float], value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{field.name} must be a number, not {value!r}")
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigurationError(f"{field.name} must be finite and above zero, not {value!r}")
+
+
+def _whole(_: object, field: attrs.Attribute[int], value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{field.name} must be a whole number above zero, not {value!r}")
+
+
+def _seconds(default: float) -> float:
+    return attrs.field(default=default, validator=_positive)
+
+
+def _count(default: int) -> int:
+    return attrs.field(default=default, validator=_whole)
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a call is tried again, and for how long.
+
+    Args:
+        attempts: how often one call is sent in all. Refusals by a rate limit do not count.
+        timeout: seconds after which a failing call is not tried again.
+        backoff: the delays between attempts; full jitter, so that many do not retry in step.
+        max_retry_after: a server that asks for a longer wait than this many seconds is not
+            waited for: `RateLimitError`.
+        throttle_timeout: seconds that one call waits in all behind rate limits.
+    """
+
+    attempts: int = _count(8)
+    timeout: float = _seconds(180.0)
+    backoff: Backoff = Backoff(initial=0.5, multiplier=2.0, maximum=20.0, jitter=1.0)
+    max_retry_after: float = _seconds(600.0)
+    throttle_timeout: float = _seconds(3600.0)
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """Seconds, on the monotonic clock.
+
+    Args:
+        connect: for DNS, TCP and TLS of one connection.
+        submit: from sending a submit to the end of its answer. Long on purpose: giving up on an
+            answer that is on its way makes a paid job uncertain.
+        request: the same for every other call.
+        submit_grace: how long a submit whose caller was cancelled may still wait for its id.
+        download_idle: how long a download may deliver nothing.
+        download: for one whole download, its retries included.
+    """
+
+    connect: float = _seconds(15.0)
+    submit: float = _seconds(120.0)
+    request: float = _seconds(30.0)
+    submit_grace: float = _seconds(5.0)
+    download_idle: float = _seconds(60.0)
+    download: float = _seconds(3600.0)
+
+
+@attrs.frozen
+class Endpoint:
+    """Where the API is and the key that opens it. The key is in no repr.
+
+    Args:
+        base_url: `https://host[:port][/path]`; plain HTTP only for this machine or its network.
+        api_key: the whole key, without "Bearer".
+    """
+
+    base_url: str
+    api_key: str = attrs.field(repr=False)
+
+    @classmethod
+    def resolve(
+        cls,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Endpoint:
+        """The endpoint from arguments, else SEEDANCE_API_KEY and SEEDANCE_BASE_URL.
+
+        Raises:
+            ConfigurationError: no key, a key that no header can hold, or a bad base URL.
+        """
+        key = api_key if api_key is not None else environ.get("SEEDANCE_API_KEY", "")
+        if not isinstance(key, str) or not key:
+            raise ConfigurationError("no API key: pass api_key or set SEEDANCE_API_KEY")
+        if not key.isascii() or any(c.isspace() or not c.isprintable() for c in key):
+            raise ConfigurationError(
+                "api_key must be printable ASCII without white space (its value is not shown)"
+            )
+        url = base_url if base_url is not None else environ.get("SEEDANCE_BASE_URL")
+        return cls(_checked_base_url(url or DEFAULT_BASE_URL), key)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the API is on this machine or its network, as an emulator is."""
+        return is_local_host(urlsplit(self.base_url).hostname or "")
+
+
+def _checked_base_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"base_url is not a URL: {redact_url(url)}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"base_url must be https://host, not {redact_url(url)}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"base_url must have no user name, query or fragment: {redact_url(url)}"
+        )
+    if parts.scheme == "http" and not is_local_host(host):
+        raise ConfigurationError(
+            f"base_url must be https:// (http:// is for loopback only): {redact_url(url)}"
+        )
+    return url.rstrip("/")
+
+
+@attrs.frozen(kw_only=True)
+class SessionOptions:
+    """The limits and policies of a session; see `SeedanceSession` for what each means."""
+
+    max_in_flight: int = _count(20)
+    max_connections: int = _count(50)
+    max_downloads: int = _count(4)
+    poll: Backoff = Backoff()
+    poll_rate: float = _seconds(20.0)
+    job_timeout: float = _seconds(3600.0)
+    poll_patience: float = _seconds(900.0)
+    cancel_on_error: bool = False
+    retry: RetryPolicy = RetryPolicy()
+    timeouts: Timeouts = Timeouts()

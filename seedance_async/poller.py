@@ -1,0 +1,173 @@
+"""Polling: what an answer, a failed poll or a passed deadline means for a job.
+
+When a job is polled is the business of `schedule`. A job's end comes from the server alone: a run
+of failed polls, or the deadline, ends as "abandoned", not as "failed".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from seedance_async.backoff import Backoff
+from seedance_async.errors import (
+    AuthenticationError,
+    NotFoundError,
+    RateLimitError,
+    SeedanceError,
+)
+from seedance_async.models import Generation
+from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.schedule import Schedule
+
+_log = logging.getLogger(__name__)
+
+#: A job that the server does not know is given this many seconds and polls: a job just accepted
+#: may not be readable at once.
+UNKNOWN_PATIENCE = 60.0
+UNKNOWN_POLLS = 3
+
+
+@attrs.define(eq=False)
+class _Watch:
+    """One job's place in the polling."""
+
+    record: JobRecord
+    polls: int = 0
+    failing_since: float | None = None
+    failures: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+class Poller:
+    """Polls every watched job until its end.
+
+    Args:
+        registry: where the answers go.
+        get: one status query, sent once.
+        poll: the delays between the polls of one job.
+        poll_rate: polls a second over all jobs.
+        workers: polls that are out at once.
+        job_timeout: seconds from acceptance after which a job is abandoned.
+        patience: seconds of nothing but failed polls after which a job is abandoned.
+        rng: the source of jitter.
+    """
+
+    def __init__(
+        self,
+        registry: TaskRegistry,
+        get: Callable[[str], Awaitable[Generation]],
+        *,
+        poll: Backoff,
+        poll_rate: float,
+        workers: int,
+        job_timeout: float,
+        patience: float,
+        rng: random.Random,
+    ) -> None:
+        self._registry, self._get = registry, get
+        self._poll, self._job_timeout, self._patience = poll, job_timeout, patience
+        self._rng = rng
+        self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
+        self._watches: dict[JobRecord, _Watch] = {}
+        self._warned: set[str] = set()
+        self.polls = 0
+
+    def start(self) -> None:
+        """Start polling."""
+        self._schedule.start()
+
+    async def stop(self) -> None:
+        """Stop polling; the jobs stay as they are."""
+        await self._schedule.stop()
+        for watch in list(self._watches.values()):
+            self._unwatch(watch)
+
+    def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
+        """Poll a running job from now on until its end."""
+        watch = self._watches[record] = _Watch(record)
+        loop = asyncio.get_running_loop()
+        watch.timer = loop.call_later(self._job_timeout, self._expire, watch)
+        self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
+
+    def hurry(self, record: JobRecord) -> None:
+        """Poll a job now, if it is waiting for its next poll."""
+        watch = self._watches.get(record)
+        if watch is not None and self._schedule.drop(watch):
+            watch.polls = 0
+            self._schedule.put(watch, 0.0)
+
+    async def _serve(self, watch: _Watch) -> float | None:
+        record = watch.record
+        if record.state.is_running:
+            await self.poll_once(record, watch)
+        if record.state.is_final:
+            self._unwatch(watch)
+            return None
+        watch.polls += 1
+        return self._next_delay(watch)
+
+    async def poll_once(self, record: JobRecord, watch: _Watch | None = None) -> None:
+        """Ask for a job's state once and take in the answer; a failed poll raises nothing."""
+        assert record.request_id is not None
+        self.polls += 1
+        try:
+            generation = await self._get(record.request_id)
+        except SeedanceError as error:
+            _log.info("a poll of job %s failed: %s", record.request_id, error)
+            if watch is not None:
+                self._failed(watch, error)
+            return
+        if watch is not None:
+            watch.failing_since, watch.failures = None, 0
+        self._warn_if_unknown(generation)
+        self._registry.observe(record, generation)
+
+    def _next_delay(self, watch: _Watch) -> float:
+        return self._poll.delay(watch.polls, self._rng)
+
+    def _failed(self, watch: _Watch, error: SeedanceError) -> None:
+        if isinstance(error, (AuthenticationError, RateLimitError)):
+            return  # the client's gate holds all polls back; it says nothing of this job
+        now = asyncio.get_running_loop().time()
+        if watch.failing_since is None:
+            watch.failing_since = now
+        watch.failures += 1
+        lost = isinstance(error, NotFoundError)
+        patience = UNKNOWN_PATIENCE if lost else self._patience
+        enough = watch.failures >= UNKNOWN_POLLS
+        if enough and now - watch.failing_since >= patience and watch.record.state.is_running:
+            self._abandon(watch, error)
+
+    def _expire(self, watch: _Watch) -> None:
+        if watch.record.state.is_running:
+            self._abandon(watch, None)
+
+    def _abandon(self, watch: _Watch, error: SeedanceError | None) -> None:
+        record = watch.record
+        _log.warning(
+            "job %s is no longer waited for (%s); it may still be running: attach its id to go on",
+            record.request_id,
+            error or f"no end within {self._job_timeout:g} seconds",
+        )
+        self._registry.move(record, JobState.ABANDONED, error=error)
+        self._unwatch(watch)
+
+    def _unwatch(self, watch: _Watch) -> None:
+        self._watches.pop(watch.record, None)
+        self._schedule.drop(watch)
+        if watch.timer is not None:
+            watch.timer.cancel()
+            watch.timer = None
+
+    def _warn_if_unknown(self, generation: Generation) -> None:
+        status = generation.status
+        if not status.is_known and status.value not in self._warned:
+            self._warned.add(status.value)
+            _log.warning(
+                "the server tells of an unknown status %.80r; it is taken for running", status.value
+            )

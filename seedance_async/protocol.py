@@ -1,0 +1,432 @@
+"""All knowledge of the wire, and no I/O: build a request, decipher an answer, judge a failure.
+
+Endpoints and field names: API page "Image to Video"; what that page leaves open is decided here
+and listed in docs/architecture.md under "What the API does not document".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_unstructure_fn, override
+
+from seedance_async.backoff import retry_after
+from seedance_async.errors import (
+    APIError,
+    AuthenticationError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    RateLimitError,
+    ResponseFormatError,
+    SeedanceError,
+    ServerError,
+    TransportError,
+)
+from seedance_async.models import (
+    ErrorDetail,
+    Generation,
+    GenerationRequest,
+    GenerationStatus,
+    ModelInfo,
+    Submission,
+    Violation,
+)
+
+MAX_BODY = 1 << 20
+MAX_ID = 1024
+_GENERATIONS = "/api/open/v1/video/generations"
+_MODELS = "/api/open/v1/models"
+_SNIPPET = 512
+
+
+@attrs.frozen
+class WireRequest:
+    """One HTTP request. `charges` marks the one that costs money; it must never be repeated."""
+
+    method: str
+    path: str
+    body: bytes | None = attrs.field(default=None, repr=False)
+    charges: bool = False
+
+
+@attrs.frozen
+class WireResponse:
+    """One HTTP answer: header names in lower case, and as much of the body as arrived.
+
+    `broken` tells in words why the body is not whole; None when it is.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    broken: str | None = None
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+_WIRE_NAMES = {
+    "media_urls": "mediaUrls",
+    "aspect_ratio": "aspectRatio",
+    "webhook_url": "webhookUrl",
+}
+_FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
+
+_converter = cattrs.Converter(detailed_validation=False)
+_converter.register_unstructure_hook(
+    GenerationRequest,
+    make_dict_unstructure_fn(
+        GenerationRequest,
+        _converter,
+        _cattrs_omit_if_default=True,
+        model=override(omit_if_default=False),
+        media_urls=override(rename="mediaUrls", unstruct_hook=list),
+        aspect_ratio=override(rename="aspectRatio"),
+        webhook_url=override(rename="webhookUrl"),
+    ),
+)
+
+
+def check(request: GenerationRequest, *, allow_local: bool = False) -> None:
+    """Refuse a request that breaks a documented rule.
+
+    Raises:
+        InvalidRequestError: names the first broken rule and lists all.
+    """
+    if not isinstance(request, GenerationRequest):
+        raise InvalidRequestError([Violation("request", request, "must be a GenerationRequest")])
+    violations = request.violations(allow_local=allow_local)
+    if violations:
+        raise InvalidRequestError(violations)
+
+
+def dump_request(request: GenerationRequest) -> dict[str, Any]:
+    """A request as plain JSON data, with the names that the API's page gives its fields."""
+    data: dict[str, Any] = _converter.unstructure(request)
+    return data
+
+
+def load_request(data: Mapping[str, Any]) -> GenerationRequest:
+    """A request from plain JSON data, its fields named as on the API's page or as in Python.
+
+    Raises:
+        InvalidRequestError: a name that is no field, a field given twice, or no prompt. Whether
+            the values keep the rules is checked before sending.
+    """
+    by_wire = {wire: name for name, wire in _WIRE_NAMES.items()}
+    values: dict[str, Any] = {}
+    violations = []
+    for given, value in data.items():
+        name = by_wire.get(given, given)
+        if name not in _FIELDS:
+            violations.append(Violation(str(given), value, f"is not one of {', '.join(_FIELDS)}"))
+        elif name in values:
+            violations.append(Violation(str(given), value, "is given twice"))
+        else:
+            values[name] = value
+    if "prompt" not in values:
+        violations.append(Violation("prompt", None, "is required"))
+    if violations:
+        raise InvalidRequestError(violations)
+    if values.get("model", "") is None:
+        del values["model"]
+    return GenerationRequest(**values)
+
+
+def build_create(request: GenerationRequest, *, allow_local: bool = False) -> WireRequest:
+    """The submit. Raises `InvalidRequestError` for a request that breaks a documented rule."""
+    check(request, allow_local=allow_local)
+    body = json.dumps(dump_request(request), allow_nan=False).encode()
+    return WireRequest("POST", _GENERATIONS, body, charges=True)
+
+
+def build_get(request_id: str) -> WireRequest:
+    """The status query. Raises ValueError for an id that cannot be one."""
+    return WireRequest("GET", _job_path(request_id))
+
+
+def build_cancel(request_id: str) -> WireRequest:
+    """The cancellation. Raises ValueError for an id that cannot be one."""
+    return WireRequest("POST", _job_path(request_id) + "/cancel")
+
+
+def build_models() -> WireRequest:
+    """The list of models."""
+    return WireRequest("GET", _MODELS)
+
+
+def _job_path(request_id: str) -> str:
+    if not _usable_id(request_id):
+        raise ValueError(f"no request id: {request_id!r} (text of 1 to {MAX_ID} characters)")
+    # Dots are encoded too: an id of ".." would otherwise walk up the path.
+    return f"{_GENERATIONS}/{quote(request_id, safe='').replace('.', '%2E')}"
+
+
+def _usable_id(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_ID
+        and value.isprintable()
+        and bool(value.strip())
+    )
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def decipher_create(response: WireResponse) -> Submission:
+    """The answer to a submit; one that is cut short is searched for its request id.
+
+    Raises:
+        APIError: the server answered with an error.
+        ResponseFormatError: the answer is not the API's, or no id can be read from it.
+    """
+    _raise_for_status(response)
+    try:
+        data = _object(response)
+    except ResponseFormatError:  # cut short, noticed or not: the part there is may hold the id
+        data = _leading_members(response.body)
+    request_id = data.get("requestId")
+    if not isinstance(request_id, str) or not _usable_id(request_id):
+        told = response.broken or f"requestId is {str(request_id)[:80]!r}"
+        raise _format_error(response, f"the answer to the submit has no usable id: {told}")
+    status = _status(data.get("status"), GenerationStatus.QUEUED)
+    return Submission(request_id, status, _credits(data.get("creditsCharged")))
+
+
+def decipher_get(response: WireResponse, request_id: str) -> Generation:
+    """The answer to a status query about `request_id`.
+
+    Raises:
+        APIError: the server answered with an error.
+        ResponseFormatError: the answer is not the API's, has no status, or is about another job.
+    """
+    _raise_for_status(response)
+    data = _object(response)
+    told_id = data.get("requestId", request_id)
+    if told_id != request_id:
+        raise _format_error(response, f"the answer is about another job, {str(told_id)[:80]!r}")
+    if not isinstance(data.get("status"), str):
+        raise _format_error(response, "the answer has no status")
+    output = data.get("output")
+    output = output if isinstance(output, dict) else {}
+    return Generation(
+        request_id=request_id,
+        status=GenerationStatus(data["status"]),
+        model=_text(data.get("model")),
+        prompt=_text(data.get("prompt")),
+        duration=_integer(data.get("duration")),
+        aspect_ratio=_text(data.get("aspectRatio")),
+        output_url=_text(output.get("url")) or None,
+        output_type=_text(output.get("type")),
+        error=_detail(data.get("error")),
+    )
+
+
+def decipher_cancel(response: WireResponse, request_id: str) -> Generation:
+    """The answer to a cancellation: the job's status as far as told. Raises as `decipher_get`."""
+    return decipher_get(response, request_id)
+
+
+def decipher_models(response: WireResponse) -> list[ModelInfo]:
+    """The list of models. Raises as `decipher_get`."""
+    _raise_for_status(response)
+    entries = _object(response).get("data")
+    if not isinstance(entries, list):
+        raise _format_error(response, "the answer has no list of models")
+    return [_model(entry) for entry in entries if isinstance(entry, dict)]
+
+
+def _raise_for_status(response: WireResponse) -> None:
+    if 200 <= response.status < 300:
+        return
+    if response.status < 400:
+        raise _format_error(response, "redirects are not followed: they would carry the key away")
+    code, message = _api_error(response.body)
+    wait = retry_after(
+        response.headers.get("retry-after"), date=response.headers.get("date"), now=time.time()
+    )
+    raise APIError.from_status(
+        response.status, message or _snippet(response.body), code=code, retry_after=wait
+    )
+
+
+def _api_error(body: bytes) -> tuple[str | None, str | None]:
+    """Code and message where the body is the API's error shape, else (None, None)."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, None
+    error = data.get("error") if isinstance(data, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("code"), str):
+        return None, None
+    return error["code"], str(error.get("message", ""))
+
+
+def _object(response: WireResponse) -> dict[str, Any]:
+    if response.broken:
+        raise _format_error(response, f"the answer is not whole: {response.broken}")
+    try:
+        data = json.loads(response.body)
+    except (ValueError, RecursionError):
+        raise _format_error(response, "the answer is not JSON") from None
+    if not isinstance(data, dict):
+        raise _format_error(response, "the answer is not a JSON object")
+    return data
+
+
+_GAP = re.compile(r"[ \t\r\n]*")
+
+
+def _leading_members(body: bytes) -> dict[str, Any]:
+    """The members of a JSON object that is cut short, as far as each is certainly whole.
+
+    A string is whole with its closing quote; any other value only with the delimiter behind it,
+    since a number that is cut short is a number too.
+    """
+    text = body.decode("utf-8", "ignore")
+    decoder = json.JSONDecoder()
+    members: dict[str, Any] = {}
+    at = _skip(text, 0)
+    expected = "{"
+    while text[at : at + 1] == expected:
+        try:
+            name, at = decoder.raw_decode(text, _skip(text, at + 1))
+            at = _skip(text, at)
+            if text[at : at + 1] != ":" or not isinstance(name, str):
+                break
+            value, at = decoder.raw_decode(text, _skip(text, at + 1))
+        except (ValueError, RecursionError):
+            break
+        at = _skip(text, at)
+        if isinstance(value, str) or text[at : at + 1] in (",", "}"):
+            members[name] = value
+        expected = ","
+    return members
+
+
+def _skip(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return gap.end() if gap else at
+
+
+def _format_error(response: WireResponse, message: str) -> ResponseFormatError:
+    return ResponseFormatError(
+        f"HTTP {response.status}: {message}",
+        status=response.status,
+        snippet=_snippet(response.body),
+    )
+
+
+def _snippet(body: bytes) -> str:
+    return body[:_SNIPPET].decode("utf-8", "replace")
+
+
+def _status(value: object, default: GenerationStatus) -> GenerationStatus:
+    return GenerationStatus(value) if isinstance(value, str) else default
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _credits(value: object) -> int | None:
+    """Credits as a whole number, zero or more; None for anything that makes no sense as such."""
+    number = _integer(value)
+    return number if number is not None and number >= 0 else None
+
+
+def _detail(value: object) -> ErrorDetail | None:
+    if isinstance(value, dict):
+        message = value.get("message")
+        return ErrorDetail(
+            message if isinstance(message, str) else json.dumps(value)[:_SNIPPET],
+            _text(value.get("code")),
+        )
+    return None if value is None else ErrorDetail(str(value)[:_SNIPPET])
+
+
+def _model(entry: dict[str, Any]) -> ModelInfo:
+    def listed(name: str) -> list[Any]:
+        value = entry.get(name)
+        return value if isinstance(value, list) else []
+
+    identity = next((entry[n] for n in ("id", "model", "name") if _text(entry.get(n))), None)
+    return ModelInfo(
+        id=identity,
+        durations=tuple(d for d in listed("durations") if isinstance(d, int)),
+        aspect_ratios=tuple(r for r in listed("aspectRatios") if isinstance(r, str)),
+        resolutions=tuple(r for r in listed("resolutions") if isinstance(r, str)),
+        pricing=entry.get("pricing"),
+        raw=entry,
+    )
+
+
+# --- judging failures ---------------------------------------------------------------------------
+
+
+class Verdict(Enum):
+    """What a failed call allows."""
+
+    RETRY = "retry"  # nothing happened; try again after a backoff
+    THROTTLED = "throttled"  # the server refused for now; wait as it says
+    REFUSED = "refused"  # certainly nothing was done, and trying again will not help
+    UNCERTAIN = "uncertain"  # it may have been done
+
+
+# Statuses below 500 that do not tell whether the job was taken: a timeout, a conflict, "too
+# early", and a gateway's note that the client went away.
+_AMBIGUOUS = frozenset({408, 409, 425, 499})
+
+
+def judge_submit(error: SeedanceError) -> Verdict:
+    """What the failure of a submit allows. Whatever is not known for sure is UNCERTAIN."""
+    if isinstance(error, TransportError):
+        if error.delivered == "maybe":
+            return Verdict.UNCERTAIN
+        return Verdict.RETRY if error.transient else Verdict.REFUSED
+    if isinstance(error, RateLimitError):
+        return Verdict.THROTTLED
+    if isinstance(error, ServerError):
+        refused = error.status == 503 and error.retry_after is not None and error.code is not None
+        return Verdict.THROTTLED if refused else Verdict.UNCERTAIN
+    if isinstance(error, APIError) and error.status not in _AMBIGUOUS:
+        return Verdict.REFUSED
+    return Verdict.UNCERTAIN
+
+
+def judge_repeatable(error: SeedanceError) -> Verdict:
+    """What the failure of a call that may be repeated allows: a query, a cancellation."""
+    if isinstance(error, TransportError):
+        return Verdict.RETRY if error.transient else Verdict.REFUSED
+    if isinstance(error, RateLimitError):
+        return Verdict.THROTTLED
+    if isinstance(error, APIError):
+        again = isinstance(error, ServerError) or error.status in (408, 425)
+        return Verdict.RETRY if again else Verdict.REFUSED
+    return Verdict.REFUSED
+
+
+def stops_submits(error: SeedanceError) -> bool:
+    """Whether a refusal concerns every submit and not the one job: a bad key, no credits.
+
+    A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
+    """
+    if isinstance(error, InsufficientCreditsError):
+        return True
+    return isinstance(error, AuthenticationError) and (
+        error.status == 401 or error.code == "unauthorized"
+    )

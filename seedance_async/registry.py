@@ -1,0 +1,266 @@
+"""The task registry: every job of a session, in memory, and the one place where its state moves.
+
+Two rules:
+1. A job's state changes through `TaskRegistry.move` alone, along `TRANSITIONS`; an illegal move
+   raises and changes nothing.
+2. Nothing here awaits, does I/O or calls out, but for the watchers of a job that has ended.
+
+A job stays in the tables while something can still become of it. Once it has ended it is only
+counted; whoever holds its record can go on reading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+
+import attrs
+
+from seedance_async.errors import SeedanceError
+from seedance_async.models import Generation, GenerationRequest, GenerationStatus, Submission
+
+
+class JobState(StrEnum):
+    """Where a job is in its life.
+
+    ```
+    pending → submitting → queued → processing → succeeded | failed | cancelled
+              submitting → rejected     refused, nothing charged
+              submitting → uncertain    may have been charged; queued once the id is learnt
+              queued, processing → abandoned    the deadline passed or the state can't be read
+    ```
+    """
+
+    PENDING = "pending"
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    UNCERTAIN = "uncertain"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this session does no more about the job."""
+        return self in _FINAL
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has accepted the job and has not told its end."""
+        return self in (JobState.QUEUED, JobState.PROCESSING)
+
+
+_FINAL = frozenset(
+    {
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.REJECTED,
+        JobState.UNCERTAIN,
+        JobState.ABANDONED,
+    }
+)
+
+_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.ABANDONED})
+
+#: The whole lifecycle: from each state, the states that a job may move to.
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.PENDING: frozenset({JobState.SUBMITTING, JobState.REJECTED}),
+    JobState.SUBMITTING: frozenset(
+        {JobState.QUEUED, JobState.PROCESSING, JobState.REJECTED, JobState.UNCERTAIN}
+    ),
+    JobState.QUEUED: _ENDS | {JobState.PROCESSING},
+    JobState.PROCESSING: _ENDS,
+    JobState.UNCERTAIN: frozenset({JobState.QUEUED, JobState.PROCESSING}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.REJECTED: frozenset(),
+    JobState.ABANDONED: frozenset(),
+}
+
+_STATE_OF: Mapping[GenerationStatus, JobState] = {
+    GenerationStatus.QUEUED: JobState.QUEUED,
+    GenerationStatus.PROCESSING: JobState.PROCESSING,
+    GenerationStatus.SUCCEEDED: JobState.SUCCEEDED,
+    GenerationStatus.FAILED: JobState.FAILED,
+    GenerationStatus.CANCELLED: JobState.CANCELLED,
+}
+
+
+@attrs.define(eq=False)
+class JobRecord:
+    """What is known of one job. Only `TaskRegistry` writes to it."""
+
+    key: str
+    request: GenerationRequest | None
+    state: JobState = JobState.PENDING
+    request_id: str | None = None
+    credits_charged: int | None = None
+    generation: Generation | None = attrs.field(default=None, repr=False)
+    error: SeedanceError | None = attrs.field(default=None, repr=False)
+    _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
+
+    def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
+        """Call `watcher` once when the job's state is final; at once if it is already."""
+        if self.state.is_final:
+            watcher(self)
+        else:
+            self._watchers += (watcher,)
+
+    def forget(self, watcher: Callable[[JobRecord], None]) -> None:
+        """Take back `on_final`."""
+        self._watchers = tuple(known for known in self._watchers if known != watcher)
+
+    def _take_watchers(self) -> tuple[Callable[[JobRecord], None], ...]:
+        taken, self._watchers = self._watchers, ()
+        return taken
+
+
+class TaskRegistry:
+    """The table of a session's jobs, by key and by request id, with counters kept as they change.
+
+    Iterating yields the jobs of which something can still become: those not final, and the
+    uncertain ones.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, JobRecord] = {}
+        self._by_request_id: dict[str, JobRecord] = {}
+        self._counts = dict.fromkeys(JobState, 0)
+        self._credits_charged = 0
+        self._credits_unknown = 0
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{state}={count}" for state, count in self._counts.items() if count)
+        return f"<TaskRegistry {told or 'empty'}>"
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        return iter(list(self._by_key.values()))
+
+    @property
+    def counts(self) -> Mapping[JobState, int]:
+        """How many jobs are in each state, ended ones included."""
+        return dict(self._counts)
+
+    @property
+    def live(self) -> int:
+        """How many jobs are not final."""
+        return sum(count for state, count in self._counts.items() if not state.is_final)
+
+    @property
+    def credits_charged(self) -> int:
+        """The sum of the charges that the server told."""
+        return self._credits_charged
+
+    @property
+    def credits_unknown(self) -> int:
+        """How many jobs were accepted without a charge that could be read."""
+        return self._credits_unknown
+
+    def find(self, *, key: str | None = None, request_id: str | None = None) -> JobRecord | None:
+        """The job with this key or this request id, if it is still in the tables."""
+        if key is not None:
+            return self._by_key.get(key)
+        return None if request_id is None else self._by_request_id.get(request_id)
+
+    def add(self, key: str, request: GenerationRequest | None) -> JobRecord:
+        """A new job, pending.
+
+        Raises:
+            ValueError: the key belongs to a job of this session that has not ended.
+        """
+        if key in self._by_key:
+            raise ValueError(f"the key {key!r} belongs to a job that has not ended")
+        record = JobRecord(key, request)
+        self._by_key[key] = record
+        self._counts[record.state] += 1
+        return record
+
+    def discard(self, record: JobRecord) -> None:
+        """Forget a job of which nothing was sent, as if it had never been added.
+
+        Raises:
+            RuntimeError: something may have been sent.
+        """
+        if record.state not in (JobState.PENDING, JobState.SUBMITTING):
+            raise RuntimeError(f"job {record.key} is {record.state} and must not be forgotten")
+        self._counts[record.state] -= 1
+        self._drop(record)
+
+    def accept(self, record: JobRecord, submission: Submission) -> None:
+        """The server took the job: from here its id is known.
+
+        Raises:
+            ValueError: the id belongs to another job of this session; nothing is changed.
+        """
+        self._claim(record, submission.request_id)
+        record.credits_charged = submission.credits_charged
+        if submission.credits_charged is None:
+            self._credits_unknown += 1
+        else:
+            self._credits_charged += submission.credits_charged
+        self._enter_running(record, submission.status)
+
+    def take_up(self, record: JobRecord, request_id: str) -> None:
+        """A job accepted earlier, or one whose uncertain submit turned out well, gets its id."""
+        self._claim(record, request_id)
+        if record.state is JobState.PENDING:
+            self.move(record, JobState.SUBMITTING)
+        self.move(record, JobState.QUEUED)
+
+    def observe(self, record: JobRecord, generation: Generation) -> bool:
+        """Take in what the server says of a job; whether the job's state moved.
+
+        A state never goes back: an older or an unknown status leaves it where it is.
+        """
+        target = _STATE_OF.get(generation.status, record.state)
+        if record.state.is_final:
+            return False
+        record.generation = generation
+        if target not in TRANSITIONS[record.state]:
+            return False
+        self.move(record, target)
+        return True
+
+    def move(
+        self, record: JobRecord, state: JobState, *, error: SeedanceError | None = None
+    ) -> None:
+        """The one mutator of a job's state.
+
+        Raises:
+            RuntimeError: `TRANSITIONS` has no such step; nothing is changed.
+        """
+        if state not in TRANSITIONS[record.state]:
+            raise RuntimeError(f"job {record.key} cannot go from {record.state} to {state}")
+        self._counts[record.state] -= 1
+        self._counts[state] += 1
+        record.state = state
+        record.error = error
+        if state.is_final:
+            if state is not JobState.UNCERTAIN:
+                self._drop(record)
+            for watcher in record._take_watchers():
+                watcher(record)
+
+    def _claim(self, record: JobRecord, request_id: str) -> None:
+        holder = self._by_request_id.get(request_id)
+        if holder is not None and holder is not record:
+            raise ValueError(f"the request id {request_id!r} belongs to job {holder.key}")
+        record.request_id = request_id
+        self._by_request_id[request_id] = record
+
+    def _enter_running(self, record: JobRecord, status: GenerationStatus) -> None:
+        processing = status is GenerationStatus.PROCESSING
+        self.move(record, JobState.PROCESSING if processing else JobState.QUEUED)
+
+    def _drop(self, record: JobRecord) -> None:
+        self._by_key.pop(record.key, None)
+        if record.request_id is not None:
+            self._by_request_id.pop(record.request_id, None)
