@@ -8,8 +8,10 @@ cannot sit on both sides.
 """
 
 from .accounts import Account, Accounts
-from .faults import KINDS, Fault, FaultRates, Faults
+from .faults import Fault
+from .injection import FaultRates, Faults, Script
 from .jobs import Jobs, SimulatedJob
+from .kinds import KINDS
 from .ledger import Ledger, LedgerEntry, Refund
 from .options import EmulatorOptions
 from .request_log import MediaRequest, RequestLog, RequestRecord
@@ -33,6 +35,7 @@ __all__ = [
     "Refund",
     "RequestLog",
     "RequestRecord",
+    "Script",
     "SimulatedJob",
     "run",
     "serve",

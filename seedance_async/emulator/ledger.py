@@ -24,8 +24,8 @@ class LedgerEntry:
 
     ``outcome`` is ``charged``, ``refused`` (an error answer), ``invalid`` (a 400, 413 or 415: the
     request breaks the contract) or ``dropped`` (the connection was closed and nothing was
-    charged). ``answered`` is false where a fault kept the client from a readable answer with
-    its request id. ``time`` is in seconds since the epoch.
+    charged). ``answered`` is false where a fault, or its own leaving, kept the client from reading
+    what this entry says. ``time`` is in seconds since the epoch.
     """
 
     number: int

@@ -86,7 +86,7 @@ class MediaRoutes:
         fault = self._draw(request, job, early=True)
         if fault is None:
             fault = self._draw(request, job, early=False)
-            if fault is not None and fault.seconds and fault.spec.stage != "wire":
+            if fault is not None:
                 await wire.delay(fault, self._state.clock)
         answer = await self._answer(request, job, fault)
         return await self._finish(request, answer, fault)

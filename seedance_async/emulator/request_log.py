@@ -66,6 +66,10 @@ class RequestLog:
         self.recent.append(made)
         self._changes.notify()
 
+    def record_fault(self, operation: str, kind: str) -> None:
+        """Count a fault that belongs to no request: a job's or a webhook's."""
+        self.by_fault[operation, kind] += 1
+
     def count(self, operation: str, status: int | None = None) -> int:
         """How many requests of this operation there were, or only those with this status."""
         if status is not None:

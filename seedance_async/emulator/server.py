@@ -1,8 +1,9 @@
 """The server: owns an emulator's start and stop, and what its user holds in the hand."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ from .admin import Admin
 from .app import BIGGEST_BODY, Api
 from .clock import Changes, Clock, Predicate
 from .contract import Contract
-from .faults import Faults
+from .injection import Faults
 from .jobs import Jobs
 from .ledger import Ledger
 from .media import Media
@@ -170,11 +171,12 @@ def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
     accounts.add(options.api_key, options.balance)
     ledger = Ledger(changes, options.ledger_path)
     exits.callback(ledger.close)
+    requests = RequestLog(changes)
     faults = Faults(_random(options, "faults"), options.fault_rates())
     secret = _random(options, "media").randbytes(32)
     media = Media(shared=options.media == "shared", ttl=options.media_ttl, secret=secret)
     exits.push_async_callback(media.close)
-    webhooks = Webhooks(clock, changes, faults, lambda job: state.status_body(job))
+    webhooks = Webhooks(clock, changes, faults, requests, lambda job: state.status_body(job))
     exits.push_async_callback(webhooks.close)
     jobs = Jobs(
         clock,
@@ -196,7 +198,7 @@ def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
         ledger=ledger,
         jobs=jobs,
         faults=faults,
-        requests=RequestLog(changes),
+        requests=requests,
         media=media,
         webhooks=webhooks,
     )
@@ -230,8 +232,14 @@ async def serve(options: EmulatorOptions | None = None, ready: Ready | None = No
 
 
 def run(options: EmulatorOptions | None = None, ready: Ready | None = None) -> None:
-    """Run an emulator until Ctrl-C. Blocks; for a command line."""
-    try:
-        asyncio.run(serve(options, ready))
-    except KeyboardInterrupt:
-        return
+    """Run an emulator until Ctrl-C or SIGTERM. Blocks; for a command line."""
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_serve_until_terminated(options, ready))
+
+
+async def _serve_until_terminated(options: EmulatorOptions | None, ready: Ready | None) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # Windows has no such handlers
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await serve(options, ready)

@@ -7,7 +7,7 @@ from attrs import define, field
 from .accounts import Accounts
 from .clock import Changes, Clock
 from .contract import Contract
-from .faults import Faults
+from .injection import Faults
 from .jobs import Jobs, SimulatedJob
 from .ledger import Ledger
 from .media import Media

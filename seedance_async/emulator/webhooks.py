@@ -15,8 +15,10 @@ import aiohttp
 from attrs import frozen
 
 from .clock import Changes, Clock
-from .faults import Fault, Faults
+from .faults import Fault
+from .injection import Faults
 from .jobs import Jobs, SimulatedJob
+from .request_log import RequestLog
 
 ATTEMPTS = 3
 _WORKERS = 8
@@ -59,10 +61,11 @@ class Webhooks:
         clock: Clock,
         changes: Changes,
         faults: Faults,
+        requests: RequestLog,
         describe: Callable[[SimulatedJob], dict[str, Any]],
     ) -> None:
         self._clock, self._changes, self._faults = clock, changes, faults
-        self._describe = describe
+        self._requests, self._describe = requests, describe
         self._queue: asyncio.Queue[SimulatedJob] = asyncio.Queue()
         self._planned: dict[str, Fault] = {}
         self._done: set[str] = set()
@@ -76,6 +79,7 @@ class Webhooks:
             fault = self._faults.draw("webhook", job.request_id, job.prompt)
             if fault is not None:
                 self._planned[job.request_id] = fault
+                self._requests.record_fault("webhook", fault.kind)
 
     async def overtake(self, job: SimulatedJob, jobs: Jobs) -> None:
         """If so planned, end the job and wait until its callback has been made."""

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from .answers import Answer, error
 from .clock import Clock
-from .faults import Fault
+from .faults import Fault, Framing
 
 HTML = "<!doctype html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
 _PADDING = 64 * 1024
@@ -69,7 +69,9 @@ def _retry_after(fault: Fault) -> dict[str, str]:
         case "seconds":
             return {"Retry-After": f"{fault.retry_after:g}"}
         case "date":
-            return {"Retry-After": formatdate(time() + fault.retry_after, usegmt=True)}
+            now = time() + fault.skew
+            retry_at = formatdate(now + fault.retry_after, usegmt=True)
+            return {"Date": formatdate(now, usegmt=True), "Retry-After": retry_at}
         case "garbage":
             return {"Retry-After": str(fault.value or "soon; nan")}
         case "absent":
@@ -98,12 +100,16 @@ async def send(
         case "wrong_content_type":
             answer.content_type = str(fault.value or "text/plain")
             return _whole(answer, answer.payload())
+        case "huge_headers":
+            answer.headers["X-Padding"] = "x" * _PADDING
+            return _whole(answer, answer.payload())
     return await _padded(request, answer, fault)
 
 
 async def delay(fault: Fault, clock: Clock) -> None:
     """Wait as long as the fault says, in real or virtual seconds."""
-    await asyncio.sleep(clock.real(fault.seconds) if fault.virtual else fault.seconds)
+    if fault.seconds and fault.kind != "slow_body":
+        await asyncio.sleep(clock.real(fault.seconds) if fault.virtual else fault.seconds)
 
 
 def _headers(answer: Answer) -> dict[str, str]:
@@ -128,21 +134,28 @@ def _drop(request: web.Request, *, reset: bool) -> web.Response:
 def _truncated(request: web.Request, answer: Answer, fault: Fault) -> web.Response:
     body = answer.payload()
     at = len(body) // 2 if fault.at is None else min(fault.at, len(body) - 1)
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    header, sent = _framed(body, max(at, 0), fault.framing)
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", header]
     lines += [f"{name}: {value}" for name, value in _headers(answer).items()]
-    if fault.chunked:
-        lines.append("Transfer-Encoding: chunked")
-        sent = f"{len(body):x}\r\n".encode() + body[: max(at, 0)]
-    elif fault.lengthless:
-        lines.append("Connection: close")
-        sent = body[: max(at, 0)]
-    else:
-        lines.append(f"Content-Length: {len(body)}")
-        sent = body[: max(at, 0)]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
     if request.transport is not None:
         request.transport.write(head[:at] if at < 0 else head + sent)
     return _drop(request, reset=fault.reset)
+
+
+def _framed(body: bytes, at: int, framing: Framing) -> tuple[str, bytes]:
+    """The header that announces the body, and what is sent of it."""
+    cut = body[:at]
+    match framing:
+        case "length":
+            return f"Content-Length: {len(body)}", cut
+        case "close":
+            return "Connection: close", cut
+        case "chunked":
+            return "Transfer-Encoding: chunked", f"{len(body):x}\r\n".encode() + cut
+        case "ended":
+            chunk = f"{at:x}\r\n".encode() + cut + b"\r\n" if cut else b""
+            return "Transfer-Encoding: chunked", chunk + b"0\r\n\r\n"
 
 
 async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
