@@ -282,7 +282,7 @@ def _media_error(url: str, error: Exception) -> TransportError:
 
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error)
 _PERMANENT = (
     aiohttp.ClientSSLError,  # a bad certificate, or TLS to a plain port
     aiohttp.ServerFingerprintMismatch,

@@ -1,0 +1,36 @@
+"""aioresponses, made to work with aiohttp releases newer than it knows.
+
+Newer `ClientResponse`s need a `stream_writer`, which aioresponses 0.7.9 does not pass.
+"""
+
+import inspect
+from unittest.mock import Mock
+
+from aiohttp import ClientResponse
+from aioresponses import aioresponses
+from aioresponses.core import CallbackResult
+
+
+class _Response(ClientResponse):
+    def __init__(self, *arguments, **named):
+        if "stream_writer" in inspect.signature(ClientResponse).parameters:
+            named.setdefault("stream_writer", Mock())
+        super().__init__(*arguments, **named)
+
+
+def answer(**fields):
+    """What a callback returns."""
+    return CallbackResult(response_class=_Response, **fields)
+
+
+class MockedHTTP(aioresponses):
+    """`aioresponses` with a response class of today."""
+
+    def add(self, *arguments, **named):
+        named.setdefault("response_class", _Response)
+        super().add(*arguments, **named)
+
+    @property
+    def call_count(self):
+        """How many requests were made in all."""
+        return sum(len(calls) for calls in self.requests.values())
