@@ -11,7 +11,9 @@ import ipaddress
 import itertools
 import json
 import math
+import re
 import socket
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -110,7 +112,9 @@ MAX_MEDIA = 5
 _VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
 _AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
 
-_MAX_METADATA_DEPTH = 64
+_MAX_METADATA_LEVELS = 64
+_MAX_METADATA_VALUES = 100_000
+_MAX_INTEGER_BITS = 2048  # more digits than some JSON readers, Python's among them, take
 
 
 @attrs.frozen
@@ -123,18 +127,54 @@ class Violation:
 
 
 def _as_tuple(value: object) -> object:
-    """A list of URLs as a tuple; anything else is left as it is, for the rules to name."""
+    """A list of URLs as a tuple; anything else is left as it is, for the rules to name.
+
+    A set is not taken: the order of the URLs decides which is the first frame.
+    """
     if value is None:
         return ()
-    return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else value
+    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 def _own_copy(value: object) -> object:
     """A copy of the caller's metadata, so that a later change of theirs is not sent."""
     try:
-        return copy.deepcopy(value)
+        return copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
     except Exception:  # an object that cannot be copied is no JSON either; the rules say so
         return value
+
+
+_BEFORE_AUTHORITY = re.compile(r"(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?")
+_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\\]*)(?::[0-9]*)?")
+
+
+def redact_url(url: str | None) -> str:
+    """A URL without what may be a signature or a secret in it: no userinfo, query, fragment.
+
+    Where the text is so odd that its user name or password cannot be told apart, all of it goes.
+    """
+    if not url:
+        return repr(url)
+    place = re.split("[?#]", url, maxsplit=1)[0]
+    hint = "?…" if "?" in url else ""
+    before = _BEFORE_AUTHORITY.match(place)
+    start = before.end() if before else 0
+    authority, slash, path = place[start:].partition("/")
+    host = authority.rpartition("@")[2]
+    if not _HOST_AND_PORT.fullmatch(host):
+        return f"{place[:start]}…"
+    return f"{place[:start]}{host}{slash}{path}{hint}"
+
+
+def _redacted(value: object) -> object:
+    """A URL or a list of them as it may be shown; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_redacted(item) for item in value)
+    return redact_url(value) if isinstance(value, str) and value else value
+
+
+def _redacted_repr(value: object) -> str:
+    return repr(_redacted(value))
 
 
 @attrs.frozen
@@ -162,11 +202,13 @@ class GenerationRequest:
 
     prompt: str
     model: str = attrs.field(default=Model.SEEDANCE_2_0.value, kw_only=True)
-    media_urls: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_as_tuple)
+    media_urls: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=_as_tuple, repr=_redacted_repr
+    )
     aspect_ratio: str | None = attrs.field(default=None, kw_only=True)
     duration: int | None = attrs.field(default=None, kw_only=True)
     resolution: str | None = attrs.field(default=None, kw_only=True)
-    webhook_url: str | None = attrs.field(default=None, kw_only=True)
+    webhook_url: str | None = attrs.field(default=None, kw_only=True, repr=_redacted_repr)
     metadata: Mapping[str, Any] | None = attrs.field(
         default=None, kw_only=True, converter=_own_copy, hash=False
     )
@@ -198,21 +240,36 @@ class GenerationRequest:
 
         Example: `base.expand(prompt=["a", "b"], aspect_ratio=["16:9", "1:1"])` yields four.
 
+        Args:
+            values: for each field the values it takes. The first may be an endless iterator;
+                the others are read whole.
+
         Raises:
-            TypeError: a name that is no field of a request, or a value that is one string where
-                a list of values belongs.
+            TypeError: a name that is no field of a request, or a single value where a list of
+                values belongs.
         """
         fields = {field.name for field in attrs.fields(type(self))}
         for name, choices in values.items():
             if name not in fields:
                 raise TypeError(f"{name!r} is no field of a GenerationRequest")
-            if isinstance(choices, (str, bytes)):
+            if isinstance(choices, (str, bytes, Mapping)) or not isinstance(choices, Iterable):
                 raise TypeError(f"{name}: give a list of values, not the single {choices!r}")
-        combinations = itertools.product(*values.values())
         return (
             attrs.evolve(self, **dict(zip(values, combination, strict=True)))
-            for combination in combinations
+            for combination in _combinations(*values.values())
         )
+
+
+def _combinations(*choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """`itertools.product`, but the first iterable is not read ahead."""
+    if not choices:
+        yield ()
+        return
+    first, *others = choices
+    rest = [tuple(other) for other in others]
+    for head in first:
+        for tail in itertools.product(*rest):
+            yield (head, *tail)
 
 
 @attrs.frozen
@@ -221,18 +278,6 @@ class ErrorDetail:
 
     message: str
     code: str | None = None
-
-
-def redact_url(url: str | None) -> str:
-    """A URL without what may be a signature or a secret in it: no userinfo, query, fragment."""
-    if not url:
-        return repr(url)
-    scheme, separator, rest = url.partition("://")
-    place, _, query = rest.partition("?")
-    place = place.partition("#")[0]
-    host, slash, path = place.partition("/")
-    hint = "?…" if query else ""
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}{hint}"
 
 
 @attrs.frozen
@@ -288,14 +333,17 @@ class JobToken:
 
     @classmethod
     def parse(cls, text: str) -> JobToken:
-        """Read a token, or a bare request id.
+        """Read a token, or a bare request id; white space around either is dropped.
 
         Raises:
-            ValueError: an empty id, or JSON that is no token of a version known here.
+            ValueError: no text, a blank id, or JSON that is no token of a version known here.
         """
-        if not text.lstrip().startswith("{"):
-            if not text.strip():
-                raise ValueError("a request id must not be blank")
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f"a request id or a job token must be text that is not blank: {text!r}"
+            )
+        text = text.strip()
+        if not text.startswith("{"):
             return cls(text)
         try:
             data = json.loads(text)
@@ -325,10 +373,12 @@ def _violations(request: GenerationRequest, *, allow_local: bool) -> Iterator[Vi
     yield from _duration_violations(request)
     if request.webhook_url is not None:
         yield from _url_violations("webhook_url", request.webhook_url, allow_local=allow_local)
-    if request.metadata is not None and not (
-        isinstance(request.metadata, Mapping) and _is_json(request.metadata)
-    ):
-        yield Violation("metadata", request.metadata, "must be a JSON object with text keys")
+    if request.metadata is not None and not _is_json_object(request.metadata):
+        rule = (
+            "must be a JSON object of dicts, lists, text and finite numbers, with text keys, "
+            f"{_MAX_METADATA_LEVELS} levels and {_MAX_METADATA_VALUES:,} values at most"
+        )
+        yield Violation("metadata", request.metadata, rule)
 
 
 def _text_violations(field: str, value: object) -> Iterator[Violation]:
@@ -342,10 +392,12 @@ def _text_violations(field: str, value: object) -> Iterator[Violation]:
 
 def _media_violations(urls: object, *, allow_local: bool) -> Iterator[Violation]:
     if not isinstance(urls, tuple):
-        yield Violation("media_urls", urls, "must be a list of URLs")
+        rule = "must be a list or a tuple of URLs"
+        yield Violation("media_urls", _redacted(urls), rule)
         return
     if len(urls) > MAX_MEDIA:
-        yield Violation("media_urls", urls, f"must have at most {MAX_MEDIA} URLs")
+        rule = f"must have at most {MAX_MEDIA} URLs"
+        yield Violation("media_urls", _redacted(urls), rule)
     for index, url in enumerate(urls):
         yield from _url_violations(f"media_urls[{index}]", url, allow_local=allow_local)
 
@@ -360,7 +412,7 @@ def _choice_violations(request: GenerationRequest) -> Iterator[Violation]:
             continue
         if not isinstance(value, str):
             yield Violation(field, value, "must be text")
-        elif request.model in DURATIONS and value not in set(allowed):
+        elif _durations(request.model) is not None and value not in set(allowed):
             yield Violation(field, value, f"must be one of {', '.join(allowed)}")
 
 
@@ -368,20 +420,25 @@ def _duration_violations(request: GenerationRequest) -> Iterator[Violation]:
     value = request.duration
     if value is None:
         return
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value <= 0 or value.bit_length() > _MAX_INTEGER_BITS:
         yield Violation("duration", value, "must be a whole number of seconds above zero")
         return
-    allowed = DURATIONS.get(request.model) if isinstance(request.model, str) else None
+    allowed = _durations(request.model)
     if allowed is not None and value not in allowed:
         words = "5 or 10" if allowed == {5, 10} else f"{min(allowed)} to {max(allowed)}"
         yield Violation("duration", value, f"must be {words} seconds for {request.model}")
 
 
+def _durations(model: object) -> frozenset[int] | None:
+    """The durations of a documented model; None for any other."""
+    return DURATIONS.get(model) if isinstance(model, str) else None
+
+
 def _url_violations(field: str, url: object, *, allow_local: bool) -> Iterator[Violation]:
     rule = _broken_url_rule(url, allow_local=allow_local)
     if rule is not None:
-        shown = redact_url(url) if isinstance(url, str) and "@" in url else url
-        yield Violation(field, shown, rule)
+        yield Violation(field, _redacted(url), rule)
 
 
 def _broken_url_rule(url: object, *, allow_local: bool) -> str | None:
@@ -389,6 +446,8 @@ def _broken_url_rule(url: object, *, allow_local: bool) -> str | None:
         return "must be text"
     if not _is_unicode(url) or any(c.isspace() or ord(c) < 32 or ord(c) == 127 for c in url):
         return "must not contain white space or control characters"
+    if "\\" in url:  # some readers take it for a slash, and so see another host
+        return "must not contain a backslash"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -399,11 +458,23 @@ def _broken_url_rule(url: object, *, allow_local: bool) -> str | None:
     local = allow_local and host is not None and is_local_host(host)
     if parts.scheme != "https" and not (local and parts.scheme == "http"):
         return "must be a public https:// URL"
-    if not host:
+    if not host or not host.strip("."):
         return "must name a host"
     if is_local_host(host) and not allow_local:
         return "must be public, not a loopback, private or link-local host"
     return None
+
+
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+_LOCAL_DOMAINS = (".localhost", ".local", ".internal")
+
+# IPv6 networks whose addresses lead to an IPv4 address, and where in the 128 bits that stands.
+_IPV4_INSIDE = (
+    (ipaddress.IPv6Network("::/96"), 0),  # compatible
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),  # mapped
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),  # NAT64
+    (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4
+)
 
 
 def is_local_host(host: str) -> bool:
@@ -411,19 +482,36 @@ def is_local_host(host: str) -> bool:
 
     Only the text is looked at: a public name that resolves to a private address is not found.
     """
-    host = host.rstrip(".").lower()
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+    host = _ascii_host(host).rstrip(".").lower()
+    if host in _LOCAL_NAMES or host.endswith(_LOCAL_DOMAINS):
         return True
+    address = _address(host)
+    return address is not None and (not address.is_global or address.is_multicast)
+
+
+def _ascii_host(host: str) -> str:
+    """The host as HTTP libraries come to see it: full-width digits and their like made ASCII."""
+    if host.isascii():
+        return host
+    try:
+        return unicodedata.normalize("NFKC", host).encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that an IP literal leads to; None for a name."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         try:  # the old spellings, which resolvers still accept: 127.1, 0x7f000001, 2130706433
-            address = ipaddress.ip_address(socket.inet_aton(host))
-        except (OSError, UnicodeError):
-            return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return not address.is_global or address.is_multicast
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    for network, shift in _IPV4_INSIDE:
+        if address in network:
+            return ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+    return address
 
 
 def _is_unicode(value: str) -> bool:
@@ -434,20 +522,39 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def _is_json(value: object, depth: int = 0) -> bool:
-    if depth > _MAX_METADATA_DEPTH:
+def _is_json_object(value: object) -> bool:
+    try:
+        return isinstance(value, dict) and _is_json(value)
+    except Exception:  # a dict of the caller's own class can do as it likes
         return False
-    if isinstance(value, str):
-        return _is_unicode(value)
-    if value is None or isinstance(value, (bool, int)):
-        return True
+
+
+def _is_json(value: object) -> bool:
+    """Whether JSON can hold a value. Counted, since shared parts can unfold to any size."""
+    waiting = [(value, 1)]
+    for _ in range(_MAX_METADATA_VALUES + 1):
+        if not waiting:
+            return True
+        item, level = waiting.pop()
+        if isinstance(item, (dict, list, tuple)):
+            if level > _MAX_METADATA_LEVELS:
+                return False
+            if isinstance(item, dict) and not all(_is_text(key) for key in item):
+                return False
+            inner = item.values() if isinstance(item, dict) else item
+            waiting.extend((part, level + 1) for part in inner)
+        elif not _is_json_scalar(item):
+            return False
+    return False
+
+
+def _is_json_scalar(value: object) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _MAX_INTEGER_BITS
     if isinstance(value, float):
         return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return all(
-            isinstance(key, str) and _is_unicode(key) and _is_json(item, depth + 1)
-            for key, item in value.items()
-        )
-    if isinstance(value, (list, tuple)):
-        return all(_is_json(item, depth + 1) for item in value)
-    return False
+    return value is None or _is_text(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and _is_unicode(value)
