@@ -80,8 +80,7 @@ class InvalidRequestError(SeedanceError, ValueError):
         self.violations = tuple(violations)
         first = self.violations[0]
         self.field, self.value, self.rule = first.field, first.value, first.rule
-        told = (f"{v.field} {v.rule}, not {_short(v.value)}" for v in self.violations)
-        super().__init__("; ".join(told))
+        super().__init__("; ".join(_told(violation) for violation in self.violations))
 
 
 class APIError(SeedanceError):
@@ -264,6 +263,14 @@ class DownloadError(SeedanceError):
         super().__init__(f"the video of job {request_id} was not saved to {path}: {message}")
 
 
+def _told(violation: Violation) -> str:
+    told = f"{violation.field} {violation.rule}"
+    return f"{told}, not {_short(violation.value)}" if violation.rule.startswith("must") else told
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # nested too deep, an integer too long to print, or the value's own fault
+        text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 80 else text[:77] + "…"
