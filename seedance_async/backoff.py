@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import attrs
@@ -43,8 +44,8 @@ class Backoff:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"Backoff.{name} must be a number, not {value!r}")
-            if not math.isfinite(value):
-                raise ValueError(f"Backoff.{name} must be finite, not {value!r}")
+            if not is_finite(value):
+                raise ValueError(f"Backoff.{name} must be finite, not {value!r:.40}")
         if not 0 < self.floor <= self.initial:
             raise ValueError(f"Backoff.floor must be above 0 and at most initial: {self.floor!r}")
         if self.multiplier < 1:
@@ -57,7 +58,8 @@ class Backoff:
     def full_delay(self, attempt: int) -> float:
         """Seconds before attempt number `attempt` (0 is the first), before jitter."""
         try:
-            return min(self.maximum, self.initial * self.multiplier**attempt)
+            # A float, since a whole multiplier would grow to a number of a million digits.
+            return min(self.maximum, self.initial * float(self.multiplier) ** attempt)
         except OverflowError:
             return self.maximum
 
@@ -65,6 +67,14 @@ class Backoff:
         """Seconds before attempt number `attempt`, with jitter drawn from `rng`."""
         full = self.full_delay(attempt)
         return max(self.floor, full * (1 - self.jitter * rng.random()))
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is finite as a float; a whole number can be too large for one."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
@@ -90,6 +100,8 @@ def retry_after(value: str | None, *, date: str | None, now: float) -> float | N
 
 def _http_date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
+        # HTTP dates are in GMT; one that does not say so must not be read as local time.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
