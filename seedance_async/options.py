@@ -5,14 +5,14 @@ Nothing here acts on an option; a value out of bounds is a `ConfigurationError` 
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
-from seedance_async.backoff import Backoff
+from seedance_async.backoff import Backoff, is_finite
 from seedance_async.errors import ConfigurationError
 from seedance_async.models import is_local_host, redact_url
 
@@ -22,13 +22,25 @@ DEFAULT_BASE_URL = "https://www.seedance2.ink"
 def _positive(_: object, field: attrs.Attribute[float], value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{field.name} must be a number, not {value!r}")
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigurationError(f"{field.name} must be finite and above zero, not {value!r}")
+    if not (is_finite(value) and value > 0):
+        raise ConfigurationError(f"{field.name} must be finite and above zero, not {value!r:.40}")
 
 
 def _whole(_: object, field: attrs.Attribute[int], value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{field.name} must be a whole number above zero, not {value!r}")
+
+
+def _is_a(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            raise ConfigurationError(f"{field.name} must be a {kind.__name__}, not {value!r:.40}")
+
+    return check
+
+
+def _policy(default: Any) -> Any:
+    return attrs.field(default=default, validator=_is_a(type(default)))
 
 
 def _seconds(default: float) -> float:
@@ -54,7 +66,7 @@ class RetryPolicy:
 
     attempts: int = _count(8)
     timeout: float = _seconds(180.0)
-    backoff: Backoff = Backoff(initial=0.5, multiplier=2.0, maximum=20.0, jitter=1.0)
+    backoff: Backoff = _policy(Backoff(initial=0.5, multiplier=2.0, maximum=20.0, jitter=1.0))
     max_retry_after: float = _seconds(600.0)
     throttle_timeout: float = _seconds(3600.0)
 
@@ -112,8 +124,9 @@ class Endpoint:
             raise ConfigurationError(
                 "api_key must be printable ASCII without white space (its value is not shown)"
             )
-        url = base_url if base_url is not None else environ.get("SEEDANCE_BASE_URL")
-        return cls(_checked_base_url(url or DEFAULT_BASE_URL), key)
+        # An empty argument is a mistake, and must not lead to where jobs cost money.
+        url = environ.get("SEEDANCE_BASE_URL") or DEFAULT_BASE_URL
+        return cls(_checked_base_url(url if base_url is None else base_url), key)
 
     @property
     def is_local(self) -> bool:
@@ -121,7 +134,14 @@ class Endpoint:
         return is_local_host(urlsplit(self.base_url).hostname or "")
 
 
-def _checked_base_url(url: str) -> str:
+def _checked_base_url(url: object) -> str:
+    if not isinstance(url, str) or not url:
+        raise ConfigurationError("base_url must be text and not empty")
+    if "\\" in url or any(c.isspace() or not c.isprintable() for c in url):
+        raise ConfigurationError(
+            f"base_url must not contain white space, control characters or a backslash: "
+            f"{redact_url(url)!r}"
+        )
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -129,13 +149,14 @@ def _checked_base_url(url: str) -> str:
         raise ConfigurationError(f"base_url is not a URL: {redact_url(url)}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"base_url must be https://host, not {redact_url(url)}")
-    if parts.username is not None or parts.query or parts.fragment:
+    if any(mark in url for mark in "@?#"):
         raise ConfigurationError(
             f"base_url must have no user name, query or fragment: {redact_url(url)}"
         )
     if parts.scheme == "http" and not is_local_host(host):
         raise ConfigurationError(
-            f"base_url must be https:// (http:// is for loopback only): {redact_url(url)}"
+            "base_url must be https:// (http:// is for this machine and its network only): "
+            f"{redact_url(url)}"
         )
     return url.rstrip("/")
 
@@ -147,10 +168,10 @@ class SessionOptions:
     max_in_flight: int = _count(20)
     max_connections: int = _count(50)
     max_downloads: int = _count(4)
-    poll: Backoff = Backoff()
+    poll: Backoff = _policy(Backoff())
     poll_rate: float = _seconds(20.0)
     job_timeout: float = _seconds(3600.0)
     poll_patience: float = _seconds(900.0)
-    cancel_on_error: bool = False
-    retry: RetryPolicy = RetryPolicy()
-    timeouts: Timeouts = Timeouts()
+    cancel_on_error: bool = _policy(False)
+    retry: RetryPolicy = _policy(RetryPolicy())
+    timeouts: Timeouts = _policy(Timeouts())
