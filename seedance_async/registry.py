@@ -187,10 +187,11 @@ class TaskRegistry:
         """Forget a job of which nothing was sent, as if it had never been added.
 
         Raises:
-            RuntimeError: something may have been sent.
+            RuntimeError: something may have been sent, or the job is not in the tables.
         """
         if record.state not in (JobState.PENDING, JobState.SUBMITTING):
             raise RuntimeError(f"job {record.key} is {record.state} and must not be forgotten")
+        self._check_here(record)
         self._counts[record.state] -= 1
         self._drop(record)
 
@@ -199,7 +200,9 @@ class TaskRegistry:
 
         Raises:
             ValueError: the id belongs to another job of this session; nothing is changed.
+            RuntimeError: the job is not one that can be accepted now; nothing is changed.
         """
+        self._check_step(record, JobState.QUEUED)
         self._claim(record, submission.request_id)
         record.credits_charged = submission.credits_charged
         if submission.credits_charged is None:
@@ -209,8 +212,17 @@ class TaskRegistry:
         self._enter_running(record, submission.status)
 
     def take_up(self, record: JobRecord, request_id: str) -> None:
-        """A job accepted earlier, or one whose uncertain submit turned out well, gets its id."""
+        """A job accepted earlier, or one whose uncertain submit turned out well, gets its id.
+
+        Raises:
+            ValueError: the id belongs to another job of this session; nothing is changed.
+            RuntimeError: the job has an id, or has ended; nothing is changed.
+        """
+        if record.state is not JobState.PENDING:
+            self._check_step(record, JobState.QUEUED)
         self._claim(record, request_id)
+        if record.state is JobState.UNCERTAIN:  # submitted here, and charged we know not what
+            self._credits_unknown += 1
         if record.state is JobState.PENDING:
             self.move(record, JobState.SUBMITTING)
         self.move(record, JobState.QUEUED)
@@ -235,10 +247,10 @@ class TaskRegistry:
         """The one mutator of a job's state.
 
         Raises:
-            RuntimeError: `TRANSITIONS` has no such step; nothing is changed.
+            RuntimeError: `TRANSITIONS` has no such step, or the job is not in the tables; nothing
+                is changed.
         """
-        if state not in TRANSITIONS[record.state]:
-            raise RuntimeError(f"job {record.key} cannot go from {record.state} to {state}")
+        self._check_step(record, state)
         self._counts[record.state] -= 1
         self._counts[state] += 1
         record.state = state
@@ -248,6 +260,15 @@ class TaskRegistry:
                 self._drop(record)
             for watcher in record._take_watchers():
                 watcher(record)
+
+    def _check_step(self, record: JobRecord, state: JobState) -> None:
+        if state not in TRANSITIONS[record.state]:
+            raise RuntimeError(f"job {record.key} cannot go from {record.state} to {state}")
+        self._check_here(record)
+
+    def _check_here(self, record: JobRecord) -> None:
+        if self._by_key.get(record.key) is not record:
+            raise RuntimeError(f"job {record.key} is not in this registry")
 
     def _claim(self, record: JobRecord, request_id: str) -> None:
         holder = self._by_request_id.get(request_id)
