@@ -6,6 +6,7 @@ and listed in docs/architecture.md under "What the API does not document".
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import time
@@ -117,9 +118,11 @@ def load_request(data: Mapping[str, Any]) -> GenerationRequest:
     """A request from plain JSON data, its fields named as on the API's page or as in Python.
 
     Raises:
-        InvalidRequestError: a name that is no field, a field given twice, or no prompt. Whether
-            the values keep the rules is checked before sending.
+        InvalidRequestError: no JSON object, a name that is no field, a field given twice, or no
+            prompt. Whether the values keep the rules is checked before sending.
     """
+    if not isinstance(data, Mapping):
+        raise InvalidRequestError([Violation("request", data, "must be a JSON object")])
     by_wire = {wire: name for name, wire in _WIRE_NAMES.items()}
     values: dict[str, Any] = {}
     violations = []
@@ -165,7 +168,7 @@ def build_models() -> WireRequest:
 def _job_path(request_id: str) -> str:
     if not _usable_id(request_id):
         raise ValueError(f"no request id: {request_id!r} (text of 1 to {MAX_ID} characters)")
-    # Dots are encoded too: an id of ".." would otherwise walk up the path.
+    # Dots are encoded too: a part of "..", as in "../x", would otherwise walk up the path.
     return f"{_GENERATIONS}/{quote(request_id, safe='').replace('.', '%2E')}"
 
 
@@ -175,6 +178,7 @@ def _usable_id(value: object) -> bool:
         and 0 < len(value) <= MAX_ID
         and value.isprintable()
         and bool(value.strip())
+        and value not in (".", "..")  # some servers walk up the path for %2E%2E too
     )
 
 
@@ -195,7 +199,7 @@ def decipher_create(response: WireResponse) -> Submission:
         data = _leading_members(response.body)
     request_id = data.get("requestId")
     if not isinstance(request_id, str) or not _usable_id(request_id):
-        told = response.broken or f"requestId is {str(request_id)[:80]!r}"
+        told = response.broken or f"requestId is {_shown(request_id)}"
         raise _format_error(response, f"the answer to the submit has no usable id: {told}")
     status = _status(data.get("status"), GenerationStatus.QUEUED)
     return Submission(request_id, status, _credits(data.get("creditsCharged")))
@@ -212,7 +216,7 @@ def decipher_get(response: WireResponse, request_id: str) -> Generation:
     data = _object(response)
     told_id = data.get("requestId", request_id)
     if told_id != request_id:
-        raise _format_error(response, f"the answer is about another job, {str(told_id)[:80]!r}")
+        raise _format_error(response, f"the answer is about another job, {_shown(told_id)}")
     if not isinstance(data.get("status"), str):
         raise _format_error(response, "the answer has no status")
     output = data.get("output")
@@ -267,7 +271,11 @@ def _api_error(body: bytes) -> tuple[str | None, str | None]:
     error = data.get("error") if isinstance(data, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
         return None, None
-    return error["code"], str(error.get("message", ""))
+    if data.get("success") is not False:  # a gateway's error: many are written {"error": {…}}
+        return None, None
+    message = error.get("message")
+    told = message if isinstance(message, str) else _dumped(message) if message else ""
+    return error["code"][:_SNIPPET], told[:_SNIPPET]
 
 
 def _object(response: WireResponse) -> dict[str, Any]:
@@ -291,7 +299,11 @@ def _leading_members(body: bytes) -> dict[str, Any]:
     A string is whole with its closing quote; any other value only with the delimiter behind it,
     since a number that is cut short is a number too.
     """
-    text = body.decode("utf-8", "ignore")
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:  # nothing behind a broken character can be trusted
+        text = body[: error.start].decode()
     decoder = json.JSONDecoder()
     members: dict[str, Any] = {}
     at = _skip(text, 0)
@@ -352,11 +364,21 @@ def _credits(value: object) -> int | None:
 def _detail(value: object) -> ErrorDetail | None:
     if isinstance(value, dict):
         message = value.get("message")
-        return ErrorDetail(
-            message if isinstance(message, str) else json.dumps(value)[:_SNIPPET],
-            _text(value.get("code")),
-        )
-    return None if value is None else ErrorDetail(str(value)[:_SNIPPET])
+        told = message if isinstance(message, str) else _dumped(value)
+        return ErrorDetail(told, _text(value.get("code")))
+    return None if value is None else ErrorDetail(_text(value) or _dumped(value))
+
+
+def _dumped(value: object) -> str:
+    """JSON data as a short text, whatever it is."""
+    try:
+        return json.dumps(value)[:_SNIPPET]
+    except RecursionError:
+        return "(nested too deep to be shown)"
+
+
+def _shown(value: object) -> str:
+    return repr(value[:80]) if isinstance(value, str) else _dumped(value)[:80]
 
 
 def _model(entry: dict[str, Any]) -> ModelInfo:
@@ -387,9 +409,13 @@ class Verdict(Enum):
     UNCERTAIN = "uncertain"  # it may have been done
 
 
-# Statuses below 500 that do not tell whether the job was taken: a timeout, a conflict, "too
-# early", and a gateway's note that the client went away.
-_AMBIGUOUS = frozenset({408, 409, 425, 499})
+# The statuses below 500 that say for sure that the job was not taken. Not among them: a timeout
+# (408), a conflict (409), "too early" (425), and what gateways make up, such as 460 and 499 for
+# a client that went away after the job may have been taken.
+_REFUSALS = frozenset(
+    {400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426}
+    | {428, 431, 451}
+)
 
 
 def judge_submit(error: SeedanceError) -> Verdict:
@@ -403,7 +429,7 @@ def judge_submit(error: SeedanceError) -> Verdict:
     if isinstance(error, ServerError):
         refused = error.status == 503 and error.retry_after is not None and error.code is not None
         return Verdict.THROTTLED if refused else Verdict.UNCERTAIN
-    if isinstance(error, APIError) and error.status not in _AMBIGUOUS:
+    if isinstance(error, APIError) and error.status in _REFUSALS:
         return Verdict.REFUSED
     return Verdict.UNCERTAIN
 
