@@ -53,6 +53,9 @@ class JobState(StrEnum):
         return self in (JobState.QUEUED, JobState.PROCESSING)
 
 
+#: Ids of ended jobs that are remembered, so that a server that gives one out again is found out.
+REMEMBERED_IDS = 10_000
+
 _FINAL = frozenset(
     {
         JobState.SUCCEEDED,
@@ -130,6 +133,7 @@ class TaskRegistry:
     def __init__(self) -> None:
         self._by_key: dict[str, JobRecord] = {}
         self._by_request_id: dict[str, JobRecord] = {}
+        self._ended_ids: dict[str, None] = {}
         self._counts = dict.fromkeys(JobState, 0)
         self._credits_charged = 0
         self._credits_unknown = 0
@@ -285,3 +289,6 @@ class TaskRegistry:
         self._by_key.pop(record.key, None)
         if record.request_id is not None:
             self._by_request_id.pop(record.request_id, None)
+            self._ended_ids[record.request_id] = None
+            if len(self._ended_ids) > REMEMBERED_IDS:
+                del self._ended_ids[next(iter(self._ended_ids))]

@@ -23,6 +23,7 @@ def box(kind, payload=b""):
 
 
 VIDEO = box(b"ftyp", b"isom" * 4) + box(b"moov", b"m" * 500) + box(b"mdat", bytes(range(256)) * 40)
+SIZE = len(VIDEO)
 URL = "https://media.example/v.mp4?signature=secret"
 REFRESHED = "https://media.example/fresh.mp4"
 BROKEN = TransportError("the connection broke", delivered="maybe")
@@ -60,13 +61,13 @@ def whole(data=VIDEO, **told):
     return lambda _: (200, headers, [data[:1000], data[1000:]])
 
 
-def cut(at, *, length=len(VIDEO), error=BROKEN, etag='"one"'):
+def cut(at, *, length=SIZE, error=BROKEN, etag='"one"'):
     headers = {"content-length": str(length)} if length else {}
     headers |= {"etag": etag} if etag else {}
     return lambda _: (200, headers, [VIDEO[:at], *([error] if error else [])])
 
 
-def rest(*, total=len(VIDEO), shift=0, cut_at=None, error=None):
+def rest(*, total=SIZE, shift=0, cut_at=None, error=None):
     """A 206 for what is asked for."""
 
     def answer(headers):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from seedance_async import Backoff, RateLimitError
 from seedance_async.pacing import Gate, RateBudget
+from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
 
@@ -176,7 +177,7 @@ async def test_being_cancelled_at_the_moment_of_being_turned_away_raises_nothing
 
 @given(st.lists(st.sampled_from("ercpht"), max_size=60), st.integers(1, 5))
 def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit):
-    """e: one enters, r: one is refused, p: one passes, c: a waiter is cancelled, h: hold, t: time."""
+    """e: one enters, r: is refused, p: passes, c: is cancelled, h: the gate is held, t: time."""
 
     async def main():
         gate, inside, most, tasks = new_gate(limit), 0, 0, []
@@ -208,8 +209,6 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
         assert most <= limit
         assert repr(gate).endswith("0 waiting>")
         assert repr(gate).startswith("<Gate 0/")
-
-    from tests.support.virtual_time import VirtualTimeLoop
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
