@@ -203,10 +203,13 @@ class TaskRegistry:
         """The server took the job: from here its id is known.
 
         Raises:
-            ValueError: the id belongs to another job of this session; nothing is changed.
+            ValueError: the id belongs to another job of this session, be it one that has ended
+                not long ago; nothing is changed.
             RuntimeError: the job is not one that can be accepted now; nothing is changed.
         """
         self._check_step(record, JobState.QUEUED)
+        if submission.request_id in self._ended_ids:
+            raise ValueError(f"the request id {submission.request_id!r} belongs to an ended job")
         self._claim(record, submission.request_id)
         record.credits_charged = submission.credits_charged
         if submission.credits_charged is None:
