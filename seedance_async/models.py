@@ -169,7 +169,7 @@ def redact_url(url: str | None) -> str:
 def _redacted(value: object) -> object:
     """A URL or a list of them as it may be shown; anything else as it is."""
     if isinstance(value, tuple):
-        return tuple(_redacted(item) for item in value)
+        return tuple(redact_url(url) if isinstance(url, str) else url for url in value)
     return redact_url(value) if isinstance(value, str) and value else value
 
 
