@@ -92,6 +92,9 @@ class Api:
             except web.HTTPRequestEntityTooLarge:
                 call.refused = Refused(413, f"The body is larger than {BIGGEST_BODY} bytes")
                 return False
+            except (ConnectionError, web.RequestPayloadError):
+                call.client_left = True
+                return False
         if call.operation.takes_body:
             call.body = _lenient_json(call.raw)
         return True
@@ -115,6 +118,8 @@ class Api:
     def _answer(self, call: Call, work: Callable[[Call], Answer]) -> Answer | None:
         """Do the work, or what the fault puts in its place. Nothing here awaits."""
         fault = call.fault
+        if call.client_left:  # within its body: nothing was submitted
+            return None
         if fault is not None and (fault.is_early or fault.replaces_work):
             instead = wire.instead(fault)
             if call.operation.id == "submit":

@@ -32,6 +32,7 @@ class Call:
     job: SimulatedJob | None = None
     fault: Fault | None = None
     refused: Refused | None = None
+    client_left: bool = False
 
     @property
     def fault_name(self) -> str | None:
