@@ -1,0 +1,5 @@
+"""`python -m seedance_async.cli`."""
+
+from seedance_async.cli import main
+
+main()

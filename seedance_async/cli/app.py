@@ -1,0 +1,50 @@
+"""The command line's root: which commands there are, and what any error becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from seedance_async import InvalidRequestError, SeedanceError
+from seedance_async.cli.batch import batch
+from seedance_async.cli.exits import ExitCode, code_of
+from seedance_async.cli.generate import generate
+from seedance_async.cli.jobs import cancel, models, status
+from seedance_async.cli.local import demo, emulator
+from seedance_async.cli.screen import Screen, short
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="seedance-async", prog_name="seedance")
+def cli() -> None:
+    """Video generation with the Seedance 2.0 Open API.
+
+    The API key is read from the environment's SEEDANCE_API_KEY, and from nowhere else: what is
+    on a command line can be read by other users of the machine.
+    """
+
+
+for _command in (generate, batch, status, cancel, models, emulator, demo):
+    cli.add_command(_command)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line; the exit code. Errors that are foreseen are told in words."""
+    screen = Screen()
+    try:
+        code = cli.main(list(args), prog_name="seedance", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        screen.say("seedance: interrupted", style="yellow")
+        return ExitCode.INTERRUPTED
+    except InvalidRequestError as error:
+        for broken in error.violations:
+            screen.say(f"seedance: {broken.field} {broken.rule}, not {short(repr(broken.value))}")
+        return ExitCode.USAGE
+    except SeedanceError as error:
+        screen.say(f"seedance: {error}", style="red")
+        return code_of(error)
+    return int(code or ExitCode.SUCCESS)

@@ -1,0 +1,79 @@
+"""The exit codes: which there are, which of several wins, and which belongs to an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from seedance_async import (
+    AuthenticationError,
+    ConfigurationError,
+    DownloadError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    JobTimeoutError,
+    SeedanceError,
+    SubmitUncertainError,
+)
+
+
+class ExitCode(IntEnum):
+    """What the command's exit code tells a script."""
+
+    SUCCESS = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    REFUSED = 4
+    UNCERTAIN = 5
+    NOT_SAVED = 6
+    INTERRUPTED = 130
+
+
+#: What a run with several outcomes exits with: the first of these that occurred. Money whose
+#: result is unknown comes first, then what stopped the run, then what is still to be fetched.
+PRECEDENCE = (
+    ExitCode.UNCERTAIN,
+    ExitCode.REFUSED,
+    ExitCode.INTERRUPTED,
+    ExitCode.NOT_SAVED,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+)
+
+
+class MissingExtraError(ConfigurationError):
+    """A command needs packages that are not installed."""
+
+
+class StoppedRunError(SeedanceError):
+    """The run ended before this job was submitted, ended or saved."""
+
+
+class InterruptedRunError(StoppedRunError):
+    """It was the user who ended it."""
+
+
+_OF_ERROR: tuple[tuple[type[SeedanceError], ExitCode], ...] = (
+    (ConfigurationError, ExitCode.CONFIGURATION),
+    (InvalidRequestError, ExitCode.USAGE),
+    (AuthenticationError, ExitCode.REFUSED),
+    (InsufficientCreditsError, ExitCode.REFUSED),
+    (SubmitUncertainError, ExitCode.UNCERTAIN),
+    (JobTimeoutError, ExitCode.UNCERTAIN),
+    (InterruptedRunError, ExitCode.INTERRUPTED),
+    (DownloadError, ExitCode.NOT_SAVED),
+)
+
+
+def code_of(error: SeedanceError | None) -> ExitCode:
+    """The exit code of one outcome by its error; none is success."""
+    if error is None:
+        return ExitCode.SUCCESS
+    return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), ExitCode.FAILED)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The exit code of a run that has all of these among its outcomes."""
+    found = set(codes)
+    return next((code for code in PRECEDENCE if code in found), ExitCode.SUCCESS)

@@ -1,0 +1,233 @@
+"""Input files: lines of JSON, CSV or plain text become requests, or problems by line number.
+
+Nothing here is sent, printed or raised for a bad line: a file with one bad line among a thousand
+has one problem. Whether a request keeps the API's rules is asked of the request itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any
+
+import attrs
+
+from seedance_async import GenerationRequest, InvalidRequestError, Violation, load_request
+
+
+class InputFormat(StrEnum):
+    """How a file holds its requests."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PLAIN = "plain"
+
+    @classmethod
+    def of_name(cls, name: str) -> InputFormat:
+        """By the extension; `-`, which is stdin, and all else is plain text."""
+        suffix = PurePath(name).suffix.lower()
+        return {".jsonl": cls.JSONL, ".ndjson": cls.JSONL, ".csv": cls.CSV}.get(suffix, cls.PLAIN)
+
+
+@attrs.frozen
+class Line:
+    """One request and the number of the line that it came from, from 1."""
+
+    number: int
+    request: GenerationRequest
+
+
+@attrs.frozen
+class Problem:
+    """What is wrong with one line: all the rules that it breaks."""
+
+    number: int
+    violations: tuple[Violation, ...]
+
+    def __str__(self) -> str:
+        told = (f"{v.field}: {_shown(v.value)} {v.rule}" for v in self.violations)
+        return f"line {self.number}: " + "; ".join(told)
+
+
+#: The fields of a line, or what keeps the line from having any.
+Entry = tuple[int, Mapping[str, Any] | Violation]
+
+#: A field as the API's page spells it, by the name it has in Python.
+_WIRE_NAMES = {
+    "media_urls": "mediaUrls",
+    "aspect_ratio": "aspectRatio",
+    "webhook_url": "webhookUrl",
+}
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def read_lines(
+    data: bytes,
+    form: InputFormat,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    allow_local: bool = False,
+) -> tuple[list[Line], list[Problem]]:
+    """All lines of a file as requests that can be sent, and the problems of the others.
+
+    Args:
+        data: the file's bytes, which must be UTF-8.
+        form: how they are to be read.
+        defaults: fields for the lines that do not give them.
+        allow_local: as in `GenerationRequest.violations`.
+    """
+    text, problem = _decoded(data)
+    if problem is not None:
+        return [], [problem]
+    lines: list[Line] = []
+    problems: list[Problem] = []
+    for number, fields in _READERS[form](text):
+        found = _checked(fields, defaults or {}, allow_local)
+        if isinstance(found, GenerationRequest):
+            lines.append(Line(number, found))
+        else:
+            problems.append(Problem(number, found))
+    return lines, problems
+
+
+def _decoded(data: bytes) -> tuple[str, Problem | None]:
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        bad = data[error.start : error.start + 1]
+        return "", Problem(number, (Violation("text", bad, "must be UTF-8"),))
+
+
+def _checked(
+    fields: Mapping[str, Any] | Violation, defaults: Mapping[str, Any], allow_local: bool
+) -> GenerationRequest | tuple[Violation, ...]:
+    if isinstance(fields, Violation):
+        return (fields,)
+    absent = {
+        name: value
+        for name, value in defaults.items()
+        if name not in fields and _WIRE_NAMES.get(name) not in fields
+    }
+    try:
+        request = load_request({**fields, **absent})
+    except InvalidRequestError as error:
+        return error.violations
+    if not isinstance(request.model, str):
+        return (Violation("model", request.model, "must be text"),)
+    return tuple(request.violations(allow_local=allow_local)) or request
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that hold something. Only a line feed ends one: a prompt may hold the others."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _plain_lines(text: str) -> Iterator[Entry]:
+    for number, line in _numbered(text):
+        if not line.startswith("#"):
+            yield number, {"prompt": line}
+
+
+def _json_lines(text: str) -> Iterator[Entry]:
+    for number, line in _numbered(text):
+        yield number, _json_object("line", line)
+
+
+def _json_object(field: str, text: str) -> Mapping[str, Any] | Violation:
+    try:
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        return Violation(field, text, "is nested too deeply")
+    except ValueError as error:
+        return Violation(field, text, f"must be a JSON object ({error})")
+    return value if isinstance(value, dict) else Violation(field, text, "must be a JSON object")
+
+
+def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are given once: of two prompts, one would be dropped unseen."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def _csv_lines(text: str) -> Iterator[Entry]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    begin = 1
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield begin, Violation("row", "", f"must be readable CSV ({error})")
+            return
+        if row is None:
+            return
+        if any(cell.strip() for cell in row):
+            if header is not None:
+                yield begin, _csv_fields(header, row)
+            else:
+                header = [name.strip() for name in row]
+                problem = _header_problem(header)
+                if problem is not None:
+                    yield begin, problem
+                    return
+        begin = reader.line_num + 1
+
+
+def _header_problem(header: list[str]) -> Violation | None:
+    """A header that no row could be read by is one problem, not one for each row."""
+    try:
+        load_request({"prompt": "", **dict.fromkeys(header)})
+    except InvalidRequestError as error:
+        return error.violations[0]
+    if len(set(header)) < len(header):
+        return Violation("header", header, "must name each field once")
+    return None if "prompt" in header else Violation("header", header, "must name the prompt")
+
+
+def _csv_fields(header: list[str], row: list[str]) -> Mapping[str, Any] | Violation:
+    if len(row) > len(header):
+        return Violation("row", row, f"has {len(row)} cells, the header {len(header)}")
+    fields: dict[str, Any] = {}
+    for name, cell in zip(header, row, strict=False):
+        if cell.strip():
+            value = _csv_value(name, cell.strip())
+            if isinstance(value, Violation):
+                return value
+            fields[name] = value
+    return fields
+
+
+def _csv_value(name: str, cell: str) -> Any:
+    """The value of a cell; what does not fit stays text, for the rules to name."""
+    match name:
+        case "duration" if _WHOLE.fullmatch(cell):
+            return int(cell)
+        case "media_urls" | "mediaUrls":
+            return cell.replace("|", " ").split()
+        case "metadata":
+            return _json_object("metadata", cell)
+    return cell
+
+
+_READERS = {
+    InputFormat.JSONL: _json_lines,
+    InputFormat.CSV: _csv_lines,
+    InputFormat.PLAIN: _plain_lines,
+}
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if isinstance(value, bytes) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,70 @@
+"""Ctrl-C: the first asks a run to stop, the second makes it leave. It owns the signal handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """What SIGINT and SIGTERM do to the task that installs this.
+
+    Args:
+        on_stop: called at the first signal.
+        on_leave: called at the second; the task is cancelled soon after. Later signals do nothing.
+    """
+
+    def __init__(self, on_stop: Callable[[], None], on_leave: Callable[[], None]) -> None:
+        self._on_stop, self._on_leave = on_stop, on_leave
+        self._task: asyncio.Task[object] | None = None
+        self.stopping = self.leaving = False
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle the signals while the block runs, in the current task."""
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        undo = [_handle(loop, number, self.receive) for number in SIGNALS]
+        try:
+            yield
+        finally:
+            for each in undo:
+                each()
+
+    def receive(self) -> None:
+        """One signal has come."""
+        if not self.stopping:
+            self.stopping = True
+            self._on_stop()
+        elif not self.leaving:
+            self.leaving = True
+            self._on_leave()
+            # Two turns of the loop later, so that an outcome which is on its way to the task at
+            # this moment is taken in before the task is cancelled.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _handle(
+    loop: asyncio.AbstractEventLoop, number: signal.Signals, receive: Callable[[], None]
+) -> Callable[[], object]:
+    """Call `receive` in the loop at a signal; returns what undoes that."""
+    try:
+        loop.add_signal_handler(number, receive)
+    except NotImplementedError:  # Windows
+
+        def pass_on(_number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(receive)
+
+        before = signal.signal(number, pass_on)
+        return lambda: signal.signal(number, before)
+    return lambda: loop.remove_signal_handler(number)

@@ -1,0 +1,99 @@
+"""The screen: the one place where the command writes to stdout and stderr.
+
+Records go to stdout, words to stderr. The API key is blotted out of both, and nothing that a
+server or a file says can send control codes to the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+#: A shorter key is a placeholder; blotting it out would garble ordinary words.
+_SHORTEST_SECRET = 8
+
+
+class Screen:
+    """Where the command's words and records go."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        self._key = os.environ.get("SEEDANCE_API_KEY", "")
+        self._reader_left = False
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Write words for a person to stderr."""
+        self.console.print(printable(self.without_key(text)), style=style)
+
+    def answer(self, text: str) -> None:
+        """Write a line of the command's result to stdout, at once."""
+        self._write(printable(self.without_key(text)))
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Write a result as one line of JSON to stdout, at once."""
+        self._write(self.without_key(json.dumps(record)))
+
+    def without_key(self, text: str) -> str:
+        """The text with the API key blotted out, should a server have echoed it."""
+        if len(self._key) < _SHORTEST_SECRET:
+            return text
+        return text.replace(self._key, "***")
+
+    def _write(self, line: str) -> None:
+        """A reader that left (`| head`) must not end the run: its jobs are paid."""
+        if self._reader_left:
+            return
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            self._reader_left = True
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - it stays until the exit
+
+    @contextmanager
+    def logging(self, verbose: bool) -> Iterator[None]:
+        """Show the SDK's log on stderr with `verbose`; without, the summary tells what matters."""
+        logger, handler = logging.getLogger("seedance_async"), _ScreenHandler(self, verbose)
+        before = logger.level, logger.propagate
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO if verbose else logging.CRITICAL + 1)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.level, logger.propagate = before
+
+
+class _ScreenHandler(logging.Handler):
+    def __init__(self, screen: Screen, verbose: bool) -> None:
+        super().__init__()
+        self._screen = screen
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(self.format(record), style="dim")
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out, all but line breaks."""
+    return "".join(ascii(c)[1:-1] if _is_control(c) and c != "\n" else c for c in text)
+
+
+def _is_control(character: str) -> bool:
+    """Controls, marks that turn the writing direction, lone surrogates, exotic line breaks."""
+    category = unicodedata.category(character)
+    return category.startswith("C") or category in ("Zl", "Zp")
+
+
+def short(text: str, width: int = 60) -> str:
+    """The first line's worth of a prompt."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
