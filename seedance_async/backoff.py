@@ -46,6 +46,8 @@ class Backoff:
                 raise ValueError(f"Backoff.{name} must be a number, not {value!r}")
             if not is_finite(value):
                 raise ValueError(f"Backoff.{name} must be finite, not {value!r:.40}")
+        if self.initial <= 0:
+            raise ValueError(f"Backoff.initial must be above 0: {self.initial!r}")
         if not 0 < self.floor <= self.initial:
             raise ValueError(f"Backoff.floor must be above 0 and at most initial: {self.floor!r}")
         if self.multiplier < 1:
