@@ -11,7 +11,7 @@ from seedance_async import Backoff, RetryPolicy, SeedanceClient, SeedanceSession
 from tests.support.fakes import FakeAPI
 from tests.support.virtual_time import VirtualTimeLoop
 
-pytest_plugins = ["seedance_async.testing"]
+pytest_plugins = ["seedance_async.testing", "pytester"]
 
 #: One seed for all jitter in tests, told in the header of every run.
 SEED = 20260

@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Python 3.11 or newer and make, and set up the rest themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGE := seedance_async
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format types coverage clean
+
+help:
+	@echo "make demo     24 jobs against the built-in emulator; the videos are in demo-out/"
+	@echo "make test     the test suite"
+	@echo "make check    what CI runs: test, coverage, lint, formatting, types, layers"
+	@echo "make format   format the code"
+	@echo "make clean    remove what make has made"
+
+# A Debian without python3-venv has no ensurepip: it is installed where that is possible.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one by PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { apt-get update -q && apt-get install -qy python3-venv \
+	  && $(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,emulator,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/seedance demo --output demo-out
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY) lint types coverage
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+# Branches of the whole package, child processes included.
+coverage: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+format: $(READY)
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-out .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,99 @@
+"""The examples, run as a user would run them, against an emulator."""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import av
+import httpx
+import pytest
+
+from tests.support.emulator_process import emulator_process
+
+ROOT = Path(__file__).parents[1]
+PROMPTS = ROOT / "examples" / "prompts.txt"
+
+
+@pytest.fixture
+async def emulator():
+    async with emulator_process(speed=600, seed=7, media="shared") as running:
+        yield running
+
+
+async def run(emulator, *arguments, cwd):
+    """A Python program in a process of its own, with warnings as errors."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", *map(str, arguments),
+        cwd=cwd,
+        env=os.environ | {"SEEDANCE_BASE_URL": emulator.url, "SEEDANCE_API_KEY": emulator.api_key},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def assert_plays(path):
+    with av.open(path) as video:
+        assert video.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in video.decode(video.streams.video[0])) >= 4 * 24
+
+
+async def test_the_first_example_saves_a_video(emulator, tmp_path):
+    code, out, err = await run(emulator, ROOT / "examples" / "first.py", cwd=tmp_path)
+    assert (code, err) == (0, "")
+    assert "saved river.mp4" in out
+    assert_plays(tmp_path / "river.mp4")
+
+
+async def test_the_readme_shows_the_first_example_and_it_runs(emulator, tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    returned, _, err = await run(emulator, "readme.py", cwd=tmp_path)
+    assert (returned, err) == (0, "")
+    assert len(code.strip().splitlines()) <= 15
+    assert_plays(tmp_path / "river.mp4")
+
+
+async def test_the_bulk_example_saves_a_video_of_every_prompt(emulator, tmp_path):
+    code, out, err = await run(
+        emulator, ROOT / "examples" / "bulk.py", PROMPTS, tmp_path / "videos", cwd=tmp_path
+    )
+    assert (code, err) == (0, "")
+    videos = list((tmp_path / "videos").iterdir())
+    assert len(videos) == out.count("saved") == len(PROMPTS.read_text().splitlines())
+    for video in videos:
+        assert_plays(video)
+
+
+async def test_the_pipeline_makes_drafts_and_then_the_videos(emulator, tmp_path):
+    code, out, err = await run(emulator, ROOT / "examples" / "pipeline.py", PROMPTS, cwd=tmp_path)
+    assert (code, err) == (0, "")
+    prompts = PROMPTS.read_text().splitlines()
+    assert sorted(out.splitlines()) == sorted(f"succeeded: {prompt}" for prompt in prompts)
+    models = [entry["body"]["model"] for entry in await emulator.ledger()]
+    assert models.count("seedance-2.0-fast") == models.count("seedance-2.0") == len(prompts)
+
+
+async def test_the_web_app_starts_a_job_in_one_request_and_reads_it_in_another(
+    emulator, monkeypatch
+):
+    monkeypatch.setenv("SEEDANCE_BASE_URL", emulator.url)
+    monkeypatch.setenv("SEEDANCE_API_KEY", emulator.api_key)
+    monkeypatch.syspath_prepend(ROOT)
+    from examples.web_app import app, lifespan
+
+    transport = httpx.ASGITransport(app)
+    async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://app") as web:
+        started = await web.post("/videos", json={"prompt": "A river", "duration": 4})
+        assert started.status_code == 202
+        assert started.json()["state"] == "queued"
+        read = await web.get(f"/videos/{started.json()['id']}", params={"wait": 30})
+        assert read.json()["state"] == "succeeded"
+        assert read.json()["url"].endswith(".mp4")
+        bad = await web.post("/videos", json={"prompt": "A river", "duration": 99})
+        assert bad.status_code == 422
+        assert "duration" in bad.text
+        assert (await web.get("/videos/req_unknown")).status_code == 404
