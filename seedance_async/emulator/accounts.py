@@ -94,6 +94,11 @@ class Accounts:
         """Make the key invalid from now on."""
         self._accounts = [account for account in self._accounts if account.key != key]
 
+    def refund(self, name: str, credits: int) -> None:
+        """Give the account of that name credits back, if its key has not been revoked."""
+        for account in (each for each in self._accounts if each.name == name):
+            account.balance += credits
+
     def by_header(self, authorization: str | None) -> Account | None:
         """The account of an ``Authorization`` header, if it is a bearer's with a known key."""
         scheme, _, key = (authorization or "").partition(" ")

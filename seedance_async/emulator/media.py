@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,12 +20,11 @@ from urllib.parse import quote, urlencode, urlsplit
 from attrs import frozen
 
 from .jobs import SimulatedJob
-from .render import Picture, RenderingStoppedError, render
+from .render import Picture, render
 from .samples import SAMPLES
 
 OUTPUT_PATH = "/media/open-api-results/"
 _THREADS = 2
-_KEEP = 512
 _IMAGE = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
@@ -66,9 +64,11 @@ class Media:
         shared: one small clip for all jobs of one format and duration, for load tests.
         ttl: virtual seconds for which an output URL works; ``None`` is for ever.
         secret: what signs the URLs.
+        keep: how many files stay on disk; the one asked for longest ago is removed.
     """
 
-    def __init__(self, *, shared: bool, ttl: float | None, secret: bytes) -> None:
+    def __init__(self, *, shared: bool, ttl: float | None, secret: bytes, keep: int = 512) -> None:
+        self._keep = keep
         self._shared, self._ttl, self._secret = shared, ttl, secret
         self._folder = Path(tempfile.mkdtemp(prefix="seedance-emulator-"))
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="seedance-render")
@@ -125,10 +125,16 @@ class Media:
             loop = asyncio.get_running_loop()
             future = loop.run_in_executor(self._pool, self._make, key, write)
             self._files[key] = future
-            if len(self._files) > _KEEP:
+            future.add_done_callback(lambda made: self._forget_failure(key, made))
+            if len(self._files) > self._keep:
                 self._forget_oldest()
         self._files.move_to_end(key)
         return await asyncio.shield(future)
+
+    def _forget_failure(self, key: str, made: "asyncio.Future[MediaFile]") -> None:
+        """Let the next request try again what went wrong now."""
+        if made.cancelled() or made.exception() is not None:
+            self._files.pop(key, None)
 
     def _forget_oldest(self) -> None:
         _, oldest = self._files.popitem(last=False)
@@ -145,9 +151,6 @@ class Media:
         """Stop rendering and remove the files."""
         self._stopped.set()
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
-        for future in self._files.values():
-            with suppress(RenderingStoppedError, asyncio.CancelledError):
-                await future
         self._files.clear()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -156,6 +159,6 @@ def _rendering(picture: Picture) -> Writer:
     return lambda path, stopped: render(picture, path, stopped)
 
 
-def _remove(future: "asyncio.Future[MediaFile]") -> None:
-    if not future.cancelled() and future.exception() is None:
-        future.result().path.unlink(missing_ok=True)
+def _remove(made: "asyncio.Future[MediaFile]") -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().path.unlink(missing_ok=True)

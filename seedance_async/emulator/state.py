@@ -42,9 +42,7 @@ class State:
                 credits=job.credits,
                 reason=job.status,
             )
-            for account in self.accounts:
-                if account.name == job.account:
-                    account.balance += job.credits
+            self.accounts.refund(job.account, job.credits)
         self.webhooks.job_ended(job)
 
     def status_body(self, job: SimulatedJob) -> dict[str, Any]:

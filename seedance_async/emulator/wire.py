@@ -74,8 +74,7 @@ def _retry_after(fault: Fault) -> dict[str, str]:
             return {"Date": formatdate(now, usegmt=True), "Retry-After": retry_at}
         case "garbage":
             return {"Retry-After": str(fault.value or "soon; nan")}
-        case "absent":
-            return {}
+    return {}
 
 
 def status(answer: Answer | None, fault: Fault | None) -> int | None:
@@ -153,9 +152,8 @@ def _framed(body: bytes, at: int, framing: Framing) -> tuple[str, bytes]:
             return "Connection: close", cut
         case "chunked":
             return "Transfer-Encoding: chunked", f"{len(body):x}\r\n".encode() + cut
-        case "ended":
-            chunk = f"{at:x}\r\n".encode() + cut + b"\r\n" if cut else b""
-            return "Transfer-Encoding: chunked", chunk + b"0\r\n\r\n"
+    chunk = f"{at:x}\r\n".encode() + cut + b"\r\n" if cut else b""
+    return "Transfer-Encoding: chunked", chunk + b"0\r\n\r\n"  # ended
 
 
 async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:

@@ -46,7 +46,7 @@ class Api:
         kwargs.setdefault("headers", {"Authorization": f"Bearer {self.emulator.api_key}"})
         url = path if path.startswith("http") else self.emulator.url + path
         async with self.http.request(method, url, allow_redirects=False, **kwargs) as answer:
-            return Reply(answer.status, dict(answer.headers), await answer.read())
+            return Reply(answer.status, answer.headers, await answer.read())
 
     async def submit(self, **fields: Any) -> Reply:
         body = {**BODY, **fields}

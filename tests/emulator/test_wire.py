@@ -111,6 +111,15 @@ async def test_a_client_that_leaves_within_its_body_has_not_submitted(api: Api) 
     assert (await api.submit()).status == 200
 
 
+async def test_a_cut_answer_to_a_client_that_has_left_goes_nowhere(api: Api) -> None:
+    script(api, "truncated", seconds=0.1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await api.submit()
+    await api.emulator.wait_until(lambda: api.emulator.requests.count("submit") == 1)
+    assert (await api.submit()).status == 200
+
+
 async def test_a_client_that_left_before_the_charge_is_on_record_as_not_answered(
     api: Api,
 ) -> None:
