@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +119,19 @@ def _read(file: str) -> bytes:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
+def _name(number: int, job: Job) -> str:
+    return file_name(number, job.request_id)
+
+
 @attrs.frozen
 class Options:
-    """How the outcomes of a batch are kept."""
+    """How the outcomes of a batch are kept; `name` gives a line's video its file name."""
 
     folder: Path
     overwrite: bool = attrs.field(default=False, kw_only=True)
     as_json: bool = attrs.field(default=False, kw_only=True)
     savers: int = attrs.field(default=4, kw_only=True)
+    name: Callable[[int, Job], str] = attrs.field(default=_name, kw_only=True)
 
 
 async def run_lines(
@@ -145,7 +150,7 @@ async def run_lines(
             run.stop(StoppedRunError(f"{results.path} cannot be written"))
 
     def target(number: int, job: Job) -> Path:
-        return folder / file_name(number, job.request_id)
+        return folder / options.name(number, job)
 
     run = Run(
         session,
@@ -164,6 +169,8 @@ async def run_lines(
             await run.complete()
     finally:
         results.close()
+        if run.interrupts.stopping:
+            report.also(ExitCode.INTERRUPTED)
         report.tell(screen, time.monotonic() - begun)
         _tell_files(report, results, folder, screen)
     return report
@@ -206,11 +213,11 @@ def tell_stop(screen: Screen, ids: list[str], folder: Path | None) -> None:
     screen.say("Interrupted: nothing more is submitted.", style="yellow")
     if ids:
         screen.say(f"Waiting for {len(ids)} running jobs. Ctrl-C again leaves them running;")
-        screen.say(f"to take them up again: {fetch_command(ids, folder, wait=True)}")
+        screen.say(f"to take them up again: {fetch_command(ids, folder, wait=True)}", whole=True)
 
 
 def tell_leave(screen: Screen, ids: list[str], folder: Path | None) -> None:
     """What the second Ctrl-C does."""
     screen.say(f"Leaving: {len(ids)} jobs go on without this command.", style="yellow")
     if ids:
-        screen.say(f"To take them up again: {fetch_command(ids, folder, wait=True)}")
+        screen.say(f"To take them up again: {fetch_command(ids, folder, wait=True)}", whole=True)

@@ -6,7 +6,7 @@ import random
 import shlex
 from pathlib import Path
 
-from seedance_async import Backoff, SeedanceSession
+from seedance_async import Backoff, Job, SeedanceSession
 from seedance_async.cli.batch import Options, run_lines
 from seedance_async.cli.exits import ExitCode
 from seedance_async.cli.inputs import Line
@@ -33,12 +33,13 @@ async def play(folder: Path, seed: int, screen: Screen) -> ExitCode:
             f"{len(MISHAPS)} things are made to go wrong on the way."
         )
         session = _session(emulator, seed)
-        report = await run_lines(session, lines, Options(folder, overwrite=True), screen)
+        keeping = Options(folder, overwrite=True, name=_name)
+        report = await run_lines(session, lines, keeping, screen)
+        if report.was_interrupted:
+            return ExitCode.INTERRUPTED
         went_well = _tell_mishaps(emulator, report, screen)
         went_well &= _tell_books(emulator, report, screen)
     screen.say(f"Videos: {shlex.quote(str(folder))}", style="bold")
-    if report.code() is ExitCode.INTERRUPTED:
-        return ExitCode.INTERRUPTED
     return ExitCode.SUCCESS if went_well else ExitCode.FAILED
 
 
@@ -51,6 +52,12 @@ def _session(emulator: Emulator, seed: int) -> SeedanceSession:
         poll_rate=50.0,
         rng=random.Random(seed),  # noqa: S311 - to be repeated, not to be secret
     )
+
+
+def _name(number: int, job: Job) -> str:
+    """Without the request id: a demo that is run again replaces its own videos."""
+    assert job.request is not None
+    return f"{number:02d}-{job.request.mode}.mp4"
 
 
 def _tell_mishaps(emulator: Emulator, report: Report, screen: Screen) -> bool:

@@ -67,6 +67,8 @@ async def generate(
     )
     async with progress.shown(run, 1, screen):
         await run.complete()
+    if run.interrupts.stopping:
+        report.also(ExitCode.INTERRUPTED)
     for outcome in report.outcomes:
         _tell(outcome, screen, as_json)
     return report.code()
@@ -104,4 +106,4 @@ def _tell(outcome: Outcome, screen: Screen, as_json: bool) -> None:
     if outcome.error is not None:
         screen.say(f"seedance: {outcome.error}", style="red")
         if outcome.next_step:
-            screen.say(f"What to do: {outcome.next_step}")
+            screen.say(f"What to do: {outcome.next_step}", whole=True)

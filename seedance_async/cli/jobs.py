@@ -176,7 +176,7 @@ def _tell(outcome: Outcome, screen: Screen, as_json: bool) -> None:
     if outcome.error is not None:
         screen.say(f"  {outcome.error}")
     if outcome.next_step is not None:
-        screen.say(f"  What to do: {outcome.next_step}")
+        screen.say(f"  What to do: {outcome.next_step}", whole=True)
 
 
 def _in_words(model: ModelInfo) -> str:

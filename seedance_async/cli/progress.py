@@ -63,7 +63,8 @@ class Moment:
             return "no pace yet"
         rate = self.done / self.seconds
         pace = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-        return f"{pace} · ETA {clock((self.total - self.done) / rate)}"
+        left = (self.total - self.done) / rate
+        return f"{pace} · ETA {clock(left)}" if left else f"{pace} · {clock(self.seconds)}"
 
 
 def clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from seedance_async import JobState
+from seedance_async import JobState, SubmitUncertainError
 from seedance_async.cli.exits import ExitCode, code_of, worst
 from seedance_async.cli.outcomes import NOT_SUBMITTED, Outcome, fetch_command
 from seedance_async.cli.screen import Screen, short
@@ -34,6 +34,11 @@ class Report:
     def also(self, code: ExitCode) -> None:
         """Count something that is no outcome, such as a results file that broke."""
         self._codes.add(code)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the user ended the run before its end."""
+        return ExitCode.INTERRUPTED in self._codes
 
     def code(self) -> ExitCode:
         """The exit code of all outcomes together, and of what else happened."""
@@ -73,20 +78,22 @@ class Report:
             style="yellow",
         )
         _list(screen, uncertain)
-        screen.say(f"  What to do: {uncertain[0].next_step}")
+        screen.say(f"  What to do: {uncertain[0].next_step}", whole=True)
 
     def _tell_to_fetch(self, screen: Screen) -> None:
         unsaved = [outcome for outcome in self.outcomes if outcome.is_unsaved]
         if unsaved:
             screen.say(f"{_of(len(unsaved), 'video')} made, but not saved:", style="yellow")
             _list(screen, unsaved)
-            screen.say(f"  To fetch again: {fetch_command(_ids(unsaved), self._folder)}")
+            again = fetch_command(_ids(unsaved), self._folder)
+            screen.say(f"  To fetch again: {again}", whole=True)
         left = self._in(JobState.ABANDONED)
         if left:
             told = "no longer waited for, though the video may still come"
             screen.say(f"{_of(len(left), 'job')} {told}:", style="yellow")
             _list(screen, left)
-            screen.say(f"  To go on: {fetch_command(_ids(left), self._folder, wait=True)}")
+            again = fetch_command(_ids(left), self._folder, wait=True)
+            screen.say(f"  To go on: {again}", whole=True)
 
     def _tell_the_others(self, screen: Screen) -> None:
         kinds = {
@@ -109,9 +116,15 @@ def _list(screen: Screen, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes[:_LISTED]:
         place = f"line {outcome.line} " if outcome.line is not None else ""
         name = f"{outcome.request_id} " if outcome.request_id else ""
-        screen.say(f"  {place}{name}“{short(outcome.prompt or '', 40)}”: {outcome.error}")
+        screen.say(f"  {place}{name}“{short(outcome.prompt or '', 40)}”: {_why(outcome)}")
     if len(outcomes) > _LISTED:
         screen.say(f"  … and {len(outcomes) - _LISTED} more")
+
+
+def _why(outcome: Outcome) -> str:
+    """What went wrong; the heading of an uncertain submit has told the half of it."""
+    error = outcome.error
+    return error.reason if isinstance(error, SubmitUncertainError) else str(error)
 
 
 def _ids(outcomes: Sequence[Outcome]) -> list[str]:

@@ -47,7 +47,7 @@ class ResultsFile:
             except OSError as error:
                 self.broken = error
                 self._screen.say(f"{self.path} cannot be written ({error}); outcomes follow here")
-        self._screen.say(text)
+        self._screen.say(text, whole=True)
 
     def close(self) -> None:
         """Close the file."""

@@ -25,13 +25,14 @@ class Screen:
     """Where the command's words and records go."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, markup=False, highlight=False)
         self._key = os.environ.get("SEEDANCE_API_KEY", "")
         self._reader_left = False
 
-    def say(self, text: str, style: str | None = None) -> None:
-        """Write words for a person to stderr."""
-        self.console.print(printable(self.without_key(text)), style=style)
+    def say(self, text: str, style: str | None = None, *, whole: bool = False) -> None:
+        """Write words for a person to stderr; `whole` lines, to be copied, are not wrapped."""
+        soft = whole or not self.console.is_terminal
+        self.console.print(printable(self.without_key(text)), style=style, soft_wrap=soft)
 
     def answer(self, text: str) -> None:
         """Write a line of the command's result to stdout, at once."""
