@@ -13,14 +13,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-import anyio
-
 from seedance_async import protocol
 from seedance_async.errors import APIError, AuthenticationError, SeedanceError, SubmitUncertainError
 from seedance_async.models import Generation, GenerationRequest, ModelInfo, Submission
 from seedance_async.options import Endpoint, RetryPolicy, Timeouts
 from seedance_async.pacing import Gate
 from seedance_async.protocol import Verdict, WireRequest, WireResponse
+from seedance_async.shielding import see_through
 from seedance_async.transport import AiohttpTransport, Transport
 
 _log = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ class SeedanceClient:
             TransportError: the request certainly did not reach the server, again and again.
         """
         wire = protocol.build_create(request, allow_local=self.allow_local)
-        attempts = _Attempts(self._retry, self._rng)
+        attempts = _Attempts(self._retry, self._rng, most=None)
         while True:
             async with self.submit_gate:
                 try:
@@ -187,7 +186,7 @@ class SeedanceClient:
             return answer
 
     async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
-        attempts = _Attempts(self._retry, self._rng)
+        attempts = _Attempts(self._retry, self._rng, most=self._retry.attempts)
         while True:
             try:
                 return await self._call(wire, decipher)
@@ -211,7 +210,7 @@ class SeedanceClient:
             await asyncio.wait({task})
         except asyncio.CancelledError:
             grace = self._timeouts.submit_grace if sending.sent else 0.0
-            await _see_through(task, grace)
+            await see_through(task, grace=grace)
             if sending.sent:
                 (if_cancelled or _log_late)(_late_answer(task, request))
             raise
@@ -232,6 +231,7 @@ class SeedanceClient:
         """Seconds to wait before the submit is sent again; raises if it must not be."""
         verdict = protocol.judge_submit(error)
         if verdict is Verdict.UNCERTAIN:
+            self.submit_gate.failed()  # while nothing gets through, one at a time is enough at risk
             raise _uncertain(error, request) from error
         asked = _asked_wait(error)
         if protocol.stops_submits(error) or asked > self._retry.max_retry_after:
@@ -241,6 +241,8 @@ class SeedanceClient:
             raise error
         if verdict is Verdict.THROTTLED:
             self.submit_gate.refused(asked)
+        else:
+            self.submit_gate.failed()
         return attempts.after(error, verdict)
 
 
@@ -255,10 +257,14 @@ class _Sent:
 
 
 class _Attempts:
-    """How often and how long one call has failed, against what the policy allows."""
+    """How often and how long one call has failed, against what the policy allows.
 
-    def __init__(self, policy: RetryPolicy, rng: random.Random) -> None:
-        self._policy, self._rng = policy, rng
+    A submit that does not reach the server is counted by time alone (`most` is None): an outage
+    of some minutes must not use up the attempts of a whole batch.
+    """
+
+    def __init__(self, policy: RetryPolicy, rng: random.Random, *, most: int | None) -> None:
+        self._policy, self._rng, self._most = policy, rng, most
         self._failures = 0
         self._failing_since = self._throttled_since = asyncio.get_running_loop().time()
         self._throttled = False
@@ -278,7 +284,8 @@ class _Attempts:
         self._failures += 1
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
         spent = now + wait - self._failing_since
-        if self._failures >= self._policy.attempts or spent > self._policy.timeout:
+        enough = self._most is not None and self._failures >= self._most
+        if enough or spent > self._policy.timeout:
             raise error
         return wait
 
@@ -294,24 +301,6 @@ class _Attempts:
 def _asked_wait(error: SeedanceError) -> float:
     """Seconds that a Retry-After asked for; 0 where there was none."""
     return (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
-
-
-async def _see_through(task: asyncio.Task[Submission], grace: float) -> None:
-    """Let a POST run for `grace` seconds at the most, then cancel it, and wait until it is over.
-
-    Cancelling the caller once more does not shorten this: what is waited for may be paid.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + grace
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            left = deadline - loop.time()
-            if left <= 0:
-                task.cancel()
-            try:
-                await asyncio.wait({task}, timeout=max(left, 0.1))
-            except asyncio.CancelledError:
-                continue
 
 
 def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> Late:

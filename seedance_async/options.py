@@ -56,8 +56,10 @@ class RetryPolicy:
     """When a call is tried again, and for how long.
 
     Args:
-        attempts: how often one call is sent in all. Refusals by a rate limit do not count.
-        timeout: seconds after which a failing call is not tried again.
+        attempts: how often a query, a cancellation or a download is sent in all. Refusals by a
+            rate limit do not count.
+        timeout: seconds after which a failing call is not tried again. For a submit, which is
+            tried again only where it did not reach the server, it is the only bound.
         backoff: the delays between attempts; full jitter, so that many do not retry in step.
         max_retry_after: a server that asks for a longer wait than this many seconds is not
             waited for: `RateLimitError`.
@@ -65,7 +67,7 @@ class RetryPolicy:
     """
 
     attempts: int = _count(8)
-    timeout: float = _seconds(180.0)
+    timeout: float = _seconds(600.0)
     backoff: Backoff = _policy(Backoff(initial=0.5, multiplier=2.0, maximum=20.0, jitter=1.0))
     max_retry_after: float = _seconds(600.0)
     throttle_timeout: float = _seconds(3600.0)

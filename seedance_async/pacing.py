@@ -34,7 +34,7 @@ class Gate:
         self._limit = self._width = limit
         self._inside = 0
         self._backoff, self._rng = backoff, rng
-        self._refusals_in_a_row = 0
+        self._troubles_in_a_row = 0
         self._held_until = -math.inf
         self._shut_until = -math.inf
         self._shut_error: Exception | None = None
@@ -69,18 +69,33 @@ class Gate:
 
     def passed(self) -> None:
         """The server took the call of one inside: open a little wider."""
-        self._refusals_in_a_row = 0
+        self._troubles_in_a_row = 0
         self._width = min(self._limit, self._width + 1)
         self._admit()
 
     def refused(self, server_delay: float) -> None:
         """The server refused the call of one inside and asks for a delay in seconds, or 0."""
-        now = asyncio.get_running_loop().time()
         self.refusals += 1
-        if now >= self._held_until:  # refusals of calls that were out together count once
-            self._refusals_in_a_row += 1
-        own = self._backoff.delay(self._refusals_in_a_row - 1, self._rng)
-        self.hold(max(own, server_delay))
+        self._count_trouble()
+        self.hold(max(self._own_delay(), server_delay))
+
+    def failed(self) -> None:
+        """The call of one inside did not get through, for whatever reason.
+
+        Once may happen. From the second in a row on everybody waits and one goes first, so that
+        an outage is met by one call at a time and not by all that wait.
+        """
+        self._count_trouble()
+        if self._troubles_in_a_row > 1:
+            self.hold(self._own_delay())
+
+    def _count_trouble(self) -> None:
+        """Count a refusal or a failure; those of calls that were out together count once."""
+        if asyncio.get_running_loop().time() >= self._held_until:
+            self._troubles_in_a_row += 1
+
+    def _own_delay(self) -> float:
+        return self._backoff.delay(max(0, self._troubles_in_a_row - 1), self._rng)
 
     def hold(self, seconds: float) -> None:
         """Let nobody in for at least this long, and then one at first."""

@@ -38,6 +38,7 @@ from seedance_async.models import Generation, GenerationRequest, JobToken, Submi
 from seedance_async.options import RetryPolicy, SessionOptions, Timeouts
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.shielding import see_through
 from seedance_async.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class SeedanceSession:
                 job of this session settles that job.
 
         Raises:
-            ValueError: the reference is neither.
+            ValueError: the reference is neither, or its key belongs to another job.
             RuntimeError: the session is not open.
         """
         self._check_open()
@@ -218,8 +219,10 @@ class SeedanceSession:
         record = self.registry.find(request_id=token.request_id)
         if record is None:
             record = self.registry.find(key=token.key)
-            if record is None or record.state is not JobState.UNCERTAIN:
-                record = self.registry.add(f"attached-{token.request_id}", None)
+            if record is None:
+                record = self.registry.add(token.key or f"attached-{token.request_id}", None)
+            elif record.state is not JobState.UNCERTAIN:
+                raise ValueError(f"the key {token.key!r} belongs to another job, {record!r}")
             self.registry.take_up(record, token.request_id)
             record.on_final(lambda _: self._changed.set())
             self._poller.watch(record, at_once=True)
@@ -409,8 +412,11 @@ class SeedanceSession:
             if error is None:
                 await self._until(lambda: not self.registry.live)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._close()
+            closing = asyncio.create_task(self._close(), name="seedance-close")
+            cancelled = await see_through(closing)
+            closing.result()
+            if cancelled:
+                raise asyncio.CancelledError
 
     async def _close(self) -> None:
         self._closed = True

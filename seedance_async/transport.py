@@ -93,6 +93,7 @@ class AiohttpTransport:
         self._max_connections = max_connections
         self._ssl = ssl
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<AiohttpTransport {self._endpoint.base_url}>"
@@ -164,7 +165,8 @@ class AiohttpTransport:
         raise TransportError("too many redirects", delivered="maybe", transient=False)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; nothing can be sent after this."""
+        self._closed = True
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
@@ -193,6 +195,8 @@ class AiohttpTransport:
         Submits never reuse a connection: a POST on one that the server is just closing fails
         without anybody knowing whether it was read, and that would leave a paid job uncertain.
         """
+        if self._closed:
+            raise TransportError("the transport is closed", delivered="no", transient=False)
         session = self._sessions.get(purpose)
         if session is None:
             session = self._sessions[purpose] = self._new_session(purpose)

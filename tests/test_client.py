@@ -194,13 +194,35 @@ async def test_a_client_tells_no_secret(client):
 
 @pytest.mark.virtual_time
 class TestRetries:
-    async def test_an_undelivered_submit_is_tried_until_the_policy_ends_it(self, make_client, api):
-        api.script["create"] += [NOT_SENT] * 10
-        async with make_client(retry=RetryPolicy(attempts=4)) as client:
+    async def test_an_undelivered_submit_is_tried_until_its_time_is_over(self, make_client, api):
+        """However often: an outage must not use up the attempts of a whole batch."""
+        api.script["create"] += [NOT_SENT] * 1000
+        began = asyncio.get_running_loop().time()
+        async with make_client(retry=RetryPolicy(attempts=2, timeout=300)) as client:
             with pytest.raises(TransportError) as caught:
                 await client.create(REQUEST)
         assert caught.value.delivered == "no"
-        assert len(api.script["create"]) == 6
+        assert 250 < asyncio.get_running_loop().time() - began <= 300
+
+    async def test_an_outage_is_met_by_one_submit_at_a_time(self, make_client, api):
+        api.script["create"] += [NOT_SENT] * 60
+        async with make_client() as client:
+            await asyncio.gather(*(client.create(REQUEST) for _ in range(40)))
+        assert len(api.jobs) == 40
+
+    async def test_a_service_that_answers_nothing_is_not_fed_the_whole_batch(
+        self, make_client, api
+    ):
+        """Each of these may be charged: after the first few they go one at a time, ever slower."""
+        api.script["create"] += [LOST] * 1000
+        async with make_client(max_connections=4) as client:
+            creating = [asyncio.ensure_future(client.create(REQUEST)) for _ in range(200)]
+            await asyncio.sleep(600)
+            assert api.count("create") < 80
+            for task in creating:
+                task.cancel()
+            results = await asyncio.gather(*creating, return_exceptions=True)
+        assert {type(r) for r in results} == {SubmitUncertainError, asyncio.CancelledError}
 
     async def test_a_failing_call_ends_when_its_time_is_over(self, make_client, api):
         api.script["get"] += [LOST] * 1000

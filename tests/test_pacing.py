@@ -104,6 +104,21 @@ async def test_refusals_of_calls_that_were_out_together_count_once():
     assert gate.refusals == 5
 
 
+async def test_one_failure_holds_nobody_back_and_a_second_in_a_row_all():
+    gate = new_gate()
+    began = now()
+    gate.failed()
+    async with gate:
+        assert now() == began
+    gate.failed()
+    async with gate:
+        assert now() - began == 2
+    gate.passed()
+    gate.failed()
+    async with gate:
+        assert now() - began == 2
+
+
 async def test_a_longer_hold_is_never_shortened_by_a_shorter_one():
     gate = new_gate()
     began = now()
@@ -175,9 +190,9 @@ async def test_being_cancelled_at_the_moment_of_being_turned_away_raises_nothing
         await waiting
 
 
-@given(st.lists(st.sampled_from("ercpht"), max_size=60), st.integers(1, 5))
+@given(st.lists(st.sampled_from("ercphtf"), max_size=60), st.integers(1, 5))
 def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit):
-    """e: one enters, r: is refused, p: passes, c: is cancelled, h: the gate is held, t: time."""
+    """e: one enters, r: is refused, f: fails, p: passes, c: is cancelled, h: hold, t: time."""
 
     async def main():
         gate, inside, most, tasks = new_gate(limit), 0, 0, []
@@ -196,6 +211,8 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
                     tasks.append(asyncio.ensure_future(visit()))
                 case "r":
                     gate.refused(number % 3)
+                case "f":
+                    gate.failed()
                 case "p":
                     gate.passed()
                 case "h":

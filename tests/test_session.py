@@ -150,6 +150,13 @@ async def test_attaching_a_live_job_gives_the_same_job(make_session):
         assert job.done
 
 
+async def test_a_token_whose_key_is_another_jobs_is_refused(make_session):
+    async with make_session() as session:
+        await session.submit(GenerationRequest("a river"), key="mine")
+        with pytest.raises(ValueError, match="another job"):
+            await session.attach('{"v": 1, "request_id": "req_7", "key": "mine"}')
+
+
 async def test_attach_refuses_what_cannot_be_an_id(make_session):
     async with make_session() as session:
         for reference in ("", " ", "{}", "a\x00b"):
@@ -725,6 +732,28 @@ async def test_being_cancelled_while_leaving_leaves_at_once_and_logs(make_sessio
     assert "req_0" in caplog.text
 
 
+async def test_leaving_is_not_cut_short_by_a_second_cancellation(make_session, api, caplog):
+    """What is being submitted is waited for, all is closed, and the cancellation goes on."""
+    api.answer_after = 3.0
+    submitted = []
+
+    async def main():
+        async with make_session() as session:
+            submitted.append(asyncio.ensure_future(session.submit(GenerationRequest("a"))))
+            await asyncio.sleep(1000)
+
+    task = asyncio.ensure_future(main())
+    await asyncio.sleep(1)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.1)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await submitted[0]).request_id == "req_0"
+    assert "req_0" in caplog.text
+    assert api.closed
+
+
 async def test_a_session_is_used_inside_its_block_only(make_session):
     session = make_session()
     with pytest.raises(RuntimeError, match="async with"):
@@ -750,7 +779,7 @@ async def test_a_session_refuses_another_event_loop(make_session):
 
 async def test_submits_that_never_arrive_fail_as_undelivered(make_session, api):
     api.script["create"] += [NOT_SENT] * 100
-    async with make_session(retry=RetryPolicy(attempts=3)) as session:
+    async with make_session(retry=RetryPolicy(timeout=60)) as session:
         with pytest.raises(TransportError) as caught:
             await session.submit(GenerationRequest("a"))
         assert caught.value.delivered == "no"

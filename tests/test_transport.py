@@ -390,6 +390,15 @@ async def test_a_connection_that_the_server_just_closed_does_not_fail_a_submit(m
         await transport.aclose()
 
 
+async def test_a_closed_transport_sends_nothing(make_transport):
+    transport = make_transport("http://127.0.0.1:1")
+    await transport.aclose()
+    error, sent = await failure(transport)
+    assert (error.delivered, error.transient, sent) == ("no", False, 0)
+    with pytest.raises(TransportError, match="closed"):
+        await media(transport, "http://127.0.0.1:1/x.mp4")
+
+
 async def test_an_encoded_id_reaches_the_server_as_it_is(make_transport):
     async def behave(connection):
         await connection.read_request()

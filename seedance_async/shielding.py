@@ -1,0 +1,39 @@
+"""Waiting that a cancellation of the waiter does not cut short, within bounds.
+
+Both kinds of cancellation are outlived: asyncio's, which comes once for each `cancel()`, and
+anyio's, which comes again at every await. Neither is swallowed: whoever calls these raises it
+afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+
+
+async def see_through(task: asyncio.Task[Any], *, grace: float | None = None) -> bool:
+    """Wait until a task is over, whatever cancellations come meanwhile.
+
+    Args:
+        task: what is waited for; its result or exception stays with it.
+        grace: seconds after which the task is cancelled; never if absent.
+
+    Returns:
+        Whether the waiter was cancelled meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if grace is None else loop.time() + grace
+    cancelled = False
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                task.cancel()
+                left = 0.1
+            try:
+                await asyncio.wait({task}, timeout=left)
+            except asyncio.CancelledError:
+                cancelled = True
+    return cancelled
