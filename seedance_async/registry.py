@@ -225,12 +225,12 @@ class TaskRegistry:
             ValueError: the id belongs to another job of this session; nothing is changed.
             RuntimeError: the job has an id, or has ended; nothing is changed.
         """
-        if record.state is not JobState.PENDING:
-            self._check_step(record, JobState.QUEUED)
+        pending = record.state is JobState.PENDING
+        self._check_step(record, JobState.SUBMITTING if pending else JobState.QUEUED)
         self._claim(record, request_id)
         if record.state is JobState.UNCERTAIN:  # submitted here, and charged we know not what
             self._credits_unknown += 1
-        if record.state is JobState.PENDING:
+        if pending:
             self.move(record, JobState.SUBMITTING)
         self.move(record, JobState.QUEUED)
 
