@@ -45,20 +45,20 @@ class Fault:
 
     kind: str = field()
     accepted: bool = False
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, converter=float)
     virtual: bool = False
     reset: bool = False
     at: int | None = None
     framing: Framing = field(default="length", validator=in_(get_args(Framing)))
-    retry_after: float = 1.0
+    retry_after: float = field(default=1.0, converter=float)
     retry_form: RetryForm = field(default="seconds", validator=in_(get_args(RetryForm)))
-    skew: float = 0.0
+    skew: float = field(default=0.0, converter=float)
     first: int | None = None
     value: Any = None
     status: int | None = None
     code: str | None = None
     message: str | None = None
-    size: int = 8 * 1024 * 1024
+    size: int = field(default=8 * 1024 * 1024, converter=int)
 
     @kind.validator
     def _known(self, _attribute: object, kind: str) -> None:

@@ -108,7 +108,7 @@ class Media:
         duration = int(job.setting("duration"))
         if self._shared:
             title = f"Shared clip: {duration} s, {resolution}, {ratio}"
-            picture = Picture(title, "", "480p", ratio, duration)
+            picture = Picture(title, "", "240p", ratio, duration)
             return await self._file(title, _rendering(picture))
         caption = f"{job.request_id} · {mode(job.body)} · {job.setting('model')} · {duration} s"
         picture = Picture(job.prompt, caption, resolution, ratio, duration)

@@ -28,8 +28,8 @@ class EmulatorOptions:
         submit_rate, submit_burst: a token bucket, submits a real second; ``None`` is no limit.
         max_active: 429 while so many jobs are queued or processing; ``None`` is no limit.
         allow_http: whether ``http://`` media URLs pass; by default only loopback ones.
-        media: ``rendered`` a clip of its own for every job; ``shared`` one small clip for all of
-            one length and format.
+        media: ``rendered`` a clip of its own for every job; ``shared`` one clip of 240 lines for
+            all jobs of one length and format, for load tests.
         media_ttl: virtual seconds for which an output URL works; ``None`` is for ever.
         ledger_path: a file of JSON lines that the ledger is appended to.
         submit_faults and so on: probabilities of faults by operation, ``{"502": 0.1}``.

@@ -17,7 +17,7 @@ from attrs import frozen
 from PIL import Image, ImageDraw, ImageFont
 
 FPS = 24
-SIDES = {"480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
+SIDES = {"240p": (426, 240), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "crf": "30", "g": "48"}
 _LUMA = [16 + round(level * 219 / 255) for level in range(256)]
 _CHROMA = [round(128 + (level - 128) * 224 / 255) for level in range(256)]

@@ -4,7 +4,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedance_async.emulator import KINDS, Fault, FaultRates, Faults
@@ -155,6 +155,7 @@ def test_words_that_make_no_fault_are_refused(words: str) -> None:
         Fault.parse(words)
 
 
+@settings(deadline=None)
 @given(
     st.text()
     | st.builds(

@@ -1,7 +1,10 @@
 """Jobs: GPUs bound how many run, time is virtual, and the seed decides."""
 
 import asyncio
+from collections.abc import Callable
+from math import log
 from random import Random
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -59,13 +62,26 @@ async def test_jobs_run_in_the_order_of_their_acceptance() -> None:
     assert ended == ids
 
 
+class StillClock(Clock):
+    """A clock that stands still and notes what it is asked to do later."""
+
+    def __init__(self) -> None:
+        super().__init__(speed=1)
+        self.asked: list[float] = []
+
+    def call_later(self, virtual_seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        self.asked.append(virtual_seconds)
+        return asyncio.get_running_loop().call_later(3600, act)
+
+
 async def test_running_times_are_log_normal_about_the_median() -> None:
-    jobs, changes = make(gpus=400, median_seconds=90, sigma=0.5, speed=900)
-    accept(jobs, 400)
-    await changes.wait_until(lambda: jobs.active == 0)
-    times = sorted(job.ended_at - job.started_at for job in jobs.values())
-    assert 70 < times[200] < 140
-    assert times[380] > 1.5 * times[200]
+    clock = StillClock()
+    jobs = Jobs(clock, Changes(), Random(SEED), gpus=2000, median_seconds=90, sigma=0.5)
+    accept(jobs, 2000)
+    jobs.close()
+    logs = sorted(log(seconds) for seconds in clock.asked)
+    assert logs[1000] == pytest.approx(log(90), abs=0.06)
+    assert stdev(logs) == pytest.approx(0.5, abs=0.05)
 
 
 async def test_the_seed_decides_ids_and_times() -> None:

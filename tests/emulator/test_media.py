@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import av
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -183,6 +183,7 @@ async def test_head_tells_the_size_and_sends_nothing(api: Api) -> None:
         assert head.headers[name] == whole.headers[name]
 
 
+@settings(deadline=None)
 @given(
     header=st.none() | st.text() | st.from_regex(r"bytes=\d{0,4}-\d{0,4}"),
     size=st.integers(1, 5000),
@@ -196,6 +197,7 @@ def test_a_range_always_lies_within_the_file(header: str | None, size: int) -> N
         assert 0 <= found[0] < found[1] <= size
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 999), length=st.integers(1, 2000))
 def test_a_good_range_is_what_was_asked_for(start: int, length: int) -> None:
     assert parse_range(f"bytes={start}-{start + length - 1}", 1000) == (

@@ -134,6 +134,8 @@ async def test_faults_can_be_set_over_http(api: Api) -> None:
         b'{"operation": "models", "fault": "meteor"}',
         b'{"operation": "models", "fault": {"colour": 1}}',
         b'{"operation": "models", "rates": 7}',
+        b'{"operation": "models", "fault": {"kind": "latency", "seconds": "long"}}',
+        b'{"operation": "models", "fault": {"kind": "huge_body", "size": null}}',
     ],
 )
 async def test_a_wrong_wish_is_a_400(api: Api, wanted: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from attrs import define, field
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedance_async.emulator import Fault
@@ -182,6 +182,7 @@ def test_loopback_is_told_by_the_host_alone(url: str, expected: bool) -> None:
     assert is_loopback(url) == expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_judged_without_an_exception(url: str) -> None:
     assert is_loopback(url) in (True, False)
