@@ -43,7 +43,8 @@ class Gate:
         self.refusals = 0
 
     def __repr__(self) -> str:
-        return f"<Gate {self._inside}/{self._width} inside, {len(self._waiting)} waiting>"
+        waiting = sum(not place.done() for place in self._waiting)
+        return f"<Gate {self._inside}/{self._width} inside, {waiting} waiting>"
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -57,6 +58,8 @@ class Gate:
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self._leave()
+            else:
+                self._admit()
             raise
 
     async def __aexit__(
