@@ -16,6 +16,7 @@ LEVELS = {
     "models": 0,
     "backoff": 0,
     "shielding": 0,
+    "shielding": 0,
     "errors": 1,
     "options": 2,
     "protocol": 3,
