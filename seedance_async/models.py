@@ -126,7 +126,8 @@ class Violation:
     rule: str
 
 
-def _as_tuple(value: object) -> object:
+# The types below are what type checkers allow the caller; at run time anything may come.
+def _as_tuple(value: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
     """A list of URLs as a tuple; anything else is left as it is, for the rules to name.
 
     A set is not taken: the order of the URLs decides which is the first frame.
@@ -136,7 +137,7 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
-def _own_copy(value: object) -> object:
+def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """A copy of the caller's metadata, so that a later change of theirs is not sent."""
     try:
         return copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
