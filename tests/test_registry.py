@@ -177,6 +177,25 @@ def test_the_id_of_an_ended_job_is_free_again(registry, job):
     assert registry.find(request_id="req_1") is record
 
 
+def test_the_id_of_an_ended_job_is_not_taken_for_that_of_a_new_submit(registry, job):
+    """A server that repeats an id tells of the old job; the new one is not known by it."""
+    job(JobState.SUCCEEDED)
+    record = job(JobState.SUBMITTING, "again")
+    before = picture(registry, record)
+    with pytest.raises(ValueError, match="'req_1' belongs to an ended job"):
+        registry.accept(record, submission("req_1"))
+    assert picture(registry, record) == before
+
+
+def test_only_so_many_ids_of_ended_jobs_are_remembered(registry, job, monkeypatch):
+    monkeypatch.setattr("seedance_async.registry.REMEMBERED_IDS", 2)
+    for number in range(3):
+        job(JobState.FAILED, f"key {number}", f"req_{number}")
+    with pytest.raises(ValueError, match="ended job"):
+        job(QUEUED, "again", "req_1")
+    assert job(QUEUED, "oldest", "req_0").state is QUEUED
+
+
 def test_an_uncertain_job_stays_until_its_id_is_learnt(registry, job):
     record = job(JobState.UNCERTAIN)
     assert record.state.is_final

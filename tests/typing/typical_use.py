@@ -1,0 +1,145 @@
+"""Typical use, for the type checkers alone: `mypy --strict` and pyright read it, nothing runs it.
+
+`assert_type` fails the check where a type is not what a user would expect.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import assert_type
+
+from seedance_async import (
+    AspectRatio,
+    Backoff,
+    BatchResult,
+    Generation,
+    GenerationFailedError,
+    GenerationMode,
+    GenerationRequest,
+    GenerationStatus,
+    InvalidRequestError,
+    Job,
+    JobState,
+    JobTimeoutError,
+    Model,
+    ModelInfo,
+    RateLimitError,
+    Resolution,
+    RetryPolicy,
+    SeedanceClient,
+    SeedanceError,
+    SeedanceSession,
+    Submission,
+    SubmitUncertainError,
+    Timeouts,
+    TransportError,
+    Violation,
+    dump_request,
+    load_request,
+)
+
+
+def requests() -> Iterator[GenerationRequest]:
+    """Enum members and plain text serve alike, lists and tuples too."""
+    yield GenerationRequest("A river in autumn")
+    yield GenerationRequest(
+        "A river in autumn",
+        model=Model.SEEDANCE_2_0_FAST,
+        media_urls=["https://example.com/photo.jpg"],
+        aspect_ratio=AspectRatio.LANDSCAPE,
+        duration=8,
+        resolution=Resolution.P720,
+        webhook_url="https://example.com/hook",
+        metadata={"order": 7},
+    )
+    base = GenerationRequest("x", model="seedance-1.5-pro", media_urls=("https://e.example/a",))
+    yield from base.expand(prompt=["a", "b"], aspect_ratio=["16:9", "1:1"])
+
+
+async def requests_from_elsewhere() -> AsyncIterator[GenerationRequest]:
+    """A pipeline's input."""
+    for request in requests():
+        yield request
+
+
+def values(request: GenerationRequest) -> None:
+    """What a request tells of itself."""
+    assert_type(request.media_urls, tuple[str, ...])
+    assert_type(request.mode, GenerationMode)
+    assert_type(request.violations(allow_local=True), list[Violation])
+    assert_type(load_request(dump_request(request)), GenerationRequest)
+    assert_type(GenerationStatus("queued").is_terminal, bool)
+
+
+async def one_video() -> Path:
+    """One await makes one video."""
+    async with SeedanceSession() as session:
+        assert_type(session, SeedanceSession)
+        generation = await session.generate(GenerationRequest("A river in autumn"))
+        assert_type(generation, Generation)
+        assert_type(generation.output_url, str | None)
+
+        job = await session.submit(GenerationRequest("A river in winter"), key="winter")
+        assert_type(job, Job)
+        assert_type(job.token, str)
+        assert_type(job.state, JobState)
+        assert_type(await job, Generation)
+        assert_type(await job.wait(timeout=60), Generation)
+        again = await session.attach(job.token)
+        await again.cancel()
+        return assert_type(await job.download("river.mp4", overwrite=True), Path)
+
+
+async def many_videos() -> BatchResult:
+    """A batch from a plain or an async iterable."""
+    async with SeedanceSession(
+        api_key="sd2_live_x",
+        base_url="https://api.example",
+        max_in_flight=100,
+        poll=Backoff(initial=1.0, maximum=60.0),
+        retry=RetryPolicy(attempts=5),
+        timeouts=Timeouts(submit=60.0),
+    ) as session:
+        async for job in session.as_completed(requests_from_elsewhere()):
+            assert_type(job, Job)
+        batch = await session.run(requests())
+        assert_type(batch, BatchResult)
+        assert_type(batch[0], Job)
+        assert_type(batch.succeeded, tuple[Job, ...])
+        assert_type(batch.counts, Counter[JobState])
+        assert_type(session.stats().credits_charged, int)
+        return batch
+
+
+async def the_endpoints() -> None:
+    """The client below a session."""
+    async with SeedanceClient("sd2_live_x") as client:
+        submission = await client.create(GenerationRequest("A river in autumn"))
+        assert_type(submission, Submission)
+        assert_type(submission.credits_charged, int | None)
+        assert_type(await client.get(submission.request_id), Generation)
+        assert_type(await client.cancel(submission.request_id), Generation)
+        assert_type(await client.models(), list[ModelInfo])
+
+
+async def what_can_go_wrong(session: SeedanceSession) -> str | float | None:
+    """Each error has its data."""
+    try:
+        await session.generate(GenerationRequest("A river in autumn"))
+    except InvalidRequestError as error:
+        return assert_type(error.field, str)
+    except SubmitUncertainError as error:
+        assert_type(error.request, GenerationRequest)
+        return assert_type(error.key, str | None)
+    except RateLimitError as error:
+        return assert_type(error.retry_after, float | None)
+    except JobTimeoutError as error:
+        assert_type(error.job.token, str)
+        return assert_type(error.request_id, str | None)
+    except GenerationFailedError as error:
+        assert_type(error.generation, Generation | None)
+    except TransportError as error:
+        return error.delivered
+    except SeedanceError as error:
+        return str(error)
+    return None
