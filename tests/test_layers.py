@@ -16,7 +16,6 @@ LEVELS = {
     "models": 0,
     "backoff": 0,
     "shielding": 0,
-    "shielding": 0,
     "errors": 1,
     "options": 2,
     "protocol": 3,
