@@ -130,6 +130,8 @@ class Api:
                 raise call.refused
             answer = work(call)
         except Refused as refused:
+            if fault is not None and fault.spec.stage in ("instead", "body"):
+                call.fault = None  # the refusal goes out as it is, so the records know no fault
             if call.operation.id == "submit":
                 self._record_refused(call, refused)
             return refused.answer

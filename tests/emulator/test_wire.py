@@ -469,6 +469,11 @@ async def test_the_json_of_an_error_is_left_as_it_is(api: Api) -> None:
 async def test_a_fault_on_a_refused_request_changes_nothing_about_the_refusal(api: Api) -> None:
     script(api, "502", accepted=True)
     assert (await api.submit(model="unheard-of")).status == 400
+    assert told(api) == ("invalid", 400, 0, True)
+    assert api.emulator.ledger[-1].fault is None
+    assert api.emulator.requests.fault_count("submit", "502") == 0
+    script(api, "drop_after_accept")
+    assert (await say(api, body={"model": "unheard-of"})).data == b""
     assert told(api) == ("invalid", 400, 0, False)
 
 
