@@ -1,5 +1,6 @@
 """The asyncio SDK for the Seedance 2.0 Open API: many video jobs, none paid twice, none lost."""
 
+from seedance_async._version import __version__ as __version__
 from seedance_async.backoff import Backoff
 from seedance_async.bulk import BatchResult
 from seedance_async.client import SeedanceClient

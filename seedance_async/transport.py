@@ -11,7 +11,6 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -20,6 +19,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from seedance_async._version import __version__
 from seedance_async.errors import TransportError
 from seedance_async.models import is_local_host, redact_url
 from seedance_async.options import Endpoint, Timeouts
@@ -27,7 +27,7 @@ from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
 
 MAX_REDIRECTS = 5
 _CHUNK = 1 << 18
-_USER_AGENT = f"seedance-async/{version('seedance-async')}"
+_USER_AGENT = f"seedance-async/{__version__}"
 
 
 @attrs.frozen

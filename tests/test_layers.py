@@ -13,6 +13,7 @@ ROOT = "seedance_async"
 
 #: Every module of the SDK and its level. One may import what is on a lower level, and no other.
 LEVELS = {
+    "_version": 0,
     "models": 0,
     "backoff": 0,
     "shielding": 0,
