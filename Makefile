@@ -19,8 +19,8 @@ help:
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one by PYTHON=..."; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV) || { apt-get update -q && apt-get install -qy python3-venv \
-	  && $(PYTHON) -m venv --clear $(VENV); }
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV) || { apt-get update -q \
+	  && apt-get install -qy python3-venv && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,emulator,dev]'
 	@touch $@
 
