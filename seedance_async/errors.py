@@ -14,7 +14,8 @@
     ├── JobError                            carries the job
     │   ├── GenerationFailedError   ├── GenerationCancelledError
     │   └── JobTimeoutError(TimeoutError)
-    └── DownloadError                       the video is made and paid; only fetching it failed
+    ├── DownloadError                       the video is made and paid; only fetching it failed
+    └── JournalError                        the record of a run could not be read or written
 
 Each carries its data as attributes and can be pickled. What a caller did wrong is a `ValueError`
 or a `RuntimeError` too. No message, attribute or repr holds the API key.
@@ -261,6 +262,23 @@ class DownloadError(SeedanceError):
     ) -> None:
         self.request_id, self.path, self.status = request_id, path, status
         super().__init__(f"the video of job {request_id} was not saved to {path}: {message}")
+
+
+class JournalError(SeedanceError):
+    """The durable record of a run cannot be used, or what was to be recorded is not on disk.
+
+    Attributes:
+        path: the journal's file, or None for one that is kept in memory.
+        request_id: the id of an accepted job that could not be recorded, else None: keep it, for
+            `SeedanceSession.attach` takes the job up again.
+    """
+
+    def __init__(
+        self, reason: str, *, path: str | None = None, request_id: str | None = None
+    ) -> None:
+        self.path, self.request_id = path, request_id
+        lost = f" (the accepted job {request_id} is not on record)" if request_id else ""
+        super().__init__(f"journal {path or 'in memory'}: {reason}{lost}")
 
 
 def _told(violation: Violation) -> str:

@@ -24,6 +24,7 @@ from seedance_async import (
     Job,
     JobError,
     JobTimeoutError,
+    JournalError,
     ResponseFormatError,
     SeedanceError,
     ServerError,
@@ -72,7 +73,7 @@ def real_tree():
 def test_the_tree_is_the_one_that_the_docstring_draws():
     drawn = {name: (parent, base) for name, (parent, base, _) in drawn_tree().items()}
     assert drawn == real_tree()
-    assert len(drawn) == 19
+    assert len(drawn) == 20
 
 
 def test_the_drawn_statuses_are_those_that_make_the_class():
@@ -119,6 +120,7 @@ SAMPLES = [
     GenerationCancelledError("words", job=a_job(JobState.CANCELLED)),
     JobTimeoutError("words", job=a_job(JobState.ABANDONED, TransportError("x", delivered="no"))),
     DownloadError("words", request_id="req_1", path=Path("a.mp4"), status=403),
+    JournalError("words", path="runs.db", request_id="req_1"),
 ]
 
 
