@@ -8,6 +8,7 @@ from seedance_async.errors import (
     APIError,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     ConfigurationError,
     ConflictError,
     DownloadError,
@@ -40,11 +41,11 @@ from seedance_async.models import (
     Submission,
     Violation,
 )
-from seedance_async.options import RetryPolicy, Timeouts
-from seedance_async.protocol import dump_request, load_request
+from seedance_async.options import Endpoint, RetryPolicy, Timeouts
+from seedance_async.protocol import WireRequest, WireResponse, dump_request, load_request
 from seedance_async.registry import JobState, TaskRegistry
 from seedance_async.session import SeedanceSession, SessionStats
-from seedance_async.transport import AiohttpTransport, Transport
+from seedance_async.transport import AiohttpTransport, MediaResponse, Transport
 
 __all__ = [
     "APIError",
@@ -54,9 +55,11 @@ __all__ = [
     "Backoff",
     "BadRequestError",
     "BatchResult",
+    "BudgetExceededError",
     "ConfigurationError",
     "ConflictError",
     "DownloadError",
+    "Endpoint",
     "ErrorDetail",
     "Generation",
     "GenerationCancelledError",
@@ -71,6 +74,7 @@ __all__ = [
     "JobState",
     "JobTimeoutError",
     "JournalError",
+    "MediaResponse",
     "Model",
     "ModelInfo",
     "NotFoundError",
@@ -90,6 +94,8 @@ __all__ = [
     "Transport",
     "TransportError",
     "Violation",
+    "WireRequest",
+    "WireResponse",
     "dump_request",
     "load_request",
 ]

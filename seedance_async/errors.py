@@ -11,6 +11,7 @@
     ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
+    ├── BudgetExceededError                 the spend guard held a submit back
     ├── JobError                            carries the job
     │   ├── GenerationFailedError   ├── GenerationCancelledError
     │   └── JobTimeoutError(TimeoutError)
@@ -210,6 +211,27 @@ class SubmitUncertainError(SeedanceError):
         super().__init__(
             f"the submit of {_short(request.prompt)} may have been accepted and charged, "
             f"and is not repeated: {reason}"
+        )
+
+
+class BudgetExceededError(SeedanceError):
+    """The spend guard held a submit back: it could take the charges over `max_credits`.
+
+    Nothing was sent for it, and nothing charged.
+
+    Attributes:
+        max_credits: the limit.
+        spent: credits charged so far, those of uncertain submits included.
+        needed: the price of the submit.
+        known: whether that price has been charged before, or is estimated.
+    """
+
+    def __init__(self, *, max_credits: int, spent: int, needed: int, known: bool) -> None:
+        self.max_credits, self.spent, self.needed, self.known = max_credits, spent, needed, known
+        price = f"{needed}" if known else f"an estimated {needed}"
+        super().__init__(
+            f"{spent} of {max_credits} credits are spent, and this submit would need {price}; "
+            "nothing was sent"
         )
 
 

@@ -7,13 +7,8 @@ The rules and their limits are those of the API's "Image to Video" page.
 from __future__ import annotations
 
 import copy
-import ipaddress
 import itertools
 import json
-import math
-import re
-import socket
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -21,6 +16,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
+
+from seedance_async.addresses import broken_url_rule, redact_url
+from seedance_async.plain import (
+    MAX_INTEGER_BITS,
+    MAX_LEVELS,
+    MAX_VALUES,
+    is_json_object,
+    is_unicode,
+)
 
 
 class Model(StrEnum):
@@ -112,10 +116,6 @@ MAX_MEDIA = 5
 _VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
 _AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
 
-_MAX_METADATA_LEVELS = 64
-_MAX_METADATA_VALUES = 100_000
-_MAX_INTEGER_BITS = 2048  # more digits than some JSON readers, Python's among them, take
-
 
 @attrs.frozen
 class Violation:
@@ -143,28 +143,6 @@ def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         return copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
     except Exception:  # an object that cannot be copied is no JSON either; the rules say so
         return value
-
-
-_BEFORE_AUTHORITY = re.compile(r"(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?")
-_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\\]*)(?::[0-9]*)?")
-
-
-def redact_url(url: str | None) -> str:
-    """A URL without what may be a signature or a secret in it: no userinfo, query, fragment.
-
-    Where the text is so odd that its user name or password cannot be told apart, all of it goes.
-    """
-    if not url:
-        return repr(url)
-    place = re.split("[?#]", url, maxsplit=1)[0]
-    hint = "?…" if "?" in url else ""
-    before = _BEFORE_AUTHORITY.match(place)
-    start = before.end() if before else 0
-    authority, slash, path = place[start:].partition("/")
-    host = authority.rpartition("@")[2]
-    if not _HOST_AND_PORT.fullmatch(host):
-        return f"{place[:start]}…"
-    return f"{place[:start]}{host}{slash}{path}{hint}"
 
 
 def _redacted(value: object) -> object:
@@ -374,10 +352,10 @@ def _violations(request: GenerationRequest, *, allow_local: bool) -> Iterator[Vi
     yield from _duration_violations(request)
     if request.webhook_url is not None:
         yield from _url_violations("webhook_url", request.webhook_url, allow_local=allow_local)
-    if request.metadata is not None and not _is_json_object(request.metadata):
+    if request.metadata is not None and not is_json_object(request.metadata):
         rule = (
             "must be a JSON object of dicts, lists, text and finite numbers, with text keys, "
-            f"{_MAX_METADATA_LEVELS} levels and {_MAX_METADATA_VALUES:,} values at most"
+            f"{MAX_LEVELS} levels and {MAX_VALUES:,} values at most"
         )
         yield Violation("metadata", request.metadata, rule)
 
@@ -387,7 +365,7 @@ def _text_violations(field: str, value: object) -> Iterator[Violation]:
         yield Violation(field, value, "must be text")
     elif not value.strip():
         yield Violation(field, value, "must not be blank")
-    elif not _is_unicode(value):
+    elif not is_unicode(value):
         yield Violation(field, value, "must be valid Unicode, without lone surrogates")
 
 
@@ -422,7 +400,7 @@ def _duration_violations(request: GenerationRequest) -> Iterator[Violation]:
     if value is None:
         return
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value <= 0 or value.bit_length() > _MAX_INTEGER_BITS:
+    if not whole or value <= 0 or value.bit_length() > MAX_INTEGER_BITS:
         yield Violation("duration", value, "must be a whole number of seconds above zero")
         return
     allowed = _durations(request.model)
@@ -437,125 +415,11 @@ def _durations(model: object) -> frozenset[int] | None:
 
 
 def _url_violations(field: str, url: object, *, allow_local: bool) -> Iterator[Violation]:
-    rule = _broken_url_rule(url, allow_local=allow_local)
+    if not isinstance(url, str):
+        rule: str | None = "must be text"
+    elif not is_unicode(url):
+        rule = "must be valid Unicode, without lone surrogates"
+    else:
+        rule = broken_url_rule(url, allow_local=allow_local)
     if rule is not None:
         yield Violation(field, _redacted(url), rule)
-
-
-def _broken_url_rule(url: object, *, allow_local: bool) -> str | None:
-    if not isinstance(url, str):
-        return "must be text"
-    if not _is_unicode(url) or any(c.isspace() or ord(c) < 32 or ord(c) == 127 for c in url):
-        return "must not contain white space or control characters"
-    if "\\" in url:  # some readers take it for a slash, and so see another host
-        return "must not contain a backslash"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "must be a valid URL"
-    if "@" in parts.netloc:
-        return "must not contain a user name or a password"
-    local = allow_local and host is not None and is_local_host(host)
-    if parts.scheme != "https" and not (local and parts.scheme == "http"):
-        return "must be a public https:// URL"
-    if not host or not host.strip("."):
-        return "must name a host"
-    if is_local_host(host) and not allow_local:
-        return "must be public, not a loopback, private or link-local host"
-    return None
-
-
-_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
-_LOCAL_DOMAINS = (".localhost", ".local", ".internal")
-
-# IPv6 networks whose addresses lead to an IPv4 address, and where in the 128 bits that stands.
-_IPV4_INSIDE = (
-    (ipaddress.IPv6Network("::/96"), 0),  # compatible
-    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),  # mapped
-    (ipaddress.IPv6Network("64:ff9b::/96"), 0),  # NAT64
-    (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4
-)
-
-
-def is_local_host(host: str) -> bool:
-    """Whether a host name or IP literal, in any spelling, is not on the public internet.
-
-    Only the text is looked at: a public name that resolves to a private address is not found.
-    """
-    host = _ascii_host(host).rstrip(".").lower()
-    if host in _LOCAL_NAMES or host.endswith(_LOCAL_DOMAINS):
-        return True
-    address = _address(host)
-    return address is not None and (not address.is_global or address.is_multicast)
-
-
-def _ascii_host(host: str) -> str:
-    """The host as HTTP libraries come to see it: full-width digits and their like made ASCII."""
-    if host.isascii():
-        return host
-    try:
-        return unicodedata.normalize("NFKC", host).encode("idna").decode("ascii")
-    except UnicodeError:
-        return host
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that an IP literal leads to; None for a name."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:  # the old spellings, which resolvers still accept: 127.1, 0x7f000001, 2130706433
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return None
-    for network, shift in _IPV4_INSIDE:
-        if address in network:
-            return ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF)
-    return address
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_json_object(value: object) -> bool:
-    try:
-        return isinstance(value, dict) and _is_json(value)
-    except Exception:  # a dict of the caller's own class can do as it likes
-        return False
-
-
-def _is_json(value: object) -> bool:
-    """Whether JSON can hold a value. Counted, since shared parts can unfold to any size."""
-    waiting = [(value, 1)]
-    for _ in range(_MAX_METADATA_VALUES + 1):
-        if not waiting:
-            return True
-        item, level = waiting.pop()
-        if isinstance(item, (dict, list, tuple)):
-            if level > _MAX_METADATA_LEVELS:
-                return False
-            if isinstance(item, dict) and not all(_is_text(key) for key in item):
-                return False
-            inner = item.values() if isinstance(item, dict) else item
-            waiting.extend((part, level + 1) for part in inner)
-        elif not _is_json_scalar(item):
-            return False
-    return False
-
-
-def _is_json_scalar(value: object) -> bool:
-    if isinstance(value, int):
-        return value.bit_length() <= _MAX_INTEGER_BITS
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or _is_text(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and _is_unicode(value)

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from seedance_async.addresses import is_local_host, redact_url
 from seedance_async.backoff import Backoff, is_finite
 from seedance_async.errors import ConfigurationError
-from seedance_async.models import is_local_host, redact_url
 
 DEFAULT_BASE_URL = "https://www.seedance2.ink"
 

@@ -166,7 +166,7 @@ class Poller:
 
     def _warn_if_unknown(self, generation: Generation) -> None:
         status = generation.status
-        if not status.is_known and status.value not in self._warned:
+        if not status.is_known and status.value not in self._warned and len(self._warned) < 100:
             self._warned.add(status.value)
             _log.warning(
                 "the server tells of an unknown status %.80r; it is taken for running", status.value

@@ -23,6 +23,7 @@ from seedance_async.backoff import retry_after
 from seedance_async.errors import (
     APIError,
     AuthenticationError,
+    BudgetExceededError,
     InsufficientCreditsError,
     InvalidRequestError,
     RateLimitError,
@@ -441,17 +442,19 @@ def judge_repeatable(error: SeedanceError) -> Verdict:
     if isinstance(error, RateLimitError):
         return Verdict.THROTTLED
     if isinstance(error, APIError):
+        if error.status == 503 and error.retry_after is not None:
+            return Verdict.THROTTLED
         again = isinstance(error, ServerError) or error.status in (408, 425)
         return Verdict.RETRY if again else Verdict.REFUSED
     return Verdict.REFUSED
 
 
 def stops_submits(error: SeedanceError) -> bool:
-    """Whether a refusal concerns every submit and not the one job: a bad key, no credits.
+    """Whether a refusal concerns every submit and not the one job: a bad key, no credits left.
 
     A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
     """
-    if isinstance(error, InsufficientCreditsError):
+    if isinstance(error, (InsufficientCreditsError, BudgetExceededError)):
         return True
     return isinstance(error, AuthenticationError) and (
         error.status == 401 or error.code == "unauthorized"

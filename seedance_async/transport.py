@@ -20,13 +20,14 @@ import attrs
 from yarl import URL
 
 from seedance_async._version import __version__
+from seedance_async.addresses import is_local_host, redact_url
 from seedance_async.errors import TransportError
-from seedance_async.models import is_local_host, redact_url
 from seedance_async.options import Endpoint, Timeouts
 from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
 
 MAX_REDIRECTS = 5
 _CHUNK = 1 << 18
+_HIDDEN = "[api key]"
 _USER_AGENT = f"seedance-async/{__version__}"
 
 
@@ -102,7 +103,7 @@ class AiohttpTransport:
         self, request: WireRequest, *, on_sent: Callable[[], None] | None = None
     ) -> WireResponse:
         """See `Transport.send`."""
-        sending = _Sending(on_sent)
+        sending = _Sending(on_sent, self._endpoint.api_key)
         headers = {"Authorization": f"Bearer {self._endpoint.api_key}"}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
@@ -224,8 +225,8 @@ class AiohttpTransport:
 class _Sending:
     """How far one request has come, so that a failure can be told apart by that."""
 
-    def __init__(self, on_sent: Callable[[], None] | None) -> None:
-        self._on_sent = on_sent
+    def __init__(self, on_sent: Callable[[], None] | None, secret: str) -> None:
+        self._on_sent, self._secret = on_sent, secret
         self._status: int | None = None
         self._headers: Mapping[str, str] = {}
         self.sent = False
@@ -241,8 +242,11 @@ class _Sending:
         self._status, self._headers = response.status, _lower(response.headers)
 
     def response(self) -> WireResponse:
+        """The answer; a server that echoes the key does not get it into our errors and logs."""
         assert self._status is not None
-        return WireResponse(self._status, self._headers, bytes(self.body), self.broken)
+        body = bytes(self.body).replace(self._secret.encode(), _HIDDEN.encode())
+        headers = {n: v.replace(self._secret, _HIDDEN) for n, v in self._headers.items()}
+        return WireResponse(self._status, headers, body, self.broken)
 
     def explain(self, error: Exception) -> WireResponse:
         """What an exception of aiohttp means: a broken answer, or none."""

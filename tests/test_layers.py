@@ -14,22 +14,25 @@ ROOT = "seedance_async"
 #: Every module of the SDK and its level. One may import what is on a lower level, and no other.
 LEVELS = {
     "_version": 0,
-    "models": 0,
+    "addresses": 0,
     "backoff": 0,
+    "plain": 0,
     "shielding": 0,
-    "errors": 1,
-    "options": 2,
-    "protocol": 3,
-    "registry": 3,
-    "pacing": 3,
-    "transport": 4,
-    "job": 4,
-    "schedule": 4,
-    "client": 5,
-    "downloads": 5,
-    "poller": 6,
-    "bulk": 6,
-    "session": 7,
+    "models": 1,
+    "errors": 2,
+    "options": 3,
+    "protocol": 4,
+    "registry": 4,
+    "pacing": 4,
+    "spend": 4,
+    "transport": 5,
+    "job": 5,
+    "schedule": 5,
+    "client": 6,
+    "downloads": 6,
+    "poller": 7,
+    "bulk": 7,
+    "session": 8,
 }
 
 #: What is beside or above the root, and the parts of the SDK that each may import.
@@ -117,7 +120,7 @@ def test_nothing_but_the_standard_library_and_the_dependencies_is_imported_by_th
     ("module", "source"),
     [
         ("models", "from seedance_async.errors import SeedanceError"),
-        ("models", "from seedance_async.backoff import Backoff"),  # the same level
+        ("registry", "from seedance_async.protocol import Verdict"),  # the same level
         ("job", "import seedance_async.session"),
         ("job", "from seedance_async import session"),
         ("job", "from seedance_async import SeedanceSession"),

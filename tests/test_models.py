@@ -22,14 +22,8 @@ from seedance_async import (
     Model,
     Violation,
 )
-from seedance_async.models import (
-    DURATIONS,
-    MAX_MEDIA,
-    JobToken,
-    ModelInfo,
-    is_local_host,
-    redact_url,
-)
+from seedance_async.addresses import is_local_host, redact_url
+from seedance_async.models import DURATIONS, MAX_MEDIA, JobToken, ModelInfo
 from seedance_async.protocol import check
 
 PHOTO = "https://example.com/photo.jpg"
@@ -172,7 +166,7 @@ URL_RULES = [
     ("https://example.com/\x00", SPACE),
     ("https://example.com/\x7f", SPACE),
     ("https://example.com/\u00a0", SPACE),
-    ("https://example.com/\ud800", SPACE),
+    ("https://example.com/\ud800", "must be valid Unicode, without lone surrogates"),
     ("https://127.0.0.1\\.example.com/a.jpg", "must not contain a backslash"),
     ("https://example.com:99999/a.jpg", "must be a valid URL"),
     ("https://example.com:port/a.jpg", "must be a valid URL"),
@@ -262,7 +256,7 @@ NOT_LOCAL_HOSTS = [
     "example.com",
     "localhost.example.com",
     "127.0.0.1.example.com",
-    "notlocalhost",
+    "notlocalhost.example",
     "8.8.8.8",
     "134744072",
     "::ffff:8.8.8.8",

@@ -358,6 +358,17 @@ async def test_the_key_and_the_body_go_to_the_api(make_transport):
         await transport.aclose()
 
 
+async def test_a_server_that_echoes_the_key_does_not_get_it_into_an_answer(make_transport):
+    async def behave(connection):
+        await connection.read_request()
+        body = f'{{"error": "{KEY} is not valid"}}'.encode()
+        await connection.answer("401 Unauthorized", body, f"X-Echo: Bearer {KEY}")
+
+    response = await answered(make_transport, behave)
+    assert KEY.encode() not in response.body
+    assert response.headers["x-echo"] == "Bearer [api key]"
+
+
 async def test_submits_never_reuse_a_connection_and_queries_do(make_transport):
     async def behave(connection):
         while True:
