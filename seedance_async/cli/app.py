@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import click
@@ -37,7 +38,7 @@ def run(args: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         screen.say("seedance: interrupted", style="yellow")
         return ExitCode.INTERRUPTED
     except InvalidRequestError as error:

@@ -26,8 +26,25 @@ from seedance_async.cli.screen import Screen
 _TOLD_PROBLEMS = 100
 
 
+@attrs.frozen
+class Input:
+    """A file by its name, and what was in it."""
+
+    name: str
+    data: bytes = attrs.field(repr=False)
+
+
+def _read(_context: object, _parameter: object, name: str) -> Input:
+    """Before the event loop runs, which would keep Ctrl-C from ending a wait for stdin."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{name} cannot be read: {error.strerror}") from None
+    return Input(name, data)
+
+
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("file", callback=_read)
 @click.option(
     "-o",
     "--output",
@@ -55,7 +72,7 @@ _TOLD_PROBLEMS = 100
 @connection.command
 async def batch(
     connection: Connection,
-    file: str,
+    file: Input,
     folder: Path,
     form: str | None,
     max_in_flight: int,
@@ -91,32 +108,29 @@ async def batch(
 
 
 def _good_lines(
-    file: str, form: str | None, defaults: dict[str, Any], session: SeedanceSession, screen: Screen
+    file: Input,
+    form: str | None,
+    defaults: dict[str, Any],
+    session: SeedanceSession,
+    screen: Screen,
 ) -> list[Line] | None:
     """The requests of the file; None, with every bad line told, where one is bad."""
     lines, problems = read_lines(
-        _read(file),
-        InputFormat(form) if form else InputFormat.of_name(file),
+        file.data,
+        InputFormat(form) if form else InputFormat.of_name(file.name),
         defaults=connection.only_given(**defaults),
         allow_local=session.client.allow_local,
     )
     for problem in problems[:_TOLD_PROBLEMS]:
-        screen.say(f"{file}, {problem}")
+        screen.say(f"{file.name}, {problem}")
     if len(problems) > _TOLD_PROBLEMS:
         screen.say(f"… and {len(problems) - _TOLD_PROBLEMS} more bad lines")
     if problems:
         screen.say(f"{len(problems)} of the lines are bad; nothing was sent", style="red")
         return None
     if not lines:
-        raise click.UsageError(f"{file} holds no request")
+        raise click.UsageError(f"{file.name} holds no request")
     return lines
-
-
-def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _name(number: int, job: Job) -> str:

@@ -14,6 +14,7 @@ import click
 
 from seedance_async import Backoff, SeedanceSession
 from seedance_async.cli.exits import ExitCode
+from seedance_async.cli.interrupts import cancelled_by_sigterm
 from seedance_async.cli.screen import Screen
 
 P = ParamSpec("P")
@@ -71,7 +72,8 @@ def command(work: Callable[..., Awaitable[ExitCode]]) -> Callable[..., ExitCode]
 
 
 async def _awaited(work: Awaitable[ExitCode]) -> ExitCode:
-    return await work
+    with cancelled_by_sigterm():
+        return await work
 
 
 def request_options(target: Callable[P, ExitCode]) -> Callable[P, ExitCode]:

@@ -77,13 +77,13 @@ async def generate(
 def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
     """The folder and the file to save to. A file in the way is told before anything is paid."""
     path = Path(output or ".")
-    wants_folder = output is None or path.is_dir() or output.endswith(("/", os.sep))
-    folder = path if wants_folder else path.parent
     try:
+        wants_folder = output is None or output.endswith(("/", os.sep)) or path.is_dir()
+        folder = path if wants_folder else path.parent
         folder.mkdir(parents=True, exist_ok=True)
         in_the_way = not wants_folder and not overwrite and path.exists()
     except OSError as error:
-        raise click.UsageError(f"{folder} cannot be written: {error.strerror}") from None
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from None
     if in_the_way:
         raise click.UsageError(f"{path} is there already; --overwrite replaces it")
     if not os.access(folder, os.W_OK):

@@ -118,8 +118,6 @@ def _checked(
         request = load_request({**fields, **absent})
     except InvalidRequestError as error:
         return error.violations
-    if not isinstance(request.model, str):
-        return (Violation("model", request.model, "must be text"),)
     return tuple(request.violations(allow_local=allow_local)) or request
 
 

@@ -54,8 +54,20 @@ class Interrupts:
             self._task.cancel()
 
 
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
+    """SIGTERM cancels the current task, as asyncio lets Ctrl-C do: files are tidied up."""
+    task = asyncio.current_task()
+    assert task is not None
+    undo = _handle(asyncio.get_running_loop(), signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        undo()
+
+
 def _handle(
-    loop: asyncio.AbstractEventLoop, number: signal.Signals, receive: Callable[[], None]
+    loop: asyncio.AbstractEventLoop, number: signal.Signals, receive: Callable[[], object]
 ) -> Callable[[], object]:
     """Call `receive` in the loop at a signal; returns what undoes that."""
     try:

@@ -1,0 +1,295 @@
+"""`seedance batch`, against a real emulator."""
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from seedance_async.cli.results import ResultsFile
+from seedance_async.emulator import Fault
+from tests.cli.conftest import results
+
+THREE = "A river\nA fox\nA boat\n"
+
+
+def write(text, name="prompts.txt"):
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+def test_a_file_of_prompts_becomes_a_folder_of_videos(seedance, seedance_emulator):
+    done = seedance("batch", write("# mine\nA river\n\nA fox\n"), "-o", "out")
+    assert (done.code, done.out) == (0, "")
+    found = results("out")
+    assert sorted(found) == [2, 4]
+    for number, record in found.items():
+        name = f"{number:04d}-{record['request_id']}.mp4"
+        assert record["file"] == str(Path("out") / name)
+        assert Path(record["file"]).stat().st_size > 1000
+        assert record["state"] == "succeeded"
+        assert record["credits_charged"] > 0
+        assert record["error"] is record["next_step"] is None
+    assert "2 lines in " in done.err
+    assert "2 succeeded, 2 videos saved" in done.err
+    assert f"{seedance_emulator.ledger.credits_charged} credits charged" in done.err
+    assert "Results: out/results.jsonl" in done.err
+    assert not Path("out/remaining.jsonl").exists()
+
+
+def test_json_outcomes_are_the_lines_of_the_results(seedance, seedance_emulator):
+    done = seedance("batch", write(THREE), "--json")
+    assert {record["line"]: record for record in done.records} == results()
+
+
+def test_standard_input_is_read_as_the_format_says(seedance, seedance_emulator):
+    assert seedance("batch", "-", stdin=b"A river\n").code == 0
+    text = b'{"prompt": "A fox", "duration": 4}\n'
+    assert seedance("batch", "-", "--format", "jsonl", "-o", "two", stdin=text).code == 0
+    assert [job.body.get("duration") for job in seedance_emulator.jobs.values()] == [None, 4]
+
+
+def test_options_are_defaults_that_a_line_overrides(seedance, seedance_emulator):
+    write("prompt,duration\na,\nb,8\n", "a.csv")
+    options = ("--model", "seedance-2.0-fast", "--duration", "5", "--aspect-ratio", "1:1")
+    assert seedance("batch", "a.csv", *options, "--resolution", "480p").code == 0
+    bodies = {entry.prompt: entry.body for entry in seedance_emulator.ledger}
+    assert (bodies["a"]["duration"], bodies["b"]["duration"]) == (5, 8)
+    assert {body["model"] for body in bodies.values()} == {"seedance-2.0-fast"}
+    assert {body["resolution"] for body in bodies.values()} == {"480p"}
+
+
+def test_one_bad_line_and_nothing_is_sent(seedance, seedance_emulator):
+    write('{"prompt": "good"}\n{"prompt": "", "duration": 1}\nnonsense\n', "a.jsonl")
+    done = seedance("batch", "a.jsonl")
+    assert (done.code, done.out) == (2, "")
+    assert "a.jsonl, line 2: prompt: '' must not be blank; duration: 1 must be" in done.err
+    assert "a.jsonl, line 3: line: 'nonsense' must be a JSON object" in done.err
+    assert "2 of the lines are bad; nothing was sent" in done.err
+    assert len(seedance_emulator.ledger) == 0
+    assert not Path("videos").exists()
+
+
+def test_a_thousand_bad_lines_are_not_told_one_by_one(seedance, seedance_emulator):
+    done = seedance("batch", write("x\n" * 1000, "a.jsonl"))
+    assert "… and 900 more bad lines" in done.err
+    assert len(done.err.splitlines()) == 102
+
+
+def test_a_dry_run_checks_and_sends_nothing_and_needs_no_key(seedance, monkeypatch):
+    monkeypatch.setenv("SEEDANCE_BASE_URL", "http://127.0.0.1:9")
+    done = seedance("batch", write(THREE), "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "3 jobs would be submitted; nothing was sent\n"
+    assert not Path("videos").exists()
+    done = seedance("batch", write(" \n"), "--dry-run")
+    assert done.code == 2
+    assert "prompts.txt holds no request" in done.err
+
+
+def test_a_file_that_is_not_there_is_bad_input(seedance, seedance_emulator):
+    done = seedance("batch", "missing.txt")
+    assert done.code == 2
+    assert "missing.txt cannot be read" in done.err
+
+
+def test_earlier_results_are_not_paid_for_again_by_accident(seedance, seedance_emulator):
+    assert seedance("batch", write("A river\n")).code == 0
+    first = Path("videos/results.jsonl").read_text()
+    done = seedance("batch", "prompts.txt")
+    assert done.code == 2
+    assert "videos/results.jsonl is there already" in done.err
+    assert len(seedance_emulator.ledger) == 1
+    done = seedance("batch", "prompts.txt", "--overwrite")
+    assert done.code == 0
+    assert "is now videos/results.1.jsonl" in done.err
+    assert Path("videos/results.1.jsonl").read_text() == first
+    assert len(seedance_emulator.ledger.charged) == 2
+    assert seedance("batch", "prompts.txt", "--overwrite").code == 0
+    assert Path("videos/results.1.jsonl").read_text() == first
+    assert Path("videos/results.2.jsonl").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_paid(seedance, seedance_emulator):
+    Path("file").write_text("no folder")
+    done = seedance("batch", write(THREE), "-o", "file/out")
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
+    assert "file/out cannot be written" in done.err
+
+
+def test_each_outcome_is_told_for_what_it_is_and_uncertain_outranks_the_rest(
+    seedance, seedance_emulator
+):
+    faults = seedance_emulator.faults
+    faults.script("submit", "drop_after_accept", match="lost")
+    faults.script("job", "failed", match="failing")
+    faults.script("job", "cancelled", match="dropped")
+    faults.script("media", "gone", match="unsaved", times=None)
+    faults.script("job", "stuck", match="stuck")
+    prompts = "good\nlost\nfailing\ndropped\nunsaved\nstuck\n"
+    done = seedance("batch", write(prompts), "--timeout", "1")
+    assert done.code == 5
+    found = results()
+    states = {record["prompt"]: record["state"] for record in found.values()}
+    assert states == {
+        "good": "succeeded",
+        "lost": "uncertain",
+        "failing": "failed",
+        "dropped": "cancelled",
+        "unsaved": "succeeded",
+        "stuck": "abandoned",
+    }
+    errors = {r["prompt"]: r["error"] and r["error"]["type"] for r in found.values()}
+    assert errors == {
+        "good": None,
+        "lost": "SubmitUncertainError",
+        "failing": "GenerationFailedError",
+        "dropped": "GenerationCancelledError",
+        "unsaved": "DownloadError",
+        "stuck": "JobTimeoutError",
+    }
+    unsaved, stuck = found[5], found[6]
+    assert unsaved["file"] is None
+    assert unsaved["next_step"] == f"seedance status -o videos {unsaved['request_id']}"
+    assert stuck["next_step"] == f"seedance status --wait -o videos {stuck['request_id']}"
+    assert "1 uncertain submit may have been charged as well" in done.err
+    assert "1 submit uncertain: accepted and charged, or not." in done.err
+    assert f"To fetch again: {unsaved['next_step']}" in done.err
+    assert f"To go on: {stuck['next_step']}" in done.err
+    assert "1 line failed:" in done.err
+    assert "1 line cancelled:" in done.err
+    assert not Path("videos/remaining.jsonl").exists()  # each may have been charged
+    assert seedance_emulator.ledger.duplicates() == {}
+
+
+def test_a_failed_download_outranks_a_failed_job(seedance, seedance_emulator):
+    seedance_emulator.faults.script("media", "gone", match="river", times=None)
+    seedance_emulator.faults.script("job", "failed", match="fox")
+    assert seedance("batch", write(THREE)).code == 6
+
+
+def test_when_the_credits_run_out_the_rest_is_left_to_be_submitted_later(
+    seedance, seedance_emulator
+):
+    account = seedance_emulator.accounts.by_header("Bearer sd2_live_emulator")
+    account.balance = 100
+    prompts = "".join(f"prompt {number}\n" for number in range(30))
+    done = seedance("batch", write(prompts), "--max-in-flight", "2")
+    assert done.code == 4
+    found = results()
+    assert len(found) == 30
+    paid = {r["prompt"] for r in found.values() if r["state"] == "succeeded"}
+    assert paid == set(seedance_emulator.ledger.charged_prompts())
+    remaining = [
+        json.loads(line) for line in Path("videos/remaining.jsonl").read_text().splitlines()
+    ]
+    assert {request["prompt"] for request in remaining} | paid == set(prompts.split("\n")) - {""}
+    assert len(remaining) + len(paid) == 30
+    assert "not submitted, nothing charged:" in done.err
+    assert "… and " in done.err
+    assert "What can be submitted again as it is: videos/remaining.jsonl" in done.err
+    account.balance = 10_000
+    assert seedance("batch", "videos/remaining.jsonl", "-o", "rest").code == 0
+    assert seedance_emulator.ledger.duplicates() == {}
+
+
+def test_a_refusal_of_one_prompt_stops_nothing_and_is_not_left_for_later(
+    seedance, seedance_emulator, monkeypatch
+):
+    write('{"prompt": "good"}\n{"prompt": "bad", "model": "nobody-knows-it"}\n', "a.jsonl")
+    done = seedance("batch", "a.jsonl")
+    assert done.code == 1
+    assert results()[2]["error"]["type"] == "BadRequestError"
+    assert "1 line refused, nothing charged:" in done.err
+    assert not Path("videos/remaining.jsonl").exists()
+
+
+def test_results_are_written_as_they_happen_and_flushed(seedance, seedance_emulator, monkeypatch):
+    seen, write_one = [], ResultsFile.write
+
+    def spy(self, outcome):
+        write_one(self, outcome)
+        seen.append(len(self.path.read_text().splitlines()))
+
+    monkeypatch.setattr(ResultsFile, "write", spy)
+    assert seedance("batch", write(THREE)).code == 0
+    assert seen == [1, 2, 3]
+
+
+class FullDisk:
+    """A file that takes so many lines and then no more."""
+
+    def __init__(self, file, lines):
+        self._file, self._left = file, lines
+
+    def write(self, text):
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._file.write(text)
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+        if self._left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_stops_the_submitting_and_loses_no_outcome(
+    seedance, seedance_emulator, monkeypatch
+):
+    begin = ResultsFile.__init__
+
+    def on_full_disk(self, folder, screen):
+        begin(self, folder, screen)
+        self._file = FullDisk(self._file, 1)
+
+    monkeypatch.setattr(ResultsFile, "__init__", on_full_disk)
+    monkeypatch.setattr(Path, "write_text", lambda *args, **kw: FullDisk(None, 0).write(""))
+    Path("prompts.txt").write_bytes(b"".join(b"prompt %d\n" % n for n in range(40)))
+    done = seedance("batch", "prompts.txt", "--max-in-flight", "1")
+    assert done.code == 6
+    assert "outcomes follow here" in done.err
+    assert "the remaining lines could not be written" in done.err
+    told = [json.loads(line) for line in done.err.splitlines() if line.startswith('{"line"')]
+    assert len(told) + len(results()) == 40
+    assert len(seedance_emulator.ledger) < 10
+
+
+def test_a_reader_that_leaves_stdout_does_not_end_the_run(seedance, seedance_emulator, monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        def flush(self):
+            pass
+
+    write(THREE)
+    monkeypatch.setattr(sys, "stdout", Closed())
+    from seedance_async.cli.app import run
+
+    assert run(["batch", "prompts.txt", "--json", "--poll-interval", "0.03"]) == 0
+    sys.stdout.close()
+    assert len(results()) == 3
+
+
+def test_a_server_echoing_the_key_does_not_get_it_into_the_results(seedance, seedance_emulator):
+    key = seedance_emulator.api_key
+    seedance_emulator.faults.script("job", Fault("failed", message=f"\x1b[2J{key} \ud800"))
+    done = seedance("batch", write("A river\n"))
+    assert done.code == 1
+    assert key not in Path("videos/results.jsonl").read_text() + done.err + done.out
+    assert "\x1b" not in done.err
+    assert "*** " in results()[1]["error"]["message"]
+
+
+@pytest.mark.seedance_emulator(submit_faults={"evil_request_id": 1.0})
+def test_hostile_request_ids_name_no_file_outside_the_folder(seedance, seedance_emulator, tmp_path):
+    done = seedance("batch", write("a\nb\nc\nd\ne\nf\n"), "-o", "deep/er/out")
+    assert done.code in (0, 5, 6)
+    places = {path.parent for path in tmp_path.rglob("*.mp4")}
+    assert places <= {tmp_path / "deep/er/out"}
+    assert all(r["state"] == "uncertain" or r["file"] for r in results("deep/er/out").values())
