@@ -1,0 +1,26 @@
+"""The durable record of a run: what was sent, what was accepted, what came of it.
+
+A run that is killed at any instant and started again with the same command knows from here what
+is running, what is finished, what was never sent and what cannot be known. So an intent is on
+disk before its submit, and an acceptance before anyone is told of it.
+
+`Journal` is the contract; `MemoryJournal` keeps to it until the process ends, `SQLiteJournal` on
+disk. The room knows nothing of sessions and decides about no job.
+"""
+
+from seedance_async.journal.contract import Journal
+from seedance_async.journal.entry import Changes, JournalEntry
+from seedance_async.journal.fingerprints import Occurrences, fingerprint
+from seedance_async.journal.memory import MemoryJournal
+from seedance_async.journal.sqlite import SQLiteJournal, read_entries
+
+__all__ = [
+    "Changes",
+    "Journal",
+    "JournalEntry",
+    "MemoryJournal",
+    "Occurrences",
+    "SQLiteJournal",
+    "fingerprint",
+    "read_entries",
+]
