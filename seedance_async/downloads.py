@@ -16,13 +16,13 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 import attrs
 
 from seedance_async.errors import DownloadError, SeedanceError, TransportError
-from seedance_async.models import Generation
+from seedance_async.models import Generation, SavedFile
 from seedance_async.options import RetryPolicy, Timeouts
 from seedance_async.transport import MediaResponse, Transport
 
@@ -66,7 +66,7 @@ class Downloader:
         self._slots = asyncio.Semaphore(limit)
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
 
-    async def save(self, generation: Generation, path: Path, overwrite: bool = False) -> Path:
+    async def save(self, generation: Generation, path: Path, overwrite: bool = False) -> SavedFile:
         """Save a succeeded job's video; see `Job.download`."""
         target = await anyio.to_thread.run_sync(_target, generation, path, overwrite)
         part = _Part(target, generation.request_id)
@@ -82,7 +82,7 @@ class Downloader:
                 raise part.error(f"{error.strerror or error}") from error
             finally:
                 part.discard()
-        return target
+        return SavedFile(target, part.size, part.sha256)
 
     async def _fetch(self, generation: Generation, part: _Part) -> None:
         """Transfer after transfer until the file is whole."""
@@ -168,9 +168,14 @@ class _Part:
     etag: str | None = None
     _path: Path = attrs.field(init=False)
     _file: BinaryIO | None = attrs.field(default=None, init=False)
+    _hash: Any = attrs.field(factory=hashlib.sha256, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._path = self.target.with_name(f".{self.target.name[:80]}.{secrets.token_hex(6)}.part")
+
+    @property
+    def sha256(self) -> str:
+        return str(self._hash.hexdigest())
 
     def error(self, told: str, status: int | None = None) -> DownloadError:
         return DownloadError(told, request_id=self.request_id, path=self.target, status=status)
@@ -195,9 +200,11 @@ class _Part:
         file.seek(0)
         file.truncate()
         self.size, self.total, self.etag = 0, None, None
+        self._hash = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
         self._opened().write(chunk)
+        self._hash.update(chunk)
         self.size += len(chunk)
 
     def verify(self) -> None:

@@ -16,7 +16,7 @@ from seedance_async.errors import (
     JobTimeoutError,
     SeedanceError,
 )
-from seedance_async.models import Generation, GenerationRequest, JobToken
+from seedance_async.models import Generation, GenerationRequest, JobToken, SavedFile
 from seedance_async.registry import JobRecord, JobState
 
 
@@ -25,7 +25,7 @@ class JobActions:
     """What a handle can have done for its job; one record shared by all jobs of a session."""
 
     cancel: Callable[[JobRecord], Awaitable[None]]
-    download: Callable[[Generation, Path, bool], Awaitable[Path]]
+    download: Callable[[JobRecord, Path, bool], Awaitable[Path]]
 
 
 class Job:
@@ -47,7 +47,7 @@ class Job:
     def __reduce__(self) -> tuple[Any, ...]:
         known = self._record
         fields = (known.key, known.request, known.state, known.request_id, known.credits_charged)
-        return _detached, (*fields, known.generation, known.error)
+        return _detached, (*fields, known.generation, known.error, known.saved)
 
     @property
     def key(self) -> str:
@@ -78,6 +78,11 @@ class Job:
     def credits_charged(self) -> int | None:
         """What the server said that the job cost; None where it is not known."""
         return self._record.credits_charged
+
+    @property
+    def saved(self) -> SavedFile | None:
+        """Where the video was last saved, in this run or, with a journal, an earlier one."""
+        return self._record.saved
 
     @property
     def token(self) -> str:
@@ -182,8 +187,8 @@ class Job:
                 and the download can be tried again.
             SeedanceError: as `wait`.
         """
-        generation = await self.wait()
-        return await self._require_actions().download(generation, Path(path), overwrite)
+        await self.wait()
+        return await self._require_actions().download(self._record, Path(path), overwrite)
 
     async def _final_within(self, timeout: float | None) -> None:
         final = asyncio.get_running_loop().create_future()

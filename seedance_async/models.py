@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -281,6 +281,21 @@ class Submission:
     request_id: str
     status: GenerationStatus
     credits_charged: int | None = None
+
+
+@attrs.frozen
+class SavedFile:
+    """Where a job's video is.
+
+    Attributes:
+        path: the file.
+        size: bytes.
+        sha256: of the whole file, in hexadecimal.
+    """
+
+    path: Path
+    size: int
+    sha256: str
 
 
 @attrs.frozen

@@ -175,5 +175,7 @@ class SessionOptions:
     job_timeout: float = _seconds(3600.0)
     poll_patience: float = _seconds(900.0)
     cancel_on_error: bool = _policy(False)
+    max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole))
+    resubmit_uncertain: bool = _policy(False)
     retry: RetryPolicy = _policy(RetryPolicy())
     timeouts: Timeouts = _policy(Timeouts())

@@ -17,7 +17,13 @@ from enum import StrEnum
 import attrs
 
 from seedance_async.errors import SeedanceError
-from seedance_async.models import Generation, GenerationRequest, GenerationStatus, Submission
+from seedance_async.models import (
+    Generation,
+    GenerationRequest,
+    GenerationStatus,
+    SavedFile,
+    Submission,
+)
 
 
 class JobState(StrEnum):
@@ -96,7 +102,7 @@ _STATE_OF: Mapping[GenerationStatus, JobState] = {
 
 @attrs.define(eq=False)
 class JobRecord:
-    """What is known of one job. Only `TaskRegistry` writes to it."""
+    """What is known of one job. Only `TaskRegistry` writes to it, but for where its video is."""
 
     key: str
     request: GenerationRequest | None
@@ -105,6 +111,7 @@ class JobRecord:
     credits_charged: int | None = None
     generation: Generation | None = attrs.field(default=None, repr=False)
     error: SeedanceError | None = attrs.field(default=None, repr=False)
+    saved: SavedFile | None = attrs.field(default=None, repr=False)
     _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
@@ -218,8 +225,12 @@ class TaskRegistry:
             self._credits_charged += submission.credits_charged
         self._enter_running(record, submission.status)
 
-    def take_up(self, record: JobRecord, request_id: str) -> None:
+    def take_up(
+        self, record: JobRecord, request_id: str, *, credits_charged: int | None = None
+    ) -> None:
         """A job accepted earlier, or one whose uncertain submit turned out well, gets its id.
+
+        What it was charged then, if that is known, is told by the job and not counted again.
 
         Raises:
             ValueError: the id belongs to another job of this session; nothing is changed.
@@ -230,6 +241,7 @@ class TaskRegistry:
         self._claim(record, request_id)
         if record.state is JobState.UNCERTAIN:  # submitted here, and charged we know not what
             self._credits_unknown += 1
+        record.credits_charged = credits_charged
         if pending:
             self.move(record, JobState.SUBMITTING)
         self.move(record, JobState.QUEUED)

@@ -14,32 +14,37 @@ import random
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
 
 from seedance_async import protocol
 from seedance_async.backoff import Backoff
+from seedance_async.books import Books, price_table, spent_on
 from seedance_async.bulk import BatchResult, Requests, Source, Stream
-from seedance_async.client import Late, SeedanceClient
+from seedance_async.client import SeedanceClient
 from seedance_async.downloads import Downloader
 from seedance_async.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
     SeedanceError,
-    SubmitUncertainError,
 )
 from seedance_async.job import Job, JobActions
-from seedance_async.models import Generation, GenerationRequest, JobToken, Submission
+from seedance_async.launcher import Launcher
+from seedance_async.models import Generation, GenerationRequest, JobToken
 from seedance_async.options import RetryPolicy, SessionOptions, Timeouts
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.shielding import see_through
+from seedance_async.spend import CreditLimit
 from seedance_async.transport import Transport
+
+if TYPE_CHECKING:
+    from seedance_async.journal import Journal
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +95,13 @@ class SeedanceSession:
         job_timeout: seconds from acceptance after which a job is no longer waited for.
         poll_patience: seconds of nothing but failed polls after which a job is given up on.
         cancel_on_error: cancel the remote jobs when the block is left by an exception.
+        journal: a file, or a `Journal`: the durable record of the run. With it, a run that is
+            killed and started again with the same requests takes up its own jobs and submits
+            only what was never sent. Requests are known again by their content and how often it
+            came; give `submit` a key where that is not what makes a job the same.
+        max_credits: the sum of all charges, those of earlier runs in the journal included, that
+            is never exceeded; what may have been charged counts.
+        resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
         retry, timeouts: see `RetryPolicy` and `Timeouts`.
         transport: another `Transport`; the session closes it.
         rng: the source of jitter, for tests.
@@ -111,6 +123,9 @@ class SeedanceSession:
         job_timeout: float = 3600.0,
         poll_patience: float = 900.0,
         cancel_on_error: bool = False,
+        journal: Journal | str | Path | None = None,
+        max_credits: int | None = None,
+        resubmit_uncertain: bool = False,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         transport: Transport | None = None,
@@ -125,6 +140,8 @@ class SeedanceSession:
             job_timeout=job_timeout,
             poll_patience=poll_patience,
             cancel_on_error=cancel_on_error,
+            max_credits=max_credits,
+            resubmit_uncertain=resubmit_uncertain,
             retry=retry or RetryPolicy(),
             timeouts=timeouts or Timeouts(),
         )
@@ -158,7 +175,15 @@ class SeedanceSession:
             timeouts=self._options.timeouts,
             rng=rng,
         )
-        self._actions = JobActions(self._cancel, self._downloader.save)
+        self._actions = JobActions(self._cancel, self._download)
+        self._books = Books(_journal(journal))
+        self._launcher = Launcher(
+            client=self.client,
+            registry=self.registry,
+            poller=self._poller,
+            books=self._books,
+            resubmit_uncertain=resubmit_uncertain,
+        )
         self._streams: set[Stream] = set()
         self._changed = asyncio.Event()
         self._accepting = self._closed = False
@@ -182,6 +207,9 @@ class SeedanceSession:
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
+            BudgetExceededError: `max_credits` would be exceeded; nothing was sent.
+            JournalError: the intent could not be recorded, and nothing was sent; or the
+                acceptance could not, and the error has the `request_id`.
             APIError: the server refused it; nothing was charged.
             TransportError: the server could not be reached; nothing was charged.
             RuntimeError: the session is not open.
@@ -189,13 +217,13 @@ class SeedanceSession:
         """
         self._check_open()
         protocol.check(request, allow_local=self.client.allow_local)
-        record = self.registry.add(key or secrets.token_hex(8), request)
+        record = self.registry.add(key or self._books.new_key(request), request)
         try:
             await self._slots.acquire()
         except BaseException:
             self._discard(record)
             raise
-        await self._submit_in_slot(record)
+        await self._launch_in_slot(record)
         return Job(record, self._actions)
 
     async def generate(self, request: GenerationRequest) -> Generation:
@@ -226,6 +254,10 @@ class SeedanceSession:
             self.registry.take_up(record, token.request_id)
             record.on_final(lambda _: self._changed.set())
             self._poller.watch(record, at_once=True)
+            if token.key is not None and await self._books.find(token.key) is not None:
+                self._books.take_over(record)
+                record.on_final(self._books.write_soon)
+                await self._books.write(record)
         return Job(record, self._actions)
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
@@ -261,7 +293,7 @@ class SeedanceSession:
             stopped_by = error
         if isinstance(stopped_by, SeedanceError) and protocol.stops_submits(stopped_by):
             async for request in source:
-                outcomes[len(outcomes)] = self._unsent(request, stopped_by)
+                outcomes[len(outcomes)] = Job(self._unsent(request, stopped_by), self._actions)
             stopped_by = None
         ordered = (outcomes[number] for number in sorted(outcomes))
         return BatchResult(tuple(ordered), stopped_by)
@@ -301,85 +333,50 @@ class SeedanceSession:
 
     async def _launch(self, request: Any) -> JobRecord:
         """Submit one request of a stream; its slot is taken. The record tells how it went."""
-        record = self.registry.add(secrets.token_hex(8), request)
         try:
             protocol.check(request, allow_local=self.client.allow_local)
         except InvalidRequestError as error:
-            self.registry.move(record, JobState.REJECTED, error=error)
             self._slots.release()
-            return record
+            return self._unsent(request, error)
+        record = self.registry.add(self._books.new_key(request), request)
         try:
-            await self._submit_in_slot(record)
+            await self._launch_in_slot(record)
         except SeedanceError as error:
             _log.info("job %s: %s", record.key, error)
         return record
 
-    async def _submit_in_slot(self, record: JobRecord) -> None:
-        """From a taken slot to the server's acceptance; the slot is freed when the job ends."""
-        request = record.request
-        assert request is not None
+    async def _launch_in_slot(self, record: JobRecord) -> None:
+        """Launch a job whose slot is taken; the slot is freed when the job ends."""
         self._in_flight += 1
         record.on_final(self._free_slot)
         try:
             self._check_home()
-            self.registry.move(record, JobState.SUBMITTING)
-            late = partial(self._settle_late, record)
-            submission = await self.client.create(request, if_cancelled=late)
-        except SeedanceError as error:
-            self._settle(record, error)
-            raise
-        except BaseException:
-            if record.state in (JobState.PENDING, JobState.SUBMITTING):  # nothing was sent
+            await self._launcher.launch(record)
+        finally:
+            if not (record.state.is_final or record.state.is_running):
                 self._discard(record)
                 self._free_slot(record)
-            raise
-        self._settle(record, submission)
-        if record.error is not None:
-            raise record.error
 
-    def _settle(self, record: JobRecord, outcome: Late) -> None:
-        """Take in what became of a submit."""
-        if isinstance(outcome, Submission):
-            try:
-                self.registry.accept(record, outcome)
-            except ValueError as error:
-                assert record.request is not None
-                outcome = SubmitUncertainError(
-                    str(error), request=record.request, request_id=outcome.request_id
-                )
-            else:
-                if outcome.credits_charged is None:
-                    _log.warning("job %s: the server told no usable charge", outcome.request_id)
-                self._poller.watch(record)
-                return
-        if isinstance(outcome, SubmitUncertainError):
-            outcome.key = record.key
-            _log.error("job %s: %s", record.key, outcome)
-            self.registry.move(record, JobState.UNCERTAIN, error=outcome)
-        else:
-            self.registry.move(record, JobState.REJECTED, error=outcome)
-
-    def _settle_late(self, record: JobRecord, outcome: Late) -> None:
-        """Take in what became of a submit whose caller was cancelled."""
-        self._settle(record, outcome)
-        if record.request_id is not None:
-            _log.warning(
-                "job %s was accepted though its caller was cancelled; it goes on", record.request_id
-            )
-
-    def _unsent(self, request: Any, reason: SeedanceError) -> Job:
+    def _unsent(self, request: Any, reason: SeedanceError) -> JobRecord:
         record = self.registry.add(secrets.token_hex(8), request)
         self.registry.move(record, JobState.REJECTED, error=reason)
-        return Job(record, self._actions)
+        return record
 
     def _discard(self, record: JobRecord) -> None:
-        self.registry.discard(record)
+        if self.registry.find(key=record.key) is record:
+            self.registry.discard(record)
         self._changed.set()
 
     def _free_slot(self, record: JobRecord) -> None:
         self._in_flight -= 1
         self._slots.release()
         self._changed.set()
+
+    async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
+        assert record.generation is not None
+        record.saved = await self._downloader.save(record.generation, path, overwrite)
+        await self._books.write_saved(record, record.saved)
+        return record.saved.path
 
     async def _cancel(self, record: JobRecord) -> None:
         assert record.request_id is not None
@@ -395,9 +392,19 @@ class SeedanceSession:
         if self._home is not None:
             raise RuntimeError("a session can be entered once")
         self._home = (os.getpid(), asyncio.get_running_loop())
+        await self._open_books()
         self._accepting = True
         self._poller.start()
         return self
+
+    async def _open_books(self) -> None:
+        """Open the journal, and learn from it what is spent and what things cost."""
+        entries = await self._books.open()
+        limit = self._options.max_credits
+        if limit is not None:
+            prices = price_table(entries)
+            spent = sum(spent_on(entry) for entry in entries)
+            self._launcher.guard = CreditLimit(limit, spent=spent, prices=prices)
 
     async def __aexit__(
         self,
@@ -430,6 +437,7 @@ class SeedanceSession:
         self._leave_running()
         await self._poller.stop()
         await self.client.aclose()
+        await self._books.close()
 
     async def _cancel_for_good(self, record: JobRecord) -> None:
         try:
@@ -478,3 +486,11 @@ class SeedanceSession:
             raise RuntimeError("the session is closed")
         if self._home != (os.getpid(), asyncio.get_running_loop()):
             raise RuntimeError("a session belongs to the process and event loop it was entered in")
+
+
+def _journal(given: Journal | str | Path | None) -> Journal | None:
+    if not isinstance(given, (str, Path)):
+        return given
+    from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
+
+    return SQLiteJournal(given)

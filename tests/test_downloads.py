@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 import random
 import re
@@ -114,7 +115,8 @@ async def save(tmp_path, *scripts, refresh=None, name="v.mp4", generation=None, 
     media = Media(*scripts)
     target = tmp_path / name
     saved = await downloader(media, refresh, **options).save(generation or succeeded(), target)
-    assert saved == target
+    assert (saved.path, saved.size) == (target, SIZE)
+    assert saved.sha256 == hashlib.sha256(VIDEO).hexdigest()
     assert target.read_bytes() == VIDEO
     assert [path.name for path in tmp_path.iterdir()] == [name], "no temporary file is left"
     return media
@@ -265,7 +267,7 @@ async def test_a_poll_that_fails_ends_it_with_its_reason(tmp_path):
 
 async def test_a_folder_gets_a_file_named_by_the_request_id(tmp_path):
     saved = await downloader(Media(whole())).save(succeeded(), tmp_path)
-    assert saved == tmp_path / "req_1.mp4"
+    assert saved.path == tmp_path / "req_1.mp4"
 
 
 @pytest.mark.parametrize("there", ["file", "dangling link", "folder"])

@@ -31,9 +31,11 @@ LEVELS = {
     "schedule": 5,
     "client": 6,
     "downloads": 6,
+    "books": 6,
     "poller": 7,
     "bulk": 7,
-    "session": 8,
+    "launcher": 8,
+    "session": 9,
 }
 
 #: What is beside or above the root, and the parts of the SDK that each may import.

@@ -150,11 +150,13 @@ COUNTS = [
     (SessionOptions, "max_in_flight"),
     (SessionOptions, "max_connections"),
     (SessionOptions, "max_downloads"),
+    (SessionOptions, "max_credits"),
 ]
 POLICIES = [
     (RetryPolicy, "backoff", Backoff),
     (SessionOptions, "poll", Backoff),
     (SessionOptions, "cancel_on_error", bool),
+    (SessionOptions, "resubmit_uncertain", bool),
     (SessionOptions, "retry", RetryPolicy),
     (SessionOptions, "timeouts", Timeouts),
 ]
@@ -171,7 +173,8 @@ def test_seconds_are_finite_numbers_above_zero_or_refused_by_name(kind, name):
 @pytest.mark.parametrize(("kind", "name"), COUNTS)
 def test_counts_are_whole_numbers_above_zero_or_refused_by_name(kind, name):
     assert getattr(kind(**{name: 1}), name) == 1
-    for bad in (0, -1, 1.0, True, None, "5"):
+    optional = name == "max_credits"  # None is no limit
+    for bad in (0, -1, 1.0, True, "5", *(() if optional else (None,))):
         with pytest.raises(ConfigurationError, match=f"^{name} must be a whole number"):
             kind(**{name: bad})
 

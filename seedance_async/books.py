@@ -1,0 +1,189 @@
+"""What a session writes into its journal, and when: the intent before a submit, the acceptance
+before anyone is told of it, then how the job ended and where its video is.
+
+Without a journal nothing is written, and every job is new. What an entry means for a job is
+decided in `launcher`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from seedance_async.errors import JournalError
+from seedance_async.models import GenerationRequest, SavedFile
+from seedance_async.protocol import dump_request, load_request
+from seedance_async.registry import JobRecord
+from seedance_async.spend import PriceTable
+
+if TYPE_CHECKING:
+    from seedance_async.journal import Changes, Journal, JournalEntry, Occurrences
+
+_log = logging.getLogger(__name__)
+
+
+class Books:
+    """A session's side of its journal.
+
+    Args:
+        journal: where it writes, or None.
+    """
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._occurrences: Occurrences | None = None
+        self._ours: set[str] = set()
+        self._intents: set[str] = set()
+
+    async def open(self) -> list[JournalEntry]:
+        """Open the journal; what it holds.
+
+        Raises:
+            JournalError: the journal cannot be used, or somebody else is writing it.
+        """
+        if self._journal is None:
+            return []
+        from seedance_async.journal import Occurrences  # with SQLite behind it: only if needed
+
+        self._occurrences = Occurrences()
+        await self._journal.open()
+        return await self._journal.entries()
+
+    def new_key(self, request: GenerationRequest) -> str:
+        """A key for a request whose caller gave none.
+
+        With a journal, the same request has the same key in every run: its fingerprint and how
+        often it has come in this one. So an input finds its own jobs again, even when lines moved.
+        """
+        if self._occurrences is None:
+            return secrets.token_hex(8)
+        from seedance_async.journal import fingerprint
+
+        return self._occurrences.key(fingerprint(request))
+
+    async def find(self, key: str) -> JournalEntry | None:
+        """What the journal knows of a key."""
+        return None if self._journal is None else await self._journal.find(key)
+
+    async def intend(self, record: JobRecord, known: JournalEntry | None, credits: int) -> None:
+        """Put the intent to submit on disk.
+
+        Args:
+            record: the job.
+            known: the entry that it takes over, or None.
+            credits: what is set aside for it.
+
+        Raises:
+            JournalError: it is not on disk; nothing must be sent.
+        """
+        if self._journal is None:
+            return
+        from seedance_async.journal import fingerprint
+
+        request = record.request
+        assert request is not None
+        if known is not None:
+            mine = await self._journal.reclaim(
+                record.key, expected=known.state, credits_reserved=credits or None
+            )
+        else:
+            mine = None is await self._journal.claim(
+                record.key,
+                fingerprint=fingerprint(request),
+                request=json.dumps(dump_request(request)),
+                credits_reserved=credits or None,
+            )
+        if not mine:
+            raise JournalError(f"the key {record.key!r} was claimed by somebody else meanwhile")
+        self._ours.add(record.key)
+        self._intents.add(record.key)
+
+    def take_over(self, record: JobRecord) -> None:
+        """From now on, what becomes of this job is written into the entry with its key."""
+        if self._journal is not None:
+            self._ours.add(record.key)
+
+    async def write(self, record: JobRecord) -> None:
+        """Record where a job is; it is on disk when this returns.
+
+        Raises:
+            JournalError: it is not; the error has the request id. It is written again when the
+                job ends.
+        """
+        if self._journal is None or record.key not in self._ours:
+            return
+        self._intents.discard(record.key)
+        await self._journal.update(record.key, **_as_changes(record))
+        self._forget_if_final(record)
+
+    def write_soon(self, record: JobRecord) -> None:
+        """Record where a job is, without waiting for it."""
+        if self._journal is not None and record.key in self._ours:
+            self._intents.discard(record.key)
+            self._journal.update_soon(record.key, **_as_changes(record))
+            self._forget_if_final(record)
+
+    def never_sent(self, record: JobRecord) -> None:
+        """Record that an intent came to nothing, so that a later run may submit it."""
+        if self._journal is not None and record.key in self._intents:
+            self._intents.discard(record.key)
+            self._ours.discard(record.key)
+            self._journal.update_soon(record.key, state="rejected", error="it was never sent")
+
+    async def write_saved(self, record: JobRecord, saved: SavedFile) -> None:
+        """Record where a job's video is. A failure is logged: the file is there all the same."""
+        if self._journal is None or await self._journal.find(record.key) is None:
+            return
+        try:
+            await self._journal.update(
+                record.key, path=str(saved.path), size=saved.size, sha256=saved.sha256
+            )
+        except JournalError as error:
+            _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
+
+    async def close(self) -> None:
+        """Write what is left and close the journal."""
+        if self._journal is not None:
+            await self._journal.aclose()
+
+    def _forget_if_final(self, record: JobRecord) -> None:
+        if record.state.is_final:
+            self._ours.discard(record.key)
+
+
+def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
+    """What earlier jobs were charged."""
+    prices = PriceTable()
+    for entry in entries:
+        if entry.credits_charged is not None:
+            try:
+                prices.learn(load_request(json.loads(entry.request)), entry.credits_charged)
+            except ValueError as error:
+                _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
+    return prices
+
+
+def spent_on(entry: JournalEntry) -> int:
+    """What an entry's job was charged, or may have been."""
+    if entry.credits_charged is not None:
+        return entry.credits_charged
+    return 0 if entry.state == "rejected" else entry.credits_reserved or 0
+
+
+def _as_changes(record: JobRecord) -> Changes:
+    return {
+        "state": record.state.value,
+        "request_id": record.request_id,
+        "credits_charged": record.credits_charged,
+        "error": _told(record),
+    }
+
+
+def _told(record: JobRecord) -> str | None:
+    if record.error is not None:
+        return str(record.error)
+    detail = record.generation.error if record.generation is not None else None
+    return None if detail is None else detail.message
