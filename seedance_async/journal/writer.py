@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # importing the SDK does not import sqlite3
 
 _log = logging.getLogger(__name__)
 
+# Futures settled in one turn of the event loop: who waited for them runs in the next.
+_AT_ONCE = 100
+
 
 @attrs.frozen(eq=False)
 class Operation:
@@ -156,11 +159,14 @@ class Writer:
     def _tell(self, outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
         if outcomes and not self._loop.is_closed():
             with suppress(RuntimeError):  # closed just now: nobody is left to be told
-                self._loop.call_soon_threadsafe(_settle, outcomes)
+                self._loop.call_soon_threadsafe(_settle, self._loop, outcomes)
 
 
-def _settle(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in outcomes:
+def _settle(
+    loop: asyncio.AbstractEventLoop, outcomes: list[tuple[asyncio.Future[Any], Any]]
+) -> None:
+    """Settle some futures, and the others after all that waits has had its turn."""
+    for future, outcome in outcomes[:_AT_ONCE]:
         if not future.done():
             if isinstance(outcome, JournalError):
                 future.set_exception(outcome)
@@ -168,3 +174,5 @@ def _settle(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
                 future.set_result(outcome)
         elif isinstance(outcome, JournalError):
             _log.error("not recorded, and whoever asked for it no longer waits: %s", outcome)
+    if len(outcomes) > _AT_ONCE:
+        loop.call_soon(_settle, loop, outcomes[_AT_ONCE:])

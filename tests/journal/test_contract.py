@@ -1,0 +1,441 @@
+"""What every journal does, whatever it keeps its entries in."""
+
+import asyncio
+import logging
+
+import attrs
+import pytest
+
+from seedance_async import JobState, JournalError
+from seedance_async.journal import JournalEntry
+from seedance_async.journal.entry import STATES
+from tests.journal.conftest import PLAIN, START
+
+ALL = {
+    "state": "succeeded",
+    "request_id": "req_1",
+    "credits_charged": 40,
+    "credits_reserved": 44,
+    "error": "words",
+    "path": "out/a.mp4",
+    "size": 123,
+    "sha256": "a" * 64,
+}
+
+
+async def claimed(journal, *keys):
+    for key in keys:
+        assert await journal.claim(key, **PLAIN) is None
+
+
+# --- claiming -----------------------------------------------------------------------------------
+
+
+async def test_a_free_key_is_claimed_and_the_intent_recorded(journal):
+    mine = await journal.claim("a", fingerprint="f1", request='{"x":1}', credits_reserved=7)
+    assert mine is None
+    assert await journal.find("a") == JournalEntry(
+        key="a",
+        fingerprint="f1",
+        request='{"x":1}',
+        state="submitting",
+        credits_reserved=7,
+        created_at=START,
+        updated_at=START,
+    )
+
+
+async def test_a_key_that_is_held_gives_its_entry_and_changes_nothing(journal, clock):
+    await journal.claim("a", fingerprint="f1", request="1", credits_reserved=7)
+    await journal.update("a", state="queued", request_id="req_1")
+    before = await journal.find("a")
+    clock.now += 5
+    assert await journal.claim("a", fingerprint="f2", request="2", credits_reserved=8) == before
+    assert await journal.entries() == [before]
+
+
+async def test_of_many_who_claim_one_key_at_once_one_gets_it(journal):
+    told = await asyncio.gather(*(journal.claim("a", **PLAIN) for _ in range(50)))
+    assert told.count(None) == 1
+
+
+async def test_keys_differ_by_case_and_by_trailing_characters(journal):
+    await claimed(journal, "a", "A", "a ", "a\0", "ä", "a\u0308")
+    assert len(await journal.entries()) == 6
+
+
+# --- reclaiming ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["rejected", "uncertain", "submitting"])
+async def test_a_job_that_may_be_sent_anew_becomes_a_fresh_intent(journal, clock, state):
+    await claimed(journal, "a")
+    await journal.update("a", **ALL | {"state": state})
+    clock.now += 5
+    assert await journal.reclaim("a", expected=state, credits_reserved=9)
+    fresh = JournalEntry("a", **PLAIN, credits_reserved=9, created_at=START, updated_at=START + 5)
+    assert await journal.find("a") == fresh
+
+
+async def test_the_request_id_of_a_reclaimed_job_is_free_again(journal):
+    await claimed(journal, "a", "b")
+    await journal.update("a", state="uncertain", request_id="req_1")
+    await journal.reclaim("a", expected="uncertain")
+    await journal.update("b", request_id="req_1")
+    assert (await journal.find("b")).request_id == "req_1"
+
+
+async def test_a_job_in_another_state_is_not_reclaimed_and_not_changed(journal):
+    await claimed(journal, "a")
+    await journal.update("a", state="queued", request_id="req_1")
+    before = await journal.find("a")
+    assert not await journal.reclaim("a", expected="uncertain")
+    assert not await journal.reclaim("unknown", expected="uncertain")
+    assert await journal.entries() == [before]
+
+
+async def test_of_many_who_reclaim_an_uncertain_job_one_gets_it(journal):
+    await claimed(journal, "a")
+    await journal.update("a", state="uncertain")
+    told = await asyncio.gather(*(journal.reclaim("a", expected="uncertain") for _ in range(50)))
+    assert told.count(True) == 1
+
+
+@pytest.mark.parametrize("state", sorted(STATES - {"rejected", "uncertain", "submitting"}))
+async def test_a_job_that_the_server_has_taken_can_never_be_reclaimed(journal, state):
+    await claimed(journal, "a")
+    await journal.update("a", state=state)
+    with pytest.raises(JournalError, match="expected must be one of"):
+        await journal.reclaim("a", expected=state)
+    assert (await journal.find("a")).state == state
+
+
+# --- updating -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_a_change_sets_its_field_and_no_other(journal, clock, name):
+    await claimed(journal, "a", "b")
+    before, other = await journal.entries()
+    clock.now += 5
+    await journal.update("a", **{name: ALL[name]})
+    changed = attrs.evolve(before, **{name: ALL[name]}, updated_at=START + 5)
+    assert await journal.entries() == [changed, other]
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"state"}))
+async def test_none_takes_a_value_back(journal, name):
+    await claimed(journal, "a")
+    await journal.update("a", **ALL)
+    await journal.update("a", **{name: None})
+    assert getattr(await journal.find("a"), name) is None
+
+
+async def test_every_state_of_a_job_that_was_sent_can_be_recorded(journal):
+    assert {str(state) for state in JobState} - {"pending"} == STATES
+    await claimed(journal, "a")
+    for state in set(JobState) - {JobState.PENDING}:
+        await journal.update("a", state=state)
+        found = (await journal.find("a")).state
+        assert (found, type(found)) == (state.value, str)
+
+
+async def test_an_unknown_key_cannot_be_updated(journal):
+    with pytest.raises(JournalError, match="'nobody'") as caught:
+        await journal.update("nobody", state="queued", request_id="req_1")
+    assert caught.value.request_id == "req_1"
+    assert await journal.entries() == []
+
+
+async def test_the_request_id_of_another_job_is_refused_and_nothing_changed(journal):
+    await claimed(journal, "a", "b")
+    await journal.update("a", state="queued", request_id="req_1")
+    before = await journal.entries()
+    with pytest.raises(JournalError, match="'req_1' is that of the entry with key 'a'") as caught:
+        await journal.update("b", state="queued", request_id="req_1")
+    assert caught.value.request_id == "req_1"
+    assert await journal.entries() == before
+
+
+async def test_a_job_may_be_told_its_own_request_id_again(journal):
+    await claimed(journal, "a")
+    await journal.update("a", request_id="req_1")
+    await journal.update("a", request_id="req_1", state="queued")
+    await journal.update("a", request_id="req_2")
+    await claimed(journal, "b")
+    await journal.update("b", request_id="req_1")  # free again
+    assert [entry.request_id for entry in await journal.entries()] == ["req_2", "req_1"]
+
+
+async def test_no_field_but_those_that_may_change_is_taken(journal):
+    await claimed(journal, "a")
+    for name in ("key", "fingerprint", "request", "created_at", "output_url"):
+        with pytest.raises(TypeError, match=name):
+            await journal.update("a", **{name: "x"})
+        with pytest.raises(TypeError, match=name):
+            journal.update_soon("a", **{name: "x"})
+
+
+BAD = [
+    ("state", "pending"),
+    ("state", "Queued"),
+    ("state", None),
+    ("state", 5),
+    ("request_id", "\ud800"),
+    ("request_id", b"req"),
+    ("error", "tail \udfff"),
+    ("path", 1),
+    ("sha256", 1.5),
+    ("size", -1),
+    ("size", 2**63),
+    ("size", 1.0),
+    ("credits_charged", True),
+    ("credits_charged", "4"),
+    ("credits_reserved", -4),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: ascii(value))
+async def test_a_value_that_cannot_be_recorded_is_refused_by_field(journal, name, value):
+    await claimed(journal, "a")
+    before = await journal.entries()
+    with pytest.raises(JournalError, match=name):
+        await journal.update("a", **{name: value})
+    assert await journal.entries() == before
+
+
+async def test_an_accepted_id_is_in_the_error_though_another_field_is_at_fault(journal):
+    await claimed(journal, "a")
+    with pytest.raises(JournalError, match="error holds") as caught:
+        await journal.update("a", request_id="req_1", error="\ud800")
+    assert caught.value.request_id == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("key", "\ud800"),
+        ("key", None),
+        ("fingerprint", "\ud800"),
+        ("request", "\ud800"),
+        ("request", None),
+        ("credits_reserved", -1),
+    ],
+    ids=ascii,
+)
+async def test_an_intent_that_cannot_be_recorded_is_refused_by_field(journal, name, value):
+    values = {"key": "a", **PLAIN} | {name: value}
+    with pytest.raises(JournalError, match=name):
+        await journal.claim(values.pop("key"), **values)
+    assert await journal.entries() == []
+
+
+async def test_a_key_that_can_be_none_is_refused_everywhere(journal):
+    for call in (
+        journal.find("\ud800"),
+        journal.update("\ud800", state="queued"),
+        journal.reclaim("\ud800", expected="uncertain"),
+        journal.forget(["\ud800"]),
+    ):
+        with pytest.raises(JournalError, match="key holds a lone surrogate"):
+            await call
+
+
+# --- updating soon ------------------------------------------------------------------------------
+
+
+async def test_a_later_update_is_seen_by_what_is_asked_after_it(journal):
+    await claimed(journal, "a")
+    journal.update_soon("a", state="queued", request_id="req_1")
+    journal.update_soon("a", state="processing")
+    assert (await journal.find("a")).state == "processing"
+    journal.update_soon("a", state="succeeded")
+    assert [entry.state for entry in await journal.entries()] == ["succeeded"]
+
+
+async def test_updates_take_effect_in_the_order_of_the_calls(journal):
+    await claimed(journal, "a")
+    journal.update_soon("a", error="1", size=1)
+    await journal.update("a", error="2")
+    journal.update_soon("a", error="3")
+    await journal.flush()
+    found = await journal.find("a")
+    assert (found.error, found.size) == ("3", 1)
+
+
+SOON_BAD = [("nobody", {"state": "queued"}), ("a", {"error": "\ud800"}), ("\ud800", {})]
+
+
+@pytest.mark.parametrize(("key", "changes"), SOON_BAD, ids=["unknown key", "text", "key"])
+async def test_a_later_update_that_fails_is_logged_and_raised_once(journal, caplog, key, changes):
+    await claimed(journal, "a")
+    journal.update_soon(key, **changes)
+    journal.update_soon("a", state="failed")  # not touched by it
+    with pytest.raises(JournalError):
+        await journal.flush()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    await journal.flush()
+    assert (await journal.find("a")).state == "failed"
+
+
+@pytest.mark.parametrize("name", ["claim", "reclaim", "find", "entries", "forget", "flush"])
+async def test_a_kept_failure_is_raised_by_the_next_call_which_does_nothing_else(journal, name):
+    calls = {
+        "claim": lambda: journal.claim("b", **PLAIN),
+        "reclaim": lambda: journal.reclaim("a", expected="uncertain"),
+        "find": lambda: journal.find("a"),
+        "entries": journal.entries,
+        "forget": lambda: journal.forget(["a"]),
+        "flush": journal.flush,
+    }
+    await claimed(journal, "a")
+    await journal.update("a", state="uncertain")
+    before = await journal.entries()
+    journal.update_soon("nobody", state="queued")
+    with pytest.raises(JournalError, match="'nobody'"):
+        await calls[name]()
+    assert await journal.entries() == before
+
+
+async def test_a_kept_failure_does_not_keep_an_acceptance_from_the_record(journal):
+    await claimed(journal, "a")
+    journal.update_soon("nobody", state="queued")
+    await journal.update("a", state="queued", request_id="req_1")
+    with pytest.raises(JournalError, match="'nobody'"):
+        await journal.flush()
+    assert (await journal.find("a")).request_id == "req_1"
+
+
+async def test_of_several_kept_failures_the_first_is_raised(journal, caplog):
+    journal.update_soon("first", state="queued")
+    journal.update_soon("second", state="queued")
+    with pytest.raises(JournalError, match="'first'"):
+        await journal.flush()
+    await journal.flush()
+    assert len(caplog.records) == 2
+
+
+async def test_a_failure_still_kept_at_the_end_is_raised_by_closing_which_closes(new_journal):
+    journal = new_journal()
+    await journal.open()
+    journal.update_soon("nobody", state="queued")
+    with pytest.raises(JournalError, match="'nobody'"):
+        await journal.aclose()
+    await journal.aclose()
+    with pytest.raises(JournalError, match="closed"):
+        await journal.flush()
+
+
+# --- reading and forgetting ---------------------------------------------------------------------
+
+
+async def test_what_is_not_there_is_not_found(journal):
+    assert await journal.find("a") is None
+    assert await journal.entries() == []
+
+
+async def test_entries_come_in_the_order_of_creation_though_the_clock_goes_back(journal, clock):
+    for number, key in enumerate(["c", "a", "b"]):
+        clock.now = START - number
+        await claimed(journal, key)
+    await journal.update("c", state="queued")
+    assert [entry.key for entry in await journal.entries()] == ["c", "a", "b"]
+
+
+async def test_forgetting_removes_entries_and_tells_how_many(journal):
+    await claimed(journal, "a", "b", "c")
+    await journal.update("a", request_id="req_1")
+    assert await journal.forget(key for key in ["a", "c", "unknown", "a"]) == 2
+    assert await journal.forget([]) == 0
+    assert [entry.key for entry in await journal.entries()] == ["b"]
+
+
+async def test_a_forgotten_key_and_its_request_id_are_free_and_come_last(journal):
+    await claimed(journal, "a", "b")
+    await journal.update("b", request_id="req_1")
+    await journal.forget(["b"])
+    await claimed(journal, "c", "b")
+    await journal.update("c", request_id="req_1")
+    assert [entry.key for entry in await journal.entries()] == ["a", "c", "b"]
+
+
+async def test_text_of_any_kind_comes_back_as_it_was(journal):
+    odd = "'; DROP TABLE jobs; --\0 \r\n\u2028 \U0001f30a ﷺ"
+    await journal.claim(odd, fingerprint=odd, request=odd)
+    await journal.update(odd, error=odd, path=odd, request_id=odd, sha256=odd, size=2**63 - 1)
+    found = await journal.find(odd)
+    assert {found.key, found.fingerprint, found.request, found.error} == {odd}
+    assert {found.path, found.request_id, found.sha256} == {odd}
+    assert found.size == 2**63 - 1
+
+
+async def test_the_repr_of_an_entry_does_not_show_the_request(journal):
+    await journal.claim("a", fingerprint="f", request='{"prompt": "secret"}')
+    assert "secret" not in repr(await journal.find("a"))
+
+
+# --- its life -----------------------------------------------------------------------------------
+
+
+def every_call(journal):
+    yield journal.claim("b", **PLAIN)
+    yield journal.reclaim("a", expected="uncertain")
+    yield journal.update("a", state="queued")
+    yield journal.find("a")
+    yield journal.entries()
+    yield journal.forget(["a"])
+    yield journal.flush()
+
+
+async def assert_refused(journal, reason):
+    for call in every_call(journal):
+        with pytest.raises(JournalError, match=reason):
+            await call
+    with pytest.raises(JournalError, match=reason):
+        journal.update_soon("a", state="queued")
+
+
+async def test_before_it_is_open_it_does_nothing(new_journal):
+    journal = new_journal()
+    assert "new" in repr(journal)
+    await assert_refused(journal, "new")
+    await journal.aclose()
+    await assert_refused(journal, "closed")
+
+
+async def test_after_closing_it_does_nothing_and_closing_again_is_fine(new_journal):
+    journal = new_journal()
+    await journal.open()
+    assert "open" in repr(journal)
+    await claimed(journal, "a")
+    await asyncio.gather(journal.aclose(), journal.aclose())
+    await journal.aclose()
+    assert "closed" in repr(journal)
+    await assert_refused(journal, "closed")
+
+
+async def test_it_is_opened_once(new_journal):
+    journal = new_journal()
+    await journal.open()
+    for _ in range(2):
+        with pytest.raises(JournalError, match="can't be opened again"):
+            await journal.open()
+        await journal.aclose()
+
+
+def test_in_another_event_loop_it_does_nothing(new_journal):
+    async def start():
+        journal = new_journal()
+        await journal.open()
+        return journal
+
+    async def use_elsewhere(journal):
+        await assert_refused(journal, "belongs to the process and event loop")
+        with pytest.raises(JournalError, match="belongs to the process and event loop"):
+            await journal.aclose()
+
+    with asyncio.Runner() as home:
+        journal = home.run(start())
+        with asyncio.Runner() as elsewhere:
+            elsewhere.run(use_elsewhere(journal))
+        home.run(journal.aclose())
