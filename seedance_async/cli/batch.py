@@ -19,7 +19,7 @@ from seedance_async.cli.inputs import InputFormat, Line, read_lines
 from seedance_async.cli.outcomes import Outcome, fetch_command, file_name
 from seedance_async.cli.report import Report
 from seedance_async.cli.results import ResultsFile, move_aside, write_remaining
-from seedance_async.cli.run import Run
+from seedance_async.cli.run import Run, Running
 from seedance_async.cli.screen import Screen
 
 #: How many bad lines are told one by one.
@@ -174,8 +174,8 @@ async def run_lines(
         folder=folder,
         overwrite=options.overwrite,
         savers=options.savers,
-        on_stop=lambda ids: tell_stop(screen, ids, folder),
-        on_leave=lambda ids: tell_leave(screen, ids, folder),
+        on_stop=lambda running: tell_stop(screen, running, folder),
+        on_leave=lambda running: tell_leave(screen, running, folder),
     )
     begun = time.monotonic()
     try:
@@ -222,16 +222,21 @@ def _tell_files(report: Report, results: ResultsFile, folder: Path, screen: Scre
     screen.say(f"Results: {results.path}")
 
 
-def tell_stop(screen: Screen, ids: list[str], folder: Path | None) -> None:
+def tell_stop(screen: Screen, running: Running, folder: Path | None) -> None:
     """What the first Ctrl-C does."""
     screen.say("Interrupted: nothing more is submitted.", style="yellow")
-    if ids:
-        screen.say(f"Waiting for {len(ids)} running jobs. Ctrl-C again leaves them running;")
-        screen.say(f"to take them up again: {fetch_command(ids, folder, wait=True)}", whole=True)
+    if running.ids or running.submits:
+        screen.say(f"Waiting for {running}. Ctrl-C again leaves them.")
+    _tell_how_to_go_on(screen, running, folder)
 
 
-def tell_leave(screen: Screen, ids: list[str], folder: Path | None) -> None:
+def tell_leave(screen: Screen, running: Running, folder: Path | None) -> None:
     """What the second Ctrl-C does."""
-    screen.say(f"Leaving: {len(ids)} jobs go on without this command.", style="yellow")
-    if ids:
-        screen.say(f"To take them up again: {fetch_command(ids, folder, wait=True)}", whole=True)
+    screen.say(f"Leaving {running}; they go on without this command.", style="yellow")
+    _tell_how_to_go_on(screen, running, folder)
+
+
+def _tell_how_to_go_on(screen: Screen, running: Running, folder: Path | None) -> None:
+    if running.ids:
+        again = fetch_command(running.ids, folder, wait=True)
+        screen.say(f"To take them up again: {again}", whole=True)

@@ -62,8 +62,8 @@ async def generate(
         folder=folder,
         overwrite=overwrite,
         savers=1,
-        on_stop=lambda ids: tell_stop(screen, ids, folder),
-        on_leave=lambda ids: tell_leave(screen, ids, folder),
+        on_stop=lambda running: tell_stop(screen, running, folder),
+        on_leave=lambda running: tell_leave(screen, running, folder),
     )
     async with progress.shown(run, 1, screen):
         await run.complete()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+import attrs
+
 from seedance_async import (
     AuthenticationError,
     DownloadError,
@@ -36,6 +38,23 @@ _LEFT = {
 }
 
 
+@attrs.frozen
+class Running:
+    """What goes on at the server at one moment.
+
+    Attributes:
+        ids: the jobs that it has accepted and that have not ended.
+        submits: how many submits are out, their answers not yet here.
+    """
+
+    ids: tuple[str, ...]
+    submits: int
+
+    def __str__(self) -> str:
+        told = f"{len(self.ids)} running job" + ("" if len(self.ids) == 1 else "s")
+        return told + (f" and {self.submits} submits on their way" if self.submits else "")
+
+
 class Run:
     """The requests of some lines, from submit to saved video.
 
@@ -47,7 +66,7 @@ class Run:
         folder: where the videos go, for the commands in outcomes.
         overwrite: whether a file that is there may be replaced.
         savers: downloads at once.
-        on_stop: told the ids of the running jobs when a signal ends the submitting.
+        on_stop: told what is running when a signal ends the submitting.
         on_leave: the same when a second signal ends the waiting.
     """
 
@@ -61,8 +80,8 @@ class Run:
         folder: Path | None = None,
         overwrite: bool = False,
         savers: int = 4,
-        on_stop: Callable[[list[str]], None] = lambda ids: None,
-        on_leave: Callable[[list[str]], None] = lambda ids: None,
+        on_stop: Callable[[Running], None] = lambda running: None,
+        on_leave: Callable[[Running], None] = lambda running: None,
     ) -> None:
         self.session = session
         self._lines, self._take, self._target = lines, take, target
@@ -101,10 +120,11 @@ class Run:
         self.session.client.submit_gate.shut(reason, math.inf)
         self._look_around()
 
-    def running(self) -> list[str]:
-        """The ids of the jobs that the server has accepted and that have not ended."""
+    def running(self) -> Running:
+        """What goes on at the server now."""
         records = list(self.session.registry)
-        return [str(each.request_id) for each in records if each.state.is_running]
+        ids = tuple(str(each.request_id) for each in records if each.state.is_running)
+        return Running(ids, sum(each.state is JobState.SUBMITTING for each in records))
 
     # --- submitting -------------------------------------------------------------------------
 

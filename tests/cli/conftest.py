@@ -65,7 +65,7 @@ def results(folder="videos"):
 async def emulator(**options):
     """An emulator in this event loop, so that a test can wait for what happens in it."""
     options = {"speed": 600.0, "media": "shared", **options}
-    async with Emulator(EmulatorOptions(**options)) as running:
+    async with asyncio.timeout(30), Emulator(EmulatorOptions(**options)) as running:
         yield running
 
 

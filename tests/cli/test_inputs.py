@@ -198,10 +198,8 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from(
-    ["prompt", "model", "mediaUrls", "media_urls", "aspectRatio", "aspect_ratio", "duration"]
-    + ["resolution", "webhookUrl", "webhook_url", "metadata"]
-)
+FIELDS = ["prompt", "model", "media_urls", "aspect_ratio", "duration", "resolution", "metadata"]
+NAMES = st.sampled_from([*FIELDS, "mediaUrls", "aspectRatio", "webhookUrl", "webhook_url"])
 VALUES = ANYTHING | st.sampled_from(["seedance-2.0", "16:9", "720p", 5, ["https://example.com"]])
 
 

@@ -1,0 +1,127 @@
+"""The root of the command line: what any way of calling it ends as."""
+
+import asyncio
+import os
+import runpy
+import signal
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from seedance_async import SeedanceError
+from seedance_async.cli import app, connection, main
+from tests.cli.conftest import QUICK, command, emulator
+
+
+def exit_code(*args, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["seedance", *args])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return exit_.value.code
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys):
+    assert exit_code("--version", monkeypatch=monkeypatch) == 0
+    assert version("seedance-async") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["generate", "batch", "status", "cancel", "models", "emulator", "demo"]
+)
+def test_every_command_explains_itself(name, seedance):
+    done = seedance(name, "--help")
+    assert done.code == 0
+    assert f"Usage: seedance {name}" in done.out
+
+
+@pytest.mark.parametrize(
+    "args", [["nonsense"], ["generate"], ["batch", "a", "--max-in-flight", "0"], []]
+)
+def test_a_wrong_command_line_exits_with_2(args):
+    assert app.run(args) == 2
+
+
+def test_no_option_takes_the_key():
+    for each in app.cli.commands.values():
+        names = {option for parameter in each.params for option in parameter.opts}
+        assert each.name == "emulator" or "--api-key" not in names
+
+
+@pytest.mark.parametrize("module", ["click", "rich"])
+def test_without_its_extra_the_command_says_how_to_install_it(module, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("seedance_async.cli.")]:
+        if name != "seedance_async.cli.exits":
+            monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert exit_code("--version", monkeypatch=monkeypatch) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"seedance: {module}")
+    assert 'pip install "seedance-async[cli]"' in told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_module_that_is_missing_for_another_reason_is_not_blamed_on_the_extra(monkeypatch):
+    monkeypatch.delitem(sys.modules, "seedance_async.cli.app")
+    monkeypatch.setitem(sys.modules, "seedance_async.cli.batch", None)
+    with pytest.raises(ModuleNotFoundError):
+        main()
+
+
+def test_it_runs_as_a_module(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["seedance", "--version"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("seedance_async.cli", run_name="__main__")
+    assert exit_.value.code == 0
+
+
+async def test_ctrl_c_ends_the_wait_for_standard_input():
+    end, begin = os.pipe()
+    try:
+        async with command("batch", "-", "--dry-run", stdin=end) as process:
+            # More than a pipe holds: once it is written, the command is reading.
+            await asyncio.to_thread(os.write, begin, b"A river\n" * 20_000)
+            process.send(signal.SIGINT)
+            done = await process.done()
+    finally:
+        os.close(begin)
+        os.close(end)
+    assert done.code == 130
+    assert "seedance: interrupted" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_wait_for_a_job_and_exits_with_130(number):
+    async with emulator(hold=True) as served:
+        async with command("generate", "A river", "--timeout", "0.1", served=served) as process:
+            await process.done()
+        (job,) = served.jobs
+        async with command("status", job, "--wait", *QUICK, served=served) as process:
+            await served.wait_until(lambda: served.jobs[job].polls > 3)
+            process.send(number)
+            done = await process.done()
+        assert (done.code, done.out) == (130, "")
+        assert "seedance: interrupted" in done.err
+        assert served.jobs.active == 1
+
+
+def test_an_error_of_the_sdk_that_nobody_foresaw_is_told_in_words(seedance, monkeypatch):
+    def fail(*args):
+        raise SeedanceError("something else")
+
+    monkeypatch.setattr(connection.Connection, "session", fail)
+    done = seedance("models")
+    assert (done.code, done.err) == (1, "seedance: something else\n")
+
+
+async def test_the_real_process_ends_with_the_code():
+    async with command("generate", "A river") as process:
+        done = await process.done()
+    assert done.code == 3
+    assert "no API key" in done.err
+    async with emulator() as served, command("models", "--json", served=served) as process:
+        done = await process.done()
+    assert (done.code, done.err) == (0, "")
+    assert done.records[0]["id"] == "seedance-2.0"
