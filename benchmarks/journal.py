@@ -1,0 +1,126 @@
+"""What the journal costs: the same jobs with and without it, against a transport in memory.
+
+    python benchmarks/journal.py [--jobs 5000] [--rate 1000]
+
+Prints jobs a second and the longest time that the event loop was blocked, for no journal, one in
+memory and one in SQLite; first with requests that come at `rate` a second, then as fast as they
+go. Each kind runs three times, in turns; the best run of each counts, for these machines are noisy.
+"""
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import platform
+import sqlite3
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from seedance_async import Backoff, GenerationRequest, SeedanceSession, WireResponse
+from seedance_async.journal import MemoryJournal, SQLiteJournal
+
+
+class NullTransport:
+    """Accepts every submit at once; every job has succeeded at its first poll."""
+
+    def __init__(self):
+        self.accepted = 0
+
+    async def send(self, request, *, on_sent=None):
+        if on_sent is not None:
+            on_sent()
+        await asyncio.sleep(0)
+        if request.charges:
+            self.accepted += 1
+            answer = {"requestId": f"req_{self.accepted}", "status": "queued", "creditsCharged": 40}
+        else:
+            answer = {"requestId": request.path.rsplit("/", 1)[1], "status": "succeeded"}
+        return WireResponse(200, {}, json.dumps(answer).encode())
+
+    def open_media(self, url, headers):
+        raise NotImplementedError
+
+    async def aclose(self):
+        pass
+
+
+async def paced(jobs, rate):
+    """Requests at `rate` a second; as fast as they are taken if it is None."""
+    began = time.perf_counter()
+    for number in range(jobs):
+        if rate is not None:
+            ahead = number / rate - (time.perf_counter() - began)
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+        yield GenerationRequest(f"prompt {number}", duration=5)
+
+
+async def longest_block(stop):
+    """The longest time by which a sleep of a millisecond came too late, in seconds."""
+    worst = 0.0
+    while not stop.is_set():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        worst = max(worst, time.perf_counter() - before - 0.001)
+    return worst
+
+
+async def run(journal, jobs, rate):
+    """Jobs a second, and the longest block of the loop in seconds."""
+    stop = asyncio.Event()
+    poll = Backoff(initial=0.05, maximum=0.05)
+    options = {"transport": NullTransport(), "api_key": "k", "base_url": "https://api.example"}
+    async with SeedanceSession(
+        max_in_flight=500, poll=poll, poll_rate=1e6, journal=journal, **options
+    ) as session:
+        probe = asyncio.create_task(longest_block(stop))
+        began = time.perf_counter()
+        count = 0
+        async for _ in session.as_completed(paced(jobs, rate)):
+            count += 1
+        seconds = time.perf_counter() - began
+        stop.set()
+        blocked = await probe
+    assert count == jobs
+    return count / seconds, blocked
+
+
+def measure(jobs, rate, rounds=3):
+    kinds = {
+        "no journal": lambda folder: None,
+        "in memory": lambda folder: MemoryJournal(),
+        "SQLite": lambda folder: SQLiteJournal(folder / "run.db"),
+    }
+    best = dict.fromkeys(kinds, (0.0, float("inf")))
+    for _ in range(rounds):
+        for kind, make in kinds.items():
+            with tempfile.TemporaryDirectory() as folder:
+                speed, blocked = asyncio.run(run(make(Path(folder)), jobs, rate))
+            best[kind] = (max(best[kind][0], speed), min(best[kind][1], blocked))
+    return best
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=5000)
+    parser.add_argument("--rate", type=float, default=1000.0)
+    chosen = parser.parse_args()
+    print(
+        f"{datetime.date.today()}, {os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}"
+    )
+    for rate in (chosen.rate, None):
+        pace = f"{rate:g} requests a second" if rate else "as fast as they go"
+        print(f"\n{chosen.jobs} jobs, {pace}")
+        print(f"{'':12}{'jobs/s':>10}{'of none':>10}{'blocked':>12}")
+        best = measure(chosen.jobs, rate)
+        for kind, (speed, blocked) in best.items():
+            share = speed / best["no journal"][0]
+            print(f"{kind:12}{speed:10.0f}{share:10.2f}{blocked * 1000:9.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
