@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import click
@@ -37,10 +38,16 @@ class Input:
 def _read(_context: object, _parameter: object, name: str) -> Input:
     """Before the event loop runs, which would keep Ctrl-C from ending a wait for stdin."""
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        data = _standard_input() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{name} cannot be read: {error.strerror}") from None
     return Input(name, data)
+
+
+def _standard_input() -> bytes:
+    """In pieces: reading all at once can miss a Ctrl-C that comes between two of them."""
+    source = cast(BufferedReader, sys.stdin.buffer)
+    return b"".join(iter(lambda: source.read1(1 << 16), b""))
 
 
 @click.command()

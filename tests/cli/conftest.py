@@ -45,7 +45,9 @@ def seedance(capsys, monkeypatch):
 
     def command(*args, stdin=None):
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            monkeypatch.setattr(
+                sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)))
+            )
         code = run([*args[:1], *(QUICK if args[0] in ASKING else ()), *args[1:]])
         told = capsys.readouterr()
         return Done(code, told.out, told.err)
