@@ -1,5 +1,8 @@
 """The demo, once, as a person would run it: 24 outcomes, and videos that are videos."""
 
+import asyncio
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 from seedance_async import GenerationMode
 from seedance_async.cli import demo
 from seedance_async.cli.app import run
+from seedance_async.cli.outcomes import Outcome
 from seedance_async.cli.scenes import MISHAPS, SCENES
 from seedance_async.cli.screen import Screen
 from seedance_async.emulator import Emulator, EmulatorOptions
@@ -79,3 +83,25 @@ async def test_a_demo_that_does_not_go_as_promised_says_so_and_fails(monkeypatch
     assert "    → NOT as expected: no outcome" in told
     assert "24" not in told.partition("in ")[0]
     assert "Agreed." in told
+
+
+async def test_what_the_records_do_not_bear_out_is_found_by_no_mishap():
+    other = Outcome(state="cancelled", prompt="something else", request_id="req_other")
+    async with Emulator(EmulatorOptions()) as emulator:
+        assert [mishap.found(emulator, other) for mishap in MISHAPS] == [None] * 6
+
+
+async def test_an_interrupted_demo_tells_no_story(monkeypatch, capsys):
+    begin = demo._session
+
+    def begin_and_interrupt(emulator, seed):
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+        return begin(emulator, seed)
+
+    monkeypatch.setattr(demo, "_session", begin_and_interrupt)
+    monkeypatch.setattr(demo, "_SPEED", 2000)
+    assert await demo.play(Path("out"), 0, Screen()) == 130
+    told = capsys.readouterr().err
+    assert "Interrupted" in told
+    assert "What went wrong" not in told
+    assert sorted(results("out")) == list(range(1, 25))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from seedance_async.cli import jobs
+from seedance_async.cli.outcomes import fetch_command
 from seedance_async.emulator import Fault
 
 
@@ -126,3 +127,7 @@ def test_models_are_listed(seedance, seedance_emulator):
 def test_an_entry_that_says_nothing_is_listed_too(seedance, seedance_emulator):
     seedance_emulator.faults.script("models", "null_fields")
     assert seedance("models").code == 0
+
+
+def test_an_id_that_looks_like_an_option_can_be_copied_into_a_shell():
+    assert fetch_command(["-x", "a b"], None) == "seedance status -o . -- -x 'a b'"

@@ -1,5 +1,7 @@
 """The live line on a terminal, and what else the screen shows."""
 
+import asyncio
+
 import pytest
 from rich.console import Console
 
@@ -52,6 +54,8 @@ async def test_only_a_terminal_is_shown_the_line(is_terminal, capsys, monkeypatc
     run = Run(session, [], lambda outcome: None, target=None)
     async with progress.shown(run, 5, screen):
         screen.say("words")
+        for _ in range(3):
+            await asyncio.sleep(0)
     assert ("0/5" in capsys.readouterr().err) is is_terminal
 
 
