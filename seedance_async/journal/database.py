@@ -1,7 +1,8 @@
 """The tables of a journal in SQLite, and each operation on them as one statement.
 
 A statement that fails takes back what it did and nothing else, so the operations of one
-transaction do not touch each other. All of this blocks: it runs in the journal's own thread.
+transaction do not touch each other. Rows are fetched at once: a cursor that an error keeps alive
+would keep the file open. All of this blocks: it runs in the journal's own thread.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ class Database:
         try:
             changed = self._change(changes, now, "key = ?", key)
         except sqlite3.IntegrityError:
-            row = self.connection.execute("SELECT key FROM jobs WHERE request_id = ?", (lost,))
-            words = f"the request id {lost!r} is that of the entry with key {row.fetchone()[0]!r}"
+            holder = self._holder(lost)
+            words = f"the request id {lost!r} is that of the entry with key {holder!r}"
             raise JournalError(words, path=self.path, request_id=lost) from None
         if not changed:
             words = f"no entry has the key {key!r}"
@@ -113,7 +114,8 @@ class Database:
 
     def entries(self) -> list[JournalEntry]:
         """All entries in the order of their creation."""
-        return [self._entry(row) for row in self.connection.execute(f"{_SELECT} ORDER BY number")]
+        rows = self.connection.execute(f"{_SELECT} ORDER BY number").fetchall()
+        return [self._entry(row) for row in rows]
 
     def forget(self, keys: Iterable[str]) -> int:
         """Remove entries; how many there were."""
@@ -124,6 +126,10 @@ class Database:
         columns = ", ".join(f"{name} = ?" for name in [*changes, "updated_at"])
         statement = f"UPDATE jobs SET {columns} WHERE {where}"  # noqa: S608
         return self.connection.execute(statement, (*changes.values(), now, *values)).rowcount
+
+    def _holder(self, request_id: Any) -> object:
+        where = "SELECT key FROM jobs WHERE request_id = ?"
+        return self.connection.execute(where, (request_id,)).fetchall()[0][0]
 
     def _entry(self, row: Sequence[Any]) -> JournalEntry:
         return entry_from_values(dict(zip(FIELDS, row, strict=True)), journal=self.path)

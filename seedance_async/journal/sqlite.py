@@ -159,7 +159,9 @@ class SQLiteJournal:
             return
         if not already:
             self._writer.stop()
-        if await see_through(asyncio.ensure_future(_wait(self._writer.closed))):
+        cancelled = await see_through(asyncio.ensure_future(_wait(self._writer.closed)))
+        self._writer.thread.join()  # it has said its last word
+        if cancelled:
             raise asyncio.CancelledError
 
 
