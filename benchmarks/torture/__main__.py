@@ -1,0 +1,118 @@
+"""`python -m benchmarks.torture`: the torture run and its table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.torture.killing import TortureError
+from benchmarks.torture.run import Outcome, Torture, run
+
+_MOST_DETAILS = 50
+
+
+def main() -> int:
+    """The exit code: 0 if all holds, 1 if something that must be zero is not, 2 if it broke."""
+    options = _options()
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # clients vanish: that is the point
+    folder = Path(tempfile.mkdtemp(prefix="seedance-torture-"))
+    torture = _torture(options)
+    try:
+        outcome = asyncio.run(run(torture, folder, say))
+    except TortureError as error:
+        say(f"the run broke off: {error}")
+        options.keep = True
+        return 2
+    finally:
+        if options.keep:
+            say(f"all files are in {folder}")
+        else:
+            shutil.rmtree(folder)
+    for name, value in _table(torture, outcome):
+        sys.stdout.write(f"{name:<44}{value:>40}\n")
+    for detail in outcome.verdict.details[:_MOST_DETAILS]:
+        say(detail)
+    return 0 if outcome.verdict.holds else 1
+
+
+def say(text: str) -> None:
+    """A word on the run, not part of its result."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="torture", description=__doc__)
+    parser.add_argument("--submissions", type=int, default=10_000)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--batches", type=int, default=10, help="the first one has a budget")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=20.0, help="when to give up")
+    parser.add_argument("--keep", action="store_true", help="keep the journals and the videos")
+    parser.add_argument(
+        "--once", action="store_true", help="one batch, killed once, without other faults"
+    )
+    return parser.parse_args()
+
+
+def _torture(options: argparse.Namespace) -> Torture:
+    if options.once:
+        return Torture(
+            submissions=min(options.submissions, 500), kills=1, seed=options.seed, faults={}
+        )
+    return Torture(
+        submissions=options.submissions,
+        kills=options.kills,
+        seed=options.seed,
+        batches=options.batches,
+        minutes=options.minutes,
+        budget=0.6 if options.batches > 1 else None,
+    )
+
+
+def _table(torture: Torture, outcome: Outcome) -> Iterator[tuple[str, object]]:
+    verdict = outcome.verdict
+    yield "submissions", verdict.submissions
+    yield "batches, each with a journal", torture.batches
+    yield "kills (SIGKILL)", outcome.kills
+    yield "lives of the worker", outcome.lives
+    yield "faults applied, and kinds of them", f"{outcome.faults}, {outcome.fault_kinds}"
+    yield "POSTs received with their body", verdict.posts
+    yield "charged", verdict.charged
+    yield "charged twice (must be 0)", verdict.charged_twice
+    yield "sent again though perhaps charged (0)", verdict.sent_again
+    yield "accepted, unknown to journal and report (0)", verdict.unknown
+    yield "ids in a journal that are not the job's (0)", verdict.foreign_ids
+    yield "lost files (0)", verdict.lost_files
+    yield "stray files (0)", verdict.stray_files
+    yield "budget overruns (0)", verdict.budget_overruns
+    yield "submits held back by the budget", verdict.never_sent
+    yield "videos, whole and as served", verdict.videos
+    yield "failed or cancelled by the server", verdict.failed
+    yield "still running at the server (stuck)", verdict.running
+    yield "uncertain, reported", verdict.uncertain_reported
+    yield "  of these charged, by the ledger", verdict.uncertain_charged
+    yield "  of these not charged", verdict.uncertain_not_charged
+    yield "temporary files left by kills", verdict.leftovers
+    yield "seed", torture.seed
+    yield "machine", _machine()
+    yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    yield "duration", f"{outcome.seconds:.0f} s"
+
+
+def _machine() -> str:
+    python = f"Python {platform.python_version()}"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {python}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Lives and deaths: starts the worker of a batch, kills it at random instants, starts it again.
+
+The emulator lives in this process, so it outlives every worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import attrs
+
+from benchmarks.torture.worker import UNFINISHED, Plan
+from seedance_async.emulator import Emulator
+
+WORKER = (sys.executable, "-W", "error", str(Path(__file__).with_name("worker.py")))
+#: Lives without a kill, at the end of a batch, in which its work must be done.
+LAST_LIVES = 5
+#: Lives that may end by themselves while there are kills left: the work is done then.
+_IDLE_LIVES = 4
+_LIFE_SECONDS = 60.0
+_STARTUP_SECONDS = 1.2
+
+
+class TortureError(Exception):
+    """The run itself cannot go on: a worker broke or hangs."""
+
+
+@attrs.define
+class Tally:
+    """What was done to the workers."""
+
+    lives: int = 0
+    kills: int = 0
+    exits: Counter[int] = attrs.field(factory=Counter)
+
+
+class Batch:
+    """One batch, from its first life to its end.
+
+    Args:
+        plan: what it does.
+        emulator: a started one.
+        rng: when to kill.
+        command: the program of a life; it finds the plan in the environment.
+        deadline: of `time.monotonic`, when to stop for good.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        emulator: Emulator,
+        rng: Random,
+        *,
+        command: tuple[str, ...] = WORKER,
+        deadline: float = float("inf"),
+    ) -> None:
+        self.plan, self.tally = plan, Tally()
+        self._emulator, self._rng = emulator, rng
+        self._command, self._deadline = command, deadline
+        self._folder = Path(plan.folder)
+        self._environment = {
+            **os.environ,
+            "SEEDANCE_API_KEY": emulator.api_key,
+            "TORTURE_PLAN": json.dumps(attrs.asdict(plan)),
+        }
+
+    @property
+    def last_report(self) -> Path:
+        """The lines that the last life told."""
+        return self._folder / f"life-{self.tally.lives:04}.jsonl"
+
+    async def torture(self, kills: int) -> None:
+        """Kill it so often, as far as its work lasts, and then let it come to its end."""
+        idle = 0
+        while self.tally.kills < kills and idle < _IDLE_LIVES:
+            idle += await self._short_life(kills)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Lives without a kill until one says that nothing is left to do."""
+        for _ in range(LAST_LIVES):
+            if await self.live() == 0:
+                return
+
+    async def live(self) -> int:
+        """One life to its end; the exit code."""
+        process = await self._start()
+        try:
+            return await self._ended(process, _LIFE_SECONDS)
+        finally:
+            await self._bury(process)
+
+    async def _short_life(self, kills: int) -> bool:
+        """One life that is killed; whether it came to its end before that."""
+        process = await self._start()
+        try:
+            killing = asyncio.create_task(self._random_instant(kills - self.tally.kills))
+            ending = asyncio.create_task(process.wait())
+            await asyncio.wait({killing, ending}, return_when=asyncio.FIRST_COMPLETED)
+            killing.cancel()
+            ending.cancel()
+        finally:
+            await self._bury(process)
+        if process.returncode == -signal.SIGKILL:
+            self.tally.kills += 1
+            return False
+        return self._checked(process.returncode or 0) == 0
+
+    async def _random_instant(self, kills_left: int) -> None:
+        """Wait for one: a moment after some number of submits, or any time after the start."""
+        received, limit = self._received(), _LIFE_SECONDS / 2
+        left = self.plan.count - received
+        wanted = received + round(self._rng.uniform(1, 2 * left / (kills_left + 1) + 1))
+        if left <= 0 or self._rng.random() < 0.25:
+            wanted, limit = sys.maxsize, self._rng.uniform(0.0, 3 * _STARTUP_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._emulator.wait_until(lambda: self._received() >= wanted)
+                await asyncio.sleep(self._rng.expovariate(1 / 0.2))
+
+    def _received(self) -> int:
+        """About how many of the batch's submits the emulator has seen."""
+        return len(self._emulator.ledger) - self._received_before
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        if time.monotonic() > self._deadline:
+            raise TortureError("the time is over before the work is done")
+        if not self.tally.lives:
+            self._received_before = len(self._emulator.ledger)
+        self.tally.lives += 1
+        with (
+            self.last_report.open("wb") as report,
+            (self._folder / "log.txt").open("ab") as log,
+        ):
+            return await asyncio.create_subprocess_exec(
+                *self._command, stdout=report, stderr=log, env=self._environment
+            )
+
+    async def _ended(self, process: asyncio.subprocess.Process, seconds: float) -> int:
+        try:
+            async with asyncio.timeout(seconds):
+                return self._checked(await process.wait())
+        except TimeoutError:
+            raise TortureError(f"a worker hangs; see {self._folder}") from None
+
+    def _checked(self, code: int) -> int:
+        self.tally.exits[code] += 1
+        if code not in (0, UNFINISHED):
+            raise TortureError(f"a worker broke with exit code {code}; see {self._folder}/log.txt")
+        return code
+
+    @staticmethod
+    async def _bury(process: asyncio.subprocess.Process) -> None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
