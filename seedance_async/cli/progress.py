@@ -63,8 +63,9 @@ class Moment:
             return "no pace yet"
         rate = self.done / self.seconds
         pace = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-        left = (self.total - self.done) / rate
-        return f"{pace} · ETA {clock(left)}" if left else f"{pace} · {clock(self.seconds)}"
+        if not self.stats.in_flight:  # at the end, be it before all is done
+            return f"{pace} · {clock(self.seconds)}"
+        return f"{pace} · ETA {clock((self.total - self.done) / rate)}"
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,9 @@ from seedance_async.cli.screen import Screen, short
 #: How many outcomes of one kind are listed; the rest is in the results.
 _LISTED = 10
 
+#: Those never sent mostly have one reason in common.
+_LISTED_UNSENT = 3
+
 
 class Report:
     """The outcomes of a run, gathered as they happen.
@@ -106,19 +109,19 @@ class Report:
             found = self._in(state)
             if found:
                 screen.say(f"{_of(len(found), 'line')} {words}:", style="red")
-                _list(screen, found)
+                _list(screen, found, _LISTED_UNSENT if state == NOT_SUBMITTED else _LISTED)
 
     def _in(self, state: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.state == state]
 
 
-def _list(screen: Screen, outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes[:_LISTED]:
+def _list(screen: Screen, outcomes: Sequence[Outcome], most: int = _LISTED) -> None:
+    for outcome in outcomes[:most]:
         place = f"line {outcome.line} " if outcome.line is not None else ""
         name = f"{outcome.request_id} " if outcome.request_id else ""
         screen.say(f"  {place}{name}“{short(outcome.prompt or '', 40)}”: {_why(outcome)}")
-    if len(outcomes) > _LISTED:
-        screen.say(f"  … and {len(outcomes) - _LISTED} more")
+    if len(outcomes) > most:
+        screen.say(f"  … and {len(outcomes) - most} more")
 
 
 def _why(outcome: Outcome) -> str:

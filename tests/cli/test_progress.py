@@ -14,7 +14,8 @@ from seedance_async.cli.screen import Screen, printable, short
 
 def moment(seconds=10.0, **counts):
     known = dict.fromkeys(JobState, 0) | {JobState(state): n for state, n in counts.items()}
-    stats = SessionStats(known, 3, 1234, 0, polls=9, refusals=0)
+    in_flight = sum(n for state, n in known.items() if not state.is_final)
+    stats = SessionStats(known, in_flight, 1234, 0, polls=9, refusals=0)
     return Moment(stats, 24, 7, seconds)
 
 
@@ -26,7 +27,7 @@ def test_the_line_tells_how_far_in_which_states_at_what_cost_and_how_long_still(
 
 
 def test_a_slow_pace_is_told_by_the_minute():
-    assert "6.0/min · ETA 3:50" in moment(succeeded=1).line().plain
+    assert "6.0/min · ETA 3:50" in moment(succeeded=1, queued=1).line().plain
 
 
 def test_before_the_first_end_there_is_no_pace():
