@@ -134,7 +134,7 @@ class Downloader:
             raise _BrokenTransferError(f"a video was expected, not {kind}", status=status)
         start, total = _extent(status, headers)
         resumed = status == 206 and start == part.size and part.total in (None, total)
-        if status in (200, 206, 416) and not resumed:
+        if status in (200, 206, 416) and not resumed and part.size:
             await anyio.to_thread.run_sync(part.restart)
         if status == 200 or resumed:
             part.expect(total, headers.get("etag"))

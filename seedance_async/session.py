@@ -298,6 +298,13 @@ class SeedanceSession:
         ordered = (outcomes[number] for number in sorted(outcomes))
         return BatchResult(tuple(ordered), stopped_by)
 
+    def stop_submitting(self, reason: SeedanceError) -> None:
+        """From now on, end every submit that is not sent yet with `reason`, those waiting too.
+
+        What was accepted goes on, and so does a submit that is on its way.
+        """
+        self.client.submit_gate.shut(reason, math.inf)
+
     def stats(self) -> SessionStats:
         """The session at this moment."""
         return SessionStats(
@@ -427,7 +434,7 @@ class SeedanceSession:
 
     async def _close(self) -> None:
         self._closed = True
-        self.client.submit_gate.shut(SeedanceError("the session is closed"), math.inf)
+        self.stop_submitting(SeedanceError("the session is closed"))
         submitting = JobState.SUBMITTING
         with anyio.move_on_after(self._options.timeouts.submit_grace):
             await self._until(lambda: not self.registry.counts[submitting])

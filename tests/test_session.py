@@ -717,6 +717,21 @@ async def test_leaving_ends_every_wait_behind_a_rate_limit(make_session, api):
         assert isinstance(result, SeedanceError)
 
 
+async def test_submitting_can_be_stopped_while_accepted_jobs_go_on(make_session, api):
+    api.script["create"] += [accepted("req_a"), error_reply(429, retry_after="500")]
+    api.script["get"].append(told("req_a", "succeeded"))
+    async with make_session() as session:
+        first = await session.submit(GenerationRequest("a"))
+        waiting = asyncio.ensure_future(session.submit(GenerationRequest("b")))
+        await asyncio.sleep(1)
+        session.stop_submitting(SeedanceError("enough"))
+        for submit in (waiting, session.submit(GenerationRequest("c"))):
+            with pytest.raises(SeedanceError, match="enough"):
+                await submit
+        assert (await first).status == "succeeded"
+    assert api.count("create") == 2
+
+
 async def test_being_cancelled_while_leaving_leaves_at_once_and_logs(make_session, api, caplog):
     api.seconds = 1e5
 
