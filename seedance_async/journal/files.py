@@ -23,6 +23,10 @@ from seedance_async.journal.database import (
 from seedance_async.journal.entry import FIELDS, JournalEntry
 from seedance_async.journal.lock import WriteLock, create_private
 
+# Modes of an SQLite URI: with the locks of the log; without any, which leaves no trace.
+_WITH_LOG, _ALONE = "ro", "ro&immutable=1"
+_Picture = tuple[int, int, int]
+
 
 class OpenJournal:
     """A journal's file that this thread alone writes.
@@ -44,8 +48,10 @@ class OpenJournal:
 
     def close(self) -> None:
         """Close the file, then let others write it."""
-        self.database.close()
-        self._lock.release()
+        try:
+            self.database.close()
+        finally:
+            self._lock.release()
 
 
 def read(path: str) -> list[JournalEntry]:
@@ -57,19 +63,28 @@ def read(path: str) -> list[JournalEntry]:
     with _refusals(path):
         file = locate(path)
         while True:
-            before = _picture(file)
+            before, mode = _picture(file), _reading_mode(file)
             if before is None:
                 raise JournalError("there is no such file", path=path)
-            if before[0] == 0:
-                return []
-            in_use = _has_wal(file)
-            with closing(connect(file, _reading_mode(file))) as connection:
-                _check_kind(connection, path)
-                entries = Database(connection, path).entries()
-            # Without a log, the file is read without locks: so that a writer who came meanwhile
-            # has made no nonsense of it, it must be as before.
-            if in_use or (not _has_wal(file) and _picture(file) == before):
-                return entries
+            try:
+                entries = _read(file, mode, path) if before[0] else []
+            except (sqlite3.Error, JournalError):
+                if not _came_writer(file, mode, before):
+                    raise
+            else:
+                if not _came_writer(file, mode, before):
+                    return entries
+
+
+def _read(file: Path, mode: str, path: str) -> list[JournalEntry]:
+    with closing(connect(file, mode)) as connection:
+        _check_kind(connection, path)
+        return Database(connection, path).entries()
+
+
+def _came_writer(file: Path, mode: str, before: _Picture) -> bool:
+    """Whether a writer came while the file was read without locks: what was read is void."""
+    return mode != _WITH_LOG and (_has_wal(file) or _picture(file) != before)
 
 
 def locate(path: str) -> Path:
@@ -92,9 +107,9 @@ def _open(file: Path, path: str) -> Database:
         _check(file, path)
     connection = connect(file, "rw")
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         migrate(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         connection.close()
         raise
@@ -121,7 +136,7 @@ def _create(file: Path, path: str) -> None:
 
 def _check(file: Path, path: str) -> None:
     """Refuse what is no journal, or a damaged one, without changing a byte."""
-    with closing(connect(file, "ro&immutable=1")) as connection:
+    with closing(connect(file, _ALONE)) as connection:
         _check_kind(connection, path)
     had_index = _beside(file, "-shm").exists()
     try:
@@ -155,7 +170,7 @@ def _check_tables(connection: sqlite3.Connection, path: str) -> None:
 
 def _reading_mode(file: Path) -> str:
     """How to read without leaving a trace: without its log, SQLite would add one to read it."""
-    return "ro" if _has_wal(file) else "ro&immutable=1"
+    return _WITH_LOG if _has_wal(file) else _ALONE
 
 
 def _has_wal(file: Path) -> bool:
@@ -171,7 +186,7 @@ def _size(file: Path) -> int:
     return 0 if picture is None else picture[0]
 
 
-def _picture(file: Path) -> tuple[int, int, int] | None:
+def _picture(file: Path) -> _Picture | None:
     try:
         found = file.stat()
     except FileNotFoundError:

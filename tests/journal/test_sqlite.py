@@ -16,6 +16,7 @@ from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal, read_entries
 from seedance_async.journal.database import APPLICATION_ID, STEPS, Database, migrate
 from seedance_async.journal.entry import FIELDS
+from seedance_async.journal.files import OpenJournal
 from seedance_async.journal.lock import WriteLock
 from tests.journal.conftest import PLAIN, START
 
@@ -77,11 +78,14 @@ async def test_only_its_owner_may_read_it(path, on_disk):
     assert modes == dict.fromkeys(["run.db", "run.db-wal", "run.db-shm", "run.db.lock"], 0o600)
 
 
-async def test_it_flushes_to_the_disk_at_each_commit(path, on_disk):
-    with sqlite(path) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+def test_it_flushes_to_the_disk_at_each_commit(path):
+    journal = OpenJournal(str(path))
+    told = [
+        journal.database.connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "application_id", "user_version")
+    ]
+    journal.close()
+    assert told == ["wal", 2, APPLICATION_ID, len(STEPS)]
 
 
 async def test_a_journal_can_be_read_while_it_is_written(path, on_disk):
@@ -129,21 +133,21 @@ async def test_what_a_killed_writer_left_is_taken_up(path, tmp_path):
 
 async def test_a_reader_reads_again_when_a_writer_came_and_went_meanwhile(path, monkeypatch):
     await fill(path, 2)
-    reads = []
-
-    entries = Database.entries
+    entries, reads = Database.entries, []
 
     def entries_and_a_writer(database):
         found = entries(database)
-        if not reads:
-            with sqlite(path) as connection:
-                connection.execute("UPDATE jobs SET state = 'queued'")
         reads.append(found)
+        if len(reads) < 3:
+            with sqlite(path) as connection:
+                connection.execute(f"UPDATE jobs SET size = {len(reads)}")
+        if len(reads) == 1:
+            raise sqlite3.DatabaseError("of the two, this is neither")
         return found
 
     monkeypatch.setattr(Database, "entries", entries_and_a_writer)
-    assert {entry.state for entry in read_entries(path)} == {"queued"}
-    assert len(reads) == 2
+    assert {entry.size for entry in read_entries(path)} == {2}
+    assert len(reads) == 3
 
 
 def test_names_with_odd_characters_are_files_too(tmp_path):
@@ -309,6 +313,16 @@ async def test_a_journal_of_an_older_version_is_brought_up_to_date(path):
     assert len(read_entries(path)) == 2
     with sqlite(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+
+
+async def test_a_version_that_the_tables_belie_is_refused(path):
+    await fill(path, 1)
+    with sqlite(path) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    before = picture(path.parent)
+    with pytest.raises(JournalError, match="jobs already exists"):
+        await SQLiteJournal(path).open()
+    assert picture(path.parent) == before
 
 
 async def test_a_further_step_keeps_what_is_there_and_one_that_fails_changes_nothing(path):
@@ -608,6 +622,23 @@ async def test_a_system_without_threads_left_is_told_so(path, monkeypatch):
     with pytest.raises(JournalError, match="no thread can be started"):
         await journal.open()
     await journal.aclose()
+
+
+async def test_a_file_that_cannot_be_closed_well_is_logged_and_hangs_nobody(
+    path, monkeypatch, caplog
+):
+    close = Database.close
+
+    def close_badly(database):
+        close(database)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Database, "close", close_badly)
+    journal = SQLiteJournal(path)
+    await journal.open()
+    await journal.aclose()
+    assert "was not closed well" in caplog.text
+    await fill(path, 0)  # its lock is gone
 
 
 async def test_a_fault_of_our_own_is_a_journal_error_and_hangs_nobody(path, on_disk, monkeypatch):

@@ -118,5 +118,5 @@ class BothJournals(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-BothJournals.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+BothJournals.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestBothJournals = BothJournals.TestCase
