@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="seedance-torture-"))
     torture = _torture(options)
     try:
-        outcome = asyncio.run(run(torture, folder, say))
+        outcome = asyncio.run(_run(torture, folder))
     except TortureError as error:
         say(f"the run broke off: {error}")
         options.keep = True
@@ -38,10 +39,17 @@ def main() -> int:
         else:
             shutil.rmtree(folder)
     for name, value in _table(torture, outcome):
-        sys.stdout.write(f"{name:<44}{value:>40}\n")
+        sys.stdout.write(f"{name:<50}{value:>44}\n")
     for detail in outcome.verdict.details[:_MOST_DETAILS]:
         say(detail)
     return 0 if outcome.verdict.holds else 1
+
+
+async def _run(torture: Torture, folder: Path) -> Outcome:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run(torture, folder, say)
 
 
 def say(text: str) -> None:
@@ -85,17 +93,19 @@ def _table(torture: Torture, outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "batches, each with a journal", torture.batches
     yield "kills (SIGKILL)", outcome.kills
     yield "lives of the worker", outcome.lives
-    yield "faults applied, and kinds of them", f"{outcome.faults}, {outcome.fault_kinds}"
+    yield "faults applied, and kinds of them", f"{outcome.faults.total()}, {len(outcome.faults)}"
     yield "POSTs received with their body", verdict.posts
     yield "charged", verdict.charged
     yield "charged twice (must be 0)", verdict.charged_twice
     yield "sent again though perhaps charged (0)", verdict.sent_again
     yield "accepted, unknown to journal and report (0)", verdict.unknown
     yield "ids in a journal that are not the job's (0)", verdict.foreign_ids
+    yield "another job's id, told by the server and believed", verdict.lies_believed
     yield "lost files (0)", verdict.lost_files
     yield "stray files (0)", verdict.stray_files
     yield "budget overruns (0)", verdict.budget_overruns
-    yield "submits held back by the budget", verdict.never_sent
+    yield "budget: refusals in the last life", outcome.budget_refusals
+    yield "never sent (by the budget, or killed before)", verdict.never_sent
     yield "videos, whole and as served", verdict.videos
     yield "failed or cancelled by the server", verdict.failed
     yield "still running at the server (stuck)", verdict.running

@@ -48,6 +48,7 @@ class Verdict:
     sent_again: int = 0
     unknown: int = 0
     foreign_ids: int = 0
+    lies_believed: int = 0
     lost_files: int = 0
     stray_files: int = 0
     budget_overruns: int = 0
@@ -122,15 +123,21 @@ class Judge:
             self._blame("charged_twice", prompt, f"{len(charged)} times")
         if any(not surely_refused(entry) for entry in entries[:-1]):
             self._blame("sent_again", prompt, f"{[entry.fault for entry in entries]}")
-        self._judge_knowledge(prompt, row, {str(entry.request_id) for entry in charged})
+        self._judge_knowledge(prompt, row, charged)
         for entry in charged:
             self._judge_file(prompt, row, str(entry.request_id))
 
-    def _judge_knowledge(self, prompt: str, row: Row | None, charged: set[str]) -> None:
-        """Whether who paid can know of it: by the id in the journal, or named as uncertain."""
+    def _judge_knowledge(self, prompt: str, row: Row | None, charged: list[LedgerEntry]) -> None:
+        """Whether who paid can know of it: by the id in the journal, or named as uncertain.
+
+        A server that gives a job the id of another is seen through where the journal has that
+        other job; an id of which nobody has heard has to be believed.
+        """
         known = row.request_id if row is not None else None
         if known is not None:
-            if known not in charged:
+            if any(entry.fault == "duplicate_request_id" for entry in charged):
+                self._verdict.lies_believed += 1
+            elif known not in [entry.request_id for entry in charged]:
                 self._blame("foreign_ids", prompt, f"{known!r}, which is not its own")
             return
         told = self._last_told.get(prompt)

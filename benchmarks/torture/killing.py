@@ -23,7 +23,7 @@ from seedance_async.emulator import Emulator
 
 WORKER = (sys.executable, "-W", "error", str(Path(__file__).with_name("worker.py")))
 #: Lives without a kill, at the end of a batch, in which its work must be done.
-LAST_LIVES = 5
+LAST_LIVES = 3
 #: Lives that may end by themselves while there are kills left: the work is done then.
 _IDLE_LIVES = 4
 _LIFE_SECONDS = 60.0
@@ -97,7 +97,7 @@ class Batch:
         try:
             return await self._ended(process, _LIFE_SECONDS)
         finally:
-            await self._bury(process)
+            await self.bury(process)
 
     async def _short_life(self, kills: int) -> bool:
         """One life that is killed; whether it came to its end before that."""
@@ -109,7 +109,7 @@ class Batch:
             killing.cancel()
             ending.cancel()
         finally:
-            await self._bury(process)
+            await self.bury(process)
         if process.returncode == -signal.SIGKILL:
             self.tally.kills += 1
             return False
@@ -128,14 +128,12 @@ class Batch:
                 await asyncio.sleep(self._rng.expovariate(1 / 0.2))
 
     def _received(self) -> int:
-        """About how many of the batch's submits the emulator has seen."""
-        return len(self._emulator.ledger) - self._received_before
+        """How many submits the emulator has seen."""
+        return len(self._emulator.ledger)
 
     async def _start(self) -> asyncio.subprocess.Process:
         if time.monotonic() > self._deadline:
             raise TortureError("the time is over before the work is done")
-        if not self.tally.lives:
-            self._received_before = len(self._emulator.ledger)
         self.tally.lives += 1
         with (
             self.last_report.open("wb") as report,
@@ -159,7 +157,8 @@ class Batch:
         return code
 
     @staticmethod
-    async def _bury(process: asyncio.subprocess.Process) -> None:
+    async def bury(process: asyncio.subprocess.Process) -> None:
+        """Kill it if it lives, and wait until it is gone."""
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()

@@ -1,4 +1,4 @@
-"""A torture run: some batches, one after another, against one emulator, and the verdict on all."""
+"""A torture run: some batches, one after another, each against an emulator of its own."""
 
 from __future__ import annotations
 
@@ -45,37 +45,29 @@ class Torture:
     budget: float | None = None
     running_seconds: float = 0.4
 
-    def emulator(self, folder: Path) -> Emulator:
-        return Emulator(
-            EmulatorOptions(
-                seed=self.seed,
-                speed=100.0,
-                gpus=10_000,
-                median_seconds=100.0 * self.running_seconds,
-                media="shared",
-                ledger_path=folder / "ledger.jsonl",
-                **self.faults,  # type: ignore[arg-type]
-            )
+    def options(self, number: int, folder: Path) -> EmulatorOptions:
+        """Of the emulator of one batch."""
+        return EmulatorOptions(
+            seed=self.seed + number,
+            speed=100.0,
+            gpus=10_000,
+            median_seconds=100.0 * self.running_seconds,
+            media="shared",
+            ledger_path=folder / "ledger.jsonl",
+            **self.faults,  # type: ignore[arg-type]
         )
 
-    def plans(self, url: str, folder: Path) -> list[Plan]:
-        """The batches, each with its folder made; the first one has the budget."""
-        plans = []
-        for number in range(self.batches):
-            count = _share(self.submissions, self.batches, number)
-            budget = None if number else self.budget
-            place = folder / f"batch-{number:02}"
-            place.mkdir()
-            plans.append(
-                Plan(
-                    url=url,
-                    name=place.name,
-                    count=count,
-                    folder=str(place),
-                    max_credits=round(count * _AVERAGE_CREDITS * budget) if budget else None,
-                )
-            )
-        return plans
+    def plan(self, number: int, url: str, folder: Path) -> Plan:
+        """What one batch is to do; the first one has the budget."""
+        count = _share(self.submissions, self.batches, number)
+        budget = None if number else self.budget
+        return Plan(
+            url=url,
+            name=folder.name,
+            count=count,
+            folder=str(folder),
+            max_credits=round(count * _AVERAGE_CREDITS * budget) if budget else None,
+        )
 
 
 @attrs.define
@@ -86,10 +78,18 @@ class Outcome:
     lives: int = 0
     kills: int = 0
     seconds: float = 0.0
-    faults: int = 0
-    fault_kinds: int = 0
+    faults: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     budget_refusals: int = 0
-    exits: Counter[int] = attrs.field(factory=Counter)
+
+    async def take(self, batch: Batch, emulator: Emulator) -> None:
+        """Judge a batch and add it."""
+        self.kills += batch.tally.kills
+        self.lives += batch.tally.lives
+        self.faults += emulator.requests.by_fault
+        self.budget_refusals += batch.last_report.read_text().count("BudgetExceededError")
+        clips = await true_clips(emulator)
+        judge = Judge(batch.plan, emulator, clips, batch.last_report, batch.tally.kills)
+        self.verdict.add(await asyncio.to_thread(judge.verdict))
 
 
 async def run(
@@ -102,31 +102,22 @@ async def run(
     """
     begun = time.monotonic()
     outcome = Outcome(Verdict())
-    async with torture.emulator(folder) as emulator:
-        batches = []
-        for number, plan in enumerate(torture.plans(emulator.url, folder)):
-            rng = Random(f"{torture.seed} kills {number}")
-            batch = Batch(plan, emulator, rng, deadline=begun + 60 * torture.minutes)
-            batches.append(batch)
+    for number in range(torture.batches):
+        place = folder / f"batch-{number:02}"
+        place.mkdir()
+        async with Emulator(torture.options(number, place)) as emulator:
+            batch = Batch(
+                torture.plan(number, emulator.url, place),
+                emulator,
+                Random(f"{torture.seed} kills {number}"),
+                deadline=begun + 60 * torture.minutes,
+            )
             due = torture.kills * (number + 1) // torture.batches
             await batch.torture(due - outcome.kills)
-            outcome.kills += batch.tally.kills
-            outcome.lives += batch.tally.lives
-            outcome.exits += batch.tally.exits
-            say(f"{plan.name}: {batch.tally}, {time.monotonic() - begun:.0f} s")
-        await _judge(batches, emulator, outcome)
+            await outcome.take(batch, emulator)
+        say(f"{place.name}: {batch.tally}, {time.monotonic() - begun:.0f} s")
     outcome.seconds = time.monotonic() - begun
     return outcome
-
-
-async def _judge(batches: list[Batch], emulator: Emulator, outcome: Outcome) -> None:
-    outcome.faults = sum(emulator.requests.by_fault.values())
-    outcome.fault_kinds = len(emulator.requests.by_fault)
-    clips = await true_clips(emulator)
-    for batch in batches:
-        judge = Judge(batch.plan, emulator, clips, batch.last_report, batch.tally.kills)
-        outcome.verdict.add(await asyncio.to_thread(judge.verdict))
-        outcome.budget_refusals += batch.last_report.read_text().count("BudgetExceededError")
 
 
 def _share(total: int, parts: int, number: int) -> int:
