@@ -17,6 +17,7 @@ from seedance_async.job import Job
 from seedance_async.models import GenerationRequest
 from seedance_async.protocol import stops_submits
 from seedance_async.registry import JobRecord, JobState
+from seedance_async.shielding import surely
 
 Requests = Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
 
@@ -158,11 +159,11 @@ class Stream:
             await self.stop()
 
     async def stop(self) -> None:
-        """Pull no more; the jobs that are running go on."""
+        """Pull no more; the jobs that are running go on. Submits that are out are seen through."""
         self._exhausted = True
         for feeder in self._feeders:
             feeder.cancel()
-        await asyncio.gather(*self._feeders, return_exceptions=True)
+        await surely(asyncio.gather(*self._feeders, return_exceptions=True))
 
     async def _feed(self) -> None:
         try:

@@ -7,12 +7,10 @@ Slots, streams and the session's own life are the session's.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from seedance_async import protocol
 from seedance_async.books import Books
@@ -28,14 +26,13 @@ from seedance_async.models import (
 )
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
-from seedance_async.shielding import see_through
+from seedance_async.shielding import surely
 from seedance_async.spend import Reservation, SpendGuard
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 _ENDED = {"succeeded", "failed", "cancelled"}
 _UNKNOWN = {"submitting", "uncertain"}
@@ -98,7 +95,7 @@ class Launcher:
         settle = _Settlement(self.guard, reservation)
         try:
             credits = reservation.credits if reservation is not None else 0
-            await _surely(self._books.intend(record, known, credits))
+            await surely(self._books.intend(record, known, credits))
             self._registry.move(record, JobState.SUBMITTING)
             late = partial(self._late, record, settle)
             outcome: Late
@@ -116,7 +113,7 @@ class Launcher:
     async def _write(self, record: JobRecord) -> None:
         """Have the outcome of a submit on disk before anybody is told of it."""
         try:
-            await _surely(self._books.write(record))
+            await surely(self._books.write(record))
         except JournalError as error:
             _log.critical(
                 "job %s is %s, with the request id %s, and that is NOT on record: %s",
@@ -215,13 +212,3 @@ def _as_told(known: JournalEntry, request_id: str) -> Generation:
     """The end of a job as the journal has it; its URL, which is not kept, comes with a query."""
     error = ErrorDetail(known.error) if known.error is not None else None
     return Generation(request_id, GenerationStatus(known.state), error=error)
-
-
-async def _surely(work: Coroutine[Any, Any, _T]) -> _T:
-    """Await something to its end even if the caller is cancelled meanwhile, and cancel then."""
-    task = asyncio.create_task(work)
-    cancelled = await see_through(task)
-    result = task.result()
-    if cancelled:
-        raise asyncio.CancelledError
-    return result

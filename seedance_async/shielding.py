@@ -8,12 +8,25 @@ afterwards.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import anyio
 
+_T = TypeVar("_T")
 
-async def see_through(task: asyncio.Task[Any], *, grace: float | None = None) -> bool:
+
+async def surely(work: Awaitable[_T]) -> _T:
+    """Await something to its end even if the caller is cancelled meanwhile, and cancel then."""
+    task = asyncio.ensure_future(work)
+    cancelled = await see_through(task)
+    result = task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+    return result
+
+
+async def see_through(task: asyncio.Future[Any], *, grace: float | None = None) -> bool:
     """Wait until a task is over, whatever cancellations come meanwhile.
 
     Args:
