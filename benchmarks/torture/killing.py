@@ -27,7 +27,8 @@ LAST_LIVES = 3
 #: Lives that may end by themselves while there are kills left: the work is done then.
 _IDLE_LIVES = 4
 _LIFE_SECONDS = 60.0
-_STARTUP_SECONDS = 1.2
+#: A kill that waits for no submit comes so soon: the worker needs half a second to start.
+_SOON_SECONDS = 2.0
 
 
 class TortureError(Exception):
@@ -64,10 +65,10 @@ class Batch:
         deadline: float = float("inf"),
     ) -> None:
         self.plan, self.tally = plan, Tally()
-        self._emulator, self._rng = emulator, rng
+        self.emulator, self._rng = emulator, rng
         self._command, self._deadline = command, deadline
         self._folder = Path(plan.folder)
-        self._environment = {
+        self.environment = {
             **os.environ,
             "SEEDANCE_API_KEY": emulator.api_key,
             "TORTURE_PLAN": json.dumps(attrs.asdict(plan)),
@@ -121,15 +122,15 @@ class Batch:
         left = self.plan.count - received
         wanted = received + round(self._rng.uniform(1, 2 * left / (kills_left + 1) + 1))
         if left <= 0 or self._rng.random() < 0.25:
-            wanted, limit = sys.maxsize, self._rng.uniform(0.0, 3 * _STARTUP_SECONDS)
+            wanted, limit = sys.maxsize, self._rng.uniform(0.0, _SOON_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await self._emulator.wait_until(lambda: self._received() >= wanted)
+                await self.emulator.wait_until(lambda: self._received() >= wanted)
                 await asyncio.sleep(self._rng.expovariate(1 / 0.2))
 
     def _received(self) -> int:
         """How many submits the emulator has seen."""
-        return len(self._emulator.ledger)
+        return len(self.emulator.ledger)
 
     async def _start(self) -> asyncio.subprocess.Process:
         if time.monotonic() > self._deadline:
@@ -140,7 +141,7 @@ class Batch:
             (self._folder / "log.txt").open("ab") as log,
         ):
             return await asyncio.create_subprocess_exec(
-                *self._command, stdout=report, stderr=log, env=self._environment
+                *self._command, stdout=report, stderr=log, env=self.environment
             )
 
     async def _ended(self, process: asyncio.subprocess.Process, seconds: float) -> int:

@@ -33,7 +33,7 @@ class Torture:
         minutes: after which the run gives up.
         faults: of the emulator.
         budget: the part of its price that the first batch may spend; None for no limit.
-        running_seconds: how long a job runs; it sets the pace.
+        running_seconds, max_in_flight: how long a job runs and how many do: they set the pace.
     """
 
     submissions: int
@@ -44,6 +44,7 @@ class Torture:
     faults: Faults = attrs.field(factory=lambda: MODERATE, repr=False)
     budget: float | None = None
     running_seconds: float = 0.4
+    max_in_flight: int = 20
 
     def options(self, number: int, folder: Path) -> EmulatorOptions:
         """Of the emulator of one batch."""
@@ -66,6 +67,7 @@ class Torture:
             name=folder.name,
             count=count,
             folder=str(folder),
+            max_in_flight=self.max_in_flight,
             max_credits=round(count * _AVERAGE_CREDITS * budget) if budget else None,
         )
 

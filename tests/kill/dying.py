@@ -1,0 +1,119 @@
+"""The worker of a torture run, killed by its own hand at a named step of a job's life.
+
+The steps are put around the journal, the transport and `os.replace` from outside: the product has
+no hooks for this. `DIE_AT` in the environment is the name of a step and how often it may be
+reached, as in `before claim:2`.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+
+from benchmarks.torture.worker import Plan, main
+from seedance_async.journal import SQLiteJournal
+from seedance_async.options import Endpoint
+from seedance_async.transport import AiohttpTransport, MediaResponse
+
+
+class Death:
+    def __init__(self, told):
+        self._step, _, count = told.rpartition(":")
+        self._left = int(count)
+
+    def reached(self, step):
+        if step == self._step:
+            self._left -= 1
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def around(self, step):
+        self.reached(f"before {step}")
+        yield
+        self.reached(f"after {step}")
+
+
+class DyingJournal(SQLiteJournal):
+    def __init__(self, path, death):
+        super().__init__(path)
+        self._death = death
+
+    async def open(self):
+        with self._death.around("opening"):
+            await super().open()
+
+    async def find(self, key):
+        with self._death.around("looking up"):
+            return await super().find(key)
+
+    async def claim(self, key, **values):
+        with self._death.around("the claim"):
+            return await super().claim(key, **values)
+
+    async def update(self, key, **changes):
+        with self._death.around("recording " + ("the file" if "path" in changes else "the id")):
+            await super().update(key, **changes)
+
+    def update_soon(self, key, **changes):
+        with self._death.around("recording the end"):
+            super().update_soon(key, **changes)
+
+    async def aclose(self):
+        with self._death.around("closing"):
+            await super().aclose()
+
+
+class DyingTransport(AiohttpTransport):
+    def __init__(self, endpoint, death):
+        super().__init__(endpoint)
+        self._death = death
+
+    async def send(self, request, *, on_sent=None):
+        def sent():
+            if request.charges:
+                self._death.reached("headers sent")
+            if on_sent is not None:
+                on_sent()
+
+        with self._death.around("the submit" if request.charges else "a poll"):
+            return await super().send(request, on_sent=sent)
+
+    @contextlib.asynccontextmanager
+    async def open_media(self, url, headers):
+        self._death.reached("before a download")
+        async with super().open_media(url, headers) as media:
+            yield MediaResponse(media.status, media.headers, self._halved(media.chunks))
+        self._death.reached("after a download")
+
+    async def _halved(self, chunks):
+        async for chunk in chunks:
+            middle = len(chunk) // 2
+            yield chunk[:middle]
+            self._death.reached("amid a download")
+            yield chunk[middle:]
+
+
+def die_around_replace(death):
+    replace = os.replace
+
+    def dying(source, target, **options):
+        with death.around("giving the file its name"):
+            replace(source, target, **options)
+
+    os.replace = dying
+
+
+def run():
+    plan, death = Plan(**json.loads(os.environ["TORTURE_PLAN"])), Death(os.environ["DIE_AT"])
+    die_around_replace(death)
+    session = plan.session(
+        journal=DyingJournal(plan.journal, death),
+        transport=DyingTransport(Endpoint.resolve(None, plan.url), death),
+    )
+    return main(plan, session)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,37 @@
+"""Runs killed at random instants: short forms of `make torture`."""
+
+from benchmarks.torture.run import Torture, run
+from tests.conftest import SEED
+
+
+async def test_random_faults_and_random_kills_lose_nothing_and_pay_nothing_twice(tmp_path):
+    torture = Torture(submissions=300, kills=6, batches=2, seed=SEED, budget=0.6)
+    outcome = await run(torture, tmp_path)
+    verdict = outcome.verdict
+    assert verdict.holds, verdict.details
+    assert outcome.kills > 3, "a slow machine may come to the end before some of them"
+    assert outcome.faults.total() > 30
+    assert outcome.budget_refusals > 0
+    assert verdict.videos > 100
+    assert verdict.lies_believed == 0
+
+
+async def test_downloads_are_made_good_after_kills_at_random_instants(tmp_path):
+    torture = Torture(submissions=60, kills=6, seed=SEED, faults={}, max_in_flight=8)
+    outcome = await run(torture, tmp_path)
+    assert outcome.verdict.holds, outcome.verdict.details
+    assert outcome.kills > 3
+    assert outcome.verdict.videos + outcome.verdict.uncertain_reported == 60
+
+
+async def test_500_jobs_killed_at_a_random_instant_end_with_500_files_but_for_the_uncertain(
+    tmp_path,
+):
+    torture = Torture(submissions=500, kills=1, seed=SEED, faults={}, running_seconds=0.1)
+    outcome = await run(torture, tmp_path)
+    verdict = outcome.verdict
+    assert verdict.holds, verdict.details
+    assert (outcome.kills, outcome.lives) == (1, 2)
+    assert verdict.videos == 500 - verdict.uncertain_reported
+    assert verdict.charged == verdict.videos + verdict.uncertain_charged
+    assert verdict.uncertain_reported <= 20, "no more than were in flight"
