@@ -232,6 +232,8 @@ class SeedanceClient:
         verdict = protocol.judge_submit(error)
         if verdict is Verdict.UNCERTAIN:
             self.submit_gate.failed()  # while nothing gets through, one at a time is enough at risk
+            if isinstance(error, SubmitUncertainError):
+                raise error
             raise _uncertain(error, request) from error
         asked = _asked_wait(error)
         if protocol.stops_submits(error) or asked > self._retry.max_retry_after:
