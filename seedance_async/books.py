@@ -34,6 +34,7 @@ class Books:
 
     def __init__(self, journal: Journal | None) -> None:
         self._journal = journal
+        self._opened = False
         self._occurrences: Occurrences | None = None
         self._ours: set[str] = set()
         self._intents: set[str] = set()
@@ -50,6 +51,7 @@ class Books:
 
         self._occurrences = Occurrences()
         await self._journal.open()
+        self._opened = True
         return await self._journal.entries()
 
     def new_key(self, request: GenerationRequest) -> str:
@@ -145,8 +147,8 @@ class Books:
             _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
 
     async def close(self) -> None:
-        """Write what is left and close the journal."""
-        if self._journal is not None:
+        """Write what is left and close the journal, if it was opened here."""
+        if self._journal is not None and self._opened:
             await self._journal.aclose()
 
     def _forget_if_final(self, record: JobRecord) -> None:

@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ from seedance_async.models import Generation, GenerationRequest, JobToken
 from seedance_async.options import RetryPolicy, SessionOptions, Timeouts
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
-from seedance_async.shielding import see_through
+from seedance_async.shielding import see_through, surely
 from seedance_async.spend import CreditLimit
 from seedance_async.transport import Transport
 
@@ -399,7 +399,11 @@ class SeedanceSession:
         if self._home is not None:
             raise RuntimeError("a session can be entered once")
         self._home = (os.getpid(), asyncio.get_running_loop())
-        await self._open_books()
+        try:
+            await self._open_books()
+        except BaseException:
+            await surely(self._release())
+            raise
         self._accepting = True
         self._poller.start()
         return self
@@ -436,15 +440,22 @@ class SeedanceSession:
         self._closed = True
         self.stop_submitting(SeedanceError("the session is closed"))
         submitting = JobState.SUBMITTING
-        with anyio.move_on_after(self._options.timeouts.submit_grace):
-            await self._until(lambda: not self.registry.counts[submitting])
-        if self._options.cancel_on_error:
-            with anyio.move_on_after(CANCEL_SECONDS):
-                await asyncio.gather(*(self._cancel_for_good(r) for r in self._running()))
-        self._leave_running()
-        await self._poller.stop()
-        await self.client.aclose()
-        await self._books.close()
+        try:
+            with anyio.move_on_after(self._options.timeouts.submit_grace):
+                await self._until(lambda: not self.registry.counts[submitting])
+            if self._options.cancel_on_error:
+                with anyio.move_on_after(CANCEL_SECONDS):
+                    await asyncio.gather(*(self._cancel_for_good(r) for r in self._running()))
+            self._leave_running()
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        """Let go of the connections and the journal, in this order and whatever of it fails."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._books.close)
+            stack.push_async_callback(self.client.aclose)
+            stack.push_async_callback(self._poller.stop)
 
     async def _cancel_for_good(self, record: JobRecord) -> None:
         try:
