@@ -16,7 +16,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import anyio.to_thread
 import attrs
@@ -24,7 +24,10 @@ import attrs
 from seedance_async.errors import DownloadError, SeedanceError, TransportError
 from seedance_async.models import Generation, SavedFile
 from seedance_async.options import RetryPolicy, Timeouts
+from seedance_async.shielding import surely
 from seedance_async.transport import MediaResponse, Transport
+
+_T = TypeVar("_T")
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
@@ -68,14 +71,14 @@ class Downloader:
 
     async def save(self, generation: Generation, path: Path, overwrite: bool = False) -> SavedFile:
         """Save a succeeded job's video; see `Job.download`."""
-        target = await anyio.to_thread.run_sync(_target, generation, path, overwrite)
+        target = await _in_thread(_target, generation, path, overwrite)
         part = _Part(target, generation.request_id)
         async with self._slots:
             try:
-                await anyio.to_thread.run_sync(part.open)
+                await _in_thread(part.open)
                 async with asyncio.timeout(self._timeouts.download):
                     await self._fetch(generation, part)
-                await anyio.to_thread.run_sync(part.publish, overwrite)
+                await _in_thread(part.publish, overwrite)
             except TimeoutError:
                 raise part.error(f"not done in {self._timeouts.download:g} seconds") from None
             except OSError as error:
@@ -120,10 +123,10 @@ class Downloader:
             async with self._transport.open_media(url, part.range_headers()) as response:
                 await self._begin(response, part)
                 async for chunk in response.chunks:
-                    await anyio.to_thread.run_sync(part.write, chunk)
+                    await _in_thread(part.write, chunk)
         except TransportError as error:
             raise _BrokenTransferError(str(error), transient=error.transient) from error
-        await anyio.to_thread.run_sync(part.verify)
+        await _in_thread(part.verify)
 
     async def _begin(self, response: MediaResponse, part: _Part) -> None:
         status, headers = response.status, response.headers
@@ -135,7 +138,7 @@ class Downloader:
         start, total = _extent(status, headers)
         resumed = status == 206 and start == part.size and part.total in (None, total)
         if status in (200, 206, 416) and not resumed and part.size:
-            await anyio.to_thread.run_sync(part.restart)
+            await _in_thread(part.restart)
         if status == 200 or resumed:
             part.expect(total, headers.get("etag"))
         elif status in (206, 416):
@@ -143,6 +146,11 @@ class Downloader:
         else:
             transient = status >= 500 or status in (408, 425, 429)
             raise _BrokenTransferError(f"HTTP {status}", status=status, transient=transient)
+
+
+async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
+    """Call in a thread, to its end even if cancelled: no two ever have the file at once."""
+    return await surely(anyio.to_thread.run_sync(work, *arguments))
 
 
 class _StaleURLError(Exception):
