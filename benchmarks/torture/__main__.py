@@ -102,6 +102,7 @@ def _table(torture: Torture, outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "ids in a journal that are not the job's (0)", verdict.foreign_ids
     yield "another job's id, told by the server and believed", verdict.lies_believed
     yield "lost files (0)", verdict.lost_files
+    yield "half a file under its name after a kill (0)", verdict.half_files
     yield "stray files (0)", verdict.stray_files
     yield "budget overruns (0)", verdict.budget_overruns
     yield "budget: refusals in the last life", outcome.budget_refusals

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ class Verdict:
     foreign_ids: int = 0
     lies_believed: int = 0
     lost_files: int = 0
+    half_files: int = 0
     stray_files: int = 0
     budget_overruns: int = 0
     videos: int = 0
@@ -70,7 +71,7 @@ class Verdict:
     @property
     def zeros(self) -> dict[str, int]:
         """What must never happen, and how often it did."""
-        names = "charged_twice sent_again unknown foreign_ids lost_files stray_files"
+        names = "charged_twice sent_again unknown foreign_ids lost_files half_files stray_files"
         return {name: getattr(self, name) for name in [*names.split(), "budget_overruns"]}
 
     @property
@@ -87,6 +88,7 @@ class Judge:
         emulator: with the ledger and the jobs.
         clips: the SHA-256 of the video of each succeeded job, see `true_clips`.
         report: the file in which the last life told of its jobs.
+        seen: the SHA-256 of videos as they were right after kills, by the names of the files.
         kills: how often it was killed.
     """
 
@@ -96,9 +98,11 @@ class Judge:
         emulator: Emulator,
         clips: dict[tuple[Any, ...], str],
         report: Path,
+        seen: Mapping[str, str],
         kills: int,
     ) -> None:
         self._plan, self._emulator, self._clips = plan, emulator, clips
+        self._seen = seen
         self._entries = by_prompt(emulator.ledger, plan.name)
         self._rows = {row.prompt: row for row in read_journal(plan.journal)}
         self._last_told = read_report(report)
@@ -167,6 +171,8 @@ class Judge:
             self._blame("lost_files", prompt, f"{row} but {path.name} is {found}")
         else:
             verdict.videos += 1
+        if self._seen.get(path.name, wanted) != wanted:
+            self._blame("half_files", prompt, "its video was not whole after a kill")
 
     def _judge_folder(self) -> None:
         """Nothing is there but videos and, hidden, what downloads left when they were killed."""

@@ -6,6 +6,7 @@ The emulator lives in this process, so it outlives every worker.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -53,6 +54,8 @@ class Batch:
         rng: when to kill.
         command: the program of a life; it finds the plan in the environment.
         deadline: of `time.monotonic`, when to stop for good.
+
+    `seen` has the SHA-256 of each video as it was after the kill that followed its appearance.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Batch:
         deadline: float = float("inf"),
     ) -> None:
         self.plan, self.tally = plan, Tally()
+        self.seen: dict[str, str] = {}
         self.emulator, self._rng = emulator, rng
         self._command, self._deadline = command, deadline
         self._folder = Path(plan.folder)
@@ -100,6 +104,12 @@ class Batch:
         finally:
             await self.bury(process)
 
+    def look(self) -> None:
+        """Note what is now under the names of videos; half a one must never be."""
+        for path in self.plan.videos.glob("[!.]*"):
+            if path.name not in self.seen:
+                self.seen[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+
     async def _short_life(self, kills: int) -> bool:
         """One life that is killed; whether it came to its end before that."""
         process = await self._start()
@@ -113,6 +123,7 @@ class Batch:
             await self.bury(process)
         if process.returncode == -signal.SIGKILL:
             self.tally.kills += 1
+            await asyncio.to_thread(self.look)
             return False
         return self._checked(process.returncode or 0) == 0
 

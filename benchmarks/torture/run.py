@@ -90,7 +90,14 @@ class Outcome:
         self.faults += emulator.requests.by_fault
         self.budget_refusals += batch.last_report.read_text().count("BudgetExceededError")
         clips = await true_clips(emulator)
-        judge = Judge(batch.plan, emulator, clips, batch.last_report, batch.tally.kills)
+        judge = Judge(
+            batch.plan,
+            emulator,
+            clips,
+            batch.last_report,
+            seen=batch.seen,
+            kills=batch.tally.kills,
+        )
         self.verdict.add(await asyncio.to_thread(judge.verdict))
 
 

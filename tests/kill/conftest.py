@@ -44,10 +44,12 @@ class KilledBatch(Batch):
                 assert await process.wait() == -signal.SIGKILL, f"it never came to {step!r}"
         finally:
             await self.bury(process)
+        self.look()
 
     async def verdict(self):
         clips = await true_clips(self.emulator)
-        return Judge(self.plan, self.emulator, clips, self.last_report, kills=1).verdict()
+        told = self.last_report
+        return Judge(self.plan, self.emulator, clips, told, seen=self.seen, kills=1).verdict()
 
 
 @pytest.fixture
