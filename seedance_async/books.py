@@ -38,6 +38,7 @@ class Books:
         self._occurrences: Occurrences | None = None
         self._ours: set[str] = set()
         self._intents: set[str] = set()
+        self._holders: dict[str, str] = {}
 
     async def open(self) -> list[JournalEntry]:
         """Open the journal; what it holds.
@@ -52,7 +53,9 @@ class Books:
         self._occurrences = Occurrences()
         await self._journal.open()
         self._opened = True
-        return await self._journal.entries()
+        entries = await self._journal.entries()
+        self._holders = {each.request_id: each.key for each in entries if each.request_id}
+        return entries
 
     def new_key(self, request: GenerationRequest) -> str:
         """A key for a request whose caller gave none.
@@ -65,6 +68,16 @@ class Books:
         from seedance_async.journal import fingerprint
 
         return self._occurrences.key(fingerprint(request))
+
+    def check_new(self, record: JobRecord, request_id: str) -> None:
+        """Whether an id that the server gives a job can be its own.
+
+        Raises:
+            ValueError: it is that of another job, of an earlier run.
+        """
+        holder = self._holders.get(request_id, record.key)
+        if holder != record.key:
+            raise ValueError(f"the request id {request_id!r} belongs to the earlier job {holder}")
 
     async def find(self, key: str) -> JournalEntry | None:
         """What the journal knows of a key."""

@@ -127,6 +127,7 @@ class Launcher:
         """Take in what became of a submit."""
         if isinstance(outcome, Submission):
             try:
+                self._books.check_new(record, outcome.request_id)
                 self._registry.accept(record, outcome)
             except ValueError as error:
                 assert record.request is not None

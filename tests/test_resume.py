@@ -236,6 +236,22 @@ async def test_what_a_cancelled_caller_did_not_wait_for_is_on_record(begin, api,
     assert read_entries(path)[0].request_id == "req_0"
 
 
+async def test_an_id_that_belongs_to_a_job_of_an_earlier_run_makes_a_submit_uncertain(
+    begin, api, path
+):
+    async with begin() as session:
+        first = (await session.run([A]))[0].request_id
+    api.script["create"].append(accepted(first))
+    async with begin() as session:
+        with pytest.raises(SubmitUncertainError, match="earlier job") as caught:
+            await session.submit(B)
+        assert caught.value.request_id == first
+        assert (await session.generate(C)).status == "succeeded", "no other job is touched"
+    assert states(path) == {
+        "prompt a": "succeeded", "prompt b": "uncertain", "prompt c": "succeeded",
+    }  # fmt: skip
+
+
 # --- a journal that fails ------------------------------------------------------------------------
 
 
