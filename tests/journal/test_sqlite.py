@@ -535,6 +535,23 @@ async def test_a_later_update_that_the_disk_refuses_is_kept_with_its_id(path, on
     assert caught.value.request_id == "req_1"
 
 
+async def test_a_kept_failure_outlasts_a_failing_disk(path, on_disk):
+    await on_disk.claim("a", **PLAIN)
+    on_disk.update_soon("nobody", state="queued")
+    await on_disk.update("a", state="queued")  # it is kept by now
+    with unusable(path):
+        with file_held(path):
+            first = asyncio.create_task(on_disk.update("nobody", state="queued"))
+            await turns()
+            rest = asyncio.gather(on_disk.flush(), on_disk.entries(), return_exceptions=True)
+            await turns()
+        with pytest.raises(JournalError):
+            await first
+        assert ["no such table" in str(error) for error in await rest] == [True, True]
+    with pytest.raises(JournalError, match="'nobody'"):
+        await on_disk.flush()
+
+
 async def test_closing_waits_until_all_is_written(path):
     journal = SQLiteJournal(path)
     await journal.open()
