@@ -29,7 +29,7 @@ demo: $(READY)
 	$(BIN)/seedance demo --output demo-out
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(READY) lint types coverage
 
@@ -44,7 +44,7 @@ types: $(READY)
 # Branches of the whole package, child processes included.
 coverage: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
