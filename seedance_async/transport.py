@@ -8,6 +8,8 @@ API calls follow no redirect, and media are fetched through a session that has n
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import attrs
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from seedance_async._version import __version__
@@ -157,12 +160,12 @@ class AiohttpTransport:
                     URL(url), headers=dict(headers), allow_redirects=False
                 )
             except _FAILURES as error:
-                raise _media_error(url, error) from error
+                raise _media_error(url, error) from _without_secrets(error)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
             response.close()
-            url = urljoin(url, location)
+            url = _redirected(url, location)
         raise TransportError("too many redirects", delivered="maybe", transient=False)
 
     async def aclose(self) -> None:
@@ -204,8 +207,12 @@ class AiohttpTransport:
         return session
 
     def _new_session(self, purpose: str) -> aiohttp.ClientSession:
+        public = purpose == "media" and not self._endpoint.is_local
         connector = aiohttp.TCPConnector(
-            limit=self._max_connections, force_close=purpose == "submit", ssl=self._ssl
+            limit=self._max_connections,
+            force_close=purpose == "submit",
+            ssl=self._ssl,
+            socket_factory=_public_socket if public else None,
         )
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_note_sent)
@@ -257,7 +264,7 @@ class _Sending:
             _told(error),
             delivered="maybe" if self.sent else "no",
             transient=_is_transient(error),
-        ) from error
+        ) from _without_secrets(error)
 
 
 async def _note_sent(_: object, context: SimpleNamespace, __: object) -> None:
@@ -280,7 +287,29 @@ class _Chunks:
         try:
             return await anext(self._chunks)
         except _FAILURES as error:
-            raise _media_error(self._url, error) from error
+            raise _media_error(self._url, error) from _without_secrets(error)
+
+
+def _redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location  # no URL, and refused as such
+
+
+class _LocalAddressError(OSError):
+    """A public name that leads to an address which is not on the public internet."""
+
+
+def _public_socket(info: tuple[Any, ...]) -> socket.socket:
+    """A socket for an address that a name was resolved to, unless that is not a public one.
+
+    A check of the name alone is not enough: whoever owns it decides where it leads, and when.
+    """
+    family, kind, protocol, _, address = info
+    if is_local_host(str(address[0])):
+        raise _LocalAddressError(errno.EACCES, "the host's address is not a public one")
+    return socket.socket(family, kind, protocol)
 
 
 def _media_error(url: str, error: Exception) -> TransportError:
@@ -290,6 +319,7 @@ def _media_error(url: str, error: Exception) -> TransportError:
 
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error)
 _PERMANENT = (
     aiohttp.ClientSSLError,  # a bad certificate, or TLS to a plain port
@@ -301,7 +331,8 @@ _PERMANENT = (
 
 
 def _is_transient(error: Exception) -> bool:
-    return not isinstance(error, _PERMANENT)
+    cause = getattr(error, "os_error", None)
+    return not isinstance(error, _PERMANENT) and not isinstance(cause, _LocalAddressError)
 
 
 def _told(error: Exception) -> str:
@@ -310,6 +341,16 @@ def _told(error: Exception) -> str:
         return f"{name}: {error.status} {error.message}"  # its str() holds the request's headers
     text = str(error)
     return f"{name}: {text}" if text else name
+
+
+def _without_secrets(error: Exception) -> Exception:
+    """The same exception; aiohttp puts the request's headers and URL, key and all, into some."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        asked = error.request_info
+        place = asked.url.with_query(None)
+        error.request_info = asked._replace(url=place, real_url=place, headers=_NO_HEADERS)
+        error.args = (error.request_info, error.history)
+    return error
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
