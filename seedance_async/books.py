@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+#: After so many requests in a row of which the journal knows nothing, no more jobs of earlier runs
+#: are looked for in an input whose own requests cannot be submitted.
+STRANGERS_IN_A_ROW = 1000
+
+
 class Books:
     """A session's side of its journal.
 
@@ -39,6 +44,8 @@ class Books:
         self._ours: set[str] = set()
         self._intents: set[str] = set()
         self._holders: dict[str, str] = {}
+        self._awaited: set[str] = set()
+        self._strangers = 0
 
     async def open(self) -> list[JournalEntry]:
         """Open the journal; what it holds.
@@ -55,7 +62,25 @@ class Books:
         self._opened = True
         entries = await self._journal.entries()
         self._holders = {each.request_id: each.key for each in entries if each.request_id}
+        self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries
+
+    @property
+    def awaits_more(self) -> bool:
+        """Whether jobs that an earlier run has sent have not come up again in this one."""
+        return bool(self._awaited) and self._strangers < STRANGERS_IN_A_ROW
+
+    def awaits(self, key: str, *, searching: bool) -> bool:
+        """Whether this is such a job; each is asked for once.
+
+        Args:
+            key: the job's.
+            searching: whether the input is read on for such jobs alone.
+        """
+        awaited = key in self._awaited
+        self._awaited.discard(key)
+        self._strangers = self._strangers + 1 if searching and not awaited else 0
+        return awaited
 
     def new_key(self, request: GenerationRequest) -> str:
         """A key for a request whose caller gave none.
@@ -198,7 +223,9 @@ def _as_changes(record: JobRecord) -> Changes:
 
 
 def _told(record: JobRecord) -> str | None:
-    if record.error is not None:
-        return str(record.error)
+    """What went wrong, in words that any journal can hold: a server may send half a character."""
     detail = record.generation.error if record.generation is not None else None
-    return None if detail is None else detail.message
+    told = detail.message if detail is not None else None
+    if record.error is not None:
+        told = str(record.error)
+    return None if told is None else told.encode("utf-8", "replace").decode()

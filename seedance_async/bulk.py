@@ -118,6 +118,7 @@ class Stream:
             wrong with one job is told by the job, not raised.
         feeders: how many submits may be out at once.
         window: how many jobs may be running or waiting to be taken by the consumer.
+        goes_on: whether, although submits are refused from now on for this reason, more is pulled.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class Stream:
         launch: Callable[[Any], Awaitable[JobRecord]],
         feeders: int,
         window: int,
+        goes_on: Callable[[Exception], bool] = lambda error: False,
     ) -> None:
         self._source, self._slots, self._launch = source, slots, launch
+        self._goes_on = goes_on
         self._window = asyncio.Semaphore(window)
         self._turn = asyncio.Lock()
         self._ended: asyncio.Queue[tuple[int, JobRecord] | None] = asyncio.Queue()
@@ -186,17 +189,17 @@ class Stream:
             self._stop_pulling(error)
             return
         if record.error is not None and stops_submits(record.error):
-            self._stop_pulling(record.error)
+            self.stopped_by = self.stopped_by or record.error
         record.on_final(lambda ended: self._ended.put_nowait((number, ended)))
 
     async def _pull(self) -> tuple[int, Any] | None:
         """The next request, with a slot taken for it; None when there is no more."""
-        if self._exhausted:
+        if self._has_ended:
             return None
         await self._window.acquire()
         async with self._slots:
             pass  # a slot is free; it is not held while the source makes up its mind
-        if self._exhausted:
+        if self._has_ended:
             return None
         try:
             request = await anext(self._source)
@@ -213,6 +216,11 @@ class Stream:
             self._pulled -= 1
             raise
         return number, request
+
+    @property
+    def _has_ended(self) -> bool:
+        stopped = self.stopped_by is not None and not self._goes_on(self.stopped_by)
+        return self._exhausted or stopped
 
     def _stop_pulling(self, error: Exception) -> None:
         self._exhausted = True

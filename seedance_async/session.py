@@ -28,7 +28,9 @@ from seedance_async.bulk import BatchResult, Requests, Source, Stream
 from seedance_async.client import SeedanceClient
 from seedance_async.downloads import Downloader
 from seedance_async.errors import (
+    BudgetExceededError,
     ConflictError,
+    InsufficientCreditsError,
     InvalidRequestError,
     NotFoundError,
     SeedanceError,
@@ -321,12 +323,17 @@ class SeedanceSession:
     async def _stream(self, source: Source) -> AsyncGenerator[tuple[int, Job]]:
         self._check_open()
         options = self._options
+
+        async def launch(request: Any) -> JobRecord:
+            return await self._launch(request, stream.stopped_by)
+
         stream = Stream(
             source,
             slots=self._slots,
-            launch=self._launch,
+            launch=launch,
             feeders=min(options.max_connections, options.max_in_flight),
             window=options.max_in_flight,
+            goes_on=self._may_take_up,
         )
         self._streams.add(stream)
         try:
@@ -338,14 +345,30 @@ class SeedanceSession:
         if stream.stopped_by is not None:
             raise stream.stopped_by
 
-    async def _launch(self, request: Any) -> JobRecord:
-        """Submit one request of a stream; its slot is taken. The record tells how it went."""
+    def _may_take_up(self, reason: Exception) -> bool:
+        """Whether a stream that may submit no more goes on, to find what was paid for earlier.
+
+        Not where the key is refused: nothing could be learnt of those jobs either.
+        """
+        no_money = isinstance(reason, (InsufficientCreditsError, BudgetExceededError))
+        return no_money and self._books.awaits_more
+
+    async def _launch(self, request: Any, refusal: Exception | None) -> JobRecord:
+        """Submit one request of a stream; its slot is taken. The record tells how it went.
+
+        After a refusal that concerns every submit, only what was sent earlier is taken up.
+        """
         try:
             protocol.check(request, allow_local=self.client.allow_local)
         except InvalidRequestError as error:
             self._slots.release()
             return self._unsent(request, error)
-        record = self.registry.add(self._books.new_key(request), request)
+        key = self._books.new_key(request)
+        awaited = self._books.awaits(key, searching=refusal is not None)
+        if not awaited and isinstance(refusal, SeedanceError):
+            self._slots.release()
+            return self._unsent(request, refusal)
+        record = self.registry.add(key, request)
         try:
             await self._launch_in_slot(record)
         except SeedanceError as error:

@@ -1,15 +1,18 @@
 """A session with a journal: what a later run makes of what an earlier one has left."""
 
 import asyncio
+import itertools
 import json
 import sqlite3
 
 import pytest
 
 from seedance_async import (
+    AuthenticationError,
     BudgetExceededError,
     GenerationFailedError,
     GenerationRequest,
+    InsufficientCreditsError,
     JobState,
     JournalError,
     RateLimitError,
@@ -171,6 +174,42 @@ async def test_a_submit_cancelled_before_it_was_sent_is_sent_by_the_next_run(beg
     assert states(path) == {"prompt a": "rejected"}
     async with begin() as session:
         assert (await session.run([A])).counts == {JobState.SUCCEEDED: 1}
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+async def test_what_was_paid_for_is_taken_up_though_nothing_can_be_submitted(
+    begin, api, path, limit
+):
+    """The account is empty, or the limit reached, at a request before it in the input."""
+    await left_by_a_killed_run(path, B, state="queued", request_id="req_9", credits_charged=40)
+    api.jobs["req_9"] = asyncio.get_running_loop().time()
+    api.script["create"].append(error_reply(402))
+    async with begin(max_credits=limit, max_in_flight=1) as session:
+        batch = await session.run([A, B, C])
+    assert [job.state for job in batch] == ["rejected", "succeeded", "rejected"]
+    assert len({type(batch[0].error), type(batch[2].error)}) == 1
+    assert api.count("create") == (1 if limit is None else 0)
+
+
+async def test_an_endless_input_ends_where_nothing_can_be_submitted(begin, api, path):
+    await left_by_a_killed_run(path, B, state="queued", request_id="req_9")
+    api.script["create"].append(error_reply(402))
+    endless = (GenerationRequest(f"{number}") for number in itertools.count())
+    async with begin(max_in_flight=1) as session:
+        with pytest.raises(InsufficientCreditsError):
+            async for job in session.as_completed(endless):
+                assert job.state is JobState.REJECTED
+    assert api.count("create") == 1
+
+
+async def test_a_refused_key_ends_a_stream_at_once(begin, api, path):
+    await left_by_a_killed_run(path, B, state="queued", request_id="req_9")
+    api.script["create"].append(error_reply(401, "unauthorized"))
+    async with begin(max_in_flight=1) as session:
+        with pytest.raises(AuthenticationError):
+            async for _ in session.as_completed([A, B]):
+                pass
+    assert api.count("get") == 0
 
 
 # --- what cannot be known ------------------------------------------------------------------------
