@@ -44,6 +44,7 @@ from seedance_async.models import (
 
 MAX_BODY = 1 << 20
 MAX_ID = 1024
+MAX_CREDITS = 10**12
 _GENERATIONS = "/api/open/v1/video/generations"
 _MODELS = "/api/open/v1/models"
 _SNIPPET = 512
@@ -359,7 +360,7 @@ def _integer(value: object) -> int | None:
 def _credits(value: object) -> int | None:
     """Credits as a whole number, zero or more; None for anything that makes no sense as such."""
     number = _integer(value)
-    return number if number is not None and number >= 0 else None
+    return number if number is not None and 0 <= number <= MAX_CREDITS else None
 
 
 def _detail(value: object) -> ErrorDetail | None:

@@ -136,7 +136,9 @@ def test_one_to_five_media_urls_are_taken_and_none_is_text_to_video():
 
 
 @pytest.mark.parametrize(
-    "value", [PHOTO, {PHOTO}, frozenset({PHOTO}), {PHOTO: 1}, 5, iter([PHOTO])], ids=repr
+    "value",
+    [PHOTO, {PHOTO}, frozenset({PHOTO}), {PHOTO: 1}, 5, iter([PHOTO])],
+    ids=lambda value: type(value).__name__,
 )
 def test_media_urls_must_be_a_list_or_tuple(value):
     """A set has no order, and the order decides which image is the first frame."""
