@@ -34,12 +34,19 @@ LEVELS = {
     "books": 6,
     "poller": 7,
     "bulk": 7,
+    "forecast": 7,
     "launcher": 8,
     "session": 9,
 }
 
 #: What is beside or above the root, and the parts of the SDK that each may import.
-USERS = {"cli": {ROOT, "cli", "emulator"}, "testing": {ROOT, "emulator"}, "emulator": {"emulator"}}
+#: The command line shows and settles what a journal holds; the root, which must not import
+#: sqlite3, does not have those names.
+USERS = {
+    "cli": {ROOT, "cli", "emulator", "journal", "forecast"},
+    "testing": {ROOT, "emulator"},
+    "emulator": {"emulator"},
+}
 
 
 def imported(source, module, *, is_package=False):

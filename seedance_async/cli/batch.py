@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -12,16 +11,16 @@ from typing import Any, cast
 import attrs
 import click
 
-from seedance_async import Job, SeedanceSession
-from seedance_async.cli import connection, progress
+from seedance_async import SeedanceSession
+from seedance_async.cli import connection
+from seedance_async.cli.advice import JOURNAL
 from seedance_async.cli.connection import COUNT, POSITIVE, Connection
-from seedance_async.cli.exits import ExitCode, StoppedRunError
+from seedance_async.cli.exits import ExitCode
 from seedance_async.cli.inputs import InputFormat, Line, read_lines
-from seedance_async.cli.outcomes import Outcome, fetch_command, file_name
-from seedance_async.cli.report import Report
-from seedance_async.cli.results import ResultsFile, move_aside, write_remaining
-from seedance_async.cli.run import Run, Running
+from seedance_async.cli.keeping import Options, run_lines
 from seedance_async.cli.screen import Screen
+from seedance_async.forecast import Forecast, forecast
+from seedance_async.journal import read_entries
 
 #: How many bad lines are told one by one.
 _TOLD_PROBLEMS = 100
@@ -59,7 +58,23 @@ def _standard_input() -> bytes:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("videos"),
     show_default=True,
-    help="The folder for videos and results.jsonl; made if it is not there.",
+    help="The folder for videos, results.jsonl and the journal; made if it is not there.",
+)
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The run's journal, from which the same command goes on.  [default: run.db in the folder]",
+)
+@click.option("--no-journal", is_flag=True, help="Keep none: a killed run cannot be gone on with.")
+@click.option(
+    "--max-credits",
+    type=COUNT,
+    help="Submit nothing that could take the credits, those of earlier runs included, over this.",
+)
+@click.option(
+    "--resubmit-uncertain",
+    is_flag=True,
+    help="Submit again what the journal has as uncertain. It may be paid twice.",
 )
 @click.option(
     "--format",
@@ -72,8 +87,10 @@ def _standard_input() -> bytes:
 @click.option(
     "--timeout", type=POSITIVE, default=3600.0, show_default=True, help="Seconds for one job."
 )
-@click.option("--dry-run", is_flag=True, help="Check the whole file and send nothing.")
-@click.option("--overwrite", is_flag=True, help="Start anew where results.jsonl is there already.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the whole file, tell what a run would do, send nothing."
+)
+@click.option("--overwrite", is_flag=True, help="Start anew: move what an earlier run left aside.")
 @click.option("--json", "as_json", is_flag=True, help="Outcomes as JSON lines on stdout.")
 @connection.request_options
 @connection.command
@@ -85,6 +102,10 @@ async def batch(
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
+    journal: Path | None,
+    no_journal: bool,
+    max_credits: int | None,
+    resubmit_uncertain: bool,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -92,14 +113,23 @@ async def batch(
 ) -> ExitCode:
     """Make one video for each line of FILE; `-` is standard input.
 
-    Every line is checked before anything is sent: with one bad line, nothing is submitted.
+    Every line is checked before anything is sent: with one bad line, nothing is submitted. The
+    same command again goes on with what is running and submits only what was never sent.
     MODEL, ratio, duration and resolution given here count for the lines that do not name them.
     """
+    if no_journal and (journal is not None or resubmit_uncertain):
+        raise click.UsageError("--no-journal goes with neither --journal nor --resubmit-uncertain")
+    record = None if no_journal else journal or folder / JOURNAL
     session = (
         connection.offline_session()
         if dry_run
         else connection.session(
-            max_in_flight=max_in_flight, max_downloads=max_downloads, job_timeout=timeout
+            max_in_flight=max_in_flight,
+            max_downloads=max_downloads,
+            job_timeout=timeout,
+            journal=record,
+            max_credits=max_credits,
+            resubmit_uncertain=resubmit_uncertain,
         )
     )
     screen = connection.screen
@@ -107,9 +137,13 @@ async def batch(
     if lines is None:
         return ExitCode.USAGE
     if dry_run:
-        screen.answer(f"{len(lines)} jobs would be submitted; nothing was sent")
+        known = None if overwrite else record
+        for told in _foretold(lines, known, resubmit_uncertain=resubmit_uncertain):
+            screen.answer(told)
         return ExitCode.SUCCESS
-    options = Options(folder, overwrite=overwrite, as_json=as_json, savers=max_downloads)
+    options = Options(
+        folder, journal=record, overwrite=overwrite, as_json=as_json, savers=max_downloads
+    )
     report = await run_lines(session, lines, options, screen)
     return report.code()
 
@@ -140,110 +174,26 @@ def _good_lines(
     return lines
 
 
-def _name(number: int, job: Job) -> str:
-    return file_name(number, job.request_id)
+def _foretold(
+    lines: Sequence[Line], journal: Path | None, *, resubmit_uncertain: bool
+) -> list[str]:
+    """What a run of these lines would do, in words."""
+    entries = read_entries(journal) if journal is not None and journal.exists() else []
+    requests = [line.request for line in lines]
+    found = forecast(entries, requests, resubmit_uncertain=resubmit_uncertain)
+    told = [f"{found.to_submit} jobs would be submitted; nothing was sent"]
+    if found.known:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(found.known.items()))
+        told.append(f"{found.known.total()} lines are known to {journal}: {states}")
+    return told + _costs(found)
 
 
-@attrs.frozen
-class Options:
-    """How the outcomes of a batch are kept; `name` gives a line's video its file name."""
-
-    folder: Path
-    overwrite: bool = attrs.field(default=False, kw_only=True)
-    as_json: bool = attrs.field(default=False, kw_only=True)
-    savers: int = attrs.field(default=4, kw_only=True)
-    name: Callable[[int, Job], str] = attrs.field(default=_name, kw_only=True)
-
-
-async def run_lines(
-    session: SeedanceSession, lines: Sequence[Line], options: Options, screen: Screen
-) -> Report:
-    """Run lines through a session, keep their outcomes in the folder, tell the summary."""
-    folder, report = options.folder, Report(options.folder)
-    results = _open_results(options, screen)
-
-    def take(outcome: Outcome) -> None:
-        results.write(outcome)
-        report.add(outcome)
-        if options.as_json:
-            screen.record(outcome.as_record())
-        if results.broken is not None:
-            run.stop(StoppedRunError(f"{results.path} cannot be written"))
-
-    def target(number: int, job: Job) -> Path:
-        return folder / options.name(number, job)
-
-    run = Run(
-        session,
-        lines,
-        take,
-        target=target,
-        folder=folder,
-        overwrite=options.overwrite,
-        savers=options.savers,
-        on_stop=lambda running: tell_stop(screen, running, folder),
-        on_leave=lambda running: tell_leave(screen, running, folder),
-    )
-    begun = time.monotonic()
-    try:
-        async with progress.shown(run, len(lines), screen):
-            await run.complete()
-    finally:
-        results.close()
-        if run.interrupts.stopping:
-            report.also(ExitCode.INTERRUPTED)
-        report.tell(screen, time.monotonic() - begun)
-        _tell_files(report, results, folder, screen)
-    return report
-
-
-def _open_results(options: Options, screen: Screen) -> ResultsFile:
-    """The results file, before anything is sent: what cannot be recorded is not bought."""
-    folder = options.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if options.overwrite:
-            for old, new in move_aside(folder):
-                screen.say(f"{old} of an earlier run is now {new}")
-        return ResultsFile(folder, screen)
-    except FileExistsError as error:
-        raise click.UsageError(
-            f"{error.filename} is there already: the record of an earlier run. Choose another "
-            "folder, or pass --overwrite to start anew (the record is kept under another name). "
-            "All lines of FILE would be submitted, and paid, again."
-        ) from None
-    except OSError as error:
-        raise click.UsageError(f"{folder} cannot be written: {error.strerror}") from None
-
-
-def _tell_files(report: Report, results: ResultsFile, folder: Path, screen: Screen) -> None:
-    if results.broken is not None:
-        report.also(ExitCode.NOT_SAVED)
-    try:
-        remaining = write_remaining(folder, report.outcomes)
-    except OSError as error:
-        screen.say(f"the remaining lines could not be written: {error}")
-        remaining = None
-    if remaining is not None:
-        screen.say(f"What can be submitted again as it is: {remaining}")
-    screen.say(f"Results: {results.path}")
-
-
-def tell_stop(screen: Screen, running: Running, folder: Path | None) -> None:
-    """What the first Ctrl-C does."""
-    screen.say("Interrupted: nothing more is submitted.", style="yellow")
-    if running.ids or running.submits:
-        screen.say(f"Waiting for {running}. Ctrl-C again leaves them.")
-    _tell_how_to_go_on(screen, running, folder)
-
-
-def tell_leave(screen: Screen, running: Running, folder: Path | None) -> None:
-    """What the second Ctrl-C does."""
-    screen.say(f"Leaving {running}; they go on without this command.", style="yellow")
-    _tell_how_to_go_on(screen, running, folder)
-
-
-def _tell_how_to_go_on(screen: Screen, running: Running, folder: Path | None) -> None:
-    if running.ids:
-        again = fetch_command(running.ids, folder, wait=True)
-        screen.say(f"To take them up again: {again}", whole=True)
+def _costs(found: Forecast) -> list[str]:
+    told = []
+    if found.to_submit > found.unpriced:
+        told.append(f"credits, an estimate by what jobs were charged so far: {found.credits}")
+    if found.unpriced:
+        told.append(
+            f"what {found.unpriced} of them cost is not known: nothing like them was charged yet"
+        )
+    return told

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 from seedance_async import Backoff, Job, SeedanceSession
-from seedance_async.cli.batch import Options, run_lines
 from seedance_async.cli.exits import ExitCode
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.keeping import Options, run_lines
 from seedance_async.cli.report import Report
 from seedance_async.cli.scenes import MISHAPS, SCENES
 from seedance_async.cli.screen import Screen

@@ -7,11 +7,13 @@ from enum import IntEnum
 
 from seedance_async import (
     AuthenticationError,
+    BudgetExceededError,
     ConfigurationError,
     DownloadError,
     InsufficientCreditsError,
     InvalidRequestError,
     JobTimeoutError,
+    JournalError,
     SeedanceError,
     SubmitUncertainError,
 )
@@ -35,6 +37,7 @@ class ExitCode(IntEnum):
 PRECEDENCE = (
     ExitCode.UNCERTAIN,
     ExitCode.REFUSED,
+    ExitCode.CONFIGURATION,
     ExitCode.INTERRUPTED,
     ExitCode.NOT_SAVED,
     ExitCode.FAILED,
@@ -59,6 +62,8 @@ _OF_ERROR: tuple[tuple[type[SeedanceError], ExitCode], ...] = (
     (InvalidRequestError, ExitCode.USAGE),
     (AuthenticationError, ExitCode.REFUSED),
     (InsufficientCreditsError, ExitCode.REFUSED),
+    (BudgetExceededError, ExitCode.REFUSED),
+    (JournalError, ExitCode.CONFIGURATION),
     (SubmitUncertainError, ExitCode.UNCERTAIN),
     (JobTimeoutError, ExitCode.UNCERTAIN),
     (InterruptedRunError, ExitCode.INTERRUPTED),
@@ -70,6 +75,8 @@ def code_of(error: SeedanceError | None) -> ExitCode:
     """The exit code of one outcome by its error; none is success."""
     if error is None:
         return ExitCode.SUCCESS
+    if isinstance(error, JournalError) and getattr(error, "request_id", None) is not None:
+        return ExitCode.NOT_SAVED  # a paid job is not on record
     return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), ExitCode.FAILED)
 
 

@@ -10,10 +10,11 @@ import click
 
 from seedance_async import InvalidRequestError, Job, load_request
 from seedance_async.cli import connection, progress
-from seedance_async.cli.batch import tell_leave, tell_stop
+from seedance_async.cli.advice import Advice
 from seedance_async.cli.connection import POSITIVE, Connection, only_given
 from seedance_async.cli.exits import ExitCode
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.keeping import tell_leave, tell_stop
 from seedance_async.cli.outcomes import Outcome
 from seedance_async.cli.report import Report
 from seedance_async.cli.run import Run, Target
@@ -53,17 +54,18 @@ async def generate(
     if violations:
         raise InvalidRequestError(violations)
     folder, target = (None, None) if no_download else _target(output, overwrite)
-    screen, report = connection.screen, Report(folder)
+    advice = Advice(folder)
+    screen, report = connection.screen, Report(advice)
     run = Run(
         session,
         [Line(1, request)],
         report.add,
         target=target,
-        folder=folder,
+        advice=advice,
         overwrite=overwrite,
         savers=1,
-        on_stop=lambda running: tell_stop(screen, running, folder),
-        on_leave=lambda running: tell_leave(screen, running, folder),
+        on_stop=lambda running: tell_stop(screen, running, advice),
+        on_leave=lambda running: tell_leave(screen, running, advice),
     )
     async with progress.shown(run, 1, screen):
         await run.complete()

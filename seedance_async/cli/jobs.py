@@ -22,6 +22,7 @@ from seedance_async import (
     Violation,
 )
 from seedance_async.cli import connection
+from seedance_async.cli.advice import Advice
 from seedance_async.cli.connection import POSITIVE, Connection
 from seedance_async.cli.exits import ExitCode, code_of, worst
 from seedance_async.cli.outcomes import Outcome
@@ -149,8 +150,8 @@ async def _seen_through(job: Job, folder: Path | None) -> Outcome:
         await job.wait()
         file = None if folder is None else await job.download(folder)
     except (JobError, DownloadError) as error:
-        return Outcome.of_job(job, None, error=error, folder=folder)
-    return Outcome.of_job(job, None, file=file)
+        return Outcome.of_job(job, None, error=error, advice=Advice(folder))
+    return Outcome.of_job(job, None, file=file, advice=Advice(folder))
 
 
 def _as_it_is(generation: Generation) -> Outcome:

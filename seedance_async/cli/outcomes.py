@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from seedance_async import (
     SubmitUncertainError,
     TransportError,
 )
+from seedance_async.cli.advice import Advice
 from seedance_async.cli.exits import StoppedRunError
 
 #: The state of a line that certainly was never sent. All other states are the SDK's.
@@ -46,6 +45,7 @@ class Outcome:
     Attributes:
         line: its line in the input; None for a job taken up by its id.
         state: a `JobState`, or `NOT_SUBMITTED`.
+        key: the job's key in the journal, where there is one.
         file: the video, where one was saved.
         error: what went wrong; a succeeded job has one where its video was not saved.
         next_step: what the user can do about it, or None.
@@ -53,6 +53,7 @@ class Outcome:
 
     state: str
     line: int | None = None
+    key: str | None = None
     request: GenerationRequest | None = None
     prompt: str | None = None
     request_id: str | None = None
@@ -70,7 +71,7 @@ class Outcome:
         *,
         file: Path | None = None,
         error: SeedanceError | None = None,
-        folder: Path | None = None,
+        advice: Advice,
     ) -> Outcome:
         """The outcome of a job that has ended.
 
@@ -79,12 +80,13 @@ class Outcome:
             line: its line in the input, if any.
             file: where its video was saved.
             error: why its video was not saved; else the job's own error counts.
-            folder: where videos go, for the command that fetches this one later.
+            advice: the run's, for what to do next.
         """
         generation, request = job.generation, job.request
         error = error or job.error
         return cls(
             line=line,
+            key=job.key if advice.journal is not None else None,
             request=request,
             prompt=request.prompt if request else generation.prompt if generation else None,
             state=str(job.state),
@@ -93,7 +95,7 @@ class Outcome:
             file=file,
             output_url=generation.output_url if generation else None,
             error=error,
-            next_step=_next_step(job, error, folder),
+            next_step=_next_step(job, error, advice),
         )
 
     @classmethod
@@ -115,16 +117,17 @@ class Outcome:
         line: int | None,
         request: GenerationRequest,
         error: SubmitUncertainError,
-        folder: Path | None,
+        advice: Advice,
     ) -> Outcome:
         """The outcome of a request of which there is no job to ask."""
         return cls(
             line=line,
+            key=error.key,
             request=request,
             prompt=request.prompt,
             state=JobState.UNCERTAIN.value,
             error=error,
-            next_step=_look_it_up(folder),
+            next_step=advice.settle(error.key),
         )
 
     @property
@@ -145,6 +148,7 @@ class Outcome:
         error = self.error
         return {
             "line": self.line,
+            "key": self.key,
             "prompt": self.prompt,
             "state": self.state,
             "request_id": self.request_id,
@@ -165,30 +169,13 @@ def file_name(line: int, request_id: str | None) -> str:
     return f"{line:04d}-{request_id}.mp4"
 
 
-def fetch_command(ids: Iterable[str], folder: Path | None, *, wait: bool = False) -> str:
-    """The command that takes jobs up again, ready to be copied into a shell."""
-    ids = list(ids)
-    words = ["seedance", "status", *(["--wait"] if wait else []), "-o", str(folder or ".")]
-    if any(request_id.startswith("-") for request_id in ids):
-        words.append("--")
-    return " ".join(shlex.quote(word) for word in [*words, *ids])
-
-
-def _next_step(job: Job, error: SeedanceError | None, folder: Path | None) -> str | None:
+def _next_step(job: Job, error: SeedanceError | None, advice: Advice) -> str | None:
     if job.state is JobState.UNCERTAIN:
-        return _look_it_up(folder)
+        return advice.settle(job.key)
     if job.request_id is None or error is None:
         return None
     if job.state is JobState.SUCCEEDED:
-        return fetch_command([job.request_id], folder)
+        return advice.fetch([job.request_id])
     if job.state is JobState.ABANDONED:
-        return fetch_command([job.request_id], folder, wait=True)
+        return advice.fetch([job.request_id], wait=True)
     return None
-
-
-def _look_it_up(folder: Path | None) -> str:
-    return (
-        "look for the job in the vendor's dashboard; if it is there: "
-        f"{fetch_command(['REQUEST_ID'], folder, wait=True)}; "
-        "if it certainly is not, submit it again"
-    )

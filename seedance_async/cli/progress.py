@@ -29,12 +29,13 @@ _STYLES = {
 
 @attrs.frozen
 class Moment:
-    """What the progress line shows, at one moment."""
+    """What the progress line shows, at one moment; what had ended before says nothing of pace."""
 
     stats: SessionStats
     total: int
     saved: int
     seconds: float
+    ended_before: int = 0
 
     @property
     def done(self) -> int:
@@ -59,9 +60,10 @@ class Moment:
         return f"{self.stats.credits_charged:,} credits"
 
     def _pace(self) -> str:
-        if not self.done or self.seconds <= 0:
+        ended = self.done - self.ended_before
+        if ended <= 0 or self.seconds <= 0:
             return "no pace yet"
-        rate = self.done / self.seconds
+        rate = ended / self.seconds
         pace = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
         if not self.stats.in_flight:  # at the end, be it before all is done
             return f"{pace} · {clock(self.seconds)}"
@@ -84,7 +86,9 @@ async def shown(run: Run, total: int, screen: Screen) -> AsyncIterator[None]:
     begun = time.monotonic()
 
     def line() -> Text:
-        return Moment(run.session.stats(), total, run.saved, time.monotonic() - begun).line()
+        seconds = time.monotonic() - begun
+        moment = Moment(run.session.stats(), total, run.saved, seconds, run.ended_before)
+        return moment.line()
 
     with Live(get_renderable=line, console=screen.console, auto_refresh=False) as live:
         ticking = asyncio.create_task(_tick(live.refresh), name="seedance-progress")

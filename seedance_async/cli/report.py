@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from seedance_async import JobState, SubmitUncertainError
+from seedance_async.cli.advice import Advice
 from seedance_async.cli.exits import ExitCode, code_of, worst
-from seedance_async.cli.outcomes import NOT_SUBMITTED, Outcome, fetch_command
+from seedance_async.cli.outcomes import NOT_SUBMITTED, Outcome
 from seedance_async.cli.screen import Screen, short
 
 #: How many outcomes of one kind are listed; the rest is in the results.
@@ -22,12 +22,14 @@ class Report:
     """The outcomes of a run, gathered as they happen.
 
     Args:
-        folder: where videos go, for the commands that fetch what is left.
+        advice: the run's, for what is left to do.
+        noun: what an outcome is called.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, advice: Advice, noun: str = "line") -> None:
+        self._advice, self._noun = advice, noun
         self.outcomes: list[Outcome] = []
+        self.charged_earlier = 0
         self._codes: set[ExitCode] = set()
 
     def add(self, outcome: Outcome) -> None:
@@ -61,11 +63,13 @@ class Report:
         told = [f"{counts[s]} {s.replace('_', ' ')}" for s in map(str, order) if counts[s]]
         saved = sum(outcome.file is not None for outcome in self.outcomes)
         told.append(f"{_of(saved, 'video')} saved")
-        return f"{_of(len(self.outcomes), 'line')} in {seconds:.1f} s: {', '.join(told)}"
+        return f"{_of(len(self.outcomes), self._noun)} in {seconds:.1f} s: {', '.join(told)}"
 
     def _credits(self) -> str:
         charged = sum(outcome.credits_charged or 0 for outcome in self.outcomes)
         told = f"{_of(charged, 'credit')} charged, as the server told"
+        if self.charged_earlier:
+            told += f" ({self.charged_earlier:,} of them in earlier runs)"
         uncertain = len(self._in(JobState.UNCERTAIN))
         if uncertain:
             told += f"; {_of(uncertain, 'uncertain submit')} may have been charged as well"
@@ -81,21 +85,22 @@ class Report:
             style="yellow",
         )
         _list(screen, uncertain)
-        screen.say(f"  What to do: {uncertain[0].next_step}", whole=True)
+        settle = self._advice.settle(uncertain[0].key if len(uncertain) == 1 else None)
+        screen.say(f"  What to do: {settle}", whole=True)
 
     def _tell_to_fetch(self, screen: Screen) -> None:
         unsaved = [outcome for outcome in self.outcomes if outcome.is_unsaved]
         if unsaved:
             screen.say(f"{_of(len(unsaved), 'video')} made, but not saved:", style="yellow")
             _list(screen, unsaved)
-            again = fetch_command(_ids(unsaved), self._folder)
+            again = self._advice.fetch(_ids(unsaved))
             screen.say(f"  To fetch again: {again}", whole=True)
         left = self._in(JobState.ABANDONED)
         if left:
             told = "no longer waited for, though the video may still come"
             screen.say(f"{_of(len(left), 'job')} {told}:", style="yellow")
             _list(screen, left)
-            again = fetch_command(_ids(left), self._folder, wait=True)
+            again = self._advice.fetch(_ids(left), wait=True)
             screen.say(f"  To go on: {again}", whole=True)
 
     def _tell_the_others(self, screen: Screen) -> None:
@@ -108,7 +113,7 @@ class Report:
         for state, words in kinds.items():
             found = self._in(state)
             if found:
-                screen.say(f"{_of(len(found), 'line')} {words}:", style="red")
+                screen.say(f"{_of(len(found), self._noun)} {words}:", style="red")
                 _list(screen, found, _LISTED_UNSENT if state == NOT_SUBMITTED else _LISTED)
 
     def _in(self, state: str) -> list[Outcome]:
@@ -118,7 +123,8 @@ class Report:
 def _list(screen: Screen, outcomes: Sequence[Outcome], most: int = _LISTED) -> None:
     for outcome in outcomes[:most]:
         place = f"line {outcome.line} " if outcome.line is not None else ""
-        name = f"{outcome.request_id} " if outcome.request_id else ""
+        name = outcome.request_id or (outcome.key if outcome.state == JobState.UNCERTAIN else None)
+        name = f"{name} " if name else ""
         screen.say(f"  {place}{name}“{short(outcome.prompt or '', 40)}”: {_why(outcome)}")
     if len(outcomes) > most:
         screen.say(f"  … and {len(outcomes) - most} more")

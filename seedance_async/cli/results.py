@@ -1,18 +1,20 @@
-"""The files that a batch leaves beside its videos: `results.jsonl` and `remaining.jsonl`.
+"""The files that a batch leaves beside its videos, and what becomes of those of an earlier run.
 
 An outcome is written as it happens. What an earlier run wrote is the record of money that was
-spent, so it is never written over: a run refuses to start, or moves it aside.
+spent, so it is never written over and never removed: a run refuses to start, or moves it aside.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seedance_async import dump_request
+from seedance_async.cli.advice import JOURNAL
 from seedance_async.cli.outcomes import Outcome
 from seedance_async.cli.screen import Screen
+from seedance_async.journal import move_journal
 
 RESULTS = "results.jsonl"
 REMAINING = "remaining.jsonl"
@@ -57,16 +59,36 @@ class ResultsFile:
             self.broken = self.broken or error
 
 
-def move_aside(folder: Path) -> list[tuple[Path, Path]]:
-    """Give an earlier run's files other names; from what to what."""
-    moved = []
-    for name in (RESULTS, REMAINING):
-        path = folder / name
+def earlier_record(folder: Path, journal: Path | None) -> Path | None:
+    """What an earlier run has left and this one cannot go on with: it would pay for it again.
+
+    Results beside a journal are gone on with; those of a run without one are not.
+    """
+    if journal is not None and journal.exists():
+        return None
+    places = [folder / RESULTS] + ([folder / JOURNAL] if journal is None else [])
+    return next((path for path in places if path.exists()), None)
+
+
+def move_results(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Give an earlier run's results other names; from what to what."""
+    for path in (folder / RESULTS, folder / REMAINING):
         if path.exists():
             free = _free_name(path)
             path.rename(free)
-            moved.append((path, free))
-    return moved
+            yield path, free
+
+
+def move_record(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Give an earlier run's journal another name; from what to what.
+
+    Raises:
+        JournalError: a run is writing it.
+    """
+    if path.exists():
+        free = _free_name(path)
+        move_journal(path, free)
+        yield path, free
 
 
 def _free_name(path: Path) -> Path:

@@ -7,8 +7,7 @@ each line has exactly one outcome, and none that may have been sent is told as n
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,26 +15,42 @@ import attrs
 
 from seedance_async import (
     AuthenticationError,
+    BudgetExceededError,
     DownloadError,
     GenerationRequest,
     InsufficientCreditsError,
     Job,
     JobState,
+    JournalError,
     SeedanceError,
     SeedanceSession,
     SubmitUncertainError,
 )
+from seedance_async.cli.advice import Advice
 from seedance_async.cli.exits import InterruptedRunError, StoppedRunError
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.interrupts import Interrupts
 from seedance_async.cli.outcomes import Outcome
+from seedance_async.cli.recorded import ENDED, file_there, job_of
+from seedance_async.journal import JournalEntry
 
 Target = Callable[[int, Job], Path]
+Stream = Callable[[SeedanceSession, Iterator[Line]], AsyncGenerator[Job]]
 
 _LEFT = {
     JobState.SUCCEEDED: "the run was interrupted before the video was saved",
     JobState.ABANDONED: "the run was interrupted; the job goes on without it",
 }
+
+#: A submit that ended so was never sent, and nothing is wrong with its request.
+_NEVER_SENT = (StoppedRunError, BudgetExceededError, JournalError)
+
+
+async def submitted(session: SeedanceSession, lines: Iterator[Line]) -> AsyncGenerator[Job]:
+    """The jobs of the lines as they end; those that are not known to the journal are submitted."""
+    async with aclosing(session.as_completed(line.request for line in lines)) as jobs:
+        async for job in jobs:
+            yield job
 
 
 @attrs.frozen
@@ -63,7 +78,10 @@ class Run:
         lines: what to submit.
         take: given each outcome as it happens; must not raise.
         target: the file for a line's video; None saves none.
-        folder: where the videos go, for the commands in outcomes.
+        advice: what outcomes tell to do next.
+        begin: called when the session is open and nothing is sent yet; tells, by line, what an
+            earlier run has sent. What it raises ends the run.
+        stream: from lines to jobs that have ended.
         overwrite: whether a file that is there may be replaced.
         savers: downloads at once.
         on_stop: told what is running when a signal ends the submitting.
@@ -77,7 +95,9 @@ class Run:
         take: Callable[[Outcome], None],
         *,
         target: Target | None,
-        folder: Path | None = None,
+        advice: Advice,
+        begin: Callable[[], Mapping[int, JournalEntry]] = dict,
+        stream: Stream = submitted,
         overwrite: bool = False,
         savers: int = 4,
         on_stop: Callable[[Running], None] = lambda running: None,
@@ -85,27 +105,27 @@ class Run:
     ) -> None:
         self.session = session
         self._lines, self._take, self._target = lines, take, target
-        self._folder, self._overwrite, self._saver_count = folder, overwrite, savers
+        self._advice, self._overwrite, self._saver_count = advice, overwrite, savers
+        self._begin, self._stream = begin, stream
         self._on_stop, self._on_leave = on_stop, on_leave
         self._line_of = {id(line.request): line.number for line in lines}
+        self._sent_before: Mapping[int, JournalEntry] = {}
         self._pulled: set[int] = set()
         self._known: dict[int, Job] = {}
-        self._open = {line.number: line.request for line in lines}
+        self._open: dict[int, GenerationRequest] = {}
         self._unsaved: asyncio.Queue[tuple[int, Job] | None] = asyncio.Queue()
         self._stopped_by: SeedanceError | None = None
         self.interrupts = Interrupts(self._interrupted, self._left)
-        self.saved = 0
+        self.saved = self.ended_before = 0
 
     async def complete(self) -> None:
         """Run to the end, or until a second signal; then account for what is left."""
         try:
             with self.interrupts.installed():
-                async with self.session, asyncio.TaskGroup() as savers:
-                    for _ in range(self._saver_count):
-                        savers.create_task(self._save_videos())
-                    await self._submit_all()
-                    for _ in range(self._saver_count):
-                        self._unsaved.put_nowait(None)
+                async with self.session:
+                    self._sent_before = self._begin()
+                    self._open = {line.number: line.request for line in self._lines}
+                    await self._submit_and_save()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self.interrupts.leaving or task is None:
@@ -117,7 +137,7 @@ class Run:
     def stop(self, reason: SeedanceError) -> None:
         """Submit no more: neither what is still in the input nor what waits for its turn."""
         self._stopped_by = self._stopped_by or reason
-        self.session.client.submit_gate.shut(reason, math.inf)
+        self.session.stop_submitting(reason)
         self._look_around()
 
     def running(self) -> Running:
@@ -128,30 +148,50 @@ class Run:
 
     # --- submitting -------------------------------------------------------------------------
 
-    def _requests(self) -> Iterator[GenerationRequest]:
+    def _pull(self) -> Iterator[Line]:
         for line in self._lines:
             if self._stopped_by is not None:
                 return
             self._pulled.add(line.number)
-            yield line.request
+            yield line
+
+    async def _submit_and_save(self) -> None:
+        async with asyncio.TaskGroup() as savers:
+            for _ in range(self._saver_count):
+                savers.create_task(self._save_videos())
+            await self._submit_all()
+            for _ in range(self._saver_count):
+                self._unsaved.put_nowait(None)
 
     async def _submit_all(self) -> None:
         try:
-            async with aclosing(self.session.as_completed(self._requests())) as jobs:
+            async with aclosing(self._stream(self.session, self._pull())) as jobs:
                 async for job in jobs:
                     self._ended(job)
-        except (AuthenticationError, InsufficientCreditsError) as error:
-            self._stopped_by = error
+        except (AuthenticationError, InsufficientCreditsError, BudgetExceededError) as error:
+            self._stopped_by = self._stopped_by or error
         finally:
             self._look_around()
 
     def _ended(self, job: Job) -> None:
         number = self._line_of[id(job.request)]
-        if job.state is JobState.SUCCEEDED and self._target is not None:
+        entry = self._sent_before.get(number)
+        self.ended_before += entry is not None and entry.state in ENDED
+        if isinstance(job.error, JournalError):  # what cannot be recorded is not bought
+            self.stop(StoppedRunError(str(job.error)))
+        if job.state is not JobState.SUCCEEDED or self._target is None:
+            self._tell(number, job)
+        elif (file := self._file_of(job)) is not None:
+            self._tell(number, job, file=file)
+        else:
             self._known[number] = job
             self._unsaved.put_nowait((number, job))
-        else:
-            self._tell(number, job)
+
+    def _file_of(self, job: Job) -> Path | None:
+        """The video where an earlier run has saved it."""
+        if job.saved is None or self._advice.folder is None:
+            return None
+        return file_there(job.saved.path, job.saved.size, self._advice.folder)
 
     # --- saving -----------------------------------------------------------------------------
 
@@ -166,7 +206,6 @@ class Run:
         except DownloadError as error:
             self._tell(number, job, error=error)
         else:
-            self.saved += 1
             self._tell(number, job, file=file)
 
     # --- outcomes ---------------------------------------------------------------------------
@@ -180,10 +219,28 @@ class Run:
         error: SeedanceError | None = None,
     ) -> None:
         request = self._open.pop(number)
-        if isinstance(job.error, StoppedRunError) and job.request_id is None:
-            self._take(Outcome.not_submitted(number, request, job.error))
+        if isinstance(job.error, _NEVER_SENT) and job.request_id is None:
+            self._take(self._not_sent(number, request, job.error))
             return
-        self._take(Outcome.of_job(job, number, file=file, error=error, folder=self._folder))
+        self.saved += file is not None
+        self._take(Outcome.of_job(job, number, file=file, error=error, advice=self._advice))
+
+    def _not_sent(
+        self, number: int, request: GenerationRequest, reason: SeedanceError | None
+    ) -> Outcome:
+        """Of a line that this run did not send: what an earlier one has left, or nothing."""
+        entry = self._sent_before.get(number)
+        if entry is None:
+            return Outcome.not_submitted(number, request, reason)
+        interrupted = isinstance(reason, InterruptedRunError)
+        left = (InterruptedRunError if interrupted else StoppedRunError)(
+            "the run ended before it came to this job of an earlier run"
+        )
+        job = job_of(entry, request, left)
+        file = file_there(entry.path, entry.size, self._advice.folder or Path())
+        lacks_file = job.state is JobState.SUCCEEDED and file is None
+        error = left if lacks_file else None
+        return Outcome.of_job(job, number, file=file, error=error, advice=self._advice)
 
     def _look_around(self) -> None:
         """Keep a handle on every job of the session, for the case that the run is left."""
@@ -196,19 +253,26 @@ class Run:
         for number, request in sorted(self._open.items()):
             job = self._known.get(number)
             if job is not None and job.done:
-                told = _LEFT.get(job.state)
-                self._tell(number, job, error=InterruptedRunError(told) if told else None)
+                self._tell_left(number, job)
             else:
                 self._open.pop(number)
                 self._take(self._unended(number, request, job))
 
+    def _tell_left(self, number: int, job: Job) -> None:
+        file = self._file_of(job) if job.state is JobState.SUCCEEDED else None
+        told = _LEFT.get(job.state) if file is None else None
+        self._tell(number, job, file=file, error=InterruptedRunError(told) if told else None)
+
     def _unended(self, number: int, request: GenerationRequest, job: Job | None) -> Outcome:
-        if job is None and number in self._pulled:  # only where the run itself broke off
+        sent_before = number in self._sent_before
+        if (
+            job is None and number in self._pulled and not sent_before
+        ):  # only where the run itself broke off
             reason = "the run broke off before it was known what became of it"
             error = SubmitUncertainError(reason, request=request)
-            return Outcome.uncertain(number, request, error, self._folder)
+            return Outcome.uncertain(number, request, error, self._advice)
         # The session was left in good order and the job has not ended: it was never sent.
-        return Outcome.not_submitted(number, request, self._stopped_by)
+        return self._not_sent(number, request, self._stopped_by)
 
     # --- signals ----------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ disk. The room knows nothing of sessions and decides about no job.
 
 from seedance_async.journal.contract import Journal
 from seedance_async.journal.entry import Changes, JournalEntry
-from seedance_async.journal.fingerprints import Occurrences, fingerprint
+from seedance_async.journal.fingerprints import Occurrences, fingerprint, match_entries
 from seedance_async.journal.memory import MemoryJournal
+from seedance_async.journal.moving import move_journal
 from seedance_async.journal.sqlite import SQLiteJournal, read_entries
 
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "Occurrences",
     "SQLiteJournal",
     "fingerprint",
+    "match_entries",
+    "move_journal",
     "read_entries",
 ]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 
+from seedance_async.journal.entry import JournalEntry
 from seedance_async.models import GenerationRequest
 from seedance_async.protocol import dump_request
 
@@ -43,3 +45,11 @@ class Occurrences:
         """The key of the next request with this fingerprint: `"<fingerprint>-1"`, then `-2`, …."""
         self._seen[fingerprint] += 1
         return f"{fingerprint}-{self._seen[fingerprint]}"
+
+
+def match_entries(
+    entries: Iterable[JournalEntry], requests: Iterable[GenerationRequest]
+) -> list[JournalEntry | None]:
+    """The entry that each request of a run will find, in their order; None for a new one."""
+    by_key, occurrences = {entry.key: entry for entry in entries}, Occurrences()
+    return [by_key.get(occurrences.key(fingerprint(request))) for request in requests]

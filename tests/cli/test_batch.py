@@ -35,6 +35,9 @@ def test_a_file_of_prompts_becomes_a_folder_of_videos(seedance, seedance_emulato
     assert "2 succeeded, 2 videos saved" in done.err
     assert f"{seedance_emulator.ledger.credits_charged} credits charged" in done.err
     assert "Results: out/results.jsonl" in done.err
+    assert sorted({path.suffix for path in Path("out").iterdir()}) == [
+        ".db", ".jsonl", ".lock", ".mp4",
+    ]  # fmt: skip
     assert not Path("out/remaining.jsonl").exists()
 
 
@@ -81,7 +84,9 @@ def test_a_dry_run_checks_and_sends_nothing_and_needs_no_key(seedance, monkeypat
     monkeypatch.setenv("SEEDANCE_BASE_URL", "http://127.0.0.1:9")
     done = seedance("batch", write(THREE), "--dry-run")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "3 jobs would be submitted; nothing was sent\n"
+    first, second = done.out.splitlines()
+    assert first == "3 jobs would be submitted; nothing was sent"
+    assert second == "what 3 of them cost is not known: nothing like them was charged yet"
     assert not Path("videos").exists()
     done = seedance("batch", write(" \n"), "--dry-run")
     assert done.code == 2
@@ -94,19 +99,21 @@ def test_a_file_that_is_not_there_is_bad_input(seedance, seedance_emulator):
     assert "missing.txt cannot be read" in done.err
 
 
-def test_earlier_results_are_not_paid_for_again_by_accident(seedance, seedance_emulator):
-    assert seedance("batch", write("A river\n")).code == 0
+def test_without_a_journal_earlier_results_are_not_paid_for_again_by_accident(
+    seedance, seedance_emulator
+):
+    assert seedance("batch", write("A river\n"), "--no-journal").code == 0
     first = Path("videos/results.jsonl").read_text()
-    done = seedance("batch", "prompts.txt")
+    done = seedance("batch", "prompts.txt", "--no-journal")
     assert done.code == 2
     assert "videos/results.jsonl is there already" in done.err
     assert len(seedance_emulator.ledger) == 1
-    done = seedance("batch", "prompts.txt", "--overwrite")
+    done = seedance("batch", "prompts.txt", "--no-journal", "--overwrite")
     assert done.code == 0
     assert "is now videos/results.1.jsonl" in done.err
     assert Path("videos/results.1.jsonl").read_text() == first
     assert len(seedance_emulator.ledger.charged) == 2
-    assert seedance("batch", "prompts.txt", "--overwrite").code == 0
+    assert seedance("batch", "prompts.txt", "--no-journal", "--overwrite").code == 0
     assert Path("videos/results.1.jsonl").read_text() == first
     assert Path("videos/results.2.jsonl").exists()
 
@@ -128,7 +135,7 @@ def test_each_outcome_is_told_for_what_it_is_and_uncertain_outranks_the_rest(
     faults.script("media", "gone", match="unsaved", times=None)
     faults.script("job", "stuck", match="stuck")
     prompts = "good\nlost\nfailing\ndropped\nunsaved\nstuck\n"
-    done = seedance("batch", write(prompts), "--timeout", "1")
+    done = seedance("batch", write(prompts), "--timeout", "1", "--no-journal")
     assert done.code == 5
     found = results()
     states = {record["prompt"]: record["state"] for record in found.values()}
@@ -175,7 +182,7 @@ def test_when_the_credits_run_out_the_rest_is_left_to_be_submitted_later(
     account = seedance_emulator.accounts.by_header("Bearer sd2_live_emulator")
     account.balance = 100
     prompts = "".join(f"prompt {number}\n" for number in range(30))
-    done = seedance("batch", write(prompts), "--max-in-flight", "2")
+    done = seedance("batch", write(prompts), "--max-in-flight", "2", "--no-journal")
     assert done.code == 4
     found = results()
     assert len(found) == 30
@@ -250,7 +257,7 @@ def test_a_full_disk_stops_the_submitting_and_loses_no_outcome(
     monkeypatch.setattr(ResultsFile, "__init__", on_full_disk)
     monkeypatch.setattr(Path, "write_text", lambda *args, **kw: FullDisk(None, 0).write(""))
     Path("prompts.txt").write_bytes(b"".join(b"prompt %d\n" % n for n in range(40)))
-    done = seedance("batch", "prompts.txt", "--max-in-flight", "1")
+    done = seedance("batch", "prompts.txt", "--max-in-flight", "1", "--no-journal")
     assert done.code == 6
     assert "outcomes follow here" in done.err
     assert "the remaining lines could not be written" in done.err

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from seedance_async import GenerationRequest, SeedanceSession, Timeouts
-from seedance_async.cli.batch import Options, run_lines
 from seedance_async.cli.exits import ExitCode
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.interrupts import Interrupts, _handle
+from seedance_async.cli.keeping import Options, run_lines
 from seedance_async.cli.screen import Screen
 from seedance_async.emulator import Fault
 from tests.cli.conftest import QUICK, command, emulator, results
@@ -35,7 +35,8 @@ async def running(served, count):
 
 
 def batch(served, *args):
-    return command("batch", "prompts.txt", *QUICK, *args, served=served)
+    """Without a journal; what one adds is in test_going_on."""
+    return command("batch", "prompts.txt", "--no-journal", *QUICK, *args, served=served)
 
 
 @SIGNALS

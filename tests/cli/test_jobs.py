@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seedance_async.cli import jobs
-from seedance_async.cli.outcomes import fetch_command
+from seedance_async.cli.advice import Advice
 from seedance_async.emulator import Fault
 
 
@@ -130,4 +130,4 @@ def test_an_entry_that_says_nothing_is_listed_too(seedance, seedance_emulator):
 
 
 def test_an_id_that_looks_like_an_option_can_be_copied_into_a_shell():
-    assert fetch_command(["-x", "a b"], None) == "seedance status -o . -- -x 'a b'"
+    assert Advice().fetch(["-x", "a b"]) == "seedance status -o . -- -x 'a b'"

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from seedance_async import JobState, SeedanceSession, SessionStats
 from seedance_async.cli import progress
+from seedance_async.cli.advice import Advice
 from seedance_async.cli.progress import Moment, clock
 from seedance_async.cli.run import Run
 from seedance_async.cli.screen import Screen, printable, short
@@ -52,7 +53,7 @@ async def test_only_a_terminal_is_shown_the_line(is_terminal, capsys, monkeypatc
     screen = Screen()
     screen.console = Console(stderr=True, force_terminal=is_terminal, width=200)
     session = SeedanceSession(api_key="sd2_live_key", base_url="http://127.0.0.1:9")
-    run = Run(session, [], lambda outcome: None, target=None)
+    run = Run(session, [], lambda outcome: None, target=None, advice=Advice())
     async with progress.shown(run, 5, screen):
         screen.say("words")
         for _ in range(3):
