@@ -33,6 +33,9 @@ def main() -> int:
         say(f"the run broke off: {error}")
         options.keep = True
         return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("the run was interrupted")
+        return 2
     finally:
         if options.keep:
             say(f"all files are in {folder}")
