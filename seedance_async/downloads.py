@@ -15,6 +15,7 @@ import random
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -31,7 +32,8 @@ _T = TypeVar("_T")
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
-_TOTAL = re.compile(r"bytes (\d+)-\d+/(\d+|\*)", re.ASCII)
+_TOTAL = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 #: Answers that mean the URL is no longer good; a fresh one comes with the next status query.
 _STALE = frozenset({401, 403, 404, 410})
@@ -238,8 +240,10 @@ class _Part:
 
     def discard(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # what is still in the buffer finds the disk full again
+                self._file.close()
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
         assert self._file is not None
@@ -290,7 +294,7 @@ def _extent(status: int, headers: Mapping[str, str]) -> tuple[int | None, int | 
             return None, None
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = headers.get("content-length", "")
-    return 0, int(length) if length.isdecimal() else None
+    return 0, int(length) if _LENGTH.fullmatch(length) else None
 
 
 def mp4_problem(path: Path) -> str | None:
