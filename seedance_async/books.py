@@ -175,12 +175,13 @@ class Books:
 
     async def write_saved(self, record: JobRecord, saved: SavedFile) -> None:
         """Record where a job's video is. A failure is logged: the file is there all the same."""
-        if self._journal is None or await self._journal.find(record.key) is None:
+        if self._journal is None:
             return
         try:
-            await self._journal.update(
-                record.key, path=str(saved.path), size=saved.size, sha256=saved.sha256
-            )
+            if await self._journal.find(record.key) is not None:
+                await self._journal.update(
+                    record.key, path=str(saved.path), size=saved.size, sha256=saved.sha256
+                )
         except JournalError as error:
             _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
 
