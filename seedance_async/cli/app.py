@@ -12,7 +12,9 @@ from seedance_async.cli.batch import batch
 from seedance_async.cli.exits import ExitCode, code_of
 from seedance_async.cli.generate import generate
 from seedance_async.cli.jobs import cancel, models, status
+from seedance_async.cli.journal import journal
 from seedance_async.cli.local import demo, emulator
+from seedance_async.cli.resume import resume
 from seedance_async.cli.screen import Screen, short
 
 
@@ -26,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (generate, batch, status, cancel, models, emulator, demo):
+for _command in (generate, batch, resume, journal, status, cancel, models, emulator, demo):
     cli.add_command(_command)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from seedance_async import InvalidRequestError, Job, load_request
-from seedance_async.cli import connection, progress
+from seedance_async.cli import connection
 from seedance_async.cli.advice import Advice
 from seedance_async.cli.connection import POSITIVE, Connection, only_given
 from seedance_async.cli.exits import ExitCode
 from seedance_async.cli.inputs import Line
-from seedance_async.cli.keeping import tell_leave, tell_stop
+from seedance_async.cli.keeping import complete, tell_leave, tell_stop
 from seedance_async.cli.outcomes import Outcome
 from seedance_async.cli.report import Report
 from seedance_async.cli.run import Run, Target
@@ -67,10 +67,7 @@ async def generate(
         on_stop=lambda running: tell_stop(screen, running, advice),
         on_leave=lambda running: tell_leave(screen, running, advice),
     )
-    async with progress.shown(run, 1, screen):
-        await run.complete()
-    if run.interrupts.stopping:
-        report.also(ExitCode.INTERRUPTED)
+    await complete(run, 1, report, screen)
     for outcome in report.outcomes:
         _tell(outcome, screen, as_json)
     return report.code()

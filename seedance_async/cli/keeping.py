@@ -80,19 +80,26 @@ async def run_lines(
     keeper.stop = run.stop
     begun = time.monotonic()
     try:
-        async with progress.shown(run, len(lines), screen):
-            await run.complete()
-    except JournalError as error:
-        if not keeper.has_begun:
-            raise
-        screen.say(f"seedance: {error}", style="red")
-        keeper.report.also(code_of(error))
+        await complete(run, len(lines), keeper.report, screen)
     finally:
-        if keeper.has_begun:
-            if run.interrupts.stopping:
-                keeper.report.also(ExitCode.INTERRUPTED)
+        if run.has_begun:
             keeper.end(time.monotonic() - begun)
     return keeper.report
+
+
+async def complete(run: Run, total: int, report: Report, screen: Screen) -> None:
+    """Run to the end, its progress shown; what happened beside the outcomes is in the report."""
+    try:
+        async with progress.shown(run, total, screen):
+            await run.complete()
+    except JournalError as error:
+        if not run.has_begun:
+            raise
+        screen.say(f"seedance: {error}", style="red")
+        report.also(code_of(error))
+    finally:
+        if run.interrupts.stopping:
+            report.also(ExitCode.INTERRUPTED)
 
 
 class _Keeper:
@@ -105,11 +112,6 @@ class _Keeper:
         self.advice = Advice(options.folder, options.journal)
         self.report = Report(self.advice)
         self.stop: Callable[[StoppedRunError], None] = lambda reason: None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether outcomes are being kept."""
-        return self._results is not None
 
     def prepare(self) -> None:
         """Refuse, before anything is opened, what would pay for an earlier run's lines again."""
@@ -145,8 +147,8 @@ class _Keeper:
         self.report.charged_earlier = sum(entry.credits_charged or 0 for entry in sent.values())
         if sent:
             self._screen.say(
-                f"Going on with {self._journal}: {len(sent)} of {len(self._lines)} lines were "
-                "sent before, and are not submitted again."
+                f"Going on: {len(sent)} of {len(self._lines)} lines were sent before, as "
+                f"{self._journal} has it."
             )
         return sent
 

@@ -55,7 +55,11 @@ def _split_fault(text: str) -> tuple[str, str, float]:
     "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: a free one."
 )
 @click.option(
-    "--speed", type=POSITIVE, default=1.0, show_default=True, help="Virtual seconds in a second."
+    "--speed",
+    type=POSITIVE,
+    default=20.0,
+    show_default=True,
+    help="Virtual seconds in a second: a job of 90 takes some 5. 1 is as slow as the real service.",
 )
 @click.option("--gpus", type=COUNT, default=8, show_default=True, help="Jobs that run at once.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Ids, running times, faults.")

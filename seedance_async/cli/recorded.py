@@ -5,6 +5,7 @@ It reads entries and writes none; what a later run makes of an entry is decided 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from seedance_async import (
     GenerationStatus,
     Job,
     JobState,
+    JournalError,
     SeedanceError,
     SubmitUncertainError,
     TaskRegistry,
+    load_request,
 )
+from seedance_async.cli.advice import JOURNAL
 from seedance_async.cli.inputs import Line
 from seedance_async.journal import JournalEntry, match_entries
 
@@ -30,11 +34,24 @@ RUNNING = frozenset({"queued", "processing", "abandoned"})
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
+def journal_in(place: Path) -> Path:
+    """The journal that is meant by a file or a folder."""
+    return place / JOURNAL if place.is_dir() else place
+
+
 def sent_before(entries: Sequence[JournalEntry], lines: Sequence[Line]) -> dict[int, JournalEntry]:
     """By line number, the entries of those lines that an earlier run has sent, perhaps sent."""
     found = match_entries(entries, [line.request for line in lines])
     pairs = zip(lines, found, strict=True)
     return {line.number: entry for line, entry in pairs if entry and entry.state != "rejected"}
+
+
+def request_of(entry: JournalEntry) -> GenerationRequest:
+    """The request of an entry. Raises JournalError if it is none."""
+    try:
+        return load_request(json.loads(entry.request))
+    except ValueError as error:
+        raise JournalError(f"the request of {entry.key} cannot be read: {error}") from None
 
 
 def job_of(entry: JournalEntry, request: GenerationRequest, left: SeedanceError) -> Job:

@@ -116,6 +116,7 @@ class Run:
         self._unsaved: asyncio.Queue[tuple[int, Job] | None] = asyncio.Queue()
         self._stopped_by: SeedanceError | None = None
         self.interrupts = Interrupts(self._interrupted, self._left)
+        self.has_begun = False
         self.saved = self.ended_before = 0
 
     async def complete(self) -> None:
@@ -124,6 +125,7 @@ class Run:
             with self.interrupts.installed():
                 async with self.session:
                     self._sent_before = self._begin()
+                    self.has_begun = True
                     self._open = {line.number: line.request for line in self._lines}
                     await self._submit_and_save()
         except asyncio.CancelledError:
