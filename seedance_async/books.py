@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from seedance_async.errors import JournalError
 from seedance_async.models import GenerationRequest, SavedFile
 from seedance_async.protocol import dump_request, load_request
-from seedance_async.registry import JobRecord
+from seedance_async.registry import JobRecord, JobState
 from seedance_async.spend import PriceTable
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Books:
         self._occurrences: Occurrences | None = None
         self._ours: set[str] = set()
         self._intents: set[str] = set()
+        self._doubtful: set[str] = set()
         self._holders: dict[str, str] = {}
         self._awaited: set[str] = set()
         self._strangers = 0
@@ -138,6 +139,8 @@ class Books:
             )
         if not mine:
             raise JournalError(f"the key {record.key!r} was claimed by somebody else meanwhile")
+        if known is not None and known.state != "rejected":
+            self._doubtful.add(record.key)
         self._ours.add(record.key)
         self._intents.add(record.key)
 
@@ -156,14 +159,14 @@ class Books:
         if self._journal is None or record.key not in self._ours:
             return
         self._intents.discard(record.key)
-        await self._journal.update(record.key, **_as_changes(record))
+        await self._journal.update(record.key, **self._changes(record))
         self._forget_if_final(record)
 
     def write_soon(self, record: JobRecord) -> None:
         """Record where a job is, without waiting for it."""
         if self._journal is not None and record.key in self._ours:
             self._intents.discard(record.key)
-            self._journal.update_soon(record.key, **_as_changes(record))
+            self._journal.update_soon(record.key, **self._changes(record))
             self._forget_if_final(record)
 
     def never_sent(self, record: JobRecord) -> None:
@@ -171,7 +174,8 @@ class Books:
         if self._journal is not None and record.key in self._intents:
             self._intents.discard(record.key)
             self._ours.discard(record.key)
-            self._journal.update_soon(record.key, state="rejected", error="it was never sent")
+            state = self._refused(record.key)
+            self._journal.update_soon(record.key, state=state, error="it was never sent")
 
     async def write_saved(self, record: JobRecord, saved: SavedFile) -> None:
         """Record where a job's video is. A failure is logged: the file is there all the same."""
@@ -189,6 +193,16 @@ class Books:
         """Write what is left and close the journal, if it was opened here."""
         if self._journal is not None and self._opened:
             await self._journal.aclose()
+
+    def _changes(self, record: JobRecord) -> Changes:
+        changes = _as_changes(record)
+        if record.state is JobState.REJECTED:
+            changes["state"] = self._refused(record.key)
+        return changes
+
+    def _refused(self, key: str) -> str:
+        """What a submit is that came to nothing: the doubt about an earlier one of its remains."""
+        return "uncertain" if key in self._doubtful else "rejected"
 
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:

@@ -242,6 +242,17 @@ async def test_an_uncertain_submit_is_repeated_only_when_asked_to(begin, api, pa
     assert api.prompts == {"prompt a": 1}
 
 
+async def test_a_refusal_of_the_second_submit_does_not_settle_the_first(begin, api, path):
+    await left_by_a_killed_run(path)
+    api.script["create"].append(error_reply(402))
+    async with begin(resubmit_uncertain=True) as session:
+        assert (await session.run([A])).counts == {JobState.REJECTED: 1}
+    assert states(path) == {"prompt a": "uncertain"}
+    async with begin() as session:
+        assert (await session.run([A])).counts == {JobState.UNCERTAIN: 1}
+    assert api.count("create") == 1, "it was asked for in the run before only"
+
+
 async def test_the_id_of_an_uncertain_submit_settles_it_for_good(begin, api, path):
     key = await left_by_a_killed_run(path)
     api.jobs["req_7"] = asyncio.get_running_loop().time()
