@@ -161,8 +161,14 @@ class Stream:
         finally:
             await self.stop()
 
-    async def stop(self) -> None:
-        """Pull no more; the jobs that are running go on. Submits that are out are seen through."""
+    async def stop(self, reason: Exception | None = None) -> None:
+        """Pull no more; the jobs that are running go on. Submits that are out are seen through.
+
+        Args:
+            reason: what the consumer is told if that leaves requests behind.
+        """
+        if reason is not None and not all(feeder.done() for feeder in self._feeders):
+            self._stop_pulling(reason)
         self._exhausted = True
         for feeder in self._feeders:
             feeder.cancel()

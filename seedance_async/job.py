@@ -22,10 +22,14 @@ from seedance_async.registry import JobRecord, JobState
 
 @attrs.frozen
 class JobActions:
-    """What a handle can have done for its job; one record shared by all jobs of a session."""
+    """What a handle can have done for its job; one record shared by all jobs of a session.
+
+    `check` raises where the session does not live: in another process or event loop.
+    """
 
     cancel: Callable[[JobRecord], Awaitable[None]]
     download: Callable[[JobRecord, Path, bool], Awaitable[Path]]
+    check: Callable[[], None] = lambda: None
 
 
 class Job:
@@ -211,6 +215,7 @@ class Job:
     def _require_actions(self) -> JobActions:
         if self._actions is None:
             raise RuntimeError("an unpickled job can only be read: attach its token to a session")
+        self._actions.check()
         return self._actions
 
 

@@ -177,7 +177,7 @@ class SeedanceSession:
             timeouts=self._options.timeouts,
             rng=rng,
         )
-        self._actions = JobActions(self._cancel, self._download)
+        self._actions = JobActions(self._cancel, self._download, self._check_home)
         self._books = Books(_journal(journal))
         self._launcher = Launcher(
             client=self.client,
@@ -188,7 +188,7 @@ class SeedanceSession:
         )
         self._streams: set[Stream] = set()
         self._changed = asyncio.Event()
-        self._accepting = self._closed = False
+        self._accepting = self._closed = self._left = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._in_flight = 0
 
@@ -365,6 +365,10 @@ class SeedanceSession:
             return self._unsent(request, error)
         key = self._books.new_key(request)
         awaited = self._books.awaits(key, searching=refusal is not None)
+        attached = self.registry.find(key=key)
+        if attached is not None:  # the same job, taken up by its token before
+            self._slots.release()
+            return attached
         if not awaited and isinstance(refusal, SeedanceError):
             self._slots.release()
             return self._unsent(request, refusal)
@@ -380,12 +384,15 @@ class SeedanceSession:
         self._in_flight += 1
         record.on_final(self._free_slot)
         try:
-            self._check_home()
+            self._check_usable()
             await self._launcher.launch(record)
         finally:
+            self._changed.set()
             if not (record.state.is_final or record.state.is_running):
                 self._discard(record)
                 self._free_slot(record)
+            elif self._left:
+                self._leave_running()  # it was accepted too late to be told of then
 
     def _unsent(self, request: Any, reason: SeedanceError) -> JobRecord:
         record = self.registry.add(secrets.token_hex(8), request)
@@ -449,7 +456,7 @@ class SeedanceSession:
         self._accepting = False
         try:
             for stream in list(self._streams):
-                await stream.stop()
+                await stream.stop(SeedanceError("the session was left"))
             if error is None:
                 await self._until(lambda: not self.registry.live)
         finally:
@@ -490,6 +497,7 @@ class SeedanceSession:
 
     def _leave_running(self) -> None:
         """Tell of every job that goes on without this session, and end the waiting for it."""
+        self._left = True
         running = self._running()
         if running:
             ids = ", ".join(str(record.request_id) for record in running)
@@ -520,11 +528,14 @@ class SeedanceSession:
     def _check_open(self) -> None:
         if not self._accepting:
             raise RuntimeError("the session is not open: use it inside `async with`")
+        self._check_usable()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise RuntimeError("the session is closed")
         self._check_home()
 
     def _check_home(self) -> None:
-        if self._closed:
-            raise RuntimeError("the session is closed")
         if self._home != (os.getpid(), asyncio.get_running_loop()):
             raise RuntimeError("a session belongs to the process and event loop it was entered in")
 
