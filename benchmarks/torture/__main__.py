@@ -108,6 +108,7 @@ def _table(torture: Torture, outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "half a file under its name after a kill (0)", verdict.half_files
     yield "stray files (0)", verdict.stray_files
     yield "budget overruns (0)", verdict.budget_overruns
+    yield "budget: spent, of", f"{verdict.budget_spent}, {verdict.budget}"
     yield "budget: refusals in the last life", outcome.budget_refusals
     yield "never sent (by the budget, or killed before)", verdict.never_sent
     yield "videos, whole and as served", verdict.videos

@@ -53,6 +53,8 @@ class Verdict:
     half_files: int = 0
     stray_files: int = 0
     budget_overruns: int = 0
+    budget: int = 0
+    budget_spent: int = 0
     videos: int = 0
     failed: int = 0
     running: int = 0
@@ -194,7 +196,7 @@ class Judge:
         entries = (entry for each in self._entries.values() for entry in each)
         spent, limit = sum(entry.credits for entry in entries), self._plan.max_credits
         if limit is not None:
-            self._verdict.details.append(f"{self._plan.name}: {spent} of {limit} credits spent")
+            self._verdict.budget, self._verdict.budget_spent = limit, spent
             if spent > limit:
                 self._blame("budget_overruns", self._plan.name, f"{spent} of {limit}")
 
