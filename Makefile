@@ -6,13 +6,15 @@ READY := $(VENV)/.ready
 PACKAGE := seedance_async
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types coverage clean
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz help demo test check lint format types coverage clean
 
 help:
 	@echo "make demo     24 jobs against the built-in emulator; the videos are in demo-out/"
 	@echo "make test     the test suite"
 	@echo "make check    what CI runs: test, coverage, lint, formatting, types, layers"
 	@echo "make torture  kill a batch again and again for ten minutes; nothing may be lost"
+	@echo "make fuzz     a coverage-guided fuzzer on the parser of answers, for a minute"
 	@echo "make format   format the code"
 	@echo "make clean    remove what make has made"
 
@@ -48,11 +50,16 @@ coverage: $(READY)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# The fuzzer has wheels for some Pythons only, so it is not among the other tools.
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python fuzz/fuzz_protocol.py -max_total_time=$(FUZZ_SECONDS) -max_len=600
+
 format: $(READY)
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .fuzz demo-out .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # 10,000 submissions under random faults, the worker killed 200 times; about ten minutes.
 .PHONY: torture
