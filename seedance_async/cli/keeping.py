@@ -196,8 +196,8 @@ class _Keeper:
             return
         self.report.also(ExitCode.NOT_SAVED)
         self._screen.say(
-            f"{len(ids)} accepted jobs are NOT in the journal, and the same command would submit "
-            f"them again; see the results: {' '.join(sorted(ids))}",
+            f"Accepted, but NOT in the journal: {' '.join(sorted(ids))}. The same command would "
+            "tell of them as uncertain.",
             style="bold red",
         )
 

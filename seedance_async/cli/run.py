@@ -240,8 +240,8 @@ class Run:
         )
         job = job_of(entry, request, left)
         file = file_there(entry.path, entry.size, self._advice.folder or Path())
-        lacks_file = job.state is JobState.SUCCEEDED and file is None
-        error = left if lacks_file else None
+        is_open = job.state is JobState.ABANDONED or (job.state is JobState.SUCCEEDED and not file)
+        error = left if is_open else None
         return Outcome.of_job(job, number, file=file, error=error, advice=self._advice)
 
     def _look_around(self) -> None:

@@ -55,8 +55,8 @@ def forget(keys: tuple[str, ...], place: Path, yes: bool, force: bool) -> ExitCo
     for entry in chosen:
         prompt = short(request_of(entry).prompt, 40)
         screen.say(f"  {entry.key} {entry.state} {entry.request_id or ''} “{prompt}”")
-    question = f"Forget {len(chosen)}? The same batch will submit, and pay for, them again."
-    if not (yes or click.confirm(question, err=True)):
+    screen.say("Forgotten, they are submitted and paid for again by the same batch.")
+    if not (yes or click.confirm("Forget them?", err=True)):
         screen.say("Nothing was forgotten.")
         return ExitCode.FAILED
     states = {entry.key: entry.state for entry in chosen}

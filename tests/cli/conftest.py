@@ -15,7 +15,7 @@ from seedance_async.cli.app import run
 from seedance_async.emulator import Emulator, EmulatorOptions
 
 QUICK = ("--poll-interval", "0.03")
-ASKING = ("generate", "batch", "status", "cancel")
+ASKING = ("generate", "batch", "status", "cancel", "resume")
 
 
 @attrs.frozen

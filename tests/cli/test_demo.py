@@ -64,6 +64,7 @@ def test_the_demo_leaves_videos_results_and_an_honest_summary(capsys):
     assert not list(Path("demo-out").glob(".*"))
     for mishap in MISHAPS:
         assert f"line {mishap.line}: {mishap.what}\n    → " in told.err
+    assert "the rest was fetched with Range: bytes=" in told.err
     assert "NOT" not in told.err
     assert "24 charged, charged twice: 0." in told.err
     assert "Agreed." in told.err

@@ -48,9 +48,9 @@ def options_of(seedance, monkeypatch, *args):
     return given[0]
 
 
-def test_the_defaults_are_a_fixed_port_and_real_speed(seedance, monkeypatch):
+def test_the_defaults_are_a_fixed_port_and_a_job_of_some_seconds(seedance, monkeypatch):
     options = options_of(seedance, monkeypatch)
-    assert (options.host, options.port, options.speed) == ("127.0.0.1", 8765, 1.0)
+    assert (options.host, options.port, options.speed) == ("127.0.0.1", 8765, 20.0)
     assert options.media == "rendered"
 
 
