@@ -13,13 +13,12 @@ import socket
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import attrs
-from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from seedance_async._version import __version__
@@ -319,7 +318,7 @@ def _media_error(url: str, error: Exception) -> TransportError:
 
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+_NO_HEADERS: Any = MappingProxyType({})
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error)
 _PERMANENT = (
     aiohttp.ClientSSLError,  # a bad certificate, or TLS to a plain port
