@@ -163,19 +163,26 @@ class Books:
         self._forget_if_final(record)
 
     def write_soon(self, record: JobRecord) -> None:
-        """Record where a job is, without waiting for it."""
-        if self._journal is not None and record.key in self._ours:
+        """Record where a job is, without waiting for it. Raises nothing: others are told after."""
+        if record.key in self._ours:
             self._intents.discard(record.key)
-            self._journal.update_soon(record.key, **self._changes(record))
+            self._update_soon(record, self._changes(record))
             self._forget_if_final(record)
 
     def never_sent(self, record: JobRecord) -> None:
         """Record that an intent came to nothing, so that a later run may submit it."""
-        if self._journal is not None and record.key in self._intents:
+        if record.key in self._intents:
             self._intents.discard(record.key)
             self._ours.discard(record.key)
             state = self._refused(record.key)
-            self._journal.update_soon(record.key, state=state, error="it was never sent")
+            self._update_soon(record, {"state": state, "error": "it was never sent"})
+
+    def _update_soon(self, record: JobRecord, changes: Changes) -> None:
+        assert self._journal is not None
+        try:
+            self._journal.update_soon(record.key, **changes)
+        except JournalError as error:  # it is closed already
+            _log.error("job %s, with the id %s: %s", record.key, record.request_id, error)
 
     async def write_saved(self, record: JobRecord, saved: SavedFile) -> None:
         """Record where a job's video is. A failure is logged: the file is there all the same."""

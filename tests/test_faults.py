@@ -254,6 +254,45 @@ async def test_a_job_accepted_after_the_session_was_left_is_told_of_too(make_ses
 
 
 @pytest.mark.virtual_time
+async def test_a_job_accepted_after_the_journal_was_closed_is_told_with_its_id(
+    make_session, caplog
+):
+    session = make_session(transport=FakeAPI(answer_after=60.0), journal=MemoryJournal())
+    with pytest.raises(LookupError):
+        async with session:
+            submitting = asyncio.ensure_future(session.submit(REQUEST))
+            await asyncio.sleep(0.5)
+            raise LookupError
+    with pytest.raises(JournalError) as caught:
+        await submitting
+    assert caught.value.request_id == "req_0"
+    assert session.stats().in_flight == 0
+    assert "req_0" in caplog.text
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_submit_cancelled_after_the_session_was_left_is_told_too(
+    make_session, caplog, journal
+):
+    session = make_session(
+        transport=FakeAPI(answer_after=20.0), journal=MemoryJournal() if journal else None
+    )
+    with pytest.raises(LookupError):
+        async with session:
+            submitting = asyncio.ensure_future(session.submit(REQUEST))
+            await asyncio.sleep(0.5)
+            raise LookupError
+    await asyncio.sleep(12)
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    assert session.stats().in_flight == 0
+    assert session.stats().counts[JobState.ABANDONED] == 1
+    assert "req_0" in caplog.text
+
+
+@pytest.mark.virtual_time
 async def test_a_batch_cut_off_by_the_end_of_its_session_says_so(make_session):
     """Otherwise a shorter result would look like a whole one."""
     async with make_session(max_in_flight=2) as session:
