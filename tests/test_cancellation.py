@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 from seedance_async import GenerationRequest, JobState, Timeouts
-from seedance_async.downloads import _Part
 from seedance_async.journal import MemoryJournal, SQLiteJournal, read_entries
+from seedance_async.partfiles import PartFile
 from seedance_async.transport import MediaResponse
 from tests.conftest import QUICK_POLL
 from tests.support.fakes import FakeAPI, error_reply
@@ -414,7 +414,7 @@ def slowly(method):
 
 async def test_a_download_can_be_cancelled_anywhere(make_session, how, tmp_path, monkeypatch):
     for name in ("open", "write", "publish"):
-        monkeypatch.setattr(_Part, name, slowly(getattr(_Part, name)))
+        monkeypatch.setattr(PartFile, name, slowly(getattr(PartFile, name)))
     session = make_session(
         transport=WithMedia(seconds=0.01), poll=QUICK_POLL, max_in_flight=SLOTS, max_downloads=1
     )

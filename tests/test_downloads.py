@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import random
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async import DownloadError, Generation, GenerationStatus, Timeouts, TransportError
-from seedance_async.downloads import Downloader, file_name, mp4_problem
+from seedance_async.downloads import Downloader
+from seedance_async.partfiles import file_name, mp4_problem
 from seedance_async.transport import MediaResponse
 from tests.conftest import QUICK_RETRY, SEED
 
@@ -353,6 +355,20 @@ async def test_a_full_disk_is_a_download_error_and_leaves_nothing(tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", full)
     assert "No space left" in str(await refused(tmp_path, whole()))
+
+
+async def test_what_a_killed_process_left_of_the_same_video_is_swept_away(tmp_path):
+    """And what a living one is writing, or what belongs to another video, is not."""
+    left, living, others = (
+        tmp_path / name for name in (".v.mp4.01.part", ".v.mp4.02.part", ".w.mp4.03.part")
+    )
+    for path in (left, living, others):
+        path.write_bytes(VIDEO[:100])
+    with living.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        await downloader(Media(whole())).save(succeeded(), tmp_path / "v.mp4")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [living.name, others.name, "v.mp4"]
 
 
 async def test_a_download_that_takes_too_long_ends(tmp_path):

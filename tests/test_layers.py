@@ -30,6 +30,7 @@ LEVELS = {
     "journal": 5,
     "schedule": 5,
     "client": 6,
+    "partfiles": 5,
     "downloads": 6,
     "books": 6,
     "poller": 7,
