@@ -128,7 +128,9 @@ class Books:
         assert request is not None
         if known is not None:
             mine = await self._journal.reclaim(
-                record.key, expected=known.state, credits_reserved=credits or None
+                record.key,
+                expected=known.state,
+                credits_reserved=credits or known.credits_reserved,
             )
         else:
             mine = None is await self._journal.claim(

@@ -94,7 +94,7 @@ class Launcher:
         reservation = await self.guard.reserve(request) if self.guard is not None else None
         settle = _Settlement(self.guard, reservation)
         try:
-            credits = reservation.credits if reservation is not None else 0
+            credits = reservation.counts if reservation is not None else 0
             await surely(self._books.intend(record, known, credits))
             self._registry.move(record, JobState.SUBMITTING)
             late = partial(self._late, record, settle)

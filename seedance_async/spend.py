@@ -24,11 +24,13 @@ class Reservation:
     Attributes:
         credits: how many.
         request: what they are for.
+        counts: how many count as spent where it is never told what was charged.
         probes: whether the price is not known yet, and this submit is to find it out.
     """
 
     credits: int
     request: GenerationRequest
+    counts: int
     probes: bool = False
 
 
@@ -90,7 +92,7 @@ class CreditLimit:
 
     A submit of an unknown price goes alone: until it is answered everything that is left is set
     aside for it. Where an estimate says that it does not fit, it does not go at all. What may have
-    been charged counts as spent.
+    been charged counts as spent: by its price, else by an estimate, else as all that was left.
 
     Args:
         max_credits: the limit.
@@ -126,7 +128,7 @@ class CreditLimit:
 
     def settle(self, reservation: Reservation, charged: int | None) -> None:
         """See `SpendGuard.settle`."""
-        self._spent += reservation.credits if charged is None else charged
+        self._spent += reservation.counts if charged is None else charged
         if charged is not None:
             self._prices.learn(reservation.request, charged)
         self.release(reservation)
@@ -143,9 +145,12 @@ class CreditLimit:
         """A reservation if there is room now; None if there may be later."""
         price = self._prices.price(request)
         left = self._limit - self._spent - self._reserved
-        needed = price if price is not None else max(1, self._prices.estimate(request) or 1)
+        estimate = self._prices.estimate(request)
+        needed = max(1, estimate or 1) if price is None else price
+        if needed <= left and price is not None:
+            return Reservation(price, request, price)
         if needed <= left:
-            return Reservation(needed if price is not None else left, request, price is None)
+            return Reservation(left, request, left if estimate is None else needed, probes=True)
         if self._spent + needed > self._limit:
             raise BudgetExceededError(
                 max_credits=self._limit, spent=self._spent, needed=needed, known=price is not None

@@ -87,6 +87,21 @@ async def test_a_charge_that_is_not_told_counts_as_what_was_set_aside():
     assert (await limit.reserve(FOUR)).credits == 32
 
 
+async def test_an_uncertain_probe_counts_as_all_that_was_left_where_there_is_nothing_to_go_by():
+    limit = limit_of(1000)
+    limit.settle(await limit.reserve(FOUR), None)
+    with pytest.raises(BudgetExceededError, match="1000 of 1000"):
+        await limit.reserve(FOUR)
+
+
+async def test_an_uncertain_probe_counts_by_its_estimate_where_there_is_one():
+    limit = limit_of(1000, four=32)
+    probe = await limit.reserve(EIGHT)
+    assert (probe.credits, probe.counts) == (1000, 64)
+    limit.settle(probe, None)
+    assert limit.spent == 64
+
+
 async def test_a_price_that_changes_is_learnt():
     limit = limit_of(1000, four=32)
     limit.settle(await limit.reserve(FOUR), 50)
