@@ -9,6 +9,7 @@ import gzip
 import socket
 import struct
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
@@ -161,10 +162,11 @@ async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.Strea
     size = max(1, len(body) // _PIECES)
     response = web.StreamResponse(status=answer.status, headers=_headers(answer))
     response.content_length = len(body)
-    await response.prepare(request)
-    for start in range(0, len(body), size):
-        await response.write(body[start : start + size])
-        await asyncio.sleep(fault.seconds)
+    with suppress(ConnectionError):  # the client has had enough
+        await response.prepare(request)
+        for start in range(0, len(body), size):
+            await response.write(body[start : start + size])
+            await asyncio.sleep(fault.seconds)
     return response
 
 
@@ -174,10 +176,11 @@ async def _padded(request: web.Request, answer: Answer, fault: Fault) -> web.Str
     squeeze = fault.kind == "gzip_bomb"
     if squeeze:
         response.headers["Content-Encoding"] = "gzip"
-    await response.prepare(request)
-    async for piece in _pieces(answer.payload(), fault.size):
-        # Members of a gzip file may follow one another, so each piece is one of its own.
-        await response.write(gzip.compress(piece) if squeeze else piece)
+    with suppress(ConnectionError):  # the client has had enough
+        await response.prepare(request)
+        async for piece in _pieces(answer.payload(), fault.size):
+            # Members of a gzip file may follow one another, so each piece is one of its own.
+            await response.write(gzip.compress(piece) if squeeze else piece)
     return response
 
 
