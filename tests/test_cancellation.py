@@ -404,17 +404,22 @@ class WithMedia(FakeAPI):
             yield VIDEO[start : start + 3000]
 
 
-def slowly(method):
+def slowly(method, running):
     def slow(*arguments):
+        running.append(method)
         time.sleep(0.01)  # in a thread: whoever is cancelled meanwhile is quicker
-        return method(*arguments)
+        try:
+            return method(*arguments)
+        finally:
+            running.remove(method)
 
     return slow
 
 
 async def test_a_download_can_be_cancelled_anywhere(make_session, how, tmp_path, monkeypatch):
+    running = []
     for name in ("open", "write", "publish"):
-        monkeypatch.setattr(PartFile, name, slowly(getattr(PartFile, name)))
+        monkeypatch.setattr(PartFile, name, slowly(getattr(PartFile, name), running))
     session = make_session(
         transport=WithMedia(seconds=0.01), poll=QUICK_POLL, max_in_flight=SLOTS, max_downloads=1
     )
@@ -425,6 +430,7 @@ async def test_a_download_can_be_cancelled_anywhere(make_session, how, tmp_path,
         async def attempt(cancelling):
             run = cancelling(job.download(tmp_path / "v.mp4"))
             await run.run()
+            assert not running, "a thread still has the file"
             assert session._downloader._slots._value == 1
             left = [path.name for path in tmp_path.iterdir()]
             assert left in ([], ["v.mp4"]), "a temporary file is left"
