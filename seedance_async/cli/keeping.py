@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import click
 
-from seedance_async import Job, JournalError, SeedanceSession
+from seedance_async import Job, JobState, JournalError, SeedanceSession
 from seedance_async.cli import progress
 from seedance_async.cli.advice import JOURNAL, Advice
 from seedance_async.cli.exits import ExitCode, StoppedRunError, code_of
@@ -187,7 +187,8 @@ class _Keeper:
 
     def _tell_unrecorded(self, journal: Path) -> None:
         """Compare the outcomes with what is on disk: an id that is not there is told aloud."""
-        ids = {outcome.request_id for outcome in self.report.outcomes if outcome.request_id}
+        accepted = (o for o in self.report.outcomes if o.state != JobState.UNCERTAIN)
+        ids = {outcome.request_id for outcome in accepted if outcome.request_id}
         try:
             ids -= {entry.request_id for entry in read_entries(journal)}
         except JournalError as error:

@@ -29,7 +29,9 @@ def move_journal(path: str | os.PathLike[str], target: str | os.PathLike[str]) -
     try:
         lock.acquire()
         try:
-            for suffix in (*_COMPANIONS, ""):  # the file itself last: until then nothing is lost
+            # The file itself first: a log without its file is refused, a file without its log is
+            # taken for the whole.
+            for suffix in ("", *_COMPANIONS):
                 _rename(file.with_name(file.name + suffix), new.with_name(new.name + suffix))
         finally:
             lock.release()

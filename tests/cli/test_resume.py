@@ -117,3 +117,14 @@ def test_a_job_that_the_server_no_longer_knows_does_not_keep_the_others_from_the
 def test_a_journal_that_is_not_there_is_told_in_one_line(seedance, seedance_emulator, place):
     done = seedance("resume", place)
     assert (done.code, done.err) == (3, f"seedance: journal {place}: there is no such file\n")
+
+
+def test_an_entry_that_is_gone_meanwhile_is_not_submitted(seedance, seedance_emulator, monkeypatch):
+    write(1)
+    seedance_emulator.faults.script("job", "stuck")
+    assert seedance("batch", "prompts.txt", "--timeout", "0.3").code == 5
+    stale = read_entries(JOURNAL)
+    assert seedance("journal", "forget", "--force", "--yes", stale[0].key).code == 0
+    monkeypatch.setattr("seedance_async.cli.resume.read_entries", lambda path: stale)
+    assert seedance("resume", "--timeout", "0.3").code != 0
+    assert len(seedance_emulator.ledger) == 1
