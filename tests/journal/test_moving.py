@@ -45,7 +45,7 @@ async def test_a_move_that_breaks_off_leaves_nothing_that_is_taken_for_a_whole_j
     with pytest.raises(JournalError, match="cannot be renamed"):
         move_journal(killed, killed.with_name("run.1.db"))
     monkeypatch.undo()
-    with pytest.raises(JournalError, match="its log .* is there"):
+    with pytest.raises(JournalError, match=r"its log .* is there"):
         await SQLiteJournal(killed).open()
 
 
