@@ -7,6 +7,7 @@ submitted or polled; it is given callables.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any
@@ -138,7 +139,8 @@ class Stream:
         self._ended: asyncio.Queue[tuple[int, JobRecord] | None] = asyncio.Queue()
         self._feeder_count = feeders
         self._feeders: list[asyncio.Task[None]] = []
-        self._pulled = self._handed_on = 0
+        self._numbers = itertools.count()
+        self._open = 0
         self._exhausted = False
         self.stopped_by: Exception | None = None
 
@@ -150,12 +152,12 @@ class Stream:
         ]
         feeding = len(self._feeders)
         try:
-            while feeding or self._handed_on < self._pulled:
+            while feeding or self._open:
                 ended = await self._ended.get()
                 if ended is None:
                     feeding -= 1
                     continue
-                self._handed_on += 1
+                self._open -= 1
                 yield ended
                 self._window.release()
         finally:
@@ -189,7 +191,7 @@ class Stream:
         try:
             record = await self._launch(request)
         except BaseException as error:  # the consumer must not wait for this one
-            self._pulled -= 1
+            self._open -= 1
             if not isinstance(error, Exception):
                 raise
             self._stop_pulling(error)
@@ -215,11 +217,12 @@ class Stream:
         except Exception as error:
             self._stop_pulling(error)
             return None
-        number, self._pulled = self._pulled, self._pulled + 1
+        number = next(self._numbers)
+        self._open += 1
         try:
             await self._slots.acquire()
         except asyncio.CancelledError:
-            self._pulled -= 1
+            self._open -= 1
             raise
         return number, request
 

@@ -129,7 +129,7 @@ class SeedanceClient:
                 else:
                     self.submit_gate.passed()
                     return submission
-            await asyncio.sleep(wait)
+            await self.submit_gate.pause(wait)
 
     async def get(self, request_id: str) -> Generation:
         """The state of a job, and its output URL once it has succeeded.

@@ -39,6 +39,7 @@ class Gate:
         self._shut_until = -math.inf
         self._shut_error: Exception | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.refusals = 0
 
@@ -69,6 +70,18 @@ class Gate:
         trace: TracebackType | None,
     ) -> None:
         self._leave()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait outside, but no longer than the gate is open: once it is shut, raise as it does."""
+        loop = asyncio.get_running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _end, pause)
+        self._pausing.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pausing.discard(pause)
 
     def passed(self) -> None:
         """The server took the call of one inside: open a little wider."""
@@ -109,10 +122,10 @@ class Gate:
         """Turn everyone away with a copy of `error`: those waiting, and who comes meanwhile."""
         self.hold(seconds)
         self._shut_error, self._shut_until = error, self._held_until
-        while self._waiting:
-            place = self._waiting.popleft()
+        for place in (*self._waiting, *self._pausing):
             if not place.done():
                 place.set_exception(copy.copy(error))
+        self._waiting.clear()
 
     def _leave(self) -> None:
         self._inside -= 1
@@ -135,6 +148,11 @@ class Gate:
             if not place.done():
                 self._inside += 1
                 place.set_result(None)
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
 
 
 class RateBudget:

@@ -294,9 +294,13 @@ class SeedanceSession:
         except Exception as error:
             stopped_by = error
         if isinstance(stopped_by, SeedanceError) and protocol.stops_submits(stopped_by):
-            async for request in source:
-                outcomes[len(outcomes)] = Job(self._unsent(request, stopped_by), self._actions)
-            stopped_by = None
+            reason, stopped_by = stopped_by, None
+            try:
+                async for request in source:
+                    number = max(outcomes, default=-1) + 1
+                    outcomes[number] = Job(self._unsent(request, reason), self._actions)
+            except Exception as error:
+                stopped_by = error
         ordered = (outcomes[number] for number in sorted(outcomes))
         return BatchResult(tuple(ordered), stopped_by)
 

@@ -156,6 +156,21 @@ async def test_a_shut_gate_turns_away_who_waits_and_who_comes():
         pass
 
 
+async def test_a_pause_ends_by_itself_or_with_the_gate():
+    gate = new_gate()
+    began = now()
+    await gate.pause(3)
+    assert now() - began == 3
+    pausing = asyncio.ensure_future(gate.pause(100))
+    cancelled = asyncio.ensure_future(gate.pause(100))
+    await asyncio.sleep(1)
+    cancelled.cancel()
+    gate.shut(RateLimitError(429, "enough"), 50)
+    with pytest.raises(RateLimitError, match="enough"):
+        await pausing
+    assert now() - began == 4
+
+
 async def test_cancelling_those_who_wait_leaves_the_gate_whole():
     gate = new_gate(1)
     async with gate:
