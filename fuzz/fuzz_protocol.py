@@ -11,8 +11,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["seedance_async.protocol", "seedance_async.backoff"]):
-    from seedance_async import SeedanceError, protocol
+with atheris.instrument_imports(
+    include=["seedance_async.protocol", "seedance_async.backoff", "seedance_async.verdicts"]
+):
+    from seedance_async import SeedanceError, protocol, verdicts
     from seedance_async.protocol import WireResponse
 
 FOLDER = Path(__file__).parents[1] / ".fuzz"
@@ -48,8 +50,8 @@ def test_one_input(data):
         try:
             answer = decipher(response)
         except SeedanceError as error:
-            protocol.judge_submit(error)
-            protocol.judge_repeatable(error)
+            verdicts.judge_submit(error)
+            verdicts.judge_repeatable(error)
             str(error)
         else:
             check(answer)

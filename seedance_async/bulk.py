@@ -16,9 +16,9 @@ import attrs
 
 from seedance_async.job import Job
 from seedance_async.models import GenerationRequest
-from seedance_async.protocol import stops_submits
 from seedance_async.registry import JobRecord, JobState
 from seedance_async.shielding import surely
+from seedance_async.verdicts import stops_submits
 
 Requests = Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
 

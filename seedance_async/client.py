@@ -18,9 +18,10 @@ from seedance_async.errors import APIError, AuthenticationError, SeedanceError, 
 from seedance_async.models import Generation, GenerationRequest, ModelInfo, Submission
 from seedance_async.options import Endpoint, RetryPolicy, Timeouts
 from seedance_async.pacing import Gate
-from seedance_async.protocol import Verdict, WireRequest, WireResponse
+from seedance_async.protocol import WireRequest, WireResponse
 from seedance_async.shielding import see_through
 from seedance_async.transport import AiohttpTransport, Transport
+from seedance_async.verdicts import Verdict, judge_repeatable, judge_submit, stops_submits
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class SeedanceClient:
             try:
                 answer = decipher(await self.transport.send(wire))
             except APIError as error:
-                if protocol.judge_repeatable(error) is Verdict.THROTTLED:
+                if judge_repeatable(error) is Verdict.THROTTLED:
                     self.query_gate.refused(min(_asked_wait(error), self._retry.max_retry_after))
                 raise
             self.query_gate.passed()
@@ -191,7 +192,7 @@ class SeedanceClient:
             try:
                 return await self._call(wire, decipher)
             except SeedanceError as error:
-                verdict = protocol.judge_repeatable(error)
+                verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:
                     raise
                 wait = attempts.after(error, verdict)
@@ -229,14 +230,14 @@ class SeedanceClient:
         self, error: SeedanceError, request: GenerationRequest, attempts: _Attempts
     ) -> float:
         """Seconds to wait before the submit is sent again; raises if it must not be."""
-        verdict = protocol.judge_submit(error)
+        verdict = judge_submit(error)
         if verdict is Verdict.UNCERTAIN:
             self.submit_gate.failed()  # while nothing gets through, one at a time is enough at risk
             if isinstance(error, SubmitUncertainError):
                 raise error
             raise _uncertain(error, request) from error
         asked = _asked_wait(error)
-        if protocol.stops_submits(error) or asked > self._retry.max_retry_after:
+        if stops_submits(error) or asked > self._retry.max_retry_after:
             self.submit_gate.shut(error, SHUT_SECONDS)
             raise error
         if verdict is Verdict.REFUSED:
@@ -314,7 +315,7 @@ def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> 
         return task.result()
     if not isinstance(error, SeedanceError):
         return SubmitUncertainError(repr(error), request=request)
-    uncertain = protocol.judge_submit(error) is Verdict.UNCERTAIN
+    uncertain = judge_submit(error) is Verdict.UNCERTAIN
     return _uncertain(error, request) if uncertain else error
 
 

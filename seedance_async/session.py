@@ -44,6 +44,7 @@ from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.shielding import see_through, surely
 from seedance_async.spend import CreditLimit
 from seedance_async.transport import Transport
+from seedance_async.verdicts import stops_submits
 
 if TYPE_CHECKING:
     from seedance_async.journal import Journal
@@ -293,7 +294,7 @@ class SeedanceSession:
                     outcomes[number] = job
         except Exception as error:
             stopped_by = error
-        if isinstance(stopped_by, SeedanceError) and protocol.stops_submits(stopped_by):
+        if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
             reason, stopped_by = stopped_by, None
             try:
                 async for request in source:

@@ -21,6 +21,7 @@ LEVELS = {
     "models": 1,
     "errors": 2,
     "options": 3,
+    "verdicts": 3,
     "protocol": 4,
     "registry": 4,
     "pacing": 4,
@@ -133,7 +134,7 @@ def test_nothing_but_the_standard_library_and_the_dependencies_is_imported_by_th
     ("module", "source"),
     [
         ("models", "from seedance_async.errors import SeedanceError"),
-        ("registry", "from seedance_async.protocol import Verdict"),  # the same level
+        ("registry", "from seedance_async.protocol import WireRequest"),  # the same level
         ("job", "import seedance_async.session"),
         ("job", "from seedance_async import session"),
         ("job", "from seedance_async import SeedanceSession"),

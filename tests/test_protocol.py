@@ -34,7 +34,6 @@ from seedance_async import (
 )
 from seedance_async.protocol import (
     MAX_ID,
-    Verdict,
     WireResponse,
     build_cancel,
     build_create,
@@ -45,10 +44,8 @@ from seedance_async.protocol import (
     decipher_create,
     decipher_get,
     decipher_models,
-    judge_repeatable,
-    judge_submit,
-    stops_submits,
 )
+from seedance_async.verdicts import Verdict, judge_repeatable, judge_submit, stops_submits
 
 SAMPLES = Path(__file__).parent / "samples"
 ID = "req_1234567890"
