@@ -46,6 +46,7 @@ from seedance_async.protocol import WireRequest, WireResponse, dump_request, loa
 from seedance_async.registry import JobState, TaskRegistry
 from seedance_async.session import SeedanceSession, SessionStats
 from seedance_async.transport import AiohttpTransport, MediaResponse, Transport
+from seedance_async.webhooks import WebhookReceiver
 
 __all__ = [
     "APIError",
@@ -94,6 +95,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "Violation",
+    "WebhookReceiver",
     "WireRequest",
     "WireResponse",
     "dump_request",

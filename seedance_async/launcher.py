@@ -28,6 +28,7 @@ from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.shielding import surely
 from seedance_async.spend import Reservation, SpendGuard
+from seedance_async.webhooks import Hints
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
@@ -42,7 +43,7 @@ class Launcher:
     """Submits jobs, one call a job.
 
     Args:
-        client, registry, poller, books: the session's.
+        client, registry, poller, books, hints: the session's.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
     """
 
@@ -53,10 +54,11 @@ class Launcher:
         registry: TaskRegistry,
         poller: Poller,
         books: Books,
+        hints: Hints,
         resubmit_uncertain: bool = False,
     ) -> None:
         self._client, self._registry = client, registry
-        self._poller, self._books = poller, books
+        self._poller, self._books, self._hints = poller, books, hints
         self._resubmit_uncertain = resubmit_uncertain
         self.guard: SpendGuard | None = None
 
@@ -83,6 +85,7 @@ class Launcher:
         finally:
             if record.state in (JobState.PENDING, JobState.SUBMITTING):  # cancelled: nothing sent
                 self._books.never_sent(record)
+                self._hints.forget(record)
                 self._registry.discard(record)
 
     def _may_submit(self, known: JournalEntry) -> bool:
@@ -100,13 +103,17 @@ class Launcher:
             late = partial(self._late, record, settle)
             outcome: Late
             try:
-                outcome = await self._client.create(request, if_cancelled=late)
+                dressed = self._hints.dress(record, request)
+                outcome = await self._client.create(dressed, if_cancelled=late)
             except SeedanceError as error:
                 outcome = error
             self._settle(record, settle, outcome)
         finally:
             settle.never_sent()
-        await self._write(record)
+        try:
+            await self._write(record)
+        finally:
+            self._hints.settled(record)
         if record.error is not None:
             raise record.error
 
@@ -143,7 +150,8 @@ class Launcher:
                 return
         if isinstance(outcome, SubmitUncertainError):
             settle.charged(None)
-            outcome.key = record.key
+            assert record.request is not None
+            outcome.key, outcome.request = record.key, record.request  # not as it was sent
             _log.error("job %s: %s", record.key, outcome)
             self._registry.move(record, JobState.UNCERTAIN, error=outcome)
         else:
@@ -153,6 +161,7 @@ class Launcher:
         """Take in what became of a submit whose caller was cancelled."""
         self._settle(record, settle, outcome)
         self._books.write_soon(record)
+        self._hints.settled(record)
         if record.request_id is not None:
             _log.warning(
                 "job %s was accepted though its caller was cancelled; it goes on", record.request_id

@@ -32,12 +32,19 @@ from seedance_async.errors import (
     ConflictError,
     InsufficientCreditsError,
     InvalidRequestError,
+    JournalError,
     NotFoundError,
     SeedanceError,
 )
 from seedance_async.job import Job, JobActions
 from seedance_async.launcher import Launcher
-from seedance_async.models import Generation, GenerationRequest, JobToken
+from seedance_async.models import (
+    Generation,
+    GenerationRequest,
+    GenerationStatus,
+    JobToken,
+    Submission,
+)
 from seedance_async.options import RetryPolicy, SessionOptions, Timeouts
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
@@ -45,6 +52,7 @@ from seedance_async.shielding import see_through, surely
 from seedance_async.spend import CreditLimit
 from seedance_async.transport import Transport
 from seedance_async.verdicts import stops_submits
+from seedance_async.webhooks import Hints, WebhookReceiver
 
 if TYPE_CHECKING:
     from seedance_async.journal import Journal
@@ -105,12 +113,16 @@ class SeedanceSession:
         max_credits: the sum of all charges, those of earlier runs in the journal included, that
             is never exceeded; what may have been charged counts.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
+        webhooks: where the application takes callbacks. Every job that names no `webhook_url` of
+            its own is then called back there. A callback makes the next poll come sooner, and an
+            uncertain job go on once a query has confirmed the id it tells.
         retry, timeouts: see `RetryPolicy` and `Timeouts`.
         transport: another `Transport`; the session closes it.
         rng: the source of jitter, for tests.
 
     Raises:
-        ConfigurationError: no key, a bad base URL, or an option out of bounds.
+        ConfigurationError: no key, a bad base URL, an option out of bounds, or a receiver whose
+            address the server cannot be given.
     """
 
     def __init__(
@@ -129,6 +141,7 @@ class SeedanceSession:
         journal: Journal | str | Path | None = None,
         max_credits: int | None = None,
         resubmit_uncertain: bool = False,
+        webhooks: WebhookReceiver | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         transport: Transport | None = None,
@@ -158,6 +171,8 @@ class SeedanceSession:
             transport=transport,
             rng=rng,
         )
+        if webhooks is not None:
+            webhooks.check(allow_local=self.client.allow_local)
         self.registry = TaskRegistry()
         self._slots = asyncio.Semaphore(max_in_flight)
         self._poller = Poller(
@@ -180,15 +195,24 @@ class SeedanceSession:
         )
         self._actions = JobActions(self._cancel, self._download, self._check_home)
         self._books = Books(_journal(journal))
+        self._changed = asyncio.Event()
+        self._hints = Hints(
+            webhooks,
+            get=self.client.get_once,
+            hurry=self._poller.hurry,
+            found=self._found,
+            idle=self._changed.set,
+            rng=rng,
+        )
         self._launcher = Launcher(
             client=self.client,
             registry=self.registry,
             poller=self._poller,
             books=self._books,
+            hints=self._hints,
             resubmit_uncertain=resubmit_uncertain,
         )
         self._streams: set[Stream] = set()
-        self._changed = asyncio.Event()
         self._accepting = self._closed = self._left = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._in_flight = 0
@@ -255,12 +279,8 @@ class SeedanceSession:
             elif record.state is not JobState.UNCERTAIN:
                 raise ValueError(f"the key {token.key!r} belongs to another job, {record!r}")
             self.registry.take_up(record, token.request_id)
-            record.on_final(lambda _: self._changed.set())
-            self._poller.watch(record, at_once=True)
-            if token.key is not None and await self._books.find(token.key) is not None:
-                self._books.take_over(record)
-                record.on_final(self._books.write_soon)
-                await self._books.write(record)
+            self._hints.settled(record)
+            await self._follow(record, token.key)
         return Job(record, self._actions)
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
@@ -404,6 +424,34 @@ class SeedanceSession:
         self.registry.move(record, JobState.REJECTED, error=reason)
         return record
 
+    async def _follow(self, record: JobRecord, key: str | None) -> None:
+        """Poll a job whose id was learnt; what becomes of it goes to the entry with `key`."""
+        record.on_final(lambda _: self._changed.set())
+        self._poller.watch(record, at_once=True)
+        if key is not None and await self._books.find(key) is not None:
+            self._books.take_over(record)
+            record.on_final(self._books.write_soon)
+            await self._books.write(record)
+
+    async def _found(self, record: JobRecord, request_id: str) -> None:
+        """Go on with an uncertain job: a callback told its id, and a query has confirmed it.
+
+        Raises:
+            ValueError: the id belongs to another job; nothing is changed.
+        """
+        self._books.check_new(record, request_id)
+        self.registry.accept(record, Submission(request_id, GenerationStatus.QUEUED))
+        _log.warning(
+            "job %s, whose submit was uncertain, goes on: a callback told its id, %s",
+            record.key,
+            request_id,
+        )
+        try:
+            await self._follow(record, record.key)
+        except JournalError as error:
+            told = "job %s is %s, and that is NOT on record: %s"
+            _log.critical(told, record.key, request_id, error)
+
     def _discard(self, record: JobRecord) -> None:
         if self.registry.find(key=record.key) is record:
             self.registry.discard(record)
@@ -463,7 +511,7 @@ class SeedanceSession:
             for stream in list(self._streams):
                 await stream.stop(SeedanceError("the session was left"))
             if error is None:
-                await self._until(lambda: not self.registry.live)
+                await self._until(lambda: not self.registry.live and not self._hints.busy)
         finally:
             closing = asyncio.create_task(self._close(), name="seedance-close")
             cancelled = await see_through(closing)
@@ -473,6 +521,7 @@ class SeedanceSession:
 
     async def _close(self) -> None:
         self._closed = True
+        await self._hints.aclose()
         self.stop_submitting(SeedanceError("the session is closed"))
         submitting = JobState.SUBMITTING
         try:

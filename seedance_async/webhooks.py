@@ -1,0 +1,367 @@
+"""Webhooks: callbacks of the server as hints, each verified by a query before anything changes.
+
+The payload and its signature are not documented, so nothing of a callback is believed. What it may
+do is make a status query come sooner, and tell the id that an uncertain submit has lost: which is
+then looked up. Polling always runs beside it. Nothing here sends anything by itself, serves HTTP,
+or writes to the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import random
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from seedance_async.addresses import broken_url_rule, redact_url
+from seedance_async.backoff import Backoff
+from seedance_async.errors import ConfigurationError, SeedanceError
+from seedance_async.models import Generation, GenerationRequest
+from seedance_async.protocol import build_get
+from seedance_async.registry import JobRecord, JobState
+
+if TYPE_CHECKING:
+    from aiohttp.web import Request, StreamResponse
+
+_log = logging.getLogger(__name__)
+
+#: Status queries that callbacks may cause for one job, whatever comes.
+LOOKUPS = 6
+
+#: Different ids that callbacks may tell for one job before its own is known.
+CANDIDATES = 4
+
+#: Jobs that have ended and whose late callbacks are still answered by 200.
+REMEMBERED = 10_000
+
+#: Between the queries for an id that a callback told.
+_PAUSES = Backoff(initial=1.0, maximum=15.0)
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class WebhookReceiver:
+    """Where an application takes the server's callbacks, for `SeedanceSession(webhooks=…)`.
+
+    ```python
+    receiver = WebhookReceiver("https://app.example/hooks/seedance")
+    app.router.add_post("/hooks/seedance/{nonce}", receiver.aiohttp_handler)  # aiohttp
+    app.mount("/hooks/seedance", receiver.asgi)                               # FastAPI, Starlette
+    ```
+
+    Every job has a secret path of its own below `base_url`. A callback must be taken in the event
+    loop of the session. One receiver may serve many sessions, one after another or at once.
+
+    Args:
+        base_url: the public https:// address under which the application serves the receiver;
+            http:// and a local one only with an API that is local too.
+        max_body: bytes of a callback that are read; a longer one is refused.
+
+    Raises:
+        ConfigurationError: no such address.
+    """
+
+    def __init__(self, base_url: str, *, max_body: int = 65536) -> None:
+        self.base_url, self.max_body = base_url.rstrip("/"), max_body
+        self._expected: dict[bytes, tuple[str, Callable[[str], None]]] = {}
+        self._ended: dict[bytes, None] = {}
+        self.check(allow_local=True)
+
+    def __repr__(self) -> str:
+        return f"<WebhookReceiver {redact_url(self.base_url)}, {len(self._expected)} expected>"
+
+    def check(self, *, allow_local: bool) -> None:
+        """Whether the server may be given addresses of this receiver.
+
+        Raises:
+            ConfigurationError: it may not.
+        """
+        rule = broken_url_rule(self.base_url, allow_local=allow_local)
+        if "?" in self.base_url or "#" in self.base_url:
+            rule = "must not have a query or a fragment"
+        if rule is not None:
+            raise ConfigurationError(f"the webhook URL {redact_url(self.base_url)} {rule}")
+
+    def url_for(self, nonce: str) -> str:
+        """The address at which the callback with this nonce is taken."""
+        return f"{self.base_url}/{nonce}"
+
+    def expect(self, hint: Callable[[str], None]) -> str:
+        """A new nonce; `hint` is given the request id of every callback that comes with it."""
+        nonce = secrets.token_urlsafe(24)
+        self._expected[_digest(nonce)] = nonce, hint
+        return nonce
+
+    def forget(self, nonce: str, *, ended: bool = False) -> None:
+        """Expect no more callbacks with this nonce.
+
+        Args:
+            nonce: as `expect` returned it.
+            ended: the job has ended: callbacks that come late are taken, and do nothing.
+        """
+        digest = _digest(nonce)
+        if self._expected.pop(digest, None) is not None and ended:
+            self._ended[digest] = None
+            if len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+
+    def receive(self, path: str, body: bytes) -> int:
+        """Take one callback.
+
+        Args:
+            path: of the request; its last part is the nonce.
+            body: of the request, as it came.
+
+        Returns:
+            The HTTP status to answer: 200; 404 where nobody expects it; 413 where it is too large;
+            400 where it is no JSON object with a request id.
+        """
+        if len(body) > self.max_body:
+            return 413
+        nonce = path.rpartition("/")[2]
+        digest = _digest(nonce)
+        if digest in self._ended:
+            return 200
+        known, hint = self._expected.get(digest, ("", _nobody))
+        if not hmac.compare_digest(_bytes(known), _bytes(nonce)) or not known:
+            return 404
+        request_id = _told_id(body)
+        if request_id is None:
+            return 400
+        hint(request_id)
+        return 200
+
+    async def aiohttp_handler(self, request: Request) -> StreamResponse:
+        """A handler for `aiohttp.web`."""
+        from aiohttp.web import RequestPayloadError, Response  # a server's part: only if needed
+
+        try:
+            body = await self._bounded(request.content.iter_any())
+        except RequestPayloadError:
+            return Response(status=400)
+        return Response(status=self.receive(request.path, body))
+
+    async def asgi(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """An ASGI application, by itself or mounted in another."""
+        if scope["type"] != "http":
+            return
+        status = 405
+        if scope["method"] == "POST":
+            try:
+                body = await self._bounded(_asgi_body(receive))
+            except ConnectionError:  # there is nobody left to answer
+                return
+            status = self.receive(scope["path"], body)
+        start = {"type": "http.response.start", "status": status}
+        await send({**start, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _bounded(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """A body, or as much of it as shows that it is too large."""
+        body = bytearray()
+        async for piece in pieces:
+            body += piece[: self.max_body + 1 - len(body)]
+            if len(body) > self.max_body:
+                break
+        return bytes(body)
+
+
+@attrs.define(eq=False)
+class _Awaited:
+    """The callbacks of one job: what they told and have not been believed yet."""
+
+    record: JobRecord
+    nonce: str = ""
+    told: deque[str] = attrs.field(factory=deque)
+    lookups: int = 0
+    warned: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+class Hints:
+    """A session's side of its callbacks: what one means for a job.
+
+    Args:
+        receiver: where they arrive; without one nothing is ever expected.
+        get: one status query, sent once.
+        hurry: poll a running job now.
+        found: go on with an uncertain job whose id is known now; raises ValueError where that id
+            is another job's.
+        idle: called when a look-up is over.
+        rng: the source of jitter.
+    """
+
+    def __init__(
+        self,
+        receiver: WebhookReceiver | None,
+        *,
+        get: Callable[[str], Awaitable[Generation]],
+        hurry: Callable[[JobRecord], None],
+        found: Callable[[JobRecord, str], Awaitable[None]],
+        idle: Callable[[], None],
+        rng: random.Random,
+    ) -> None:
+        self._receiver, self._get = receiver, get
+        self._hurry, self._found, self._idle = hurry, found, idle
+        self._rng = rng
+        self._awaited: dict[JobRecord, _Awaited] = {}
+
+    def __len__(self) -> int:
+        return len(self._awaited)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the id of an uncertain job is being looked up."""
+        return any(awaited.task is not None for awaited in self._awaited.values())
+
+    def dress(self, record: JobRecord, request: GenerationRequest) -> GenerationRequest:
+        """The request as it is sent: called back here, unless it names a place of its own."""
+        if self._receiver is None or request.webhook_url is not None:
+            return request
+        awaited = self._awaited[record] = _Awaited(record)
+        awaited.nonce = self._receiver.expect(lambda told: self._take(awaited, told))
+        return attrs.evolve(request, webhook_url=self._receiver.url_for(awaited.nonce))
+
+    def settled(self, record: JobRecord) -> None:
+        """Take in that a submit has come to its end, and what was told of the job before."""
+        awaited = self._awaited.get(record)
+        if awaited is None:
+            return
+        if record.state is not JobState.UNCERTAIN:
+            record.on_final(self.forget)
+        told, awaited.told = awaited.told, deque()
+        for request_id in told:
+            self._take(awaited, request_id)
+
+    def forget(self, record: JobRecord) -> None:
+        """Expect no more of a job: it has ended, or it never was."""
+        awaited = self._awaited.pop(record, None)
+        if awaited is not None and self._receiver is not None:
+            self._receiver.forget(awaited.nonce, ended=record.state.is_final)
+
+    async def aclose(self) -> None:
+        """Expect nothing more, and look nothing up any longer."""
+        left, self._awaited = self._awaited, {}
+        tasks = [awaited.task for awaited in left.values() if awaited.task is not None]
+        for awaited in left.values():
+            if self._receiver is not None:
+                self._receiver.forget(awaited.nonce)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take(self, awaited: _Awaited, told: str) -> None:
+        """A callback told this id. It is believed in nothing, and acted on a few times at most."""
+        record = awaited.record
+        if record.request_id is not None:
+            if told != record.request_id:
+                self._contradicts(awaited, told)
+            elif awaited.lookups < LOOKUPS:
+                awaited.lookups += 1
+                self._hurry(record)
+            return
+        if told not in awaited.told and len(awaited.told) < CANDIDATES:
+            awaited.told.append(told)
+        uncertain = record.state is JobState.UNCERTAIN
+        if uncertain and awaited.task is None and awaited.lookups < LOOKUPS:
+            awaited.task = asyncio.create_task(self._look_up(awaited), name="seedance-webhook")
+
+    def _contradicts(self, awaited: _Awaited, told: str) -> None:
+        if not awaited.warned:
+            awaited.warned = True
+            _log.warning(
+                "a callback for job %s tells of %.80r, which is not its id; it is ignored",
+                awaited.record.request_id or awaited.record.key,
+                told,
+            )
+
+    async def _look_up(self, awaited: _Awaited) -> None:
+        """Find the job of an uncertain submit among the ids told, each in turn."""
+        record = awaited.record
+        try:
+            while awaited.told and record.state is JobState.UNCERTAIN:
+                if awaited.lookups >= LOOKUPS:
+                    break
+                awaited.lookups += 1
+                told = awaited.told.popleft()
+                if await self._try(awaited, told):
+                    return
+                if awaited.told:
+                    await asyncio.sleep(_PAUSES.delay(awaited.lookups - 1, self._rng))
+        except Exception:
+            _log.exception("looking up the job of the uncertain submit %s failed", record.key)
+        finally:
+            awaited.task = None
+            self._idle()
+
+    async def _try(self, awaited: _Awaited, told: str) -> bool:
+        """Ask for one id; whether it was the job's. An id that cannot be read may be, later."""
+        record = awaited.record
+        try:
+            generation = await self._get(told)
+        except SeedanceError as error:
+            _log.info("job %s may be %.80r, but: %s", record.key, told, error)
+            if len(awaited.told) < CANDIDATES:
+                awaited.told.append(told)
+            return False
+        if record.state is not JobState.UNCERTAIN:
+            return True
+        if not _is_of(generation, record):
+            self._contradicts(awaited, told)
+            return False
+        try:
+            await self._found(record, told)
+        except ValueError:
+            self._contradicts(awaited, told)
+            return False
+        record.on_final(self.forget)
+        return True
+
+
+def _is_of(generation: Generation, record: JobRecord) -> bool:
+    """Whether what the server tells is what was asked for; a prompt that is not told is not."""
+    prompt = record.request.prompt if record.request is not None else None
+    return prompt is not None and generation.prompt == prompt
+
+
+def _told_id(body: bytes) -> str | None:
+    """The request id in a callback, if there is one and it can be one."""
+    try:
+        request_id = json.loads(body)["requestId"]
+        build_get(request_id)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return request_id if isinstance(request_id, str) else None
+
+
+async def _asgi_body(receive: _Receive) -> AsyncIterator[bytes]:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
+
+
+def _nobody(_: str) -> None:
+    """What a callback that nobody expects does."""
+
+
+def _digest(nonce: str) -> bytes:
+    """What a nonce is looked up by: how long that takes tells nothing of the nonce itself."""
+    return hashlib.sha256(_bytes(nonce)).digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
