@@ -271,6 +271,7 @@ class SeedanceSession:
         self._check_open()
         token = JobToken.parse(reference)
         protocol.build_get(token.request_id)  # refuses what cannot be an id
+        known = None if token.key is None else await self._books.find(token.key)
         record = self.registry.find(request_id=token.request_id)
         if record is None:
             record = self.registry.find(key=token.key)
@@ -278,7 +279,8 @@ class SeedanceSession:
                 record = self.registry.add(token.key or f"attached-{token.request_id}", None)
             elif record.state is not JobState.UNCERTAIN:
                 raise ValueError(f"the key {token.key!r} belongs to another job, {record!r}")
-            self.registry.take_up(record, token.request_id)
+            charged = None if known is None else known.credits_charged
+            self.registry.take_up(record, token.request_id, credits_charged=charged)
             self._hints.settled(record)
             await self._follow(record, token.key)
         return Job(record, self._actions)

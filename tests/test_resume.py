@@ -266,6 +266,16 @@ async def test_the_id_of_an_uncertain_submit_settles_it_for_good(begin, api, pat
     assert api.count("create") == 0
 
 
+async def test_attaching_by_a_token_keeps_the_charge_that_is_on_record(begin, api, path):
+    async with begin() as session:
+        token = (await session.submit(A)).token
+    async with begin() as session:
+        job = await session.attach(token)
+        assert (await job).status == "succeeded"
+        assert job.credits_charged == 40
+    assert read_entries(path)[0].credits_charged == 40
+
+
 async def test_what_a_cancelled_caller_did_not_wait_for_is_on_record(begin, api, path):
     sent, cancelled = asyncio.Event(), asyncio.Event()
 
