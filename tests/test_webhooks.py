@@ -139,7 +139,7 @@ async def test_38_an_uncertain_job_does_not_take_the_id_of_another_prompt(
 
 @virtual_time
 async def test_38_an_uncertain_job_does_not_take_the_id_of_another_job_that_has_ended(
-    session, receiver, api
+    session, receiver, api, caplog
 ):
     async with session:
         first = await session.submit(REQUEST)
@@ -152,6 +152,7 @@ async def test_38_an_uncertain_job_does_not_take_the_id_of_another_job_that_has_
         assert receiver.receive(path_of(api, 1), payload("req_0")) == 200
         await turns()
         assert (job.state, job.request_id) == ("uncertain", None)
+    assert "'req_0', which is not its id" in caplog.text
 
 
 # --- 39: replayed ---------------------------------------------------------------------------------
@@ -245,6 +246,7 @@ async def test_40_an_uncertain_job_goes_on_once_its_id_is_told_and_confirmed(
         assert (await session.attach("req_7")).key == job.key
         assert (await job).output_url == "https://media.example/req_7.mp4"
         assert session.stats().counts[JobState.UNCERTAIN] == 0
+        assert "0 expected" in repr(receiver)
     assert api.count("create") == 1
     assert "goes on: a callback told its id, req_7" in caplog.text
 
