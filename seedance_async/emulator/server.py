@@ -241,5 +241,6 @@ async def _serve_until_terminated(options: EmulatorOptions | None, ready: Ready 
     task = asyncio.current_task()
     assert task is not None
     with suppress(NotImplementedError):  # Windows has no such handlers
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):  # whatever handled them before
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await serve(options, ready)
