@@ -70,7 +70,8 @@ class Screen:
             yield
         finally:
             logger.removeHandler(handler)
-            logger.level, logger.propagate = before
+            logger.setLevel(before[0])  # by the method: what loggers remember of it is renewed
+            logger.propagate = before[1]
 
 
 class _ScreenHandler(logging.Handler):
