@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGE := seedance_async
 
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 60

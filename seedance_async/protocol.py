@@ -200,7 +200,7 @@ def decipher_create(response: WireResponse) -> Submission:
 
 
 def decipher_get(response: WireResponse, request_id: str) -> Generation:
-    """The answer to a status query about `request_id`.
+    """The answer to a status query about `request_id`, or to its cancellation.
 
     Raises:
         APIError: the server answered with an error.
@@ -226,11 +226,6 @@ def decipher_get(response: WireResponse, request_id: str) -> Generation:
         output_type=_text(output.get("type")),
         error=_detail(data.get("error")),
     )
-
-
-def decipher_cancel(response: WireResponse, request_id: str) -> Generation:
-    """The answer to a cancellation: the job's status as far as told. Raises as `decipher_get`."""
-    return decipher_get(response, request_id)
 
 
 def decipher_models(response: WireResponse) -> list[ModelInfo]:

@@ -40,7 +40,6 @@ from seedance_async.protocol import (
     build_get,
     build_models,
     check,
-    decipher_cancel,
     decipher_create,
     decipher_get,
     decipher_models,
@@ -308,7 +307,7 @@ def test_the_answers_of_the_page_are_understood():
         output_url=f"https://pub-your-bucket.r2.dev/open-api-results/{ID}.mp4",
         output_type="video",
     )
-    assert decipher_cancel(answer(sample("answer_cancel")), ID) == Generation(
+    assert decipher_get(answer(sample("answer_cancel")), ID) == Generation(
         ID, GenerationStatus.CANCELLED
     )
 
