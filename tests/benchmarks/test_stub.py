@@ -1,0 +1,57 @@
+"""The benchmarks' stub answers what the SDK expects, so that the benchmarks cannot rot."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from benchmarks.stub import Stub, serve
+from seedance_async import Backoff, GenerationRequest, JobState, SeedanceSession
+
+
+@pytest.fixture
+async def stub():
+    stub = Stub(polls=3)
+    server, stub.origin = await serve(stub)
+    yield stub
+    server.close()
+    await server.wait_closed()
+
+
+def session_with(stub):
+    poll = Backoff(initial=0.01, multiplier=1, jitter=0)
+    return SeedanceSession(api_key="key", base_url=stub.origin, poll=poll, poll_rate=1e6)
+
+
+async def test_twenty_jobs_end_well_and_each_takes_the_polls_that_it_should(stub):
+    requests = [GenerationRequest(f"prompt {number}") for number in range(20)]
+    async with session_with(stub) as session:
+        batch = await session.run(requests)
+    assert [job.state for job in batch] == [JobState.SUCCEEDED] * 20
+    stats = stub.stats()
+    assert stats["submits"] == {"seedance": 20}
+    assert stats["queries"] == {"seedance": 60}
+    assert stats["ended"] == {"seedance": 20}
+
+
+async def test_the_statistics_can_be_asked_for_and_anything_else_is_not_there(stub):
+    async with aiohttp.ClientSession(stub.origin) as http:
+        async with http.get("/stats") as response:
+            assert (await response.json())["submits"] == {}
+        async with http.get("/api/open/v1/video/generations/req_unknown") as response:
+            assert response.status == 404
+        assert stub.connections == 1
+
+
+async def test_a_body_in_chunks_is_waited_for_and_a_connection_closed_if_the_client_asks(stub):
+    host, port = stub.origin.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    head = "POST /v1/videos HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode())
+    await writer.drain()
+    writer.write(b"4\r\n{  }\r\n0\r\n\r\n")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Connection: close\r\n" in answer
+    writer.close()
+    await writer.wait_closed()
