@@ -44,7 +44,8 @@ from seedance_async.models import (
 from seedance_async.options import Endpoint, RetryPolicy, Timeouts
 from seedance_async.protocol import WireRequest, WireResponse, dump_request, load_request
 from seedance_async.registry import JobState, TaskRegistry
-from seedance_async.session import SeedanceSession, SessionStats
+from seedance_async.session import SeedanceSession
+from seedance_async.stats import SessionStats
 from seedance_async.transport import AiohttpTransport, MediaResponse, Transport
 from seedance_async.webhooks import WebhookReceiver
 

@@ -2,7 +2,7 @@
 before anyone is told of it, then how the job ended and where its video is.
 
 Without a journal nothing is written, and every job is new. What an entry means for a job is
-decided in `launcher`.
+decided in `launcher` and `resuming`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from seedance_async.errors import JournalError
 from seedance_async.models import GenerationRequest, SavedFile
 from seedance_async.protocol import dump_request, load_request
 from seedance_async.registry import JobRecord, JobState
+from seedance_async.shielding import surely
 from seedance_async.spend import PriceTable
 
 if TYPE_CHECKING:
@@ -163,6 +164,23 @@ class Books:
         self._intents.discard(record.key)
         await self._journal.update(record.key, **self._changes(record))
         self._forget_if_final(record)
+
+    async def write_outcome(self, record: JobRecord) -> None:
+        """Have the outcome of a submit on disk before anybody is told of it.
+
+        Raises:
+            JournalError: it is not, and nothing worse is wrong; the error has the request id.
+        """
+        try:
+            await surely(self.write(record))
+        except JournalError as error:
+            _log.critical(
+                "job %s is %s, with the request id %s, and that is NOT on record: %s",
+                record.key, record.state, record.request_id, error,
+            )  # fmt: skip
+            if record.error is None:
+                error.request_id = record.request_id
+                raise
 
     def write_soon(self, record: JobRecord) -> None:
         """Record where a job is, without waiting for it. Raises nothing: others are told after."""

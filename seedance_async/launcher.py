@@ -2,30 +2,27 @@
 
 In this order, and each step only after the one before: what an earlier run knows of the job, the
 credits set aside, the intent on disk, the POST, the id in the registry, the acceptance on disk.
-Slots, streams and the session's own life are the session's.
+What an earlier run has sent is
+taken up in `resuming`; slots, streams and the session's own life are the session's.
 """
 
 from __future__ import annotations
 
 import logging
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedance_async import protocol
 from seedance_async.books import Books
 from seedance_async.client import Late, SeedanceClient
-from seedance_async.errors import JournalError, SeedanceError, SubmitUncertainError
+from seedance_async.errors import SeedanceError, SubmitUncertainError
 from seedance_async.models import (
-    ErrorDetail,
-    Generation,
     GenerationRequest,
-    GenerationStatus,
-    SavedFile,
     Submission,
 )
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.resuming import Resumer
 from seedance_async.shielding import surely
 from seedance_async.spend import Reservation, SpendGuard
 from seedance_async.webhooks import Hints
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ENDED = {"succeeded", "failed", "cancelled"}
 _UNKNOWN = {"submitting", "uncertain"}
 
 
@@ -43,7 +39,7 @@ class Launcher:
     """Submits jobs, one call a job.
 
     Args:
-        client, registry, poller, books, hints: the session's.
+        client, registry, poller, books, hints, resumer: the session's.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
     """
 
@@ -55,10 +51,12 @@ class Launcher:
         poller: Poller,
         books: Books,
         hints: Hints,
+        resumer: Resumer,
         resubmit_uncertain: bool = False,
     ) -> None:
         self._client, self._registry = client, registry
         self._poller, self._books, self._hints = poller, books, hints
+        self._resumer = resumer
         self._resubmit_uncertain = resubmit_uncertain
         self.guard: SpendGuard | None = None
 
@@ -75,7 +73,7 @@ class Launcher:
             protocol.check(request, allow_local=self._client.allow_local)
             known = await self._books.find(record.key)
             if known is not None and not self._may_submit(known):
-                await self._take_up(record, known)
+                await self._resumer.take_up(record, known)
                 return
             await self._submit(record, request, known)
         except SeedanceError as error:
@@ -111,24 +109,11 @@ class Launcher:
         finally:
             settle.never_sent()
         try:
-            await self._write(record)
+            await self._books.write_outcome(record)
         finally:
             self._hints.settled(record)
         if record.error is not None:
             raise record.error
-
-    async def _write(self, record: JobRecord) -> None:
-        """Have the outcome of a submit on disk before anybody is told of it."""
-        try:
-            await surely(self._books.write(record))
-        except JournalError as error:
-            _log.critical(
-                "job %s is %s, with the request id %s, and that is NOT on record: %s",
-                record.key, record.state, record.request_id, error,
-            )  # fmt: skip
-            if record.error is None:
-                error.request_id = record.request_id
-                raise
 
     def _settle(self, record: JobRecord, settle: _Settlement, outcome: Late) -> None:
         """Take in what became of a submit."""
@@ -167,35 +152,6 @@ class Launcher:
                 "job %s was accepted though its caller was cancelled; it goes on", record.request_id
             )
 
-    # --- what an earlier run has left ---------------------------------------------------------
-
-    async def _take_up(self, record: JobRecord, known: JournalEntry) -> None:
-        """Go on with a job that an earlier run has sent; nothing is submitted."""
-        self._books.take_over(record)
-        if known.path is not None and known.size is not None and known.sha256 is not None:
-            record.saved = SavedFile(Path(known.path), known.size, known.sha256)
-        if known.request_id is None:
-            await self._tell_uncertain(record, known)
-            return
-        try:
-            self._registry.take_up(record, known.request_id, credits_charged=known.credits_charged)
-        except ValueError as error:
-            raise JournalError(str(error)) from error
-        if known.state in _ENDED:
-            self._registry.observe(record, _as_told(known, known.request_id))
-        else:
-            record.on_final(self._books.write_soon)
-            self._poller.watch(record, at_once=True)
-
-    async def _tell_uncertain(self, record: JobRecord, known: JournalEntry) -> None:
-        assert record.request is not None
-        reason = known.error or "the process ended between the submit and its answer"
-        error = SubmitUncertainError(reason, request=record.request, key=record.key)
-        self._registry.move(record, JobState.SUBMITTING)
-        self._registry.move(record, JobState.UNCERTAIN, error=error)
-        await self._write(record)
-        raise error
-
 
 class _Settlement:
     """A reservation that is ended exactly once, whatever becomes of the submit."""
@@ -216,9 +172,3 @@ class _Settlement:
     def _take(self) -> tuple[SpendGuard | None, Reservation | None]:
         reservation, self._reservation = self._reservation, None
         return self._guard, reservation
-
-
-def _as_told(known: JournalEntry, request_id: str) -> Generation:
-    """The end of a job as the journal has it; its URL, which is not kept, comes with a query."""
-    error = ErrorDetail(known.error) if known.error is not None else None
-    return Generation(request_id, GenerationStatus(known.state), error=error)

@@ -12,14 +12,11 @@ import math
 import os
 import random
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-import anyio
-import attrs
 
 from seedance_async import protocol
 from seedance_async.backoff import Backoff
@@ -32,24 +29,23 @@ from seedance_async.errors import (
     ConflictError,
     InsufficientCreditsError,
     InvalidRequestError,
-    JournalError,
     NotFoundError,
     SeedanceError,
 )
 from seedance_async.job import Job, JobActions
 from seedance_async.launcher import Launcher
+from seedance_async.leaving import Leaving
 from seedance_async.models import (
     Generation,
     GenerationRequest,
-    GenerationStatus,
-    JobToken,
-    Submission,
 )
 from seedance_async.options import RetryPolicy, SessionOptions, Timeouts
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.resuming import Resumer
 from seedance_async.shielding import see_through, surely
 from seedance_async.spend import CreditLimit
+from seedance_async.stats import SessionStats
 from seedance_async.transport import Transport
 from seedance_async.verdicts import stops_submits
 from seedance_async.webhooks import Hints, WebhookReceiver
@@ -58,30 +54,6 @@ if TYPE_CHECKING:
     from seedance_async.journal import Journal
 
 _log = logging.getLogger(__name__)
-
-#: Seconds that cancelling the remote jobs may take when a session is left by an error.
-CANCEL_SECONDS = 10.0
-
-
-@attrs.frozen
-class SessionStats:
-    """A session at one moment.
-
-    Attributes:
-        counts: jobs by state, since the session began.
-        in_flight: jobs that this session submitted, or is submitting, and that have not ended.
-        credits_charged: the sum of the charges that the server told.
-        credits_unknown: jobs accepted without a charge that could be read.
-        polls: status queries sent for tracked jobs.
-        refusals: submits that a rate limit refused.
-    """
-
-    counts: Mapping[JobState, int]
-    in_flight: int
-    credits_charged: int
-    credits_unknown: int
-    polls: int
-    refusals: int
 
 
 class SeedanceSession:
@@ -196,11 +168,14 @@ class SeedanceSession:
         self._actions = JobActions(self._cancel, self._download, self._check_home)
         self._books = Books(_journal(journal))
         self._changed = asyncio.Event()
+        self._resumer = Resumer(
+            registry=self.registry, poller=self._poller, books=self._books, changed=self._changed
+        )
         self._hints = Hints(
             webhooks,
             get=self.client.get_once,
             hurry=self._poller.hurry,
-            found=self._found,
+            found=self._resumer.found,
             idle=self._changed.set,
             rng=rng,
         )
@@ -210,10 +185,21 @@ class SeedanceSession:
             poller=self._poller,
             books=self._books,
             hints=self._hints,
+            resumer=self._resumer,
             resubmit_uncertain=resubmit_uncertain,
         )
+        self._leaving = Leaving(
+            client=self.client,
+            registry=self.registry,
+            poller=self._poller,
+            books=self._books,
+            hints=self._hints,
+            options=self._options,
+            changed=self._changed,
+            cancel=self._cancel,
+        )
         self._streams: set[Stream] = set()
-        self._accepting = self._closed = self._left = False
+        self._accepting = self._closed = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._in_flight = 0
 
@@ -269,20 +255,7 @@ class SeedanceSession:
             RuntimeError: the session is not open.
         """
         self._check_open()
-        token = JobToken.parse(reference)
-        protocol.build_get(token.request_id)  # refuses what cannot be an id
-        known = None if token.key is None else await self._books.find(token.key)
-        record = self.registry.find(request_id=token.request_id)
-        if record is None:
-            record = self.registry.find(key=token.key)
-            if record is None:
-                record = self.registry.add(token.key or f"attached-{token.request_id}", None)
-            elif record.state is not JobState.UNCERTAIN:
-                raise ValueError(f"the key {token.key!r} belongs to another job, {record!r}")
-            charged = None if known is None else known.credits_charged
-            self.registry.take_up(record, token.request_id, credits_charged=charged)
-            self._hints.settled(record)
-            await self._follow(record, token.key)
+        record = await self._resumer.attach(reference, self._hints.settled)
         return Job(record, self._actions)
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
@@ -418,41 +391,13 @@ class SeedanceSession:
             if not (record.state.is_final or record.state.is_running):
                 self._discard(record)
                 self._free_slot(record)
-            elif self._left:
-                self._leave_running()  # it was accepted too late to be told of then
+            elif self._leaving.left:
+                self._leaving.leave_running()  # it was accepted too late to be told of then
 
     def _unsent(self, request: Any, reason: SeedanceError) -> JobRecord:
         record = self.registry.add(secrets.token_hex(8), request)
         self.registry.move(record, JobState.REJECTED, error=reason)
         return record
-
-    async def _follow(self, record: JobRecord, key: str | None) -> None:
-        """Poll a job whose id was learnt; what becomes of it goes to the entry with `key`."""
-        record.on_final(lambda _: self._changed.set())
-        self._poller.watch(record, at_once=True)
-        if key is not None and await self._books.find(key) is not None:
-            self._books.take_over(record)
-            record.on_final(self._books.write_soon)
-            await self._books.write(record)
-
-    async def _found(self, record: JobRecord, request_id: str) -> None:
-        """Go on with an uncertain job: a callback told its id, and a query has confirmed it.
-
-        Raises:
-            ValueError: the id belongs to another job; nothing is changed.
-        """
-        self._books.check_new(record, request_id)
-        self.registry.accept(record, Submission(request_id, GenerationStatus.QUEUED))
-        _log.warning(
-            "job %s, whose submit was uncertain, goes on: a callback told its id, %s",
-            record.key,
-            request_id,
-        )
-        try:
-            await self._follow(record, record.key)
-        except JournalError as error:
-            told = "job %s is %s, and that is NOT on record: %s"
-            _log.critical(told, record.key, request_id, error)
 
     def _discard(self, record: JobRecord) -> None:
         if self.registry.find(key=record.key) is record:
@@ -487,7 +432,7 @@ class SeedanceSession:
         try:
             await self._open_books()
         except BaseException:
-            await surely(self._release())
+            await surely(self._leaving.release())
             raise
         self._accepting = True
         self._poller.start()
@@ -513,73 +458,14 @@ class SeedanceSession:
             for stream in list(self._streams):
                 await stream.stop(SeedanceError("the session was left"))
             if error is None:
-                await self._until(lambda: not self.registry.live and not self._hints.busy)
+                await self._leaving.jobs_ended()
         finally:
-            closing = asyncio.create_task(self._close(), name="seedance-close")
+            self._closed = True
+            closing = asyncio.create_task(self._leaving.close(), name="seedance-close")
             cancelled = await see_through(closing)
             closing.result()
             if cancelled:
                 raise asyncio.CancelledError
-
-    async def _close(self) -> None:
-        self._closed = True
-        await self._hints.aclose()
-        self.stop_submitting(SeedanceError("the session is closed"))
-        submitting = JobState.SUBMITTING
-        try:
-            with anyio.move_on_after(self._options.timeouts.submit_grace):
-                await self._until(lambda: not self.registry.counts[submitting])
-            if self._options.cancel_on_error:
-                with anyio.move_on_after(CANCEL_SECONDS):
-                    await asyncio.gather(*(self._cancel_for_good(r) for r in self._running()))
-            self._leave_running()
-        finally:
-            await self._release()
-
-    async def _release(self) -> None:
-        """Let go of the connections and the journal, in this order and whatever of it fails."""
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._books.close)
-            stack.push_async_callback(self.client.aclose)
-            stack.push_async_callback(self._poller.stop)
-
-    async def _cancel_for_good(self, record: JobRecord) -> None:
-        try:
-            await self._cancel(record)
-        except SeedanceError as error:
-            _log.warning("job %s could not be cancelled: %s", record.request_id, error)
-            return
-        await self._poller.poll_once(record)
-
-    def _leave_running(self) -> None:
-        """Tell of every job that goes on without this session, and end the waiting for it."""
-        self._left = True
-        running = self._running()
-        if running:
-            ids = ", ".join(str(record.request_id) for record in running)
-            _log.warning(
-                "the session ends with %d jobs running; attach takes them up again: %s",
-                len(running),
-                ids,
-            )
-        uncertain = [record for record in self.registry if record.state is JobState.UNCERTAIN]
-        if uncertain:
-            _log.error(
-                "the session ends with %d uncertain submits, which may be charged: %s",
-                len(uncertain),
-                ", ".join(record.key for record in uncertain),
-            )
-        left = SeedanceError("the session was left")
-        for record in running:
-            self.registry.move(record, JobState.ABANDONED, error=left)
-
-    def _running(self) -> list[JobRecord]:
-        return [record for record in self.registry if record.state.is_running]
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
 
     def _check_open(self) -> None:
         if not self._accepting:

@@ -29,6 +29,7 @@ LEVELS = {
     "transport": 5,
     "job": 5,
     "journal": 5,
+    "stats": 5,
     "schedule": 5,
     "webhooks": 5,
     "client": 6,
@@ -38,8 +39,10 @@ LEVELS = {
     "poller": 7,
     "bulk": 7,
     "forecast": 7,
-    "launcher": 8,
-    "session": 9,
+    "leaving": 8,
+    "resuming": 8,
+    "launcher": 9,
+    "session": 10,
 }
 
 #: What is beside or above the root, and the parts of the SDK that each may import.

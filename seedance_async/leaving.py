@@ -1,0 +1,118 @@
+"""How a session ends: what it waits for, what it tells of jobs that go on, and what it lets go of.
+
+Nothing paid is lost by leaving: submits that are out may still learn their ids, and every job that
+goes on without the session is named in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import anyio
+
+from seedance_async.books import Books
+from seedance_async.client import SeedanceClient
+from seedance_async.errors import SeedanceError
+from seedance_async.options import SessionOptions
+from seedance_async.poller import Poller
+from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.webhooks import Hints
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that cancelling the remote jobs may take when a session is left by an error.
+CANCEL_SECONDS = 10.0
+
+
+class Leaving:
+    """The end of one session.
+
+    Args:
+        client, registry, poller, books, hints, options: the session's.
+        changed: set whenever something happens that the end may be waiting for.
+        cancel: asks the server to cancel a job.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: SeedanceClient,
+        registry: TaskRegistry,
+        poller: Poller,
+        books: Books,
+        hints: Hints,
+        options: SessionOptions,
+        changed: asyncio.Event,
+        cancel: Callable[[JobRecord], Awaitable[None]],
+    ) -> None:
+        self._client, self._registry, self._poller = client, registry, poller
+        self._books, self._hints, self._options = books, hints, options
+        self._changed, self._cancel = changed, cancel
+        self.left = False
+
+    async def jobs_ended(self) -> None:
+        """Wait until no job is live, and no callback is being looked into."""
+        await self._until(lambda: not self._registry.live and not self._hints.busy)
+
+    async def close(self) -> None:
+        """Send nothing new, learn what becomes of what is out, tell of what goes on, let go."""
+        await self._hints.aclose()
+        self._client.submit_gate.shut(SeedanceError("the session is closed"), math.inf)
+        try:
+            with anyio.move_on_after(self._options.timeouts.submit_grace):
+                await self._until(lambda: not self._registry.counts[JobState.SUBMITTING])
+            if self._options.cancel_on_error:
+                with anyio.move_on_after(CANCEL_SECONDS):
+                    await asyncio.gather(*(self._cancel_for_good(r) for r in self._running()))
+            self.leave_running()
+        finally:
+            await self.release()
+
+    async def release(self) -> None:
+        """Let go of the connections and the journal, in this order and whatever of it fails."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._books.close)
+            stack.push_async_callback(self._client.aclose)
+            stack.push_async_callback(self._poller.stop)
+
+    async def _cancel_for_good(self, record: JobRecord) -> None:
+        try:
+            await self._cancel(record)
+        except SeedanceError as error:
+            _log.warning("job %s could not be cancelled: %s", record.request_id, error)
+            return
+        await self._poller.poll_once(record)
+
+    def leave_running(self) -> None:
+        """Tell of every job that goes on without this session, and end the waiting for it."""
+        self.left = True
+        running = self._running()
+        if running:
+            ids = ", ".join(str(record.request_id) for record in running)
+            _log.warning(
+                "the session ends with %d jobs running; attach takes them up again: %s",
+                len(running),
+                ids,
+            )
+        uncertain = [record for record in self._registry if record.state is JobState.UNCERTAIN]
+        if uncertain:
+            _log.error(
+                "the session ends with %d uncertain submits, which may be charged: %s",
+                len(uncertain),
+                ", ".join(record.key for record in uncertain),
+            )
+        left = SeedanceError("the session was left")
+        for record in running:
+            self._registry.move(record, JobState.ABANDONED, error=left)
+
+    def _running(self) -> list[JobRecord]:
+        return [record for record in self._registry if record.state.is_running]
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
