@@ -131,7 +131,8 @@ class Books:
             mine = await self._journal.reclaim(
                 record.key,
                 expected=known.state,
-                credits_reserved=credits or known.credits_reserved,
+                credits_reserved=credits or known.credits_reserved or None,
+                credits_doubtful=_in_doubt(known) or None,
             )
         else:
             mine = None is await self._journal.claim(
@@ -194,8 +195,8 @@ class Books:
         if record.key in self._intents:
             self._intents.discard(record.key)
             self._ours.discard(record.key)
-            state = self._refused(record.key)
-            self._update_soon(record, {"state": state, "error": "it was never sent"})
+            changes = self._refused(record.key)
+            self._update_soon(record, {**changes, "error": "it was never sent"})
 
     def _update_soon(self, record: JobRecord, changes: Changes) -> None:
         assert self._journal is not None
@@ -224,12 +225,13 @@ class Books:
     def _changes(self, record: JobRecord) -> Changes:
         changes = _as_changes(record)
         if record.state is JobState.REJECTED:
-            changes["state"] = self._refused(record.key)
+            changes |= self._refused(record.key)
         return changes
 
-    def _refused(self, key: str) -> str:
+    def _refused(self, key: str) -> Changes:
         """What a submit is that came to nothing: the doubt about an earlier one of its remains."""
-        return "uncertain" if key in self._doubtful else "rejected"
+        state = "uncertain" if key in self._doubtful else "rejected"
+        return {"state": state, "credits_reserved": 0}
 
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:
@@ -240,19 +242,35 @@ def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
     """What earlier jobs were charged."""
     prices = PriceTable()
     for entry in entries:
-        if entry.credits_charged is not None:
-            try:
-                prices.learn(load_request(json.loads(entry.request)), entry.credits_charged)
-            except ValueError as error:
-                _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
+        request = _request(entry) if entry.credits_charged is not None else None
+        if request is not None and entry.credits_charged is not None:
+            prices.learn(request, entry.credits_charged)
     return prices
 
 
-def spent_on(entry: JournalEntry) -> int:
-    """What an entry's job was charged, or may have been."""
+def spent_on(entry: JournalEntry, prices: PriceTable) -> int:
+    """What an entry's job was charged, or may have been, by all submits that were made for it."""
     if entry.credits_charged is not None:
-        return entry.credits_charged
-    return 0 if entry.state == "rejected" else entry.credits_reserved or 0
+        return entry.credits_charged + (entry.credits_doubtful or 0)
+    if entry.credits_reserved is None and entry.state != "rejected":  # of a run without a limit
+        request = _request(entry)
+        guess = prices.estimate(request) if request is not None else None
+        return (guess or 0) + (entry.credits_doubtful or 0)
+    return _in_doubt(entry)
+
+
+def _in_doubt(entry: JournalEntry) -> int:
+    """What the submits of an entry whose charge is not known may have cost in all."""
+    last = 0 if entry.state == "rejected" else entry.credits_reserved or 0
+    return last + (entry.credits_doubtful or 0)
+
+
+def _request(entry: JournalEntry) -> GenerationRequest | None:
+    try:
+        return load_request(json.loads(entry.request))
+    except ValueError as error:
+        _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
+        return None
 
 
 def _as_changes(record: JobRecord) -> Changes:

@@ -444,7 +444,7 @@ class SeedanceSession:
         limit = self._options.max_credits
         if limit is not None:
             prices = price_table(entries)
-            spent = sum(spent_on(entry) for entry in entries)
+            spent = sum(spent_on(entry, prices) for entry in entries)
             self._launcher.guard = CreditLimit(limit, spent=spent, prices=prices)
 
     async def __aexit__(

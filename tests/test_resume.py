@@ -253,6 +253,42 @@ async def test_a_refusal_of_the_second_submit_does_not_settle_the_first(begin, a
     assert api.count("create") == 1, "it was asked for in the run before only"
 
 
+async def test_both_charges_of_a_job_that_was_submitted_again_count_against_the_limit(
+    begin, api, path
+):
+    async with begin(max_credits=100) as session:
+        await session.generate(B)  # what such a job costs is known from here on: 40
+    api.script["create"].append(LOST)
+    async with begin(max_credits=100) as session:
+        assert (await session.run([A])).counts == {JobState.UNCERTAIN: 1}
+    async with begin(max_credits=200, resubmit_uncertain=True) as session:
+        assert (await session.run([A])).counts == {JobState.SUCCEEDED: 1}
+    async with begin(max_credits=150) as session:
+        with pytest.raises(BudgetExceededError, match="120"):
+            await session.generate(C)
+
+
+async def test_a_refused_second_submit_counts_the_first_one_alone(begin, api, path):
+    async with begin(max_credits=100) as session:
+        await session.generate(B)
+    api.script["create"] += [LOST, error_reply(402)]
+    async with begin(max_credits=100) as session:
+        await session.run([A])
+    async with begin(max_credits=200, resubmit_uncertain=True) as session:
+        await session.run([A])
+    async with begin(max_credits=120) as session:
+        assert (await session.generate(C)).status == "succeeded"
+
+
+async def test_what_a_run_without_a_limit_left_uncertain_counts_by_its_estimate(begin, api, path):
+    api.script["create"].append(LOST)
+    async with begin() as session:
+        await session.run([A, B])
+    async with begin(max_credits=100) as session:
+        with pytest.raises(BudgetExceededError, match="80"):
+            await session.generate(C)
+
+
 async def test_the_id_of_an_uncertain_submit_settles_it_for_good(begin, api, path):
     key = await left_by_a_killed_run(path)
     api.jobs["req_7"] = asyncio.get_running_loop().time()

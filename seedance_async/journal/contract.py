@@ -46,7 +46,12 @@ class Journal(Protocol):
         """
 
     async def reclaim(
-        self, key: str, *, expected: str, credits_reserved: int | None = None
+        self,
+        key: str,
+        *,
+        expected: str,
+        credits_reserved: int | None = None,
+        credits_doubtful: int | None = None,
     ) -> bool:
         """Turn an entry back into a fresh intent, if its state is `expected`, in one step.
 
@@ -54,6 +59,7 @@ class Journal(Protocol):
             key: the entry's.
             expected: "rejected", "uncertain" or "submitting".
             credits_reserved: what a spend guard has set aside.
+            credits_doubtful: what earlier submits of an unknown outcome may have cost.
 
         Returns:
             Whether the intent is the caller's; False if the state is another or the key unknown.

@@ -43,6 +43,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE UNIQUE INDEX jobs_request_id ON jobs (request_id) WHERE request_id IS NOT NULL",
     ),
+    ("ALTER TABLE jobs ADD COLUMN credits_doubtful INTEGER",),
 )
 
 # Only names of this module's own stand in the statements; values are always bound.

@@ -37,6 +37,7 @@ class JournalEntry:
         request_id: the server's id once the job is accepted; unique in the journal.
         credits_charged: as the server told; None where it is not known.
         credits_reserved: what a spend guard had set aside for the job.
+        credits_doubtful: what earlier submits of it, each of an unknown outcome, may have cost.
         error: what went wrong, in words.
         path, size, sha256: of the downloaded file.
         created_at, updated_at: wall clock, seconds since the epoch; for people, not for order.
@@ -49,6 +50,7 @@ class JournalEntry:
     request_id: str | None = None
     credits_charged: int | None = None
     credits_reserved: int | None = None
+    credits_doubtful: int | None = None
     error: str | None = None
     path: str | None = None
     size: int | None = None
@@ -64,6 +66,7 @@ class Changes(TypedDict, total=False):
     request_id: str | None
     credits_charged: int | None
     credits_reserved: int | None
+    credits_doubtful: int | None
     error: str | None
     path: str | None
     size: int | None
@@ -71,7 +74,7 @@ class Changes(TypedDict, total=False):
 
 
 FIELDS = tuple(field.name for field in attrs.fields(JournalEntry))
-_NUMBERS = frozenset({"credits_charged", "credits_reserved", "size"})
+_NUMBERS = frozenset({"credits_charged", "credits_reserved", "credits_doubtful", "size"})
 _TIMES = frozenset({"created_at", "updated_at"})
 _REQUIRED = frozenset({"key", "fingerprint", "request", "state"})
 
@@ -92,7 +95,11 @@ def new_intent(
 
 
 def fresh_intent(
-    expected: str, *, credits_reserved: int | None, journal: str | None
+    expected: str,
+    *,
+    credits_reserved: int | None,
+    credits_doubtful: int | None,
+    journal: str | None,
 ) -> dict[str, Any]:
     """The changes that make an entry in the state `expected` a fresh intent again.
 
@@ -102,8 +109,9 @@ def fresh_intent(
     if expected not in RECLAIMABLE:
         words = f"expected must be one of {', '.join(sorted(RECLAIMABLE))}, not {expected!r}"
         raise JournalError(words, path=journal)
-    reserved = checked({"credits_reserved": credits_reserved}, journal=journal)
-    return dict.fromkeys(Changes.__annotations__) | {"state": "submitting"} | reserved
+    credits = {"credits_reserved": credits_reserved, "credits_doubtful": credits_doubtful}
+    given = checked(credits, journal=journal)
+    return dict.fromkeys(Changes.__annotations__) | {"state": "submitting"} | given
 
 
 def checked_changes(changes: Mapping[str, Any], *, journal: str | None) -> dict[str, Any]:

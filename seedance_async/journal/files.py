@@ -79,7 +79,20 @@ def read(path: str) -> list[JournalEntry]:
 def _read(file: Path, mode: str, path: str) -> list[JournalEntry]:
     with closing(connect(file, mode)) as connection:
         _check_kind(connection, path)
-        return Database(connection, path).entries()
+        with _up_to_date(connection) as current:
+            return Database(current, path).entries()
+
+
+@contextmanager
+def _up_to_date(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """The same tables in the latest version: of an older one a copy in memory."""
+    if version_of(connection) == len(STEPS):
+        yield connection
+        return
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        connection.backup(copy)
+        migrate(copy)
+        yield copy
 
 
 def _came_writer(file: Path, mode: str, before: _Picture) -> bool:
@@ -164,8 +177,8 @@ def _check_tables(connection: sqlite3.Connection, path: str) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise JournalError(f"it is damaged: {found}", path=path)
-    if version_of(connection):
-        connection.execute(f"SELECT {', '.join(FIELDS)} FROM jobs LIMIT 0")  # noqa: S608
+    with _up_to_date(connection) as current:
+        current.execute(f"SELECT {', '.join(FIELDS)} FROM jobs LIMIT 0")  # noqa: S608
 
 
 def _reading_mode(file: Path) -> str:

@@ -62,10 +62,20 @@ class MemoryJournal:
         return None if holder is entry else holder
 
     async def reclaim(  # noqa: D102
-        self, key: str, *, expected: str, credits_reserved: int | None = None
+        self,
+        key: str,
+        *,
+        expected: str,
+        credits_reserved: int | None = None,
+        credits_doubtful: int | None = None,
     ) -> bool:
         self._life.check()
-        changes = fresh_intent(expected, credits_reserved=credits_reserved, journal=None)
+        changes = fresh_intent(
+            expected,
+            credits_reserved=credits_reserved,
+            credits_doubtful=credits_doubtful,
+            journal=None,
+        )
         plain_key = checked_key(key, journal=None)
         self._raise_kept()
         entry = self._entries.get(plain_key)

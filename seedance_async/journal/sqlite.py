@@ -84,10 +84,20 @@ class SQLiteJournal:
         return await self._done(lambda database: database.claim(entry))
 
     async def reclaim(  # noqa: D102
-        self, key: str, *, expected: str, credits_reserved: int | None = None
+        self,
+        key: str,
+        *,
+        expected: str,
+        credits_reserved: int | None = None,
+        credits_doubtful: int | None = None,
     ) -> bool:
         self._life.check()
-        changes = fresh_intent(expected, credits_reserved=credits_reserved, journal=self._path)
+        changes = fresh_intent(
+            expected,
+            credits_reserved=credits_reserved,
+            credits_doubtful=credits_doubtful,
+            journal=self._path,
+        )
         plain, now = checked_key(key, journal=self._path), self._clock()
         return await self._done(lambda database: database.reclaim(plain, expected, changes, now))
 

@@ -16,6 +16,7 @@ ALL = {
     "request_id": "req_1",
     "credits_charged": 40,
     "credits_reserved": 44,
+    "credits_doubtful": 45,
     "error": "words",
     "path": "out/a.mp4",
     "size": 123,
@@ -72,8 +73,9 @@ async def test_a_job_that_may_be_sent_anew_becomes_a_fresh_intent(journal, clock
     await claimed(journal, "a")
     await journal.update("a", **ALL | {"state": state})
     clock.now += 5
-    assert await journal.reclaim("a", expected=state, credits_reserved=9)
-    fresh = JournalEntry("a", **PLAIN, credits_reserved=9, created_at=START, updated_at=START + 5)
+    assert await journal.reclaim("a", expected=state, credits_reserved=9, credits_doubtful=7)
+    credits = {"credits_reserved": 9, "credits_doubtful": 7}
+    fresh = JournalEntry("a", **PLAIN, **credits, created_at=START, updated_at=START + 5)
     assert await journal.find("a") == fresh
 
 

@@ -315,6 +315,25 @@ async def test_a_journal_of_an_older_version_is_brought_up_to_date(path):
         assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
 
 
+async def test_a_journal_of_the_first_version_can_be_read_and_is_then_brought_up_to_date(path):
+    with sqlite(path) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(connection, STEPS[:1])
+        names = "key, fingerprint, request, state, credits_reserved, created_at, updated_at"
+        values = "'a', 'f', '{}', 'uncertain', 40, 1.0, 2.0"
+        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({values})")
+        connection.commit()
+    before = picture(path.parent)
+    (entry,) = read_entries(path)
+    assert (entry.key, entry.credits_reserved, entry.credits_doubtful) == ("a", 40, None)
+    assert picture(path.parent) == before, "reading changes nothing"
+    journal = SQLiteJournal(path)
+    await journal.open()
+    assert await journal.reclaim("a", expected="uncertain", credits_doubtful=40)
+    await journal.aclose()
+    assert read_entries(path)[0].credits_doubtful == 40
+
+
 async def test_a_version_that_the_tables_belie_is_refused(path):
     await fill(path, 1)
     with sqlite(path) as connection:

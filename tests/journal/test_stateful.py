@@ -23,6 +23,7 @@ CHANGES = st.fixed_dictionaries(
         "request_id": st.none() | st.sampled_from(["r1", "r2"]) | ANY_TEXT,
         "credits_charged": NUMBERS,
         "credits_reserved": NUMBERS,
+        "credits_doubtful": NUMBERS,
         "error": st.none() | ANY_TEXT,
         "path": st.none() | ANY_TEXT,
         "size": NUMBERS,
