@@ -213,7 +213,10 @@ class SeedanceClient:
             grace = self._timeouts.submit_grace if sending.sent else 0.0
             await see_through(task, grace=grace)
             if sending.sent:
-                (if_cancelled or _log_late)(_late_answer(task, request))
+                late = _late_answer(task, request)
+                if isinstance(late, Submission):
+                    self.submit_gate.passed()
+                (if_cancelled or _log_late)(late)
             raise
         if task.cancelled():  # by the shutdown of the event loop
             reason = "the task that sent it was cancelled before the answer came"

@@ -54,6 +54,7 @@ class Poller:
         workers: polls that are out at once.
         job_timeout: seconds from acceptance after which a job is abandoned.
         patience: seconds of nothing but failed polls after which a job is abandoned.
+        freed: called once for each watched job that has ended.
         rng: the source of jitter.
     """
 
@@ -67,11 +68,12 @@ class Poller:
         workers: int,
         job_timeout: float,
         patience: float,
+        freed: Callable[[], None],
         rng: random.Random,
     ) -> None:
         self._registry, self._get = registry, get
         self._poll, self._job_timeout, self._patience = poll, job_timeout, patience
-        self._rng = rng
+        self._freed, self._rng = freed, rng
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
         self._watches: dict[JobRecord, _Watch] = {}
         self._warned: set[str] = set()
@@ -90,6 +92,7 @@ class Poller:
     def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
         """Poll a running job from now on until its end."""
         watch = self._watches[record] = _Watch(record)
+        record.on_final(lambda _: self._freed())
         loop = asyncio.get_running_loop()
         watch.timer = loop.call_later(self._job_timeout, self._expire, watch)
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))

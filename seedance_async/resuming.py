@@ -39,14 +39,21 @@ class Resumer:
 
     Args:
         registry, poller, books: the session's.
+        joined: called for each job that is running though no submit of this session started it.
         changed: set when a job that was taken up has ended.
     """
 
     def __init__(
-        self, *, registry: TaskRegistry, poller: Poller, books: Books, changed: asyncio.Event
+        self,
+        *,
+        registry: TaskRegistry,
+        poller: Poller,
+        books: Books,
+        joined: Callable[[], None],
+        changed: asyncio.Event,
     ) -> None:
         self._registry, self._poller, self._books = registry, poller, books
-        self._changed = changed
+        self._joined, self._changed = joined, changed
 
     async def attach(self, reference: str, settled: Callable[[JobRecord], None]) -> JobRecord:
         """The job that a request id or a token names; see `SeedanceSession.attach`.
@@ -112,11 +119,13 @@ class Resumer:
             self._registry.observe(record, _as_told(known, known.request_id))
         else:
             record.on_final(self._books.write_soon)
+            self._joined()
             self._poller.watch(record, at_once=True)
 
     async def _follow(self, record: JobRecord, key: str | None) -> None:
         """Poll a job whose id was learnt; what becomes of it goes to the entry with `key`."""
         record.on_final(lambda _: self._changed.set())
+        self._joined()
         self._poller.watch(record, at_once=True)
         if key is not None and await self._books.find(key) is not None:
             self._books.take_over(record)

@@ -155,6 +155,7 @@ class SeedanceSession:
             workers=max_connections,
             job_timeout=job_timeout,
             patience=poll_patience,
+            freed=self.client.submit_gate.freed,
             rng=rng,
         )
         self._downloader = Downloader(
@@ -169,7 +170,11 @@ class SeedanceSession:
         self._books = Books(_journal(journal))
         self._changed = asyncio.Event()
         self._resumer = Resumer(
-            registry=self.registry, poller=self._poller, books=self._books, changed=self._changed
+            registry=self.registry,
+            poller=self._poller,
+            books=self._books,
+            joined=self.client.submit_gate.joined,
+            changed=self._changed,
         )
         self._hints = Hints(
             webhooks,

@@ -1,0 +1,260 @@
+"""The gate: who may send now, and how it learns what the server grants."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+import random
+from collections import deque
+from types import TracebackType
+
+from seedance_async.backoff import Backoff
+from seedance_async.pacing.granted import GrantedJobs, GrantedRate
+
+#: Seconds by which a timer may be early.
+_EARLY = 1e-6
+
+
+class Gate:
+    """At most `most` callers inside, and no more than the server grants.
+
+    A refusal by the server (429) concerns every caller, so it is told here once instead of being
+    found out by each: `refused` holds the gate until the server's delay, or a growing one of our
+    own, is over. Then one caller goes first, and the others follow when it has come through.
+
+    What the server grants, a rate or a number of jobs at once, is learnt from what helped after
+    a refusal: if time alone did, it was the rate; if it took a job's end, the jobs. From then on
+    calls are spaced by that rate and kept under that number, and a little more is tried rarely.
+
+    `shut` turns everyone away with an error for a while, those waiting too.
+
+    ```
+    async with gate:
+        ...
+    ```
+
+    Args:
+        most: callers inside at once.
+        backoff: our own delays, for refusals in a row.
+        rng: the source of jitter.
+    """
+
+    def __init__(self, most: int, backoff: Backoff, rng: random.Random) -> None:
+        self._most = self._width = most
+        self._inside = 0
+        self._running = 0
+        self._backoff, self._rng = backoff, rng
+        self._troubles_in_a_row = 0
+        self._rate = GrantedRate(slowest=1 / backoff.maximum)
+        self._jobs = GrantedJobs()
+        self._refused_since: float | None = None
+        self._refused_while_running = 0
+        self._held_until = -math.inf
+        self._still = False
+        self._shut_until = -math.inf
+        self._shut_error: Exception | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pausing: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self.refusals = 0
+
+    def __repr__(self) -> str:
+        waiting = sum(not place.done() for place in self._waiting)
+        return f"<Gate {self._inside}/{self._width} inside, {waiting} waiting>"
+
+    @property
+    def rate(self) -> float | None:
+        """Calls a second that the server seems to grant; None while no such limit is known."""
+        return self._rate.pace
+
+    @property
+    def limit(self) -> int | None:
+        """Jobs at once that the server seems to grant; None while no such limit is known."""
+        return self._jobs.limit
+
+    # --- coming and going -------------------------------------------------------------------
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._shut_error is not None and now < self._shut_until:
+            raise copy.copy(self._shut_error)
+        if not self._waiting and self._opens_in(now) <= _EARLY:
+            self._enter(now)
+            return
+        place: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(place)
+        self._admit()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._leave()
+            else:
+                self._admit()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait outside, but no longer than the gate is open: once it is shut, raise as it does."""
+        loop = asyncio.get_running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _end, pause)
+        self._pausing.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pausing.discard(pause)
+
+    # --- what became of the calls -----------------------------------------------------------
+
+    def passed(self) -> None:
+        """The server took the call of one inside."""
+        self._rate.took(pressed=bool(self._waiting))
+        self._running += 1
+        self._jobs.took(self._running)
+        if self._still:  # it went out before the hold, and tells nothing of what is after
+            self._refused_while_running = self._running
+            return
+        if self._refused_since is not None:
+            self._judge_refusal(self._refused_since)
+            self._refused_since = None
+        self._troubles_in_a_row = 0
+        spaced = self._rate.pace is not None
+        self._width = self._most if spaced else min(self._most, self._width + 1)
+        self._admit()
+
+    def freed(self) -> None:
+        """One of the jobs that calls have started, or that were `joined`, has ended."""
+        self._running = max(0, self._running - 1)
+        self._admit()
+
+    def joined(self) -> None:
+        """A job is running that was started elsewhere, or earlier."""
+        self._running += 1
+
+    def refused(self, server_delay: float) -> None:
+        """The server refused the call of one inside and asks for a delay in seconds, or 0."""
+        now = asyncio.get_running_loop().time()
+        first = self._refused_since is None
+        if first:
+            self._refused_since = now
+            self._rate.refused(now)
+        full = self._jobs.limit is not None and 0 < self._jobs.limit <= self._running
+        self._jobs.refused(self._running, now, first=first)
+        self._refused_while_running = self._running
+        self.refusals += 1
+        self._count_trouble()
+        # Where all places are taken, a job's end helps and time does not.
+        self.hold(server_delay if full else max(self._delay_after_refusal(), server_delay))
+
+    def failed(self) -> None:
+        """The call of one inside did not get through, for whatever reason.
+
+        Once may happen. From the second in a row on everybody waits and one goes first, so that
+        an outage is met by one call at a time and not by all that wait.
+        """
+        self._count_trouble()
+        if self._troubles_in_a_row > 1:
+            self.hold(self._own_delay())
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody in for at least this long, and then one at first."""
+        self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
+        self._width = 1
+        self._still = True
+
+    def shut(self, error: Exception, seconds: float) -> None:
+        """Turn everyone away with a copy of `error`: those waiting, and who comes meanwhile."""
+        self.hold(seconds)
+        self._shut_error, self._shut_until = error, self._held_until
+        for place in (*self._waiting, *self._pausing):
+            if not place.done():
+                place.set_exception(copy.copy(error))
+        self._waiting.clear()
+
+    # --- judging ----------------------------------------------------------------------------
+
+    def _judge_refusal(self, since: float) -> None:
+        """After refusals a call was taken again: learn from what has helped."""
+        now = asyncio.get_running_loop().time()
+        if self._a_job_helped(now - since):
+            self._rate.dismiss()
+            self._jobs.settle(self._refused_while_running, now)
+        else:
+            self._rate.settle(now)
+            self._jobs.dismiss(self._refused_while_running)
+
+    def _a_job_helped(self, seconds: float) -> bool:
+        """Whether it was a job's end that ended these seconds of refusals, and not time."""
+        if self._running > self._refused_while_running:
+            return False
+        pace, limit = self._rate.pace, self._jobs.before
+        if pace is not None and seconds * pace <= 10:
+            return limit is not None and self._refused_while_running >= limit
+        return limit is not None or self._troubles_in_a_row > 1
+
+    def _count_trouble(self) -> None:
+        """Count a refusal or a failure; those of calls that were out together count once."""
+        if asyncio.get_running_loop().time() >= self._held_until:
+            self._troubles_in_a_row += 1
+
+    def _own_delay(self) -> float:
+        return self._backoff.delay(max(0, self._troubles_in_a_row - 1), self._rng)
+
+    def _delay_after_refusal(self) -> float:
+        pace = self._rate.pace
+        if pace is None:
+            return self._own_delay()
+        one_call = 1 / pace
+        return one_call if self._troubles_in_a_row <= 1 else max(one_call, self._own_delay())
+
+    # --- letting in -------------------------------------------------------------------------
+
+    def _opens_in(self, now: float) -> float:
+        """Seconds until one more may enter; inf if time alone does not help."""
+        if self._inside >= self._width:
+            return math.inf
+        jobs = self._jobs.wait(self._running + self._inside, self._inside, now)
+        return max(self._held_until - now, self._rate.wait(now), jobs)
+
+    def _enter(self, now: float) -> None:
+        self._inside += 1
+        self._still = False
+        self._rate.spend(now)
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            loop = asyncio.get_running_loop()
+            now = loop.time()
+            wait = self._opens_in(now)
+            if wait > _EARLY:
+                if wait < math.inf:
+                    self._timer = loop.call_at(now + wait, self._admit)
+                return
+            self._enter(now)
+            self._waiting.popleft().set_result(None)
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)

@@ -1,0 +1,171 @@
+"""What the server grants, learnt from what it refuses: a rate, and a number of jobs at once.
+
+Pure arithmetic on the times and counts that the gate gives. Which of the two a refusal was about
+is judged by the gate, from what helped: time passing, or a job's end.
+"""
+
+from __future__ import annotations
+
+import math
+
+from seedance_async.pacing.budget import RateBudget
+
+#: Calls taken between two refusals from which a rate can be read.
+ENOUGH = 8
+
+#: Calls that are taken after a refusal before the rate is back at what was found.
+QUIET_CALLS = 60
+
+#: Jobs taken between two attempts at one more than was granted; or seconds, where few are taken.
+PROBE_CALLS = 80
+PROBE_SECONDS = 300.0
+
+#: Seconds for which a job's end is waited for before a full server is asked again.
+PATIENCE = 30.0
+
+
+class GrantedRate:
+    """Calls a second.
+
+    At a refusal the server has nothing left. So what it took between two refusals, over the time
+    between them, is what it grants, whatever burst it allows. From just below that the pace
+    rises along a cubic, as in CUBIC congestion control: hardly at first, then through what was
+    found, then ever faster, until the next refusal.
+
+    Args:
+        slowest: calls a second that the pace never falls below.
+    """
+
+    def __init__(self, slowest: float) -> None:
+        self._slowest = slowest
+        self._pace: RateBudget | None = None
+        self._found = 0.0
+        self._quiet = float(QUIET_CALLS)
+        self._calls = 0
+        self._empty_at: float | None = None
+        self._taken = 0
+        self._refusal = (0.0, 0)
+
+    @property
+    def pace(self) -> float | None:
+        """Calls a second now; None while no limit is known."""
+        return None if self._pace is None else self._pace.rate
+
+    def wait(self, now: float) -> float:
+        """Seconds until one more call fits."""
+        return 0.0 if self._pace is None else self._pace.wait(now)
+
+    def spend(self, now: float) -> None:
+        """One call goes out now."""
+        if self._pace is not None:
+            self._pace.spend(now)
+
+    def took(self, *, pressed: bool) -> None:
+        """The server took a call; `pressed`: more were waiting, so the pace is what held them."""
+        self._taken += 1
+        if pressed and self._pace is not None:
+            self._calls += 1
+            self._pace.rate = self._found * (1 + 0.02 * ((self._calls / self._quiet) ** 3 - 1))
+
+    def refused(self, now: float) -> None:
+        """The server refused a call, having taken the one before."""
+        self._refusal = (now, self._taken)
+
+    def settle(self, now: float) -> None:
+        """The refusal was about the rate: the next call, now, was taken."""
+        at, taken = self._refusal
+        if self._empty_at is not None:
+            self._learn(taken, max(at - self._empty_at, 1e-3))
+        if self._empty_at is None or taken >= ENOUGH:
+            self._empty_at = at
+            self._taken -= taken
+        if self._pace is not None:
+            self._slow_down(self._pace, stall=now - at)
+
+    def dismiss(self) -> None:
+        """The refusal was about something else, and so there may be more to be had than was."""
+        self._empty_at = None
+
+    def _learn(self, taken: int, seconds: float) -> None:
+        if self._pace is None:
+            if taken < ENOUGH:
+                return
+            self._pace = RateBudget(taken / seconds)
+        # Between two moments of having nothing left, the count is certain but for one call.
+        fewest, most = (taken - 1) / seconds, (taken + 1) / seconds
+        pace = self._pace.rate
+        # Not below two thirds: the time between may have begun when less was granted.
+        self._found = max(min(max(pace, fewest), most), pace * 0.65, self._slowest)
+
+    def _slow_down(self, pace: RateBudget, stall: float) -> None:
+        """Begin the cubic anew, the flatter the more time the refusal has cost."""
+        found = self._found
+        self._quiet = max(min(QUIET_CALLS, 120 * found), 10 * found, 15 * stall * found, 1.0)
+        self._calls = 0
+        pace.rate = 0.98 * found
+
+
+class GrantedJobs:
+    """Jobs that run at once.
+
+    The number running at a refusal is what is granted. One more is tried now and then; each that
+    is taken raises the number. If the server still refuses though jobs have ended, the number
+    was lowered: then it falls by twice as much each time, and climbs back from there.
+    """
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        self.before: int | None = None
+        self._refused_at = 0
+        self._falls = 0
+        self._taken = 0
+        self._climbing = False
+        self._probe_at = math.inf
+
+    def wait(self, occupied: int, out: int, now: float) -> float:
+        """Seconds until one more fits; inf if that depends on an answer or a job's end alone.
+
+        Args:
+            occupied: jobs running, and calls out that may become one.
+            out: the calls out alone.
+            now: the time.
+        """
+        if self.limit is None or occupied < self.limit:
+            return 0.0
+        if occupied > self.limit and out:
+            return math.inf
+        probing = self._climbing or self._taken >= PROBE_CALLS
+        return 0.0 if probing else max(0.0, self._probe_at - now)
+
+    def took(self, running: int) -> None:
+        """The server took a job; so many are running, it included."""
+        self._taken += 1
+        if self.limit is not None:
+            self.limit = max(self.limit, running)
+
+    def refused(self, running: int, now: float, *, first: bool) -> None:
+        """The server refused a job while so many were running; `first`: it took the one before."""
+        if first:
+            self.before, self._falls = self.limit, 0
+        elif running < self._refused_at:
+            self._falls += 1
+        self._refused_at = running
+        if self.limit is not None:
+            self._lower(min(self.limit, running - 2**self._falls + 1), now + PATIENCE)
+
+    def settle(self, running: int, now: float) -> None:
+        """The refusal was about the jobs running: so many, and one has ended since."""
+        if self.limit is None:
+            self._lower(running, now)
+        self._probe_at = now + PROBE_SECONDS
+
+    def dismiss(self, running: int) -> None:
+        """The refusal was about something else; so many were running."""
+        self.limit = self.before
+        self._climbing = self.limit is not None and running >= self.limit
+
+    def _lower(self, limit: int, probe_at: float) -> None:
+        self.limit = max(1, limit)
+        self._taken = 0
+        self._climbing = self._falls > 0
+        self._probe_at = probe_at
