@@ -46,6 +46,16 @@ class KilledBatch(Batch):
             await self.bury(process)
         self.look()
 
+    async def until(self, predicate, process):
+        """Wait until the emulator shows something, which it never will if the run has ended."""
+        shown = asyncio.ensure_future(self.emulator.wait_until(predicate))
+        ended = asyncio.ensure_future(process.wait())
+        await asyncio.wait({shown, ended}, return_when=asyncio.FIRST_COMPLETED)
+        came = shown.done()
+        for waiting in (shown, ended):
+            waiting.cancel()
+        assert came, f"the run ended with {process.returncode} before it came to that"
+
     async def verdict(self):
         clips = await true_clips(self.emulator)
         told = self.last_report

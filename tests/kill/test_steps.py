@@ -67,7 +67,7 @@ async def test_a_run_killed_between_the_charge_and_its_answer_names_that_job(mak
     second = f"{batch.plan.name} 00001"
     emulator.faults.script("submit", "latency seconds=1 accepted=true", match=second)
     process = await batch.start_dying()
-    await emulator.wait_until(lambda: emulator.ledger.charged_prompts()[second])
+    await batch.until(lambda: emulator.ledger.charged_prompts()[second], process)
     await batch.bury(process)
     await batch.finish()
     verdict = await batch.verdict()
