@@ -14,6 +14,7 @@ help:
 	@echo "make check    what CI runs: lint, formatting, types, and the test suite with the layers"
 	@echo "make coverage the test suite once more, with the branches it covers"
 	@echo "make torture  kill a batch again and again for ten minutes; nothing may be lost"
+	@echo "make bench    every benchmark beside its rivals; tables, JSON and plots, half an hour"
 	@echo "make fuzz     a coverage-guided fuzzer on the parser of answers, for a minute"
 	@echo "make format   format the code"
 	@echo "make clean    remove what make has made"
@@ -65,3 +66,10 @@ clean:
 .PHONY: torture
 torture: $(READY)
 	$(BIN)/python -m benchmarks.torture
+
+# Each prints a table with its targets and writes benchmarks/results/<name>.json and .png.
+BENCHMARKS := imports polling throttle overhead flight peers download journal connections
+.PHONY: bench
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit 1; echo; done

@@ -1,6 +1,6 @@
 """What it costs that a submit never reuses a connection.
 
-    python benchmarks/connections.py [--submits 400]
+    python -m benchmarks.connections [--submits 400] [--quick]
 
 A server in another process speaks HTTP and HTTPS on loopback and takes every submit at once. The
 same POSTs go through the SDK's transport, once as it is and once with connections kept alive, in
@@ -9,13 +9,9 @@ turns; one at a time and 20 at a time. Printed is the best of three rounds: mill
 
 import argparse
 import asyncio
-import datetime
 import json
 import multiprocessing
-import os
-import platform
 import ssl
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +19,7 @@ from pathlib import Path
 import trustme
 from aiohttp import web
 
+from benchmarks.report import report
 from seedance_async import AiohttpTransport, Endpoint, WireRequest
 
 SUBMIT = WireRequest("POST", "/submit", b'{"prompt": "A river in autumn"}', charges=True)
@@ -73,10 +70,23 @@ async def milliseconds(kind, url, context, submits, at_once):
     return seconds * 1000 / submits
 
 
+def compared(url, context, submits, at_once):
+    """The best of three rounds each, in turns: kept alive, fresh, their ratio, their difference."""
+    best = {KeptAlive: float("inf"), AiohttpTransport: float("inf")}
+    for _ in range(3):
+        for kind in best:
+            work = milliseconds(kind, url, context, submits, at_once)
+            best[kind] = min(best[kind], asyncio.run(work))
+    kept, fresh = best.values()
+    return kept, fresh, fresh / kept, fresh - kept
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--submits", type=int, default=400)
+    parser.add_argument("--quick", action="store_true", help="fewer submits")
     chosen = parser.parse_args()
+    submits = 100 if chosen.quick else chosen.submits
     authority, context = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(context)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,28 +96,18 @@ def main():
         server = multiprocessing.Process(target=serve, args=(ports, certificate), daemon=True)
         server.start()
         plain, tls = ports.get()
-        print(
-            f"{datetime.date.today()}, {os.cpu_count()} cores, {platform.machine()}, "
-            f"Python {sys.version.split()[0]}, {chosen.submits} submits, ms a submit"
-        )
-        print(f"{'':24}{'kept alive':>12}{'fresh':>10}{'ratio':>8}{'more':>10}")
-        for name, url in (
-            ("HTTP", f"http://127.0.0.1:{plain}"),
-            ("HTTPS", f"https://127.0.0.1:{tls}"),
-        ):
-            for at_once in (1, 20):
-                best = {KeptAlive: float("inf"), AiohttpTransport: float("inf")}
-                for _ in range(3):
-                    for kind in best:
-                        work = milliseconds(kind, url, context, chosen.submits, at_once)
-                        best[kind] = min(best[kind], asyncio.run(work))
-                kept, fresh = best.values()
-                print(
-                    f"{name + f', {at_once} at a time':24}{kept:12.2f}{fresh:10.2f}"
-                    f"{fresh / kept:8.1f}{fresh - kept:7.2f} ms"
-                )
+        rows = [
+            [f"{name}, {at_once} at a time", *compared(url, context, submits, at_once)]
+            for name, url in (
+                ("HTTP", f"http://127.0.0.1:{plain}"),
+                ("HTTPS", f"https://127.0.0.1:{tls}"),
+            )
+            for at_once in (1, 20)
+        ]
         server.terminate()
         server.join()
+    header = [f"{submits} submits, ms each", "kept alive", "fresh", "ratio", "more"]
+    report("connections", header=header, rows=rows)
 
 
 if __name__ == "__main__":

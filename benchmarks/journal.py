@@ -1,6 +1,6 @@
 """What the journal costs: the same jobs with and without it, against a transport in memory.
 
-    python benchmarks/journal.py [--jobs 5000] [--rate 1000]
+    python -m benchmarks.journal [--jobs 5000] [--rate 1000] [--quick]
 
 Prints jobs a second and the longest time that the event loop was blocked, for no journal, one in
 memory and one in SQLite; first with requests that come at `rate` a second, then as fast as they
@@ -9,16 +9,13 @@ go. Each kind runs three times, in turns; the best run of each counts, for these
 
 import argparse
 import asyncio
-import datetime
 import json
-import os
-import platform
 import sqlite3
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.report import Target, report
 from seedance_async import Backoff, GenerationRequest, SeedanceSession, WireResponse
 from seedance_async.journal import MemoryJournal, SQLiteJournal
 
@@ -107,19 +104,29 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=1000.0)
+    parser.add_argument("--quick", action="store_true", help="fewer jobs")
     chosen = parser.parse_args()
-    print(
-        f"{datetime.date.today()}, {os.cpu_count()} cores, {platform.machine()}, "
-        f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}"
-    )
+    jobs = 1000 if chosen.quick else chosen.jobs
+    rows, paced_shares = [], {}
     for rate in (chosen.rate, None):
-        pace = f"{rate:g} requests a second" if rate else "as fast as they go"
-        print(f"\n{chosen.jobs} jobs, {pace}")
-        print(f"{'':12}{'jobs/s':>10}{'of none':>10}{'blocked':>12}")
-        best = measure(chosen.jobs, rate)
+        best = measure(jobs, rate)
         for kind, (speed, blocked) in best.items():
             share = speed / best["no journal"][0]
-            print(f"{kind:12}{speed:10.0f}{share:10.2f}{blocked * 1000:9.1f} ms")
+            pace = f"{rate:g} requests a second" if rate else "as fast as they go"
+            rows.append([f"{pace}, {kind}", speed, share, blocked * 1000])
+            if rate is not None:
+                paced_shares[kind] = share, blocked * 1000
+    share, blocked = paced_shares["SQLite"]
+    report(
+        "journal",
+        header=[f"{jobs} jobs", "jobs/s", "of no journal", "longest block, ms"],
+        rows=rows,
+        targets=[
+            Target(f"SQLite at {chosen.rate:g} a second, share of no journal", share, at_least=0.9),
+            Target("the loop's longest block by then, ms", blocked, at_most=20),
+        ],
+        details={"sqlite": sqlite3.sqlite_version},
+    )
 
 
 if __name__ == "__main__":
