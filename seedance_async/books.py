@@ -11,6 +11,7 @@ import json
 import logging
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seedance_async.errors import JournalError
@@ -189,6 +190,12 @@ class Books:
             self._intents.discard(record.key)
             self._update_soon(record, self._changes(record))
             self._forget_if_final(record)
+
+    async def written(self, record: JobRecord) -> None:
+        """Wait until what was written of a job without waiting is on disk, if it can be."""
+        if self._journal is not None:
+            with suppress(JournalError):  # logged where it was written
+                await self._journal.update(record.key)
 
     def never_sent(self, record: JobRecord) -> None:
         """Record that an intent came to nothing, so that a later run may submit it."""

@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from seedance_async import protocol
 from seedance_async.errors import APIError, AuthenticationError, SeedanceError, SubmitUncertainError
@@ -80,6 +80,7 @@ class SeedanceClient:
         )
         self.submit_gate = Gate(max_connections, self._retry.backoff, self._rng)
         self.query_gate = Gate(max_connections, self._retry.backoff, self._rng)
+        self.on_throttled: Callable[[Literal["submit", "query"], float | None], None] | None = None
         self._base_url = endpoint.base_url
 
     def __repr__(self) -> str:
@@ -181,6 +182,8 @@ class SeedanceClient:
                 answer = decipher(await self.transport.send(wire))
             except APIError as error:
                 if judge_repeatable(error) is Verdict.THROTTLED:
+                    if self.on_throttled is not None:
+                        self.on_throttled("query", error.retry_after)
                     self.query_gate.refused(min(_asked_wait(error), self._retry.max_retry_after))
                 raise
             self.query_gate.passed()
@@ -240,6 +243,8 @@ class SeedanceClient:
                 raise error
             raise _uncertain(error, request) from error
         asked = _asked_wait(error)
+        if verdict is Verdict.THROTTLED and self.on_throttled is not None:
+            self.on_throttled("submit", asked or None)
         if stops_submits(error) or asked > self._retry.max_retry_after:
             self.submit_gate.shut(error, SHUT_SECONDS)
             raise error

@@ -8,6 +8,7 @@ taken up in `resuming`; slots, streams and the session's own life are the sessio
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from seedance_async import protocol
 from seedance_async.books import Books
 from seedance_async.client import Late, SeedanceClient
 from seedance_async.errors import SeedanceError, SubmitUncertainError
+from seedance_async.events import Teller
 from seedance_async.models import (
     GenerationRequest,
     Submission,
@@ -39,7 +41,7 @@ class Launcher:
     """Submits jobs, one call a job.
 
     Args:
-        client, registry, poller, books, hints, resumer: the session's.
+        client, registry, poller, books, hints, resumer, events: the session's.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
     """
 
@@ -52,11 +54,12 @@ class Launcher:
         books: Books,
         hints: Hints,
         resumer: Resumer,
+        events: Teller,
         resubmit_uncertain: bool = False,
     ) -> None:
         self._client, self._registry = client, registry
         self._poller, self._books, self._hints = poller, books, hints
-        self._resumer = resumer
+        self._resumer, self._events = resumer, events
         self._resubmit_uncertain = resubmit_uncertain
         self.guard: SpendGuard | None = None
 
@@ -80,11 +83,17 @@ class Launcher:
             if record.state in (JobState.PENDING, JobState.SUBMITTING):
                 self._registry.move(record, JobState.REJECTED, error=error)
             raise
+        except asyncio.CancelledError:
+            if record.state not in (JobState.PENDING, JobState.SUBMITTING):  # it was learnt late
+                await surely(self._books.written(record))
+            raise
         finally:
             if record.state in (JobState.PENDING, JobState.SUBMITTING):  # cancelled: nothing sent
                 self._books.never_sent(record)
                 self._hints.forget(record)
                 self._registry.discard(record)
+                self._events.withdrawn(record)
+            self._events.release(record)  # all that there is to tell is on disk
 
     def _may_submit(self, known: JournalEntry) -> bool:
         return known.state == "rejected" or (known.state in _UNKNOWN and self._resubmit_uncertain)
@@ -98,6 +107,7 @@ class Launcher:
             credits = reservation.counts if reservation is not None else 0
             await surely(self._books.intend(record, known, credits))
             self._registry.move(record, JobState.SUBMITTING)
+            self._events.submitted(record)
             late = partial(self._late, record, settle)
             outcome: Late
             try:
@@ -120,7 +130,7 @@ class Launcher:
         if isinstance(outcome, Submission):
             try:
                 self._books.check_new(record, outcome.request_id)
-                self._registry.accept(record, outcome)
+                self._registry.accept(record, outcome, at=asyncio.get_running_loop().time())
             except ValueError as error:
                 assert record.request is not None
                 outcome = SubmitUncertainError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -20,9 +21,11 @@ from seedance_async.errors import (
     RateLimitError,
     SeedanceError,
 )
+from seedance_async.events import Teller
 from seedance_async.models import Generation
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.schedule import Schedule
+from seedance_async.stats import FinishTimes
 
 _log = logging.getLogger(__name__)
 
@@ -31,16 +34,20 @@ _log = logging.getLogger(__name__)
 UNKNOWN_PATIENCE = 60.0
 UNKNOWN_POLLS = 3
 
+#: Deadlines that are dealt with before others have their turn, where very many pass at once.
+_EXPIRED_AT_ONCE = 100
+
 
 @attrs.define(eq=False)
 class _Watch:
-    """One job's place in the polling."""
+    """One job's place in the polling, and the loop's time until which it is waited for."""
 
     record: JobRecord
+    deadline: float
     polls: int = 0
+    asked: int = 0
     failing_since: float | None = None
     failures: int = 0
-    timer: asyncio.TimerHandle | None = None
 
 
 class Poller:
@@ -56,6 +63,7 @@ class Poller:
         patience: seconds of nothing but failed polls after which a job is abandoned.
         freed: called once for each watched job that has ended.
         rng: the source of jitter.
+        events: who is told of failed polls.
     """
 
     def __init__(
@@ -70,12 +78,16 @@ class Poller:
         patience: float,
         freed: Callable[[], None],
         rng: random.Random,
+        events: Teller,
     ) -> None:
+        self._events, self.finish_times = events, FinishTimes()
         self._registry, self._get = registry, get
         self._poll, self._job_timeout, self._patience = poll, job_timeout, patience
         self._freed, self._rng = freed, rng
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
-        self._watches: dict[JobRecord, _Watch] = {}
+        # By deadline, the next one first: all jobs have the same time, so it is the order of arrival.
+        self._watches: OrderedDict[JobRecord, _Watch] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
         self._warned: set[str] = set()
         self.polls = 0
 
@@ -85,17 +97,20 @@ class Poller:
 
     async def stop(self) -> None:
         """Stop polling; the jobs stay as they are."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._schedule.stop()
         for watch in list(self._watches.values()):
             self._unwatch(watch)
 
     def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
         """Poll a running job from now on until its end."""
-        watch = self._watches[record] = _Watch(record)
+        now = asyncio.get_running_loop().time()
+        watch = self._watches[record] = _Watch(record, now + self._job_timeout)
         record.on_final(lambda _: self._freed())
-        loop = asyncio.get_running_loop()
-        watch.timer = loop.call_later(self._job_timeout, self._expire, watch)
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(watch.deadline, self._expire)
 
     def hurry(self, record: JobRecord) -> None:
         """Poll a job now, if it is waiting for its next poll."""
@@ -107,6 +122,7 @@ class Poller:
     async def _serve(self, watch: _Watch) -> float | None:
         record = watch.record
         if record.state.is_running:
+            watch.asked += 1
             await self.poll_once(record, watch)
         if record.state.is_final:
             self._unwatch(watch)
@@ -122,6 +138,7 @@ class Poller:
             generation = await self._get(record.request_id)
         except SeedanceError as error:
             _log.info("a poll of job %s failed: %s", record.request_id, error)
+            self._events.poll_failed(record, error)
             if watch is not None:
                 self._failed(watch, error)
             return
@@ -146,9 +163,20 @@ class Poller:
         if enough and now - watch.failing_since >= patience and watch.record.state.is_running:
             self._abandon(watch, error)
 
-    def _expire(self, watch: _Watch) -> None:
-        if watch.record.state.is_running:
-            self._abandon(watch, None)
+    def _expire(self) -> None:
+        """Give up on jobs whose deadline has passed, some at a time; come again for the next."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        for _ in range(_EXPIRED_AT_ONCE):
+            watch = next(iter(self._watches.values()), None)
+            if watch is None:
+                return
+            if watch.deadline > loop.time():
+                break
+            if watch.record.state.is_running:
+                self._abandon(watch, None)
+            else:
+                self._unwatch(watch)
+        self._timer = loop.call_at(watch.deadline, self._expire)
 
     def _abandon(self, watch: _Watch, error: SeedanceError | None) -> None:
         record = watch.record
@@ -161,11 +189,16 @@ class Poller:
         self._unwatch(watch)
 
     def _unwatch(self, watch: _Watch) -> None:
-        self._watches.pop(watch.record, None)
+        if self._watches.pop(watch.record, None) is not None:
+            self._note(watch)
         self._schedule.drop(watch)
-        if watch.timer is not None:
-            watch.timer.cancel()
-            watch.timer = None
+
+    def _note(self, watch: _Watch) -> None:
+        """Remember how long a job took whose end the server told."""
+        record = watch.record
+        if record.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+            now, since = asyncio.get_running_loop().time(), record.accepted_at
+            self.finish_times.note(None if since is None else now - since, watch.asked)
 
     def _warn_if_unknown(self, generation: Generation) -> None:
         status = generation.status

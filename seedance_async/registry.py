@@ -3,7 +3,8 @@
 Two rules:
 1. A job's state changes through `TaskRegistry.move` alone, along `TRANSITIONS`; an illegal move
    raises and changes nothing.
-2. Nothing here awaits, does I/O or calls out, but for the watchers of a job that has ended.
+2. Nothing here awaits, does I/O or calls out, but for the watchers of a job that has ended and for
+   `TaskRegistry.on_move`, which is told of every move.
 
 A job stays in the tables while something can still become of it. Once it has ended it is only
 counted; whoever holds its record can go on reading it.
@@ -112,6 +113,7 @@ class JobRecord:
     generation: Generation | None = attrs.field(default=None, repr=False)
     error: SeedanceError | None = attrs.field(default=None, repr=False)
     saved: SavedFile | None = attrs.field(default=None, repr=False)
+    accepted_at: float | None = attrs.field(default=None, repr=False)  # the event loop's clock
     _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
@@ -135,9 +137,13 @@ class TaskRegistry:
 
     Iterating yields the jobs of which something can still become: those not final, and the
     uncertain ones.
+
+    Attributes:
+        on_move: if set, called after each move with the job and the state that it was in.
     """
 
     def __init__(self) -> None:
+        self.on_move: Callable[[JobRecord, JobState], None] | None = None
         self._by_key: dict[str, JobRecord] = {}
         self._by_request_id: dict[str, JobRecord] = {}
         self._ended_ids: dict[str, None] = {}
@@ -206,8 +212,13 @@ class TaskRegistry:
         self._counts[record.state] -= 1
         self._drop(record)
 
-    def accept(self, record: JobRecord, submission: Submission) -> None:
+    def accept(self, record: JobRecord, submission: Submission, *, at: float | None = None) -> None:
         """The server took the job: from here its id is known.
+
+        Args:
+            record: the job.
+            submission: the server's answer.
+            at: when, by the event loop's clock; None where that was not seen.
 
         Raises:
             ValueError: the id belongs to another job of this session, be it one that has ended
@@ -218,7 +229,7 @@ class TaskRegistry:
         if submission.request_id in self._ended_ids:
             raise ValueError(f"the request id {submission.request_id!r} belongs to an ended job")
         self._claim(record, submission.request_id)
-        record.credits_charged = submission.credits_charged
+        record.credits_charged, record.accepted_at = submission.credits_charged, at
         if submission.credits_charged is None:
             self._credits_unknown += 1
         else:
@@ -270,7 +281,8 @@ class TaskRegistry:
                 is changed.
         """
         self._check_step(record, state)
-        self._counts[record.state] -= 1
+        before = record.state
+        self._counts[before] -= 1
         self._counts[state] += 1
         record.state = state
         record.error = error
@@ -279,6 +291,8 @@ class TaskRegistry:
                 self._drop(record)
             for watcher in record._take_watchers():
                 watcher(record)
+        if self.on_move is not None:
+            self.on_move(record, before)
 
     def _check_step(self, record: JobRecord, state: JobState) -> None:
         if state not in TRANSITIONS[record.state]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from seedance_async import protocol
 from seedance_async.books import Books
 from seedance_async.errors import JournalError, SubmitUncertainError
+from seedance_async.events import Teller
 from seedance_async.models import (
     ErrorDetail,
     Generation,
@@ -38,7 +39,7 @@ class Resumer:
     """Takes up jobs, one call a job.
 
     Args:
-        registry, poller, books: the session's.
+        registry, poller, books, events: the session's.
         joined: called for each job that is running though no submit of this session started it.
         changed: set when a job that was taken up has ended.
     """
@@ -49,10 +50,12 @@ class Resumer:
         registry: TaskRegistry,
         poller: Poller,
         books: Books,
+        events: Teller,
         joined: Callable[[], None],
         changed: asyncio.Event,
     ) -> None:
         self._registry, self._poller, self._books = registry, poller, books
+        self._events = events
         self._joined, self._changed = joined, changed
 
     async def attach(self, reference: str, settled: Callable[[JobRecord], None]) -> JobRecord:
@@ -74,9 +77,10 @@ class Resumer:
         elif record.state is not JobState.UNCERTAIN:
             raise ValueError(f"the key {token.key!r} belongs to another job, {record!r}")
         charged = None if known is None else known.credits_charged
-        self._registry.take_up(record, token.request_id, credits_charged=charged)
-        settled(record)
-        await self._follow(record, token.key)
+        with self._events.holding(record):
+            self._registry.take_up(record, token.request_id, credits_charged=charged)
+            settled(record)
+            await self._follow(record, token.key)
         return record
 
     async def found(self, record: JobRecord, request_id: str) -> None:
@@ -86,17 +90,18 @@ class Resumer:
             ValueError: the id belongs to another job; nothing is changed.
         """
         self._books.check_new(record, request_id)
-        self._registry.accept(record, Submission(request_id, GenerationStatus.QUEUED))
-        _log.warning(
-            "job %s, whose submit was uncertain, goes on: a callback told its id, %s",
-            record.key,
-            request_id,
-        )
-        try:
-            await self._follow(record, record.key)
-        except JournalError as error:
-            told = "job %s is %s, and that is NOT on record: %s"
-            _log.critical(told, record.key, request_id, error)
+        with self._events.holding(record):
+            self._registry.accept(record, Submission(request_id, GenerationStatus.QUEUED))
+            _log.warning(
+                "job %s, whose submit was uncertain, goes on: a callback told its id, %s",
+                record.key,
+                request_id,
+            )
+            try:
+                await self._follow(record, record.key)
+            except JournalError as error:
+                told = "job %s is %s, and that is NOT on record: %s"
+                _log.critical(told, record.key, request_id, error)
 
     async def take_up(self, record: JobRecord, known: JournalEntry) -> None:
         """Go on with a job that an earlier run has sent.

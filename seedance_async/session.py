@@ -12,7 +12,7 @@ import math
 import os
 import random
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ from seedance_async.errors import (
     NotFoundError,
     SeedanceError,
 )
+from seedance_async.events import Event, Teller
 from seedance_async.job import Job, JobActions
 from seedance_async.launcher import Launcher
 from seedance_async.leaving import Leaving
@@ -88,13 +89,16 @@ class SeedanceSession:
         webhooks: where the application takes callbacks. Every job that names no `webhook_url` of
             its own is then called back there. A callback makes the next poll come sooner, and an
             uncertain job go on once a query has confirmed the id it tells.
+        on_event: called on the event loop with each `Event`, in order and as it happens, but for
+            what a submit came to, which is on disk first. It must not block; what it raises is
+            logged and touches no job.
         retry, timeouts: see `RetryPolicy` and `Timeouts`.
         transport: another `Transport`; the session closes it.
         rng: the source of jitter, for tests.
 
     Raises:
         ConfigurationError: no key, a bad base URL, an option out of bounds, or a receiver whose
-            address the server cannot be given.
+            address the server cannot be given, or an `on_event` that would have to be awaited.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class SeedanceSession:
         max_credits: int | None = None,
         resubmit_uncertain: bool = False,
         webhooks: WebhookReceiver | None = None,
+        on_event: Callable[[Event], object] | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         transport: Transport | None = None,
@@ -133,6 +138,7 @@ class SeedanceSession:
             retry=retry or RetryPolicy(),
             timeouts=timeouts or Timeouts(),
         )
+        self._events = Teller(on_event)
         rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.client = SeedanceClient(
             api_key,
@@ -146,6 +152,9 @@ class SeedanceSession:
         if webhooks is not None:
             webhooks.check(allow_local=self.client.allow_local)
         self.registry = TaskRegistry()
+        if self._events.listens:
+            self.registry.on_move = self._events.moved
+            self.client.on_throttled = self._events.throttled
         self._slots = asyncio.Semaphore(max_in_flight)
         self._poller = Poller(
             self.registry,
@@ -156,6 +165,7 @@ class SeedanceSession:
             job_timeout=job_timeout,
             patience=poll_patience,
             freed=self.client.submit_gate.freed,
+            events=self._events,
             rng=rng,
         )
         self._downloader = Downloader(
@@ -173,6 +183,7 @@ class SeedanceSession:
             registry=self.registry,
             poller=self._poller,
             books=self._books,
+            events=self._events,
             joined=self.client.submit_gate.joined,
             changed=self._changed,
         )
@@ -191,6 +202,7 @@ class SeedanceSession:
             books=self._books,
             hints=self._hints,
             resumer=self._resumer,
+            events=self._events,
             resubmit_uncertain=resubmit_uncertain,
         )
         self._leaving = Leaving(
@@ -314,13 +326,22 @@ class SeedanceSession:
 
     def stats(self) -> SessionStats:
         """The session at this moment."""
+        counts, times = self.registry.counts, self._poller.finish_times
+        p50, p95 = times.quantiles(0.5, 0.95)
         return SessionStats(
-            counts=self.registry.counts,
+            counts=counts,
             in_flight=self._in_flight,
             credits_charged=self.registry.credits_charged,
             credits_unknown=self.registry.credits_unknown,
             polls=self._poller.polls,
             refusals=self.client.submit_gate.refusals,
+            query_refusals=self.client.query_gate.refusals,
+            submit_rate=self.client.submit_gate.rate,
+            submit_limit=self.client.submit_gate.limit,
+            polls_per_job=times.polls_per_job,
+            time_to_finish_p50=p50,
+            time_to_finish_p95=p95,
+            finish_rate=times.rate(counts[JobState.QUEUED] + counts[JobState.PROCESSING]),
         )
 
     # --- the life of a job ------------------------------------------------------------------
@@ -418,6 +439,7 @@ class SeedanceSession:
         assert record.generation is not None
         record.saved = await self._downloader.save(record.generation, path, overwrite)
         await self._books.write_saved(record, record.saved)
+        self._events.saved(record, record.saved)
         return record.saved.path
 
     async def _cancel(self, record: JobRecord) -> None:
