@@ -3,7 +3,7 @@
 The video goes to a temporary file in the target's folder, is resumed by Range where a transfer
 breaks, checked, written to disk for good (fsync) and only then given its name. At no time is the
 whole video in memory, and no file is ever half there under its final name. Files are written off
-the event loop.
+the event loop, each piece while the next one is on its way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import anyio.to_thread
 from seedance_async.errors import SeedanceError, TransportError
 from seedance_async.models import Generation, SavedFile
 from seedance_async.options import RetryPolicy, Timeouts
-from seedance_async.partfiles import BrokenTransferError, PartFile, checked_target
+from seedance_async.partfiles import BrokenTransferError, PartFile, checked_target, free_space
 from seedance_async.shielding import surely
 from seedance_async.transport import MediaResponse, Transport
 
@@ -32,6 +32,9 @@ _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 #: Answers that mean the URL is no longer good; a fresh one comes with the next status query.
 _STALE = frozenset({401, 403, 404, 410})
 
+#: Bytes that go to a thread at once: enough that the way there costs little beside the writing.
+_BATCH = 1 << 20
+
 
 class Downloader:
     """Saves videos, at most `limit` at a time.
@@ -41,6 +44,7 @@ class Downloader:
         refresh: a status query, for a fresh output URL.
         limit: downloads at once.
         retry, timeouts, rng: as in `SeedanceClient`.
+        free: bytes that a folder has room for; None where that is not known.
     """
 
     def __init__(
@@ -52,15 +56,16 @@ class Downloader:
         retry: RetryPolicy,
         timeouts: Timeouts,
         rng: random.Random,
+        free: Callable[[Path], int | None] = free_space,
     ) -> None:
-        self._transport, self._refresh = transport, refresh
+        self._transport, self._refresh, self._free = transport, refresh, free
         self._slots = asyncio.Semaphore(limit)
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
 
     async def save(self, generation: Generation, path: Path, overwrite: bool = False) -> SavedFile:
         """Save a succeeded job's video; see `Job.download`."""
         target = await _in_thread(checked_target, generation, path, overwrite)
-        part = PartFile(target, generation.request_id)
+        part = PartFile(target, generation.request_id, free=self._free)
         async with self._slots:
             try:
                 await _in_thread(part.open)
@@ -110,8 +115,12 @@ class Downloader:
         try:
             async with self._transport.open_media(url, part.range_headers()) as response:
                 await self._begin(response, part)
-                async for chunk in response.chunks:
-                    await _in_thread(part.write, chunk)
+                floor = _RateFloor(self._timeouts)
+                async with _WriteBehind(part) as file:
+                    async for piece in response.chunks:
+                        floor.received(len(piece))
+                        await file.write(piece)
+                        floor.wait_on()
         except TransportError as error:
             raise BrokenTransferError(str(error), transient=error.transient) from error
         await _in_thread(part.verify)
@@ -128,12 +137,81 @@ class Downloader:
         if status in (200, 206, 416) and not resumed and part.size:
             await _in_thread(part.restart)
         if status == 200 or resumed:
-            part.expect(total, headers.get("etag"))
+            await _in_thread(part.expect, total, headers.get("etag"))
         elif status in (206, 416):
             raise BrokenTransferError("the server does not resume there", status=status)
         else:
             transient = status >= 500 or status in (408, 425, 429)
             raise BrokenTransferError(f"HTTP {status}", status=status, transient=transient)
+
+
+class _RateFloor:
+    """Finds out a transfer that only trickles; the time that writing takes is not counted.
+
+    That nothing comes at all is noticed by the transport.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._window, self._rate = timeouts.download_idle, timeouts.download_rate
+        self._clock = asyncio.get_running_loop().time
+        self._waited, self._received = 0.0, 0
+        self._since = self._clock()
+
+    def received(self, size: int) -> None:
+        """So many bytes came at the end of a wait."""
+        self._waited += self._clock() - self._since
+        self._received += size
+        if self._waited < self._window:
+            return
+        if self._received < self._rate * self._waited:
+            told = f"only {self._received} bytes came in {self._waited:.0f} seconds"
+            raise BrokenTransferError(told)
+        self._waited, self._received = 0.0, 0
+
+    def wait_on(self) -> None:
+        """The next wait begins."""
+        self._since = self._clock()
+
+
+class _WriteBehind:
+    """Writes pieces to a file in a thread, many at once, while the next ones are on their way.
+
+    At its end no thread has the file, and all that came is in it unless the writer was cancelled:
+    a broken transfer is resumed from there.
+    """
+
+    def __init__(self, part: PartFile) -> None:
+        self._part = part
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._writing: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> _WriteBehind:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._written()
+        if self._pieces:
+            self._begin()
+            await self._written()
+
+    async def write(self, piece: bytes) -> None:
+        """Take a piece; waits while a whole batch before it is still being written."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= _BATCH:
+            await self._written()
+            self._begin()
+
+    def _begin(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        work = anyio.to_thread.run_sync(self._part.write, pieces)
+        self._writing = asyncio.ensure_future(work)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await surely(writing)
 
 
 async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:

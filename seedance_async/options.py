@@ -75,7 +75,7 @@ class RetryPolicy:
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Seconds, on the monotonic clock.
+    """Seconds, on the monotonic clock, and the one rate that goes with them.
 
     Args:
         connect: for DNS, TCP and TLS of one connection.
@@ -84,6 +84,8 @@ class Timeouts:
         request: the same for every other call.
         submit_grace: how long a submit whose caller was cancelled may still wait for its id.
         download_idle: how long a download may deliver nothing.
+        download_rate: bytes a second; a transfer that stays below, on average over
+            `download_idle` seconds, counts as broken and is resumed on another connection.
         download: for one whole download, its retries included.
     """
 
@@ -92,6 +94,7 @@ class Timeouts:
     request: float = _seconds(30.0)
     submit_grace: float = _seconds(5.0)
     download_idle: float = _seconds(60.0)
+    download_rate: float = _seconds(1000.0)
     download: float = _seconds(3600.0)
 
 

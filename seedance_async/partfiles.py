@@ -5,11 +5,14 @@ What blocks is called off the event loop by `downloads`. Nothing here knows of H
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
 import re
 import secrets
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +47,15 @@ class BrokenTransferError(Exception):
         super().__init__(told)
 
 
+def free_space(folder: Path) -> int | None:
+    """Bytes that a folder has room for; None where the file system does not tell."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free if usage.total else None
+
+
 @attrs.define(eq=False)
 class PartFile:
     """The temporary file beside the target. All its methods but the small ones block."""
@@ -53,6 +65,7 @@ class PartFile:
     size: int = 0
     total: int | None = None
     etag: str | None = None
+    free: Callable[[Path], int | None] = free_space
     _path: Path = attrs.field(init=False)
     _file: BinaryIO | None = attrs.field(default=None, init=False)
     _hash: Any = attrs.field(factory=hashlib.sha256, init=False)
@@ -83,8 +96,17 @@ class PartFile:
         return headers
 
     def expect(self, total: int | None, etag: str | None) -> None:
-        """What the server tells of the whole video: its bytes, and its ETag."""
+        """What the server tells of the whole video: its bytes, for which there is room, and ETag.
+
+        Raises:
+            OSError: there is no room for it.
+        """
         self.total, self.etag = total, etag
+        free = self.free(self.target.parent)
+        needed = 0 if total is None else total - self.size
+        if free is not None and free < needed:
+            told = f"the disk has no room: {needed:,} bytes are needed, {free:,} are free"
+            raise OSError(errno.ENOSPC, told)
 
     def open(self) -> None:
         """Make the file, and sweep away what killed processes have left of this one."""
@@ -102,11 +124,13 @@ class PartFile:
         self.size, self.total, self.etag = 0, None, None
         self._hash = hashlib.sha256()
 
-    def write(self, chunk: bytes) -> None:
-        """Append a piece."""
-        self._opened().write(chunk)
-        self._hash.update(chunk)
-        self.size += len(chunk)
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Append pieces."""
+        file = self._opened()
+        for piece in pieces:
+            file.write(piece)
+            self._hash.update(piece)
+            self.size += len(piece)
 
     def verify(self) -> None:
         """Whether the video is whole: by its told length, and by the boxes of the MP4."""

@@ -28,7 +28,7 @@ from seedance_async.options import Endpoint, Timeouts
 from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
 
 MAX_REDIRECTS = 5
-_CHUNK = 1 << 18
+_MEDIA_BUFFER = 1 << 18  # bytes that may wait for the disk before the server is held back
 _HIDDEN = "[api key]"
 _USER_AGENT = f"seedance-async/{__version__}"
 
@@ -106,35 +106,34 @@ class AiohttpTransport:
     ) -> WireResponse:
         """See `Transport.send`."""
         sending = _Sending(on_sent, self._endpoint.api_key)
-        headers = {"Authorization": f"Bearer {self._endpoint.api_key}"}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
-        seconds = self._timeouts.submit if request.charges else self._timeouts.request
+        url = URL(self._endpoint.base_url + request.path, encoded=True)
+        session = self._session("submit" if request.charges else "query")
+        if not request.charges:
+            sending.note_sent()  # only submits are traced: nothing depends on how far a query came
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._session("submit" if request.charges else "query").request(
-                    request.method,
-                    URL(self._endpoint.base_url + request.path, encoded=True),
-                    data=request.body,
-                    headers=headers,
-                    allow_redirects=False,
-                    trace_request_ctx=sending,
-                ) as response,
-            ):
-                sending.answered(response)
+            async with session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=None if request.body is None else _JSON,
+                allow_redirects=False,
+                trace_request_ctx=sending,
+            ) as response:
+                sending.response = response
                 await self._read_bounded(response, sending)
         except _FAILURES as error:
             return sending.explain(error)
-        return sending.response()
+        return sending.answer()
 
     async def _read_bounded(self, response: aiohttp.ClientResponse, sending: _Sending) -> None:
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         inflate = None if encoding in ("identity", "") else _inflater(encoding)
-        async for piece in response.content.iter_any():
-            room = MAX_BODY + 1 - len(sending.body)
-            sending.body += inflate.decompress(piece, room) if inflate else piece[:room]
-            if len(sending.body) > MAX_BODY:
+        content, room = response.content, MAX_BODY + 1
+        while piece := await content.readany():
+            piece = inflate.decompress(piece, room) if inflate else piece[:room]
+            sending.pieces.append(piece)
+            room -= len(piece)
+            if room <= 0:
                 sending.broken = f"it is longer than {MAX_BODY} bytes"
                 return
         if inflate is not None and not inflate.eof:
@@ -215,28 +214,39 @@ class AiohttpTransport:
         )
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_note_sent)
-        idle = self._timeouts.download_idle if purpose == "media" else None
+        headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
+        if purpose != "media":
+            headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._timeouts.connect, sock_read=idle
-            ),
+            headers=headers,
+            timeout=self._timeout(purpose),
             auto_decompress=False,
-            trace_configs=[] if purpose == "media" else [trace],
+            read_bufsize=_MEDIA_BUFFER if purpose == "media" else 1 << 16,
+            trace_configs=[trace] if purpose == "submit" else [],
+        )
+
+    def _timeout(self, purpose: str) -> aiohttp.ClientTimeout:
+        """A media answer may take as long as it delivers; the others have a time for the whole."""
+        times = self._timeouts
+        return aiohttp.ClientTimeout(
+            total={"submit": times.submit, "query": times.request}.get(purpose),
+            sock_connect=times.connect,
+            sock_read=times.download_idle if purpose == "media" else None,
         )
 
 
 class _Sending:
     """How far one request has come, so that a failure can be told apart by that."""
 
+    __slots__ = ("_on_sent", "_secret", "broken", "pieces", "response", "sent")
+
     def __init__(self, on_sent: Callable[[], None] | None, secret: str) -> None:
         self._on_sent, self._secret = on_sent, secret
-        self._status: int | None = None
-        self._headers: Mapping[str, str] = {}
         self.sent = False
-        self.body = bytearray()
+        self.response: aiohttp.ClientResponse | None = None
+        self.pieces: list[bytes] = []
         self.broken: str | None = None
 
     def note_sent(self) -> None:
@@ -244,24 +254,25 @@ class _Sending:
         if self._on_sent is not None:
             self._on_sent()
 
-    def answered(self, response: aiohttp.ClientResponse) -> None:
-        self._status, self._headers = response.status, _lower(response.headers)
-
-    def response(self) -> WireResponse:
+    def answer(self) -> WireResponse:
         """The answer; a server that echoes the key does not get it into our errors and logs."""
-        assert self._status is not None
-        body = bytes(self.body).replace(self._secret.encode(), _HIDDEN.encode())
-        headers = {n: v.replace(self._secret, _HIDDEN) for n, v in self._headers.items()}
-        return WireResponse(self._status, headers, body, self.broken)
+        assert self.response is not None
+        secret = self._secret
+        body = b"".join(self.pieces).replace(secret.encode(), _HIDDEN.encode())
+        headers = {
+            name.lower(): value.replace(secret, _HIDDEN)
+            for name, value in self.response.headers.items()
+        }
+        return WireResponse(self.response.status, headers, body, self.broken)
 
     def explain(self, error: Exception) -> WireResponse:
         """What an exception of aiohttp means: a broken answer, or none."""
-        if self._status is not None:
+        if self.response is not None:
             self.broken = _told(error)
-            return self.response()
+            return self.answer()
         raise TransportError(
             _told(error),
-            delivered="maybe" if self.sent else "no",
+            delivered="maybe" if self.sent and not isinstance(error, _NOT_SENT) else "no",
             transient=_is_transient(error),
         ) from _without_secrets(error)
 
@@ -277,14 +288,14 @@ class _Chunks:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._url = str(response.url)
-        self._chunks = response.content.iter_chunked(_CHUNK)
+        self._chunks = response.content.iter_chunks()  # as they came: nothing is copied together
 
     def __aiter__(self) -> _Chunks:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._chunks)
+            return (await anext(self._chunks))[0]
         except _FAILURES as error:
             raise _media_error(self._url, error) from _without_secrets(error)
 
@@ -319,7 +330,9 @@ def _media_error(url: str, error: Exception) -> TransportError:
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_HEADERS: Any = MappingProxyType({})
+_JSON = {"Content-Type": "application/json"}
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error)
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)  # redirects being off
 _PERMANENT = (
     aiohttp.ClientSSLError,  # a bad certificate, or TLS to a plain port
     aiohttp.ServerFingerprintMismatch,

@@ -13,7 +13,7 @@ import types
 import anyio
 import pytest
 
-from seedance_async import GenerationRequest, JobState, Timeouts
+from seedance_async import GenerationRequest, JobState, Timeouts, downloads
 from seedance_async.journal import MemoryJournal, SQLiteJournal, read_entries
 from seedance_async.partfiles import PartFile
 from seedance_async.transport import MediaResponse
@@ -417,6 +417,7 @@ def slowly(method, running):
 
 
 async def test_a_download_can_be_cancelled_anywhere(make_session, how, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "_BATCH", 3_000)
     running = []
     for name in ("open", "write", "publish"):
         monkeypatch.setattr(PartFile, name, slowly(getattr(PartFile, name), running))
