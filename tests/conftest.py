@@ -22,6 +22,12 @@ def pytest_report_header():
     return f"seed of the SDK's jitter: {SEED}"
 
 
+def pytest_collection_finish():
+    """What is loaded by now stays: the collections after each test need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_asyncio_loop_factories(config, item):
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
