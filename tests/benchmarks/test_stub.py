@@ -5,6 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
+from benchmarks.peers.clients import Work, by_hand, seedance
 from benchmarks.stub import Stub, serve
 from seedance_async import Backoff, GenerationRequest, JobState, SeedanceSession
 
@@ -32,6 +33,16 @@ async def test_twenty_jobs_end_well_and_each_takes_the_polls_that_it_should(stub
     assert stats["submits"] == {"seedance": 20}
     assert stats["queries"] == {"seedance": 60}
     assert stats["ended"] == {"seedance": 20}
+
+
+@pytest.mark.parametrize("opened", [seedance, by_hand])
+async def test_ours_and_the_loop_by_hand_do_the_same_work_for_the_benchmark_of_peers(stub, opened):
+    async with opened(Work(stub.origin, concurrency=4, connections=2, interval=0.01)) as run:
+        await run(8)
+    stats = stub.stats()
+    assert stats["ended"] == {"seedance": 8}
+    assert stats["queries"] == {"seedance": 24}
+    assert stats["running_most"] == 4
 
 
 async def test_the_statistics_can_be_asked_for_and_anything_else_is_not_there(stub):
