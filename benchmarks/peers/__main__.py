@@ -130,7 +130,7 @@ def _run(python: Path, client: str, level: int, options: argparse.Namespace) -> 
             "interval": options.interval,
             "jobs": jobs,
         }
-        command = [python, "-W", "ignore", "-m", "benchmarks.peers.worker", json.dumps(told)]
+        command = [str(python), "-W", "ignore", "-m", "benchmarks.peers.worker", json.dumps(told)]
         try:
             done = subprocess.run(
                 command, cwd=_ROOT, timeout=options.patience, check=True, capture_output=True

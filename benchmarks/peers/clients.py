@@ -133,7 +133,7 @@ async def fal(work: Work) -> AsyncIterator[Run]:
 
     Its status is asked for at once and its result is a query of its own.
     """
-    module = importlib.import_module("fal_client.client")
+    module: Any = importlib.import_module("fal_client.client")
     module.QUEUE_URL_FORMAT = f"{work.origin}/"
     client = module.AsyncClient(key=_KEY, default_timeout=_PATIENCE)
 
@@ -173,7 +173,7 @@ async def openai(work: Work) -> AsyncIterator[Run]:
 async def runway(work: Work) -> AsyncIterator[Run]:
     """runwayml's `wait_for_task_output`, on its aiohttp client. Its interval is a constant."""
     module = importlib.import_module("runwayml")
-    polling = importlib.import_module("runwayml.lib.polling")
+    polling: Any = importlib.import_module("runwayml.lib.polling")
     polling.POLL_TIME, polling.POLL_JITTER = work.interval, 0
     limits = _limits(importlib.import_module("httpx"), work)
     http = module.DefaultAioHttpClient(limits=limits, timeout=_PATIENCE)

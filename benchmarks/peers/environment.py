@@ -21,7 +21,7 @@ def interpreter() -> Path:
         sys.stderr.write(f"installing the peers into {_HOME}\n")
         venv.create(_HOME, clear=True, with_pip=True)
         (_HOME / ".gitignore").write_text("*\n", encoding="utf-8")
-        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", _REQUIREMENTS], check=True)
+        pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", str(_REQUIREMENTS)], check=True)
         installed.write_text(wanted, encoding="utf-8")
     return python
