@@ -85,7 +85,7 @@ class Poller:
         self._poll, self._job_timeout, self._patience = poll, job_timeout, patience
         self._freed, self._rng = freed, rng
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
-        # By deadline, the next one first: all jobs have the same time, so it is the order of arrival.
+        # The next deadline first: all jobs have the same time, so it is the order of arrival.
         self._watches: OrderedDict[JobRecord, _Watch] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._warned: set[str] = set()
@@ -167,16 +167,19 @@ class Poller:
         """Give up on jobs whose deadline has passed, some at a time; come again for the next."""
         loop, self._timer = asyncio.get_running_loop(), None
         for _ in range(_EXPIRED_AT_ONCE):
-            watch = next(iter(self._watches.values()), None)
-            if watch is None:
-                return
-            if watch.deadline > loop.time():
+            watch = self._next_to_expire()
+            if watch is None or watch.deadline > loop.time():
                 break
             if watch.record.state.is_running:
                 self._abandon(watch, None)
             else:
                 self._unwatch(watch)
-        self._timer = loop.call_at(watch.deadline, self._expire)
+        watch = self._next_to_expire()
+        if watch is not None:
+            self._timer = loop.call_at(watch.deadline, self._expire)
+
+    def _next_to_expire(self) -> _Watch | None:
+        return next(iter(self._watches.values()), None)
 
     def _abandon(self, watch: _Watch, error: SeedanceError | None) -> None:
         record = watch.record

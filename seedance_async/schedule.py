@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 #: overdue, and chance leaves no part of the budget unused.
 _AHEAD = 1.05
 
-#: Seconds that count as none: less may be lost in rounding, and would be waited for again and again.
+#: Seconds that count as none: less is lost in rounding, and would be waited for again and again.
 _TICK = 1e-9
 
 #: A shorter delay than this many seconds asks for no more services a second than this one.

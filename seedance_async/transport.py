@@ -7,7 +7,6 @@ API calls follow no redirect, and media are fetched through a session that has n
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import zlib
@@ -105,11 +104,11 @@ class AiohttpTransport:
         self, request: WireRequest, *, on_sent: Callable[[], None] | None = None
     ) -> WireResponse:
         """See `Transport.send`."""
-        sending = _Sending(on_sent, self._endpoint.api_key)
+        sending = _Sending(on_sent, self._endpoint.api_key, traced=request.charges)
         url = URL(self._endpoint.base_url + request.path, encoded=True)
         session = self._session("submit" if request.charges else "query")
-        if not request.charges:
-            sending.note_sent()  # only submits are traced: nothing depends on how far a query came
+        if not sending.traced:
+            sending.note_sent()
         try:
             async with session.request(
                 request.method,
@@ -238,13 +237,17 @@ class AiohttpTransport:
 
 
 class _Sending:
-    """How far one request has come, so that a failure can be told apart by that."""
+    """How far one request has come, so that a failure can be told apart by that.
 
-    __slots__ = ("_on_sent", "_secret", "broken", "pieces", "response", "sent")
+    Submits are traced. Queries are not, which costs less: of them the kind of a failure tells
+    enough, since nothing is lost where it is wrong.
+    """
 
-    def __init__(self, on_sent: Callable[[], None] | None, secret: str) -> None:
+    __slots__ = ("_on_sent", "_secret", "broken", "pieces", "response", "sent", "traced")
+
+    def __init__(self, on_sent: Callable[[], None] | None, secret: str, *, traced: bool) -> None:
         self._on_sent, self._secret = on_sent, secret
-        self.sent = False
+        self.traced, self.sent = traced, False
         self.response: aiohttp.ClientResponse | None = None
         self.pieces: list[bytes] = []
         self.broken: str | None = None
@@ -270,9 +273,10 @@ class _Sending:
         if self.response is not None:
             self.broken = _told(error)
             return self.answer()
+        sent = self.sent if self.traced else not isinstance(error, _NOT_SENT)
         raise TransportError(
             _told(error),
-            delivered="maybe" if self.sent and not isinstance(error, _NOT_SENT) else "no",
+            delivered="maybe" if sent else "no",
             transient=_is_transient(error),
         ) from _without_secrets(error)
 
