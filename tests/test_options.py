@@ -140,6 +140,7 @@ SECONDS = [
     (Timeouts, "request"),
     (Timeouts, "submit_grace"),
     (Timeouts, "download_idle"),
+    (Timeouts, "download_rate"),
     (Timeouts, "download"),
     (SessionOptions, "poll_rate"),
     (SessionOptions, "job_timeout"),
