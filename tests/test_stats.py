@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -136,11 +137,14 @@ async def test_refusals_of_submits_and_of_queries_are_counted_apart(make_session
     assert (stats.refusals, stats.query_refusals) == (2, 3)
 
 
-async def test_what_the_server_grants_is_told_as_the_gate_has_learnt_it(make_session):
+async def test_what_the_server_grants_is_told_as_the_gate_has_learnt_it(make_session, monkeypatch):
     async with make_session() as session:
-        gate = session.client.submit_gate
-        stats = session.stats()
-        assert (stats.submit_rate, stats.submit_limit) == (gate.rate, gate.limit) == (None, None)
+        assert (session.stats().submit_rate, session.stats().submit_limit) == (None, None)
+        with monkeypatch.context() as patch:
+            learnt = SimpleNamespace(rate=2.5, limit=7, refusals=3)
+            patch.setattr(session.client, "submit_gate", learnt)
+            stats = session.stats()
+    assert (stats.submit_rate, stats.submit_limit, stats.refusals) == (2.5, 7, 3)
 
 
 def calls_of(function):
