@@ -1,6 +1,7 @@
 """What a session tells as it happens: all of it, in order, and money only once it is on disk."""
 
 import asyncio
+import json
 import pickle
 import random
 import re
@@ -33,6 +34,7 @@ from seedance_async import (
     SubmitBecameUncertain,
     SubmitUncertainError,
     VideoSaved,
+    WebhookReceiver,
     events,
 )
 from seedance_async.journal import MemoryJournal
@@ -327,6 +329,34 @@ async def test_an_uncertain_submit_is_on_disk_before_it_is_told(entries_when_tol
             await session.submit(REQUEST)
     event, entry = told_with[-1]
     assert (type(event), entry.state) == (SubmitBecameUncertain, "uncertain")
+
+
+async def by_a_token(session, receiver, api):
+    await session.attach('{"v": 1, "request_id": "req_lost", "key": "mine"}')
+
+
+async def by_a_callback(session, receiver, api):
+    sent = json.loads(api.sent[0].body)
+    api.script["get"].append(told("req_lost", "queued", prompt=sent["prompt"]))
+    assert receiver.receive(sent["webhookUrl"], b'{"requestId": "req_lost"}') == 200
+
+
+@pytest.mark.parametrize("learnt", [by_a_token, by_a_callback])
+async def test_an_id_that_is_learnt_later_is_on_disk_before_it_is_told(make_session, api, learnt):
+    journal, entries = SlowJournal(), []
+    receiver = WebhookReceiver("https://app.example/hooks")
+    api.script["create"].append(LOST)
+    api.jobs["req_lost"] = asyncio.get_running_loop().time()
+
+    def listen(event):
+        if isinstance(event, JobAccepted):
+            entries.append(journal._entries[event.key])
+
+    async with make_session(journal=journal, webhooks=receiver, on_event=listen) as session:
+        with pytest.raises(SubmitUncertainError):
+            await session.submit(REQUEST, key="mine")
+        await learnt(session, receiver, api)
+    assert [(entry.state, entry.request_id) for entry in entries] == [("queued", "req_lost")]
 
 
 async def test_an_acceptance_that_cannot_be_recorded_is_told_all_the_same(make_session, heard):
