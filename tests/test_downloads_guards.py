@@ -212,23 +212,67 @@ class Endless(Media):
             yield VIDEO[start : start + 500]
 
 
-async def test_a_slow_disk_holds_the_line_back_and_not_the_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "_BATCH", 1_000)
-    loop, writing, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    write = PartFile.write
+class SlowDisk:
+    """Every write waits, in its thread, until it may go on."""
 
-    def slow_write(part, pieces):
-        loop.call_soon_threadsafe(writing.set)
-        go_on.wait(10)
-        write(part, pieces)
+    def __init__(self, monkeypatch):
+        self.go_on, self.began, self.writing = threading.Event(), asyncio.Event(), 0
+        self._write, self._loop = PartFile.write, asyncio.get_running_loop()
+        monkeypatch.setattr(PartFile, "write", lambda *arguments: self._slowly(*arguments))
+        monkeypatch.setattr(downloads, "_BATCH", 1_000)
 
-    monkeypatch.setattr(PartFile, "write", slow_write)
-    media = Endless(whole())
-    saving = asyncio.ensure_future(downloader(media).save(succeeded(URL), tmp_path / "v.mp4"))
-    await writing.wait()
-    for _ in range(100):
+    def _slowly(self, part, pieces):
+        self.writing += 1
+        self._loop.call_soon_threadsafe(self.began.set)
+        self.go_on.wait(10)
+        self._write(part, pieces)
+        self.writing -= 1
+
+
+async def turns(count=100):
+    for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def test_a_slow_disk_holds_the_line_back_and_not_the_loop(tmp_path, monkeypatch):
+    disk, media = SlowDisk(monkeypatch), Endless(whole())
+    saving = asyncio.ensure_future(downloader(media).save(succeeded(URL), tmp_path / "v.mp4"))
+    await disk.began.wait()
+    await turns()
     pulled = media.pulled
-    go_on.set()
+    disk.go_on.set()
     assert (await saving).path.read_bytes() == VIDEO
     assert pulled == 4, "one batch is being written, the next one waits"
+
+
+async def test_cancelled_while_a_thread_writes_a_download_ends_after_the_thread(
+    tmp_path, monkeypatch
+):
+    disk, media = SlowDisk(monkeypatch), Endless(whole())
+    saving = asyncio.ensure_future(downloader(media).save(succeeded(URL), tmp_path / "v.mp4"))
+    await disk.began.wait()
+    await turns()
+    saving.cancel()
+    await turns()
+    over = saving.done()
+    disk.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    assert (over, disk.writing) == (False, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_as_slow_as_a_trickle_breaks_no_transfer(tmp_path, monkeypatch):
+    loop, late, write = asyncio.get_running_loop(), [0.0], PartFile.write
+    clock = loop.time
+
+    def slow_write(part, pieces):
+        late[0] += Timeouts().download_idle
+        write(part, pieces)
+
+    monkeypatch.setattr(loop, "time", lambda: clock() + late[0])
+    monkeypatch.setattr(PartFile, "write", slow_write)
+    monkeypatch.setattr(downloads, "_BATCH", 1_000)
+    media = Endless(whole())
+    await downloader(media).save(succeeded(URL), tmp_path / "v.mp4")
+    assert len(media.asked) == 1
