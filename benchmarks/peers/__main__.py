@@ -191,7 +191,7 @@ def _per_cpu_second(level: int, runs: Sequence[Run]) -> float:
 def _row(level: int, client: str, all_runs: Runs) -> list[Any]:
     runs = all_runs[level, client]
     if not runs:
-        return [f"{level:,}  {CLIENTS[client].label.format('')}", 0, *["-"] * 9]
+        return [f"{level:,}  {client}: not done in time", 0, *["-"] * (len(_HEADER) - 2)]
     jobs, cpu = _jobs(level), median(run.cpu for run in runs)
     ours = _per_cpu_second(level, all_runs.get((level, "seedance"), []))
     speed = _per_cpu_second(level, runs)
@@ -245,7 +245,8 @@ def _plot(runs: Runs) -> None:
     axes.set_xlabel("jobs in flight")
     axes.set_ylabel("jobs per CPU-second")
     axes.set_title("The same jobs through each client")
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     figure.tight_layout()
     figure.savefig(plot_path("peers"))
 
