@@ -6,9 +6,11 @@ import ipaddress
 import re
 import socket
 import unicodedata
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 _BEFORE_AUTHORITY = re.compile(r"(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\\]*)(?::[0-9]*)?")
 
 
@@ -32,7 +34,7 @@ def redact_url(url: str | None) -> str:
 
 def broken_url_rule(url: str, *, allow_local: bool) -> str | None:
     """The first rule that a media or webhook URL breaks, in words; None when it is good."""
-    if any(c.isspace() or ord(c) < 32 or ord(c) == 127 for c in url):
+    if _BLANK.search(url):
         return "must not contain white space or control characters"
     if "\\" in url:  # some readers take it for a slash, and so see another host
         return "must not contain a backslash"
@@ -65,6 +67,7 @@ _IPV4_INSIDE = (
 )
 
 
+@lru_cache(maxsize=1024)  # it is asked for every request, mostly about the same few hosts
 def is_local_host(host: str) -> bool:
     """Whether a host name or IP literal, in any spelling, is not on the public internet.
 

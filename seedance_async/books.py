@@ -112,7 +112,7 @@ class Books:
         return None if self._journal is None else await self._journal.find(key)
 
     async def intend(self, record: JobRecord, known: JournalEntry | None, credits: int) -> None:
-        """Put the intent to submit on disk.
+        """Put the intent to submit on disk; a cancellation of the caller does not cut that short.
 
         Args:
             record: the job.
@@ -122,21 +122,25 @@ class Books:
         Raises:
             JournalError: it is not on disk; nothing must be sent.
         """
-        if self._journal is None:
-            return
+        if self._journal is not None:
+            await surely(self._intend(self._journal, record, known, credits))
+
+    async def _intend(
+        self, journal: Journal, record: JobRecord, known: JournalEntry | None, credits: int
+    ) -> None:
         from seedance_async.journal import fingerprint
 
         request = record.request
         assert request is not None
         if known is not None:
-            mine = await self._journal.reclaim(
+            mine = await journal.reclaim(
                 record.key,
                 expected=known.state,
                 credits_reserved=credits or known.credits_reserved or None,
                 credits_doubtful=_in_doubt(known) or None,
             )
         else:
-            mine = None is await self._journal.claim(
+            mine = None is await journal.claim(
                 record.key,
                 fingerprint=fingerprint(request),
                 request=json.dumps(dump_request(request)),
@@ -174,7 +178,8 @@ class Books:
             JournalError: it is not, and nothing worse is wrong; the error has the request id.
         """
         try:
-            await surely(self.write(record))
+            if self._journal is not None:
+                await surely(self.write(record))
         except JournalError as error:
             _log.critical(
                 "job %s is %s, with the request id %s, and that is NOT on record: %s",

@@ -13,7 +13,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from seedance_async import protocol
 from seedance_async.books import Books
 from seedance_async.client import Late, SeedanceClient
 from seedance_async.errors import SeedanceError, SubmitUncertainError
@@ -73,7 +72,6 @@ class Launcher:
         request = record.request
         try:
             assert request is not None
-            protocol.check(request, allow_local=self._client.allow_local)
             known = await self._books.find(record.key)
             if known is not None and not self._may_submit(known):
                 await self._resumer.take_up(record, known)
@@ -105,7 +103,7 @@ class Launcher:
         settle = _Settlement(self.guard, reservation)
         try:
             credits = reservation.counts if reservation is not None else 0
-            await surely(self._books.intend(record, known, credits))
+            await self._books.intend(record, known, credits)
             self._registry.move(record, JobState.SUBMITTING)
             self._events.submitted(record)
             late = partial(self._late, record, settle)

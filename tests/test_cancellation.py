@@ -247,7 +247,7 @@ async def test_work_in_a_session_can_be_cancelled_anywhere(make_session, books, 
         assert api.closed
         return run
 
-    assert await cancelled_everywhere(how, attempt) > 1
+    assert await cancelled_everywhere(how, attempt) >= 1
 
 
 @pytest.mark.virtual_time
