@@ -26,10 +26,12 @@ LEVELS = {
     "registry": 4,
     "pacing": 4,
     "spend": 4,
+    "learning": 1,
     "transport": 5,
     "job": 5,
     "journal": 5,
     "stats": 5,
+    "events": 5,
     "schedule": 5,
     "webhooks": 5,
     "client": 6,
@@ -51,6 +53,7 @@ LEVELS = {
 USERS = {
     "cli": {ROOT, "cli", "emulator", "journal", "forecast"},
     "testing": {ROOT, "emulator"},
+    "otel": {ROOT},
     "emulator": {"emulator"},
 }
 
