@@ -273,6 +273,10 @@ def _beside(runs: list[Run], others: list[Run]) -> float:
     return statistics.median(run.rate / other.rate for run, other in pairs)
 
 
+def _peak(runs: list[Run]) -> float:
+    return max(run.peak_mb or 0.0 for run in runs)
+
+
 def _row(name: str, run: Run, beside: float | str) -> list[Any]:
     memory = "" if run.peak_mb is None else round(run.peak_mb)
     return [name, round(run.megabytes), run.seconds, round(run.rate), beside, run.cpu, memory]
@@ -301,19 +305,23 @@ def main() -> None:
         folder.chmod(0o755)
         with serving(folder, files, chosen.megabytes) as site:
             several = max(files // 10, 2 * chosen.at_once)
-            few = _in_fresh_folder(by_sdk, site, several, folder, chosen.at_once)
+            few = [
+                _in_fresh_folder(by_sdk, site, several, folder, chosen.at_once)
+                for _ in range(rounds)
+            ]
             runs = compared(site, files, folder, chosen.at_once, rounds)
     curl, sdk = runs["curl"], runs["seedance_async"]
-    growth = max(run.peak_mb or 0.0 for run in sdk) - (few.peak_mb or 0.0)
+    growth = _peak(sdk) - _peak(few)
     report(
         "download",
         header=["", "MB", "seconds", "MB/s", "of curl", "CPU s", "peak MB"],
         rows=[
             *(_row(name, _median(of), round(_beside(of, curl), 2)) for name, of in runs.items()),
-            _row(f"seedance_async, {several} files", few, ""),
+            _row(f"seedance_async, {several} files", _median(few), ""),
         ],
         details={
             "at once": chosen.at_once,
+            "load average": os.getloadavg(),
             "runs": {name: [attrs.asdict(run) for run in of] for name, of in runs.items()},
         },
         targets=[

@@ -33,7 +33,7 @@ _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _STALE = frozenset({401, 403, 404, 410})
 
 #: Bytes that go to a thread at once: enough that the way there costs little beside the writing.
-_BATCH = 1 << 21
+_BATCH = 1 << 20
 
 
 class Downloader:
