@@ -12,6 +12,10 @@ from types import TracebackType
 from seedance_async.backoff import Backoff
 from seedance_async.pacing.granted import GrantedJobs, GrantedRate
 
+#: Callers inside up to which the gate opens by one for each call taken after a hold, and then by
+#: a quarter: at the next refusal, all that are inside may be refused.
+QUICK_WIDTH = 8
+
 #: Seconds by which a timer may be early.
 _EARLY = 1e-6
 
@@ -41,7 +45,7 @@ class Gate:
     """
 
     def __init__(self, most: int, backoff: Backoff, rng: random.Random) -> None:
-        self._most = self._width = most
+        self._most, self._width = most, float(most)
         self._inside = 0
         self._running = 0
         self._backoff, self._rng = backoff, rng
@@ -61,7 +65,7 @@ class Gate:
 
     def __repr__(self) -> str:
         waiting = sum(not place.done() for place in self._waiting)
-        return f"<Gate {self._inside}/{self._width} inside, {waiting} waiting>"
+        return f"<Gate {self._inside}/{int(self._width)} inside, {waiting} waiting>"
 
     @property
     def rate(self) -> float | None:
@@ -121,7 +125,7 @@ class Gate:
         """The server took the call of one inside."""
         self._rate.took(pressed=bool(self._waiting))
         self._running += 1
-        self._jobs.took(self._running)
+        self._jobs.took(self._running, self._inside - 1)
         if self._still:  # it went out before the hold, and tells nothing of what is after
             self._refused_while_running = self._running
             return
@@ -129,8 +133,7 @@ class Gate:
             self._judge_refusal(self._refused_since)
             self._refused_since = None
         self._troubles_in_a_row = 0
-        spaced = self._rate.pace is not None
-        self._width = self._most if spaced else min(self._most, self._width + 1)
+        self._widen()
         self._admit()
 
     def freed(self) -> None:
@@ -149,13 +152,12 @@ class Gate:
         if first:
             self._refused_since = now
             self._rate.refused(now)
-        full = self._jobs.limit is not None and 0 < self._jobs.limit <= self._running
+        limit = self._jobs.limit
         self._jobs.refused(self._running, now, first=first)
         self._refused_while_running = self._running
         self.refusals += 1
         self._count_trouble()
-        # Where all places are taken, a job's end helps and time does not.
-        self.hold(server_delay if full else max(self._delay_after_refusal(), server_delay))
+        self.hold(max(self._delay_after_refusal(limit), server_delay))
 
     def failed(self) -> None:
         """The call of one inside did not get through, for whatever reason.
@@ -170,7 +172,7 @@ class Gate:
     def hold(self, seconds: float) -> None:
         """Let nobody in for at least this long, and then one at first."""
         self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
-        self._width = 1
+        self._width = 1.0
         self._still = True
 
     def shut(self, error: Exception, seconds: float) -> None:
@@ -187,21 +189,22 @@ class Gate:
     def _judge_refusal(self, since: float) -> None:
         """After refusals a call was taken again: learn from what has helped."""
         now = asyncio.get_running_loop().time()
-        if self._a_job_helped(now - since):
+        if self._a_job_helped(since, now):
             self._rate.dismiss()
             self._jobs.settle(self._refused_while_running, now)
         else:
             self._rate.settle(now)
             self._jobs.dismiss(self._refused_while_running)
 
-    def _a_job_helped(self, seconds: float) -> bool:
-        """Whether it was a job's end that ended these seconds of refusals, and not time."""
-        if self._running > self._refused_while_running:
+    def _a_job_helped(self, since: float, now: float) -> bool:
+        """Whether it was a job's end that ended the refusals since then, and not time."""
+        if self._running > self._refused_while_running or not self._jobs.may_be_limited(now):
             return False
-        pace, limit = self._rate.pace, self._jobs.before
-        if pace is not None and seconds * pace <= 10:
-            return limit is not None and self._refused_while_running >= limit
-        return limit is not None or self._troubles_in_a_row > 1
+        before, may_be_rate = self._jobs.before, self._rate.explains(now - since)
+        if before is None:
+            return self._troubles_in_a_row > 2 and not may_be_rate
+        full = self._refused_while_running >= before
+        return full or self._rate.pace is None or not may_be_rate
 
     def _count_trouble(self) -> None:
         """Count a refusal or a failure; those of calls that were out together count once."""
@@ -211,7 +214,10 @@ class Gate:
     def _own_delay(self) -> float:
         return self._backoff.delay(max(0, self._troubles_in_a_row - 1), self._rng)
 
-    def _delay_after_refusal(self) -> float:
+    def _delay_after_refusal(self, limit: int | None) -> float:
+        if limit is not None and self._running:
+            # It is a job's end that is waited for, and not time.
+            return 0.0 if self._running >= limit else self._backoff.delay(0, self._rng)
         pace = self._rate.pace
         if pace is None:
             return self._own_delay()
@@ -220,9 +226,16 @@ class Gate:
 
     # --- letting in -------------------------------------------------------------------------
 
+    def _widen(self) -> None:
+        if self._rate.pace is not None:  # that alone keeps the calls apart
+            self._width = self._most
+        else:
+            step = 1.0 if self._width < QUICK_WIDTH else 0.25
+            self._width = min(self._most, self._width + step)
+
     def _opens_in(self, now: float) -> float:
         """Seconds until one more may enter; inf if time alone does not help."""
-        if self._inside >= self._width:
+        if self._inside + 1 > self._width:
             return math.inf
         jobs = self._jobs.wait(self._running + self._inside, self._inside, now)
         return max(self._held_until - now, self._rate.wait(now), jobs)

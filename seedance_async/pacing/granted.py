@@ -16,9 +16,21 @@ ENOUGH = 8
 #: Calls that are taken after a refusal before the rate is back at what was found.
 QUIET_CALLS = 60
 
+#: How many times the rate that was found the pace has to reach for that limit to be forgotten.
+NO_LIMIT = 30
+
 #: Jobs taken between two attempts at one more than was granted; or seconds, where few are taken.
-PROBE_CALLS = 80
+PROBE_CALLS = 100
 PROBE_SECONDS = 300.0
+
+#: The share of the jobs running by which that number may be off: their ends are learnt late.
+SLACK = 0.015
+
+#: Falls in one run of refusals that make the number doubtful, and how many such runs refute it;
+#: and the seconds for which it then stays refuted.
+MANY_FALLS = 3
+STRIKES = 2
+REFUTED_SECONDS = 3600.0
 
 #: Seconds for which a job's end is waited for before a full server is asked again.
 PATIENCE = 30.0
@@ -65,7 +77,16 @@ class GrantedRate:
         self._taken += 1
         if pressed and self._pace is not None:
             self._calls += 1
-            self._pace.rate = self._found * (1 + 0.02 * ((self._calls / self._quiet) ** 3 - 1))
+            rise = 1 + 0.02 * ((self._calls / self._quiet) ** 3 - 1)
+            self._pace.rate = self._found * rise
+            if rise > NO_LIMIT:
+                self._pace = self._empty_at = None
+
+    def explains(self, seconds: float) -> bool:
+        """Whether refusals for so long can be about the rate, even if it was lowered a lot."""
+        if self._pace is not None:
+            return seconds * self._found <= 10
+        return seconds <= (5 if self._empty_at is None else 30)
 
     def refused(self, now: float) -> None:
         """The server refused a call, having taken the one before."""
@@ -116,11 +137,18 @@ class GrantedJobs:
     def __init__(self) -> None:
         self.limit: int | None = None
         self.before: int | None = None
+        self._base = 0
         self._refused_at = 0
         self._falls = 0
-        self._taken = 0
+        self._taken = self._probes = 0
         self._climbing = False
         self._probe_at = math.inf
+        self._strikes = 0
+        self._refuted_until = -math.inf
+
+    def may_be_limited(self, now: float) -> bool:
+        """Whether a limit on jobs is thinkable; not for a while after it has been refuted."""
+        return now >= self._refuted_until
 
     def wait(self, occupied: int, out: int, now: float) -> float:
         """Seconds until one more fits; inf if that depends on an answer or a job's end alone.
@@ -132,16 +160,26 @@ class GrantedJobs:
         """
         if self.limit is None or occupied < self.limit:
             return 0.0
-        if occupied > self.limit and out:
-            return math.inf
-        probing = self._climbing or self._taken >= PROBE_CALLS
-        return 0.0 if probing else max(0.0, self._probe_at - now)
+        if occupied < self.limit + self._probing:
+            return 0.0
+        waits_for_time = occupied == self.limit or not out
+        return max(0.0, self._probe_at - now) if waits_for_time else math.inf
 
-    def took(self, running: int) -> None:
-        """The server took a job; so many are running, it included."""
+    @property
+    def _probing(self) -> bool:
+        return self._climbing or self._taken >= PROBE_CALLS
+
+    def took(self, running: int, out: int) -> None:
+        """The server took a job: so many are running, it included, and so many calls are out."""
         self._taken += 1
-        if self.limit is not None:
-            self.limit = max(self.limit, running)
+        if self.limit is None:
+            return
+        if self._probing and running + out > self.limit:
+            self._probes += 1
+            if self._probes > out:  # all that were out at the last step have been answered
+                self._probes = 0
+                self.limit += 1 + (self.limit - self._base) // 32  # the higher, the faster
+        self.limit = max(self.limit, running)
 
     def refused(self, running: int, now: float, *, first: bool) -> None:
         """The server refused a job while so many were running; `first`: it took the one before."""
@@ -151,12 +189,18 @@ class GrantedJobs:
             self._falls += 1
         self._refused_at = running
         if self.limit is not None:
-            self._lower(min(self.limit, running - 2**self._falls + 1), now + PATIENCE)
+            fall = round(SLACK * running) + 2**self._falls - 1
+            self._lower(min(self.limit, running - fall), now + PATIENCE)
 
     def settle(self, running: int, now: float) -> None:
         """The refusal was about the jobs running: so many, and one has ended since."""
         if self.limit is None:
             self._lower(running, now)
+        self._strikes = self._strikes + 1 if self._falls >= MANY_FALLS else 0
+        if self._strikes >= STRIKES:
+            self.limit, self._strikes = None, 0
+            self._refuted_until = now + REFUTED_SECONDS
+        self._climbing = self._falls > 0
         self._probe_at = now + PROBE_SECONDS
 
     def dismiss(self, running: int) -> None:
@@ -165,7 +209,7 @@ class GrantedJobs:
         self._climbing = self.limit is not None and running >= self.limit
 
     def _lower(self, limit: int, probe_at: float) -> None:
-        self.limit = max(1, limit)
-        self._taken = 0
-        self._climbing = self._falls > 0
+        self.limit = self._base = max(1, limit)
+        self._taken = self._probes = 0
+        self._climbing = False
         self._probe_at = probe_at
