@@ -5,12 +5,12 @@ caller takes for alike (model, duration, resolution, mode). The planner proposes
 the rate budget and a server's own hint are the poller's.
 
 **What is known of an end** is an interval: not ended at the last poll that showed the job running,
-ended at the next. So is what is known of a running job. Ages are put into bins that grow
-geometrically, and each bin has its hazard: ends in it, divided by the jobs seen at risk in it.
-Counting exposure makes jobs that are still running count too, so that the first ends of a burst
-are not taken for all of it. An end is shared among the bins of its interval, half by their width
-and half by the density so far. Old jobs fade; a prior of a quarter of a job says "as long again as
-it has run". The density is smoothed by a box as wide as holds a seventh of the mass.
+ended at the next. Ages are put into bins that grow geometrically, and each bin has its hazard: ends
+in it, divided by the jobs at risk in it. Jobs still running count as at risk, so the first ends of
+a burst are not taken for all of it. An end is shared among the bins of its interval mostly by the
+density known so far, one round of expectation and maximisation for each plan, and the density is
+smoothed by a box as wide as holds a seventh of the jobs (EMS; Silverman and others, 1990). A prior
+worth a quarter of a job says "as long again as it has run", and keeps every hazard above zero.
 
 **Where the polls go.** With survival S, a price p in seconds for a poll, and polls at t1 < t2 < …,
 the cost of a job is E[lag] + p E[polls], and from age t the best next poll is
@@ -20,17 +20,19 @@ the cost of a job is E[lag] + p E[polls], and from age t the best next poll is
 For each u that is a line in F(t), of slope -u, so one pass from the right over a stack of lines
 (the lower envelope) finds all of them: exact, and linear in the bins. The price is set so that
 E[polls] is what plain backoff would spend on the same S: nobody polls more than with backoff, and
-each poll is put where it tells most.
+each poll is put where it tells most. Where S is wrong more polls may be made; an account of them
+makes the next plans spend less.
 
-**When the service changes.** Each poll is a prediction that comes true or not. Two running sums
-(Page's CUSUM) weigh the model against hazards twice and half as high; where one passes its limit,
-what was learnt before counts as two jobs. No exploring is needed: a job that ends before its first,
-late poll is seen at that poll, its end is shared over all the time before, and polls move there.
+**When the service changes,** nothing special happens. Slower: jobs that outlast the old end are at
+risk without ending, so the hazard there falls with every poll. Faster: a job that ends before its
+first, late poll is seen at that poll; a part of its end goes to all the time before, and polls move
+there, so no polls are spent on exploring. Old jobs fade with each new end.
 
-**Bounds,** whatever the times are, an adversary's included: a delay is never below the floor nor
-above `stretch` times the backoff's maximum, so neither is a lag; and a job that has been polled
-more than twice as often as plain backoff would have (and four times more) gets plain backoff. A
-kind of which fewer than `ENOUGH` jobs count gets plain backoff too.
+**Bounds,** whatever the times are, an adversary's included: a delay, and so a lag, is never above
+`stretch` times the backoff's maximum; none is below the backoff's floor and a quarter of its first
+delay; and a job that has been polled twice as often as plain backoff would have (and four times
+more) gets plain backoff. So does a kind of which fewer than `ENOUGH` jobs count, and a job that has
+outlived all plans.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ import random
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import attrs
 
@@ -61,17 +63,20 @@ MEMORY = 300
 #: The share of an end that goes by what is known already, the rest going by width.
 KNOWN = 0.8
 #: Rounds of expectation and maximisation whenever a plan is made.
-ROUNDS = 2
+ROUNDS = 1
 #: How many bins a plan reaches beyond the highest age seen: four times that age.
 BEYOND = 140
 #: What a poll without an end counts against an end, for making a new plan.
 NEWS_OF_RUNNING = 0.04
-#: The share of the mass that the box of the smoothing holds.
+#: The share of the mass that the box of the smoothing holds, and its widest reach in bins.
 SMOOTHING = 0.15
-#: Polls a job are this share of plain backoff's: a margin for what is not known of the tail.
-SHARE = 0.97
+WIDEST = 60
+#: What a poll counts after the next one, in the account of polls against plain backoff's.
+ACCOUNT_FADING = 0.998
+#: A plan never has fewer polls than this share of plain backoff's for having had too many.
+LEAST_SHARE = 0.7
 #: The bins are thinned for a plan: neighbours differ by this share of the jobs or of the age.
-STEP_MASS = 0.005
+STEP_MASS = 0.008
 STEP_AGE = 1.05
 
 
@@ -159,50 +164,65 @@ class FinishTimes:
         known so far, in part by width, so that what is new has a chance. Sums over the intervals
         that hold a bin are taken as running sums of what begins and what stops there.
         """
-        bins = len(known) - 1
-        ends, risk = [0.0] * bins, [0.0] * bins
-        by_width = [-start for start in self._bins.starts[: bins + 1]]
-        for curve, part in ((known, KNOWN), (by_width, 1 - KNOWN)):
-            rates, floors = [0.0] * (bins + 1), [0.0] * (bins + 1)
-            for weight, first, last in self._ends:
-                if (fall := curve[first] - curve[last]) > 1e-12:
-                    rate = part * weight / fall
-                    rates[first] += rate
-                    rates[last] -= rate
-                    floors[first] += rate * curve[last]
-                    floors[last] -= rate * curve[last]
-            rate = floor = 0.0
-            for k in range(bins):
-                rate += rates[k]
-                floor += floors[k]
-                ends[k] += rate * (curve[k] - curve[k + 1])
-                risk[k] += max(0.0, rate * curve[k] - floor)
-        return ends, risk
+        by_known, by_width = [], []
+        for weight, first, last in self._ends:
+            part = KNOWN if known[first] - known[last] > 1e-9 else 0.0
+            by_known.append((weight * part, first, last))
+            by_width.append((weight * (1 - part), first, last))
+        widths = [-start for start in self._bins.starts[: len(known)]]
+        ends, risk = shared(known, by_known)
+        more_ends, more_risk = shared(widths, by_width)
+        return (
+            [one + other for one, other in zip(ends, more_ends, strict=True)],
+            [one + other for one, other in zip(risk, more_risk, strict=True)],
+        )
+
+
+def shared(
+    curve: Sequence[float], intervals: Iterable[tuple[float, int, int]]
+) -> tuple[list[float], list[float]]:
+    """Share weights among the bins of their intervals as a falling curve falls: see `_shared`."""
+    bins = len(curve) - 1
+    rates, floors = [0.0] * (bins + 1), [0.0] * (bins + 1)
+    for weight, first, last in intervals:
+        if weight:
+            rate = weight / (curve[first] - curve[last])
+            rates[first] += rate
+            rates[last] -= rate
+            floors[first] += rate * curve[last]
+            floors[last] -= rate * curve[last]
+    ends, risk = [], []
+    rate = floor = 0.0
+    for k in range(bins):
+        rate += rates[k]
+        floor += floors[k]
+        ends.append(max(0.0, rate * (curve[k] - curve[k + 1])))
+        risk.append(max(0.0, rate * curve[k] - floor))
+    return ends, risk
 
 
 def smoothed(survival: Sequence[float]) -> list[float]:
     """Spread the mass of each bin over a box around it that holds the share `SMOOTHING`."""
-    bins = len(survival) - 1
-    change = [0.0] * (bins + 1)
+    bins, widest = len(survival) - 1, WIDEST
+    # Ends repeated, so that a box may reach beyond them.
+    padded = [1.0] * widest + list(survival) + [survival[-1]] * (widest + 1)
+    change = [0.0] * (bins + 2 * widest + 2)
     reach = 0
-    for k in range(bins):
-        mass = survival[k] - survival[k + 1]
-        while reach > 0 and _within(survival, k, reach - 1) >= SMOOTHING:
+    for k in range(widest, widest + bins):
+        while reach > 0 and padded[k - reach + 1] - padded[k + reach] >= SMOOTHING:
             reach -= 1
-        while reach < 100 and _within(survival, k, reach) < SMOOTHING:
+        while reach < widest and padded[k - reach] - padded[k + reach + 1] < SMOOTHING:
             reach += 1
-        low, high = max(0, k - reach), min(bins, k + reach + 1)
-        change[low] += mass / (high - low)
-        change[high] -= mass / (high - low)
-    result, density = [1.0], 0.0
-    for k in range(bins):
+        share = (padded[k] - padded[k + 1]) / (2 * reach + 1)
+        change[k - reach] += share
+        change[k + reach + 1] -= share
+    density = sum(change[:widest])
+    result, left = [1.0], 1.0
+    for k in range(widest, widest + bins):
         density += change[k]
-        result.append(max(0.0, min(result[-1], result[-1] - density)))
+        left = max(0.0, left - density)
+        result.append(left)
     return result
-
-
-def _within(survival: Sequence[float], k: int, reach: int) -> float:
-    return survival[max(0, k - reach)] - survival[min(len(survival) - 1, k + reach + 1)]
 
 
 @attrs.frozen
@@ -272,11 +292,11 @@ def plan_for(
     ages: Sequence[float], survival: Sequence[float], polls: float, price: float
 ) -> tuple[Plan, float]:
     """The best plan of about so many polls a job, and its price; `price` is a first guess."""
-    for _ in range(10):
+    for _ in range(8):
         plan = best_plan(ages, survival, price)
         # Away from the last poll, which each job needs, polls go with 1 / sqrt(price).
         excess = max(0.05, plan.polls - 0.5) / max(0.05, polls - 0.5)
-        if abs(excess - 1) < 0.02:
+        if abs(excess - 1) < 0.04:
             break
         price = min(1e6, max(1e-6, price * excess**2))
     return plan, price
@@ -287,6 +307,17 @@ class _Kind:
     times: FinishTimes
     plan: Plan | None = None
     price: float = 1.0
+    polls: float = 0.0
+    plain_polls: float = 0.0
+
+    def account(self, plain_polls: float) -> None:
+        """Book one poll, and how many plain backoff would have made in the same time."""
+        self.polls = self.polls * ACCOUNT_FADING + 1
+        self.plain_polls = self.plain_polls * ACCOUNT_FADING + max(0.0, plain_polls)
+
+    def share(self) -> float:
+        """What a plan may spend of plain backoff's polls, so that more than these are made up."""
+        return min(1.0, max(LEAST_SHARE, (self.plain_polls / max(1.0, self.polls)) ** 2))
 
 
 class PollPlanner:
@@ -304,7 +335,7 @@ class PollPlanner:
         self._least = max(backoff.floor, backoff.initial / 4)
         self._most = max(self._least, backoff.maximum * stretch)
         self._remembered = kinds
-        self._bins = Bins(min(backoff.initial, 1e6))
+        self._bins = Bins(min(1e6, max(1e-6, backoff.initial)))
         self._plain = _PlainPolls(backoff)
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
 
@@ -313,11 +344,16 @@ class PollPlanner:
 
     def running(self, kind: Hashable, after: float, by: float) -> None:
         """Take in that a job known to run at age `after` (0 at first) still ran at age `by`."""
-        self._of(kind).times.running(after, by)
+        known, after = self._of(kind), min(after, by)
+        known.times.running(after, by)
+        known.account(self._plain.by(by) - self._plain.by(after))
 
     def finished(self, kind: Hashable, after: float, by: float) -> None:
         """Take in that a job known to run at age `after` (0 at first) had ended at age `by`."""
-        self._of(kind).times.finished(after, by)
+        known, after = self._of(kind), min(after, by)
+        known.times.finished(after, by)
+        middle = after + (by - after) / 2
+        known.account(self._plain.by(middle) - self._plain.by(after) + 0.5)
 
     def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
         """Seconds until the next poll of a job.
@@ -350,7 +386,7 @@ class PollPlanner:
         known = self._kinds.get(kind)
         if known is None or known.times.count < ENOUGH:
             return None
-        if known.plan is None or known.times.news > max(4.0, known.times.count / 6):
+        if known.plan is None or known.times.news > max(4.0, known.times.count / 4):
             self._make_plan(known)
         return known.plan
 
@@ -361,7 +397,7 @@ class PollPlanner:
             (survival[k] - survival[k + 1]) * self._plain.by(starts[k + 1])
             for k in range(len(survival) - 1)
         )
-        polls = max(1.05, SHARE * (polls + 0.5))
+        polls = max(1.05, known.share() * (polls + 0.5))
         chosen = thinned(starts, survival)
         known.plan, known.price = plan_for(
             [starts[k] for k in chosen], [survival[k] for k in chosen], polls, known.price
@@ -393,6 +429,7 @@ class _PlainPolls:
 
     def by(self, age: float) -> float:
         times = self._times
+        age = min(age, 1e9)
         if age >= times[-1]:
             return len(times) - 1 + (age - times[-1]) / self._last
         right = bisect_right(times, max(0.0, age))
