@@ -137,7 +137,9 @@ class Downloader:
         if status in (200, 206, 416) and not resumed and part.size:
             await _in_thread(part.restart)
         if status == 200 or resumed:
-            await _in_thread(part.expect, total, headers.get("etag"))
+            # No thread before the first piece is read: should the connection break meanwhile, what
+            # has come already would be lost, and a server that always breaks never got past.
+            part.expect(total, headers.get("etag"))
         elif status in (206, 416):
             raise BrokenTransferError("the server does not resume there", status=status)
         else:

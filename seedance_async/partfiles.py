@@ -69,6 +69,7 @@ class PartFile:
     _path: Path = attrs.field(init=False)
     _file: BinaryIO | None = attrs.field(default=None, init=False)
     _hash: Any = attrs.field(factory=hashlib.sha256, init=False)
+    _room_checked: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._path = self.target.with_name(f"{self._stem}{secrets.token_hex(6)}.part")
@@ -96,17 +97,8 @@ class PartFile:
         return headers
 
     def expect(self, total: int | None, etag: str | None) -> None:
-        """What the server tells of the whole video: its bytes, for which there is room, and ETag.
-
-        Raises:
-            OSError: there is no room for it.
-        """
-        self.total, self.etag = total, etag
-        free = self.free(self.target.parent)
-        needed = 0 if total is None else total - self.size
-        if free is not None and free < needed:
-            told = f"the disk has no room: {needed:,} bytes are needed, {free:,} are free"
-            raise OSError(errno.ENOSPC, told)
+        """What the server tells of the whole video: its bytes, and its ETag."""
+        self.total, self.etag, self._room_checked = total, etag, False
 
     def open(self) -> None:
         """Make the file, and sweep away what killed processes have left of this one."""
@@ -125,12 +117,27 @@ class PartFile:
         self._hash = hashlib.sha256()
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        """Append pieces."""
+        """Append pieces; the first ones only if there is room for all that is to come.
+
+        Raises:
+            OSError: there is none, or the disk fails otherwise.
+        """
+        self._check_room()
         file = self._opened()
         for piece in pieces:
             file.write(piece)
             self._hash.update(piece)
             self.size += len(piece)
+
+    def _check_room(self) -> None:
+        if self._room_checked:
+            return
+        self._room_checked = True
+        free = self.free(self.target.parent)
+        needed = 0 if self.total is None else self.total - self.size
+        if free is not None and free < needed:
+            told = f"the disk has no room: {needed:,} bytes are needed, {free:,} are free"
+            raise OSError(errno.ENOSPC, told)
 
     def verify(self) -> None:
         """Whether the video is whole: by its told length, and by the boxes of the MP4."""
