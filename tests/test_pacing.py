@@ -205,9 +205,10 @@ async def test_being_cancelled_at_the_moment_of_being_turned_away_raises_nothing
         await waiting
 
 
-@given(st.lists(st.sampled_from("ercphtf"), max_size=60), st.integers(1, 5))
+@given(st.lists(st.sampled_from("ercphtfdj"), max_size=60), st.integers(1, 5))
 def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit):
-    """e: one enters, r: is refused, f: fails, p: passes, c: is cancelled, h: hold, t: time."""
+    """e: one enters, r: is refused, f: fails, p: passes, c: is cancelled, h: hold, t: time;
+    d: a job ends, j: one joins."""
 
     async def main():
         gate, inside, most, tasks = new_gate(limit), 0, 0, []
@@ -217,8 +218,10 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
             async with gate:
                 inside += 1
                 most = max(most, inside)
-                await asyncio.sleep(0.3)
-                inside -= 1
+                try:
+                    await asyncio.sleep(0.3)
+                finally:
+                    inside -= 1
 
         for number, step in enumerate(steps):
             match step:
@@ -232,6 +235,10 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
                     gate.passed()
                 case "h":
                     gate.hold(0.5)
+                case "d":
+                    gate.freed()
+                case "j":
+                    gate.joined()
                 case "c" if tasks:
                     tasks[number % len(tasks)].cancel()
                 case "t":
@@ -244,6 +251,60 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
+
+
+@given(st.lists(st.tuples(st.sampled_from("rph"), st.floats(0, 3)), max_size=20))
+def test_while_the_gate_is_held_nobody_enters_and_then_one_alone(steps):
+    async def main():
+        gate, inside, held_until = new_gate(4), 0, 0.0
+
+        async def visit():
+            nonlocal inside
+            async with gate:
+                assert now() >= held_until - 1e-5
+                assert not inside or not alone
+                inside += 1
+                await asyncio.sleep(0.5)
+                inside -= 1
+
+        alone = False
+        visits = [asyncio.ensure_future(visit()) for _ in range(12)]
+        for step, seconds in steps:
+            match step:
+                case "r":
+                    gate.refused(seconds)
+                    alone, held_until = True, max(held_until, now() + seconds)
+                case "h":
+                    gate.hold(seconds)
+                    alone, held_until = True, max(held_until, now() + seconds)
+                case "p" if now() > held_until and inside:
+                    gate.passed()
+                    alone = False
+            await asyncio.sleep(0.4)
+        alone = False
+        with anyio.fail_after(10_000):
+            await asyncio.gather(*visits)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+
+async def test_who_was_inside_before_a_hold_does_not_open_the_gate_by_passing():
+    gate = new_gate(4)
+    async with gate, gate, gate:
+        gate.refused(10.0)
+        gate.passed()
+        gate.passed()
+    visitors = Visitors(gate)
+    await visitors.come(3)
+    assert visitors.entered == [10, 11, 11]
+
+
+async def test_where_nobody_waits_entering_takes_no_turn_of_the_loop():
+    gate, turns = new_gate(), []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    async with gate:
+        assert not turns
 
 
 @given(
