@@ -95,6 +95,8 @@ HEAVY = [
     "yaml",
     "pytest",
     "sqlite3",
+    "opentelemetry",
+    "seedance_async.otel",
     "seedance_async.emulator",
     "seedance_async.cli",
     "seedance_async.testing",
