@@ -15,7 +15,7 @@ so the shapes are assumptions:
   (upuply.com, how-long-does-text-to-video-generation-take); 224 s for one 5 s 720p clip of Seedance
   2.5 at Replicate (atlascloud.ai, fastest-seedance-2-5-api-providers).
 - queueing: 7 of 10 start at once (median 60), the others wait first (median 240).
-- heavy tail: at least 20, Pareto with exponent 1.5; 55 s or 303 s for the same input at Replicate
+- heavy tail: 20 to 1,800, Pareto with exponent 1.5; 55 s or 303 s for the same input at Replicate
   (antoinedumont/celeb-selfie, RETRY_OPTIMIZATION_SUMMARY.md).
 - wide: log-normal, median 90, sigma 1; exponential, mean 120; uniform, 1 to 600 ("30 s to 5 min",
   anokye-labs/copilot-media-plugins, QUEUE_MANAGEMENT.md): hardly to be predicted.
@@ -47,6 +47,7 @@ LEARNT = 50
 COUNTED = 250
 BEFORE = 200
 RAMP = 150
+LONGEST = 1800.0
 
 
 def log_normal(median: float, sigma: float) -> Callable[[random.Random], float]:
@@ -59,10 +60,16 @@ def queueing(rng: random.Random) -> float:
     )
 
 
+def heavy_tail(rng: random.Random) -> float:
+    while (seconds := 40 * rng.paretovariate(1.5) - 20) > LONGEST:
+        pass  # rare enough to decide a mean alone; a session gives up on such a job
+    return seconds
+
+
 STATIONARY: dict[str, Callable[[random.Random], float]] = {
     "log-normal 0.4": log_normal(90, 0.4),
     "queueing": queueing,
-    "heavy tail": lambda rng: 40 * rng.paretovariate(1.5) - 20,
+    "heavy tail": heavy_tail,
     "log-normal 1.0": log_normal(90, 1.0),
     "exponential": lambda rng: rng.expovariate(1 / 120),
     "uniform": lambda rng: rng.uniform(1, 600),
@@ -307,7 +314,10 @@ def targets(results: list[Result]) -> list[Target]:
         if result.name in STATIONARY:
             name = f"{result.name}: mean lag over the optimum's, after 50 jobs"
             found.append(Target(name, result.ratio, at_most=1.25))
+    rows = results[0].rows
+    best = rows["optimum (distribution known)"][1] / rows["fixed interval, equal polls"][1]
     name = "log-normal 0.4: median lag over a fixed interval's at equal polls"
+    name = f"{name} (that of the optimum: {best:.2f})"
     found.append(Target(name, results[0].over_fixed, at_most=0.5))
     for result in results:
         if result.name in DRIFTS:
@@ -344,6 +354,12 @@ def shown(lag: float) -> float | str:
     return "" if math.isnan(lag) else lag
 
 
+def spread(result: Result, policy: str) -> str:
+    if policy != "learning":
+        return ""
+    return f"{result.ratio:.2f} ({min(result.ratios):.2f} to {max(result.ratios):.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Polls a job against detection lag.")
     parser.add_argument("--quick", action="store_true", help="two seeds and a coarser optimum")
@@ -351,9 +367,17 @@ def main() -> None:
     results = measure(*((2, 300, 16) if quick else (8, 600, 26)))
     report(
         "polling",
-        header=["jobs", "policy", "polls a job", "median lag s", "mean", "p95"],
+        header=[
+            "jobs",
+            "policy",
+            "polls a job",
+            "median lag s",
+            "mean",
+            "p95",
+            "over the optimum (runs)",
+        ],
         rows=[
-            [result.name, policy, row[0], *map(shown, row[1:])]
+            [result.name, policy, row[0], *map(shown, row[1:]), spread(result, policy)]
             for result in results
             for policy, row in result.rows.items()
         ],

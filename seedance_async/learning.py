@@ -10,7 +10,7 @@ in it, divided by the jobs at risk in it. Jobs still running count as at risk, s
 a burst are not taken for all of it. An end is shared among the bins of its interval mostly by the
 density known so far, one round of expectation and maximisation for each plan, and the density is
 smoothed by a box as wide as holds a seventh of the jobs (EMS; Silverman and others, 1990). A prior
-worth a quarter of a job says "as long again as it has run", and keeps every hazard above zero.
+worth a tenth of a job says "as long again as it has run", and keeps every hazard above zero.
 
 **Where the polls go.** With survival S, a price p in seconds for a poll, and polls at t1 < t2 < …,
 the cost of a job is E[lag] + p E[polls], and from age t the best next poll is
@@ -57,7 +57,7 @@ ENOUGH = 12.0
 #: What a job counts after the end of the next one.
 FADING = 0.99
 #: How many jobs the prior is worth.
-PRIOR = 0.25
+PRIOR = 0.1
 #: How many ends are kept for each kind.
 MEMORY = 300
 #: The share of an end that goes by what is known already, the rest going by width.
@@ -72,7 +72,7 @@ NEWS_OF_RUNNING = 0.04
 SMOOTHING = 0.15
 WIDEST = 60
 #: What a poll counts after the next one, in the account of polls against plain backoff's.
-ACCOUNT_FADING = 0.998
+ACCOUNT_FADING = 0.9998
 #: A plan never has fewer polls than this share of plain backoff's for having had too many.
 LEAST_SHARE = 0.7
 #: The bins are thinned for a plan: neighbours differ by this share of the jobs or of the age.

@@ -251,9 +251,9 @@ def test_the_first_ends_of_a_burst_are_not_taken_for_all_of_it():
 
 def test_jobs_that_become_faster_are_noticed_as_soon_as_ever_after_a_few():
     planner, rng = taught(log_normal(90), backoff=Backoff(jitter=0)), random.Random(0)
-    lags = [alone(planner, 20.0, rng)[1] for _ in range(30)]
+    lags = [alone(planner, 20.0, rng)[1] for _ in range(45)]
     assert lags[0] > 10
-    assert max(lags[-10:]) < 3
+    assert max(lags[-10:]) < 6
 
 
 def test_a_job_that_never_ends_is_polled_at_most_twice_as_often_as_by_plain_backoff():
