@@ -54,13 +54,23 @@ async def test_the_statistics_can_be_asked_for_and_anything_else_is_not_there(st
         assert stub.connections == 1
 
 
-async def test_a_body_in_chunks_is_waited_for_and_a_connection_closed_if_the_client_asks(stub):
+async def test_a_body_in_chunks_is_waited_for(stub):
+    async def pieces():
+        yield b'{"prompt": '
+        await asyncio.sleep(0)
+        yield b'"A river"}'
+
+    async with aiohttp.ClientSession(stub.origin) as http:
+        for _ in range(2):
+            async with http.post("/v1/videos", data=pieces()) as response:
+                assert (await response.json())["status"] == "queued"
+    assert stub.connections == 1
+
+
+async def test_a_connection_is_closed_if_the_client_asks_for_it(stub):
     host, port = stub.origin.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, port)
-    head = "POST /v1/videos HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode())
-    await writer.drain()
-    writer.write(b"4\r\n{  }\r\n0\r\n\r\n")
+    writer.write(b"GET /stats HTTP/1.1\r\nConnection: close\r\n\r\n")
     answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Connection: close\r\n" in answer
