@@ -76,15 +76,16 @@ def report(
         details: whatever else belongs in the JSON.
     """
     ran_on = machine(*packages)
-    print(f"{name}: {ran_on}\n")
-    print(table(header, rows))
-    print()
-    for target in targets:
-        print(target)
+    lines = [f"{name}: {ran_on}", "", table(header, rows)]
+    if targets:
+        lines += ["", *(str(target) for target in targets)]
+    printed = "\n".join(lines)
+    print(printed)
     kept = {
         "benchmark": name,
         "machine": ran_on,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "printed": printed,
         "header": list(header),
         "rows": [list(row) for row in rows],
         "targets": [{**attrs.asdict(target), "met": target.met} for target in targets],

@@ -1,0 +1,31 @@
+"""Put what the benchmarks printed into docs/performance.md, between the marks that name them.
+
+    python -m benchmarks.document
+
+A table of the document is what a command printed, and nobody's hand comes in between.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from benchmarks.report import RESULTS
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
+_PLACE = re.compile(r"<!-- printed: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def documented(text: str, results: Path = RESULTS) -> str:
+    """The text with each marked place filled by the last run of its benchmark."""
+
+    def fill(place: re.Match[str]) -> str:
+        name = place[1]
+        kept = json.loads((results / f"{name}.json").read_text("utf-8"))
+        printed = f"```\n$ {kept['command']}\n{kept['printed']}\n```"
+        return f"<!-- printed: {name} -->\n{printed}\n<!-- end -->"
+
+    return _PLACE.sub(fill, text)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(documented(DOCUMENT.read_text("utf-8")), encoding="utf-8")

@@ -1,0 +1,38 @@
+"""docs/performance.md shows what the benchmarks printed, to the letter."""
+
+import json
+
+from benchmarks.document import DOCUMENT, documented
+from benchmarks.report import RESULTS, Target, table
+
+
+def test_the_tables_of_the_document_are_those_of_the_last_runs():
+    text = DOCUMENT.read_text("utf-8")
+    assert documented(text) == text
+
+
+def test_every_benchmark_with_results_is_in_the_document():
+    text = DOCUMENT.read_text("utf-8")
+    assert [p.stem for p in RESULTS.glob("*.json") if f"printed: {p.stem} -->" not in text] == []
+
+
+def test_a_place_is_filled_by_the_result_of_its_name(tmp_path):
+    kept = {"command": "python -m benchmarks.x", "printed": "x: 1"}
+    (tmp_path / "x.json").write_text(json.dumps(kept))
+    text = "a\n<!-- printed: x -->\nold\n<!-- end -->\nb"
+    filled = documented(text, tmp_path)
+    assert "```\n$ python -m benchmarks.x\nx: 1\n```" in filled
+    assert "old" not in filled
+    assert documented(filled, tmp_path) == filled
+
+
+def test_a_target_is_met_up_to_its_bound_and_missed_beyond():
+    assert Target("t", 1.0, at_most=1.0).met
+    assert not Target("t", 1.1, at_most=1.0).met
+    assert Target("t", 0.9, at_least=0.9).met
+    assert str(Target("t", 0.8, at_least=0.9)).startswith("MISSED")
+    assert not Target("t", float("nan"), at_most=1.0).met
+
+
+def test_a_table_has_its_columns_in_line():
+    assert table(["", "n"], [["a", 1.5], ["bcd", 12345]]) == "          n\na       1.5\nbcd  12,345"
