@@ -55,7 +55,7 @@ class Gate:
         self._refused_since: float | None = None
         self._refused_while_running = 0
         self._held_until = -math.inf
-        self._still = False
+        self._still = False  # whether nobody has been let in since the last hold
         self._shut_until = -math.inf
         self._shut_error: Exception | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -126,7 +126,7 @@ class Gate:
         self._rate.took(pressed=bool(self._waiting))
         self._running += 1
         self._jobs.took(self._running, self._inside - 1)
-        if self._still:  # it went out before the hold, and tells nothing of what is after
+        if self._still:  # it went out before the hold, and does not tell that that helped
             self._refused_while_running = self._running
             return
         if self._refused_since is not None:
@@ -208,7 +208,7 @@ class Gate:
 
     def _count_trouble(self) -> None:
         """Count a refusal or a failure; those of calls that were out together count once."""
-        if asyncio.get_running_loop().time() >= self._held_until:
+        if not self._still:
             self._troubles_in_a_row += 1
 
     def _own_delay(self) -> float:
