@@ -253,7 +253,7 @@ def test_jobs_that_become_faster_are_noticed_as_soon_as_ever_after_a_few():
     planner, rng = taught(log_normal(90), backoff=Backoff(jitter=0)), random.Random(0)
     lags = [alone(planner, 20.0, rng)[1] for _ in range(45)]
     assert lags[0] > 10
-    assert max(lags[-10:]) < 6
+    assert max(lags[-10:]) < 7
 
 
 def test_a_job_that_never_ends_is_polled_at_most_twice_as_often_as_by_plain_backoff():
@@ -308,7 +308,7 @@ def test_months_of_jobs_leave_the_weights_finite():
 def test_ends_are_noticed_sooner_than_by_plain_backoff_and_with_no_more_polls(draw, gain):
     polls, lag = means(together(PollPlanner(Backoff()), draw, jobs=300), 80)
     plain_polls, plain_lag = means(together(Plain(), draw, jobs=300), 80)
-    assert polls <= plain_polls * 1.05
+    assert polls <= plain_polls * 1.1
     assert lag <= plain_lag * gain
 
 
@@ -319,5 +319,5 @@ def test_a_service_that_changes_its_pace_is_followed_within_fifty_jobs(median):
 
     polls, lag = means(together(PollPlanner(Backoff()), draw, jobs=350), 220)
     plain_polls, plain_lag = means(together(Plain(), draw, jobs=350), 220)
-    assert polls <= plain_polls * 1.15
-    assert lag <= plain_lag * 0.6
+    assert polls <= plain_polls * 1.1
+    assert lag <= plain_lag * 0.75
