@@ -162,9 +162,7 @@ async def test_jobs_that_joined_count_as_running():
     assert gate.limit == 7
 
 
-async def test_a_limit_on_jobs_that_keeps_being_wrong_is_given_up():
-    """As with a server that takes many at once and then none for a minute."""
-
+async def test_a_burst_a_minute_is_not_mistaken_for_places_for_good():
     class Minute:
         def __init__(self):
             self.minute, self.left = 0, 0

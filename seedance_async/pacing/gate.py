@@ -198,7 +198,7 @@ class Gate:
 
     def _a_job_helped(self, since: float, now: float) -> bool:
         """Whether it was a job's end that ended the refusals since then, and not time."""
-        if self._running > self._refused_while_running or not self._jobs.may_be_limited(now):
+        if self._running > self._refused_while_running:
             return False
         before, may_be_rate = self._jobs.before, self._rate.explains(now - since)
         if before is None:

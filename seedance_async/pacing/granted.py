@@ -26,12 +26,6 @@ PROBE_SECONDS = 300.0
 #: The share of the jobs running by which that number may be off: their ends are learnt late.
 SLACK = 0.015
 
-#: Falls in one run of refusals that make the number doubtful, and how many such runs refute it;
-#: and the seconds for which it then stays refuted.
-MANY_FALLS = 3
-STRIKES = 2
-REFUTED_SECONDS = 3600.0
-
 #: Seconds for which a job's end is waited for before a full server is asked again.
 PATIENCE = 30.0
 
@@ -136,6 +130,7 @@ class GrantedJobs:
 
     def __init__(self) -> None:
         self.limit: int | None = None
+        #: The limit as it was when the refusals began.
         self.before: int | None = None
         self._base = 0
         self._refused_at = 0
@@ -143,24 +138,16 @@ class GrantedJobs:
         self._taken = self._probes = 0
         self._climbing = False
         self._probe_at = math.inf
-        self._strikes = 0
-        self._refuted_until = -math.inf
-
-    def may_be_limited(self, now: float) -> bool:
-        """Whether a limit on jobs is thinkable; not for a while after it has been refuted."""
-        return now >= self._refuted_until
 
     def wait(self, occupied: int, out: int, now: float) -> float:
         """Seconds until one more fits; inf if that depends on an answer or a job's end alone.
 
         Args:
-            occupied: jobs running, and calls out that may become one.
-            out: the calls out alone.
+            occupied: jobs running, and calls out that may become one each.
+            out: those calls alone.
             now: the time.
         """
-        if self.limit is None or occupied < self.limit:
-            return 0.0
-        if occupied < self.limit + self._probing:
+        if self.limit is None or occupied < self.limit + self._probing:
             return 0.0
         waits_for_time = occupied == self.limit or not out
         return max(0.0, self._probe_at - now) if waits_for_time else math.inf
@@ -196,10 +183,6 @@ class GrantedJobs:
         """The refusal was about the jobs running: so many, and one has ended since."""
         if self.limit is None:
             self._lower(running, now)
-        self._strikes = self._strikes + 1 if self._falls >= MANY_FALLS else 0
-        if self._strikes >= STRIKES:
-            self.limit, self._strikes = None, 0
-            self._refuted_until = now + REFUTED_SECONDS
         self._climbing = self._falls > 0
         self._probe_at = now + PROBE_SECONDS
 
