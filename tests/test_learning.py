@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedance_async import Backoff
-from seedance_async.learning import (
-    ENOUGH,
-    MEMORY,
-    Bins,
-    FinishTimes,
-    PollPlanner,
-    best_plan,
-    smoothed,
-    thinned,
-)
+from seedance_async.learning import LearnedPolls, PlainPolls, poll_times
+from seedance_async.learning.planner import ENOUGH, PollPlanner
+from seedance_async.learning.plans import best_plan, thinned
+from seedance_async.learning.survival import MEMORY, Bins, EndTimes, smoothed
 
 ages = st.floats(0, 600) | st.sampled_from([0.0, 1e-9, 30.0, 1e300, math.inf])
 events = st.lists(st.tuples(st.integers(0, 3), st.booleans(), ages, ages), max_size=40)
@@ -145,7 +139,7 @@ def test_whatever_happened_a_delay_is_within_its_bounds(backoff, told, age, poll
 @settings(max_examples=25, deadline=None)
 @given(events)
 def test_what_is_known_is_a_falling_share_of_jobs_whatever_was_told(told):
-    times = FinishTimes(Bins(2.0))
+    times = EndTimes(Bins(2.0))
     for _, ended, after, by in told:
         (times.finished if ended else times.running)(after, by)
     survival = times.survival()
@@ -238,7 +232,7 @@ def test_jobs_of_the_same_age_are_not_all_polled_at_once():
 
 def test_the_first_ends_of_a_burst_are_not_taken_for_all_of_it():
     """Of 200 jobs the fifty fastest have ended: three quarters still run."""
-    times = FinishTimes(bins := Bins(2.0))
+    times = EndTimes(bins := Bins(2.0))
     for n in range(200):
         times.running(0.0, 60.0)
         if n % 4 == 0:
@@ -284,7 +278,7 @@ def test_what_is_kept_is_bounded_and_the_kind_not_heard_of_for_longest_is_forgot
 
 
 def test_months_of_jobs_leave_the_weights_finite():
-    times = FinishTimes(bins := Bins(2.0))
+    times = EndTimes(bins := Bins(2.0))
     for _ in range(5000):
         times.running(0.0, 50.0)
         times.finished(50.0, 60.0)
@@ -321,3 +315,35 @@ def test_a_service_that_changes_its_pace_is_followed_within_fifty_jobs(median):
     plain_polls, plain_lag = means(together(Plain(), draw, jobs=350), 220)
     assert polls <= plain_polls * 1.1
     assert lag <= plain_lag * 0.75
+
+
+# --- how a session is told to poll --------------------------------------------------------------
+
+
+def test_a_backoff_alone_learns_nothing():
+    backoff = Backoff(initial=3, multiplier=2, maximum=30, jitter=0)
+    times = poll_times(backoff)
+    assert isinstance(times, PlainPolls)
+    for _ in range(100):
+        times.running("kind", 0, 9)
+        times.finished("kind", 9, 10)
+    rng = random.Random(1)
+    assert [times.delay("kind", 5, polls, rng) for polls in range(5)] == [3, 6, 12, 24, 30]
+
+
+def test_a_learned_policy_is_as_its_backoff_until_it_knows_enough():
+    backoff = Backoff(jitter=0)
+    times = poll_times(LearnedPolls(backoff=backoff))
+    rng = random.Random(1)
+    plain = [backoff.full_delay(polls) for polls in range(5)]
+    assert [times.delay("kind", 0, polls, rng) for polls in range(5)] == plain
+    for _ in range(30):
+        times.finished("kind", 99, 100)
+    assert times.delay("kind", 0, 0, rng) > 2 * plain[0]
+    assert times.delay("another", 0, 0, rng) == plain[0]
+
+
+@pytest.mark.parametrize("stretch", [0.99, 0, -1, math.nan, math.inf, True, "4", None])
+def test_a_stretch_out_of_bounds_is_refused_by_name(stretch):
+    with pytest.raises(ValueError, match=r"LearnedPolls\.stretch"):
+        LearnedPolls(stretch=stretch)

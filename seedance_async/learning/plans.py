@@ -1,0 +1,102 @@
+"""Where to put polls when it is known when jobs end: the best plan, by dynamic programming."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+
+import attrs
+
+#: The bins are thinned for a plan: neighbours differ by this share of the jobs or of the age.
+STEP_MASS = 0.008
+STEP_AGE = 1.05
+
+
+@attrs.frozen
+class Plan:
+    """From each of these ages, the age of the next poll; `polls` is the mean number for a job."""
+
+    ages: Sequence[float]
+    following: Sequence[float]
+    polls: float
+
+    def next_poll(self, age: float) -> float:
+        """The age of the poll after `age`, between the ages of the plan by interpolation."""
+        right = bisect_right(self.ages, age)
+        if right >= len(self.ages):
+            return math.inf
+        start, end = self.ages[right - 1], self.ages[right]
+        first, last = self.following[right - 1], self.following[right]
+        return first + (last - first) * (age - start) / (end - start)
+
+
+def best_plan(ages: Sequence[float], survival: Sequence[float], price: float) -> Plan:
+    """The plan of the least E[lag] + price E[polls], with polls at these ages only.
+
+    Args:
+        ages: seconds, rising, the first 0.
+        survival: the share of jobs that outlast each age; the last counts as none.
+        price: of one poll, in seconds of lag.
+    """
+    last = len(ages) - 1
+    moment = [0.0]  # the integral of x dF(x), each step's mass in its middle
+    for k in range(last):
+        middle = (ages[k] + ages[k + 1]) / 2
+        moment.append(moment[-1] + (survival[k] - survival[k + 1]) * middle)
+    following, polls = [ages[last]] * (last + 1), [0.0] * (last + 1)
+    # A line stands for a poll: its age, its cost where F is 0, its place. They are kept in the
+    # order in which they are best as F falls from 1 to 0.
+    lines = deque([(ages[last], ages[last] * (1 - survival[last]) - moment[last], last)])
+    for k in range(last - 1, -1, -1):
+        ended = 1 - survival[k]
+        while len(lines) > 1 and _cost(lines[1], ended) <= _cost(lines[0], ended):
+            lines.popleft()
+        following[k], _, best = lines[0]
+        polls[k] = survival[k] + polls[best]
+        total = _cost(lines[0], ended) + moment[k] + price * survival[k]
+        line = (ages[k], ages[k] * ended - moment[k] + total, k)
+        while len(lines) > 1 and _never_lowest(lines[-2], lines[-1], line):
+            lines.pop()
+        lines.append(line)
+    return Plan(ages, following, polls[0])
+
+
+_Line = tuple[float, float, int]
+
+
+def _cost(line: _Line, ended: float) -> float:
+    return line[1] - line[0] * ended
+
+
+def _never_lowest(left: _Line, middle: _Line, right: _Line) -> bool:
+    """Whether, of three lines of falling age, the middle one is nowhere the lowest."""
+    return (right[1] - left[1]) * (left[0] - middle[0]) <= (middle[1] - left[1]) * (
+        left[0] - right[0]
+    )
+
+
+def plan_for(
+    ages: Sequence[float], survival: Sequence[float], polls: float, price: float
+) -> tuple[Plan, float]:
+    """The best plan of about so many polls a job, and its price; `price` is a first guess."""
+    for _ in range(8):
+        plan = best_plan(ages, survival, price)
+        # Away from the last poll, which each job needs, polls go with 1 / sqrt(price).
+        excess = max(0.05, plan.polls - 0.5) / max(0.05, polls - 0.5)
+        if abs(excess - 1) < 0.04:
+            break
+        price = min(1e6, max(1e-6, price * excess**2))
+    return plan, price
+
+
+def thinned(ages: Sequence[float], survival: Sequence[float]) -> list[int]:
+    """The bins whose starts a plan needs: more where more jobs end."""
+    chosen = [0]
+    for k in range(1, len(survival)):
+        before = chosen[-1]
+        mass = survival[before] - survival[k]
+        if mass >= STEP_MASS or ages[k] >= STEP_AGE * ages[before] or k == len(survival) - 1:
+            chosen.append(k)
+    return chosen
