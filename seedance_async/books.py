@@ -41,6 +41,7 @@ class Books:
 
     def __init__(self, journal: Journal | None) -> None:
         self._journal = journal
+        self._writer = self.write_soon  # one bound method for all jobs: it is kept by each
         self._opened = False
         self._occurrences: Occurrences | None = None
         self._ours: set[str] = set()
@@ -188,6 +189,11 @@ class Books:
             if record.error is None:
                 error.request_id = record.request_id
                 raise
+
+    def follow(self, record: JobRecord) -> None:
+        """Record how a job ends, once it does."""
+        if self._journal is not None:
+            record.on_final(self._writer)
 
     def write_soon(self, record: JobRecord) -> None:
         """Record where a job is, without waiting for it. Raises nothing: others are told after."""

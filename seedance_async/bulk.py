@@ -108,6 +108,18 @@ class Source:
         return await self._next()
 
 
+class _HandOn:
+    """Hands an ended job on with its number. Every waiting job has one, so it is no closure."""
+
+    __slots__ = ("_number", "_to")
+
+    def __init__(self, number: int, to: asyncio.Queue[tuple[int, JobRecord] | None]) -> None:
+        self._number, self._to = number, to
+
+    def __call__(self, ended: JobRecord) -> None:
+        self._to.put_nowait((self._number, ended))
+
+
 class Stream:
     """Jobs in the order in which they end; see `SeedanceSession.as_completed`.
 
@@ -198,7 +210,7 @@ class Stream:
             return
         if record.error is not None and stops_submits(record.error):
             self.stopped_by = self.stopped_by or record.error
-        record.on_final(lambda ended: self._ended.put_nowait((number, ended)))
+        record.on_final(_HandOn(number, self._ended))
 
     async def _pull(self) -> tuple[int, Any] | None:
         """The next request, with a slot taken for it; None when there is no more."""

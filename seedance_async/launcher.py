@@ -138,7 +138,7 @@ class Launcher:
                 settle.charged(outcome.credits_charged)
                 if outcome.credits_charged is None:
                     _log.warning("job %s: the server told no usable charge", outcome.request_id)
-                record.on_final(self._books.write_soon)
+                self._books.follow(record)
                 self._poller.watch(record)
                 return
         if isinstance(outcome, SubmitUncertainError):

@@ -38,7 +38,7 @@ UNKNOWN_POLLS = 3
 _EXPIRED_AT_ONCE = 100
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class _Watch:
     """One job's place in the polling, and the loop's time until which it is waited for."""
 
@@ -83,7 +83,8 @@ class Poller:
         self._events, self.finish_times = events, FinishTimes()
         self._registry, self._get = registry, get
         self._poll, self._job_timeout, self._patience = poll, job_timeout, patience
-        self._freed, self._rng = freed, rng
+        self._rng = rng
+        self._freed: Callable[[JobRecord], None] = lambda _: freed()  # one for all jobs
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
         # The next deadline first: all jobs have the same time, so it is the order of arrival.
         self._watches: OrderedDict[JobRecord, _Watch] = OrderedDict()
@@ -107,7 +108,7 @@ class Poller:
         """Poll a running job from now on until its end."""
         now = asyncio.get_running_loop().time()
         watch = self._watches[record] = _Watch(record, now + self._job_timeout)
-        record.on_final(lambda _: self._freed())
+        record.on_final(self._freed)
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(watch.deadline, self._expire)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -218,12 +219,12 @@ def decipher_get(response: WireResponse, request_id: str) -> Generation:
     return Generation(
         request_id=request_id,
         status=GenerationStatus(data["status"]),
-        model=_text(data.get("model")),
+        model=_word(data.get("model")),
         prompt=_text(data.get("prompt")),
         duration=_integer(data.get("duration")),
-        aspect_ratio=_text(data.get("aspectRatio")),
+        aspect_ratio=_word(data.get("aspectRatio")),
         output_url=_text(output.get("url")) or None,
-        output_type=_text(output.get("type")),
+        output_type=_word(output.get("type")),
         error=_detail(data.get("error")),
     )
 
@@ -336,6 +337,11 @@ def _status(value: object, default: GenerationStatus) -> GenerationStatus:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _word(value: object) -> str | None:
+    """As `_text`, but each word is kept only once, however many answers have it."""
+    return sys.intern(value) if isinstance(value, str) else None
 
 
 def _integer(value: object) -> int | None:

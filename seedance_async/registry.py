@@ -12,6 +12,7 @@ counted; whoever holds its record can go on reading it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 
@@ -101,7 +102,7 @@ _STATE_OF: Mapping[GenerationStatus, JobState] = {
 }
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class JobRecord:
     """What is known of one job. Only `TaskRegistry` writes to it, but for where its video is."""
 
@@ -146,7 +147,7 @@ class TaskRegistry:
         self.on_move: Callable[[JobRecord, JobState], None] | None = None
         self._by_key: dict[str, JobRecord] = {}
         self._by_request_id: dict[str, JobRecord] = {}
-        self._ended_ids: dict[str, None] = {}
+        self._ended_ids: OrderedDict[str, None] = OrderedDict()
         self._counts = dict.fromkeys(JobState, 0)
         self._credits_charged = 0
         self._credits_unknown = 0
@@ -265,7 +266,8 @@ class TaskRegistry:
         target = _STATE_OF.get(generation.status, record.state)
         if record.state.is_final:
             return False
-        record.generation = generation
+        if generation != record.generation:  # else the one that is kept already serves
+            record.generation = _sharing(generation, record.request)
         if target not in TRANSITIONS[record.state]:
             return False
         self.move(record, target)
@@ -320,4 +322,11 @@ class TaskRegistry:
             self._by_request_id.pop(record.request_id, None)
             self._ended_ids[record.request_id] = None
             if len(self._ended_ids) > REMEMBERED_IDS:
-                del self._ended_ids[next(iter(self._ended_ids))]
+                self._ended_ids.popitem(last=False)
+
+
+def _sharing(generation: Generation, request: GenerationRequest | None) -> Generation:
+    """The same, but without a second copy of the prompt: there may be very many that wait."""
+    if request is None or generation.prompt != request.prompt:
+        return generation
+    return attrs.evolve(generation, prompt=request.prompt)

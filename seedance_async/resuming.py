@@ -123,7 +123,7 @@ class Resumer:
         if known.state in _ENDED:
             self._registry.observe(record, _as_told(known, known.request_id))
         else:
-            record.on_final(self._books.write_soon)
+            self._books.follow(record)
             self._joined()
             self._poller.watch(record, at_once=True)
 
@@ -134,7 +134,7 @@ class Resumer:
         self._poller.watch(record, at_once=True)
         if key is not None and await self._books.find(key) is not None:
             self._books.take_over(record)
-            record.on_final(self._books.write_soon)
+            self._books.follow(record)
             await self._books.write(record)
 
     async def _tell_uncertain(self, record: JobRecord, known: JournalEntry) -> None:

@@ -219,6 +219,7 @@ class SeedanceSession:
         self._accepting = self._closed = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._in_flight = 0
+        self._slot_freer = self._free_slot  # one bound method for all jobs: it is kept by each
 
     def __repr__(self) -> str:
         return f"<SeedanceSession {self.client!r} {self.registry!r}>"
@@ -408,7 +409,7 @@ class SeedanceSession:
     async def _launch_in_slot(self, record: JobRecord) -> None:
         """Launch a job whose slot is taken; the slot is freed when the job ends."""
         self._in_flight += 1
-        record.on_final(self._free_slot)
+        record.on_final(self._slot_freer)
         try:
             self._check_usable()
             await self._launcher.launch(record)
