@@ -47,6 +47,7 @@ from seedance_async.events import (
     VideoSaved,
 )
 from seedance_async.job import Job
+from seedance_async.learning import LearnedPolls
 from seedance_async.models import (
     AspectRatio,
     ErrorDetail,
@@ -108,6 +109,7 @@ __all__ = [
     "JobTrouble",
     "JobWithdrawn",
     "JournalError",
+    "LearnedPolls",
     "MediaResponse",
     "Model",
     "ModelInfo",

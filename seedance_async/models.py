@@ -204,6 +204,14 @@ class GenerationRequest:
             return GenerationMode.FIRST_AND_LAST_FRAME
         return GenerationMode.MULTIMODAL
 
+    @property
+    def kind(self) -> tuple[str, int | None, str | None, str]:
+        """What requests alike in cost and time have in common, as far as is known.
+
+        Model, duration in seconds, resolution and mode.
+        """
+        return str(self.model), self.duration, self.resolution, self.mode.value
+
     def violations(self, *, allow_local: bool = False) -> list[Violation]:
         """Every documented rule that this request breaks; empty when it can be sent.
 
@@ -261,7 +269,10 @@ class ErrorDetail:
 
 @attrs.frozen
 class Generation:
-    """A job as the server describes it: the answer to a query. Unknown fields are dropped."""
+    """A job as the server describes it: the answer to a query. Unknown fields are dropped.
+
+    `poll_after` is the wait in seconds that the answer's Retry-After asked for, if it had one.
+    """
 
     request_id: str
     status: GenerationStatus
@@ -272,6 +283,7 @@ class Generation:
     output_url: str | None = attrs.field(default=None, repr=redact_url)
     output_type: str | None = None
     error: ErrorDetail | None = None
+    poll_after: float | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen

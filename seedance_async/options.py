@@ -15,6 +15,7 @@ import attrs
 from seedance_async.addresses import is_local_host, redact_url
 from seedance_async.backoff import Backoff, is_finite
 from seedance_async.errors import ConfigurationError
+from seedance_async.learning import LearnedPolls
 
 DEFAULT_BASE_URL = "https://www.seedance2.ink"
 
@@ -31,10 +32,12 @@ def _whole(_: object, field: attrs.Attribute[int], value: int) -> None:
         raise ConfigurationError(f"{field.name} must be a whole number above zero, not {value!r}")
 
 
-def _is_a(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def _is_a(*kinds: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    names = " or a ".join(kind.__name__ for kind in kinds)
+
     def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
-        if not isinstance(value, kind):
-            raise ConfigurationError(f"{field.name} must be a {kind.__name__}, not {value!r:.40}")
+        if not isinstance(value, kinds):
+            raise ConfigurationError(f"{field.name} must be a {names}, not {value!r:.40}")
 
     return check
 
@@ -173,7 +176,9 @@ class SessionOptions:
     max_in_flight: int = _count(20)
     max_connections: int = _count(50)
     max_downloads: int = _count(4)
-    poll: Backoff = _policy(Backoff())
+    poll: Backoff | LearnedPolls = attrs.field(
+        default=LearnedPolls(), validator=_is_a(Backoff, LearnedPolls)
+    )
     poll_rate: float = _seconds(20.0)
     job_timeout: float = _seconds(3600.0)
     poll_patience: float = _seconds(900.0)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 
 import attrs
 
@@ -22,6 +22,7 @@ from seedance_async.errors import (
     SeedanceError,
 )
 from seedance_async.events import Teller
+from seedance_async.learning import LearnedPolls, PlainPolls, poll_times
 from seedance_async.models import Generation
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.schedule import Schedule
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 UNKNOWN_PATIENCE = 60.0
 UNKNOWN_POLLS = 3
 
+#: Seconds that a job is not polled again for, whatever the server's answer asks for.
+SHORTEST_HINT = 0.5
+
 #: Deadlines that are dealt with before others have their turn, where very many pass at once.
 _EXPIRED_AT_ONCE = 100
 
@@ -44,8 +48,10 @@ class _Watch:
 
     record: JobRecord
     deadline: float
+    kind: Hashable
     polls: int = 0
     asked: int = 0
+    seen_running: float = 0.0  # seconds after its acceptance
     failing_since: float | None = None
     failures: int = 0
 
@@ -56,7 +62,7 @@ class Poller:
     Args:
         registry: where the answers go.
         get: one status query, sent once.
-        poll: the delays between the polls of one job.
+        poll: when a job is polled: by a backoff, or learnt on top of one.
         poll_rate: polls a second over all jobs.
         workers: polls that are out at once.
         job_timeout: seconds from acceptance after which a job is abandoned.
@@ -71,7 +77,7 @@ class Poller:
         registry: TaskRegistry,
         get: Callable[[str], Awaitable[Generation]],
         *,
-        poll: Backoff,
+        poll: Backoff | LearnedPolls,
         poll_rate: float,
         workers: int,
         job_timeout: float,
@@ -82,13 +88,16 @@ class Poller:
     ) -> None:
         self._events, self.finish_times = events, FinishTimes()
         self._registry, self._get = registry, get
-        self._poll, self._job_timeout, self._patience = poll, job_timeout, patience
+        self._times = poll_times(poll)
+        self._plain = PlainPolls(poll if isinstance(poll, Backoff) else poll.backoff)
+        self._job_timeout, self._patience = job_timeout, patience
         self._rng = rng
         self._freed: Callable[[JobRecord], None] = lambda _: freed()  # one for all jobs
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
         # The next deadline first: all jobs have the same time, so it is the order of arrival.
         self._watches: OrderedDict[JobRecord, _Watch] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._kinds: dict[Hashable, Hashable] = {}
         self._warned: set[str] = set()
         self.polls = 0
 
@@ -107,7 +116,7 @@ class Poller:
     def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
         """Poll a running job from now on until its end."""
         now = asyncio.get_running_loop().time()
-        watch = self._watches[record] = _Watch(record, now + self._job_timeout)
+        watch = self._watches[record] = _Watch(record, now + self._job_timeout, self._kind(record))
         record.on_final(self._freed)
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
         if self._timer is None:
@@ -134,6 +143,7 @@ class Poller:
     async def poll_once(self, record: JobRecord, watch: _Watch | None = None) -> None:
         """Ask for a job's state once and take in the answer; a failed poll raises nothing."""
         assert record.request_id is not None
+        asked_at = asyncio.get_running_loop().time()
         self.polls += 1
         try:
             generation = await self._get(record.request_id)
@@ -147,9 +157,28 @@ class Poller:
             watch.failing_since, watch.failures = None, 0
         self._warn_if_unknown(generation)
         self._registry.observe(record, generation)
+        if watch is not None and record.accepted_at is not None:
+            self._learn(watch, asked_at - record.accepted_at)
+
+    def _learn(self, watch: _Watch, age: float) -> None:
+        """Take in what a poll, sent at this age of the job, has shown of when it ends."""
+        record = watch.record
+        if record.state.is_running:
+            self._times.running(watch.kind, watch.seen_running, age)
+            watch.seen_running = age
+        elif record.state in (JobState.SUCCEEDED, JobState.FAILED):
+            self._times.finished(watch.kind, watch.seen_running, age)
 
     def _next_delay(self, watch: _Watch) -> float:
-        return self._poll.delay(watch.polls, self._rng)
+        """Seconds until the next poll; what the server itself has asked for comes first."""
+        record = watch.record
+        asked = record.generation.poll_after if record.generation is not None else None
+        if asked is not None:
+            return min(max(asked, SHORTEST_HINT), self._patience)
+        if record.accepted_at is None:  # in another session: its age is not known
+            return self._plain.delay(None, 0.0, watch.polls, self._rng)
+        age = asyncio.get_running_loop().time() - record.accepted_at
+        return self._times.delay(watch.kind, age, watch.polls, self._rng)
 
     def _failed(self, watch: _Watch, error: SeedanceError) -> None:
         if isinstance(error, (AuthenticationError, RateLimitError)):
@@ -203,6 +232,13 @@ class Poller:
         if record.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
             now, since = asyncio.get_running_loop().time(), record.accepted_at
             self.finish_times.note(None if since is None else now - since, watch.asked)
+
+    def _kind(self, record: JobRecord) -> Hashable:
+        """What jobs have in common that are expected to take as long; one object for all alike."""
+        if record.request is None:
+            return None
+        kind = record.request.kind
+        return self._kinds.setdefault(kind, kind)
 
     def _warn_if_unknown(self, generation: Generation) -> None:
         status = generation.status

@@ -226,6 +226,7 @@ def decipher_get(response: WireResponse, request_id: str) -> Generation:
         output_url=_text(output.get("url")) or None,
         output_type=_word(output.get("type")),
         error=_detail(data.get("error")),
+        poll_after=_asked_wait(response),
     )
 
 
@@ -244,12 +245,20 @@ def _raise_for_status(response: WireResponse) -> None:
     if response.status < 400:
         raise _format_error(response, "redirects are not followed: they would carry the key away")
     code, message = _api_error(response.body)
-    wait = retry_after(
-        response.headers.get("retry-after"), date=response.headers.get("date"), now=time.time()
-    )
     raise APIError.from_status(
-        response.status, message or _snippet(response.body), code=code, retry_after=wait
+        response.status,
+        message or _snippet(response.body),
+        code=code,
+        retry_after=_asked_wait(response),
     )
+
+
+def _asked_wait(response: WireResponse) -> float | None:
+    """Seconds that the answer's Retry-After asks for."""
+    asked = response.headers.get("retry-after")
+    if asked is None:
+        return None
+    return retry_after(asked, date=response.headers.get("date"), now=time.time())
 
 
 def _api_error(body: bytes) -> tuple[str | None, str | None]:

@@ -35,6 +35,7 @@ from seedance_async.errors import (
 from seedance_async.events import Event, Teller
 from seedance_async.job import Job, JobActions
 from seedance_async.launcher import Launcher
+from seedance_async.learning import LearnedPolls
 from seedance_async.leaving import Leaving
 from seedance_async.models import (
     Generation,
@@ -74,7 +75,8 @@ class SeedanceSession:
         max_in_flight: jobs between submit and their end, at every instant.
         max_connections: submits that are out at once, and as many other calls.
         max_downloads: downloads at once.
-        poll: the delays between the polls of one job.
+        poll: when a job is polled. By default at growing delays, and once a dozen jobs alike have
+            ended, around the time when they tend to; a `Backoff` is followed as it is.
         poll_rate: polls a second over all jobs.
         job_timeout: seconds from acceptance after which a job is no longer waited for.
         poll_patience: seconds of nothing but failed polls after which a job is given up on.
@@ -109,7 +111,7 @@ class SeedanceSession:
         max_in_flight: int = 20,
         max_connections: int = 50,
         max_downloads: int = 4,
-        poll: Backoff | None = None,
+        poll: Backoff | LearnedPolls | None = None,
         poll_rate: float = 20.0,
         job_timeout: float = 3600.0,
         poll_patience: float = 900.0,
@@ -128,7 +130,7 @@ class SeedanceSession:
             max_in_flight=max_in_flight,
             max_connections=max_connections,
             max_downloads=max_downloads,
-            poll=poll or Backoff(),
+            poll=poll or LearnedPolls(),
             poll_rate=poll_rate,
             job_timeout=job_timeout,
             poll_patience=poll_patience,

@@ -65,11 +65,11 @@ class PriceTable:
 
     def learn(self, request: GenerationRequest, charged: int) -> None:
         """A request like this was charged so much."""
-        self._prices[_kind(request)] = charged
+        self._prices[request.kind] = charged
 
     def price(self, request: GenerationRequest) -> int | None:
         """What a request like this was charged last, or None."""
-        return self._prices.get(_kind(request))
+        return self._prices.get(request.kind)
 
     def estimate(self, request: GenerationRequest) -> int | None:
         """A guess for a request of a kind not seen yet; None where there is nothing to go by.
@@ -80,7 +80,7 @@ class PriceTable:
         known = self.price(request)
         if known is not None:
             return known
-        model, duration, resolution, _ = _kind(request)
+        model, duration, resolution, _ = request.kind
         rates = [(kind, price / kind[1]) for kind, price in self._prices.items() if kind[1]]
         alike = [rate for kind, rate in rates if (kind[0], kind[2]) == (model, resolution)]
         best = alike or [rate for _, rate in rates]
@@ -156,7 +156,3 @@ class CreditLimit:
                 max_credits=self._limit, spent=self._spent, needed=needed, known=price is not None
             )
         return None
-
-
-def _kind(request: GenerationRequest) -> _Kind:
-    return str(request.model), request.duration, request.resolution, request.mode.value

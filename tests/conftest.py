@@ -6,12 +6,19 @@ import inspect
 import random
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from seedance_async import Backoff, RetryPolicy, SeedanceClient, SeedanceSession
 from tests.support.fakes import FakeAPI
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytest_plugins = ["seedance_async.testing", "pytester"]
+
+# How long an example takes says something of the machine alone.
+settings.register_profile(
+    "certain", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("certain")
 
 #: One seed for all jitter in tests, told in the header of every run.
 SEED = 20260
