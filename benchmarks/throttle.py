@@ -14,6 +14,7 @@ import itertools
 import json
 import logging
 import random
+import sys
 from bisect import bisect_right
 from collections import deque
 from contextlib import suppress
@@ -157,7 +158,7 @@ class Server:
         delay = self.limit.refusal(now, self.active)
         if delay is not None:
             self.refused.append(now)
-            headers = {"Retry-After": str(int(delay) + 1)} if self.retry_after else {}
+            headers = {"retry-after": str(int(delay) + 1)} if self.retry_after else {}
             error = {"code": "rate_limited", "message": "too many"}
             return answer(429, {"success": False, "error": error}, headers)
         name = f"req_{len(self.accepted)}"
@@ -240,7 +241,7 @@ async def backoff(server, scenario, in_flight=IN_FLIGHT):
             if response.status == 200:
                 return int(json.loads(response.body)["requestId"].removeprefix("req_"))
             own = rng.uniform(0, min(20.0, 0.5 * 2.0 ** min(attempt, 10)))
-            await asyncio.sleep(max(own, float(response.headers.get("Retry-After", 0))))
+            await asyncio.sleep(max(own, float(response.headers.get("retry-after", 0))))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
@@ -322,16 +323,13 @@ def scenarios(third):
 
 
 async def over_http(seconds):
-    """The session against the emulator, on real time: its share of use and of refusals.
-
-    Jobs are short, so that what is granted at once is used up and freed often enough.
-    """
+    """The session against the emulator, on real time: its share of use and of refusals."""
     rows = []
     for name, limits, granted in (
         ("emulator, 20 submits/s, burst 10", {"submit_rate": 20.0, "submit_burst": 10}, 20.0),
-        ("emulator, 20 jobs at once", {"max_active": 20}, 20),
+        ("emulator, 50 jobs of 10 s at once", {"max_active": 50}, 50),
     ):
-        options = {"gpus": 10_000, "median_seconds": 2.0, "sigma": 0.1, "media": "shared"}
+        options = {"gpus": 10_000, "median_seconds": 10.0, "sigma": 0.1, "media": "shared"}
         async with emulator_process(**options, **limits) as emulator:
             accepted, refused, running = await _press(emulator, seconds)
         sent = accepted + refused
@@ -347,7 +345,7 @@ async def _press(emulator, seconds):
         base_url=emulator.url,
         max_in_flight=1000,
         max_connections=CONNECTIONS,
-        poll=Backoff(initial=0.1, multiplier=1.0, maximum=0.1),
+        poll=Backoff(initial=0.5, multiplier=1.0, maximum=0.5),
         poll_rate=400.0,
     ) as made:
         requests = (GenerationRequest(f"river {number}") for number in itertools.count())
@@ -400,13 +398,18 @@ def draw(runs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="thirds of 200 s, 10 s over HTTP")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="thirds of 200 s, 10 s over HTTP; the targets need longer",
+    )
     parser.add_argument("--third", type=float, help="seconds between two changes (default 600)")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
     third = chosen.third or (200.0 if chosen.quick else 600.0)
     rows, targets, runs = [], [], []
     for scenario in scenarios(third):
+        print(f"running: {scenario.name}", file=sys.stderr)
         servers = {rival: scenario.run(rival) for rival in RIVALS}
         runs.append((scenario, servers))
         for rival, server in servers.items():

@@ -89,13 +89,14 @@ class GrantedRate:
     def settle(self, now: float) -> None:
         """The refusal was about the rate: the next call, now, was taken."""
         at, taken = self._refusal
+        before = self._found
         if self._empty_at is not None:
             self._learn(taken, max(at - self._empty_at, 1e-3))
         if self._empty_at is None or taken >= ENOUGH:
             self._empty_at = at
             self._taken -= taken
         if self._pace is not None:
-            self._slow_down(self._pace, stall=now - at)
+            self._slow_down(self._pace, now - at, settled=self._found <= 1.1 * before)
 
     def dismiss(self) -> None:
         """The refusal was about something else, and so there may be more to be had than was."""
@@ -112,10 +113,14 @@ class GrantedRate:
         # Not below two thirds: the time between may have begun when less was granted.
         self._found = max(min(max(pace, fewest), most), pace * 0.65, self._slowest)
 
-    def _slow_down(self, pace: RateBudget, stall: float) -> None:
-        """Begin the cubic anew, the flatter the more time the refusal has cost."""
+    def _slow_down(self, pace: RateBudget, stall: float, *, settled: bool) -> None:
+        """Begin the cubic anew, the flatter the more time the refusal has cost.
+
+        While what is found still rises from one refusal to the next, the next is come by sooner.
+        """
         found = self._found
-        self._quiet = max(min(QUIET_CALLS, 120 * found), 10 * found, 15 * stall * found, 1.0)
+        calls, seconds = (QUIET_CALLS, max(10, 15 * stall)) if settled else (QUIET_CALLS / 4, 1)
+        self._quiet = max(min(calls, 120 * found), seconds * found, 1.0)
         self._calls = 0
         pace.rate = 0.98 * found
 
