@@ -55,6 +55,7 @@ class Gate:
         self._refused_since: float | None = None
         self._refused_while_running = 0
         self._held_until = -math.inf
+        self._calm = True  # whether nothing but `most` limits who is inside
         self._still = False  # whether nobody has been let in since the last hold
         self._shut_until = -math.inf
         self._shut_error: Exception | None = None
@@ -80,6 +81,9 @@ class Gate:
     # --- coming and going -------------------------------------------------------------------
 
     async def __aenter__(self) -> None:
+        if self._calm and not self._waiting and self._inside < self._most:
+            self._inside += 1
+            return
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._shut_error is not None and now < self._shut_until:
@@ -123,8 +127,11 @@ class Gate:
 
     def passed(self) -> None:
         """The server took the call of one inside."""
-        self._rate.took(pressed=bool(self._waiting))
         self._running += 1
+        self._rate.took(pressed=bool(self._waiting))
+        if self._calm:
+            self._troubles_in_a_row = 0
+            return
         self._jobs.took(self._running, self._inside - 1)
         if self._still:  # it went out before the hold, and does not tell that that helped
             self._refused_while_running = self._running
@@ -173,7 +180,7 @@ class Gate:
         """Let nobody in for at least this long, and then one at first."""
         self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
         self._width = 1.0
-        self._still = True
+        self._calm, self._still = False, True
 
     def shut(self, error: Exception, seconds: float) -> None:
         """Turn everyone away with a copy of `error`: those waiting, and who comes meanwhile."""
@@ -232,6 +239,7 @@ class Gate:
         else:
             step = 1.0 if self._width < QUICK_WIDTH else 0.25
             self._width = min(self._most, self._width + step)
+            self._calm = self._width == self._most and self._jobs.limit is None
 
     def _opens_in(self, now: float) -> float:
         """Seconds until one more may enter; inf if time alone does not help."""

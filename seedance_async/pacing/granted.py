@@ -19,6 +19,17 @@ QUIET_CALLS = 60
 #: How many times the rate that was found the pace has to reach for that limit to be forgotten.
 NO_LIMIT = 30
 
+#: Of the calls between two refusals the share that was held by the gate, from which on their number
+#: tells what the server grants and not what was asked of it.
+BUSY = 0.8
+
+#: Refusals in a row that came though less was asked for than had been granted: if so many did not
+#: go away by asking for less, they are not about the rate.
+UNMOVED = 8
+
+#: Calls for which refusals are then not taken to be about the rate; twice as many each time.
+DOUBT_CALLS, MOST_DOUBT_CALLS = 500, 16_000
+
 #: Jobs taken between two attempts at one more than was granted; or seconds, where few are taken.
 PROBE_CALLS = 100
 PROBE_SECONDS = 300.0
@@ -38,6 +49,10 @@ class GrantedRate:
     rises along a cubic, as in CUBIC congestion control: hardly at first, then through what was
     found, then ever faster, until the next refusal.
 
+    What is found falls only at a refusal that comes before the pace is back there. A server may
+    refuse for reasons that have nothing to do with a rate; if asking for less again and again does
+    not help, no rate is kept for a while.
+
     Args:
         slowest: calls a second that the pace never falls below.
     """
@@ -49,8 +64,10 @@ class GrantedRate:
         self._quiet = float(QUIET_CALLS)
         self._calls = 0
         self._empty_at: float | None = None
-        self._taken = 0
-        self._refusal = (0.0, 0)
+        self._taken = self._pressed = 0
+        self._refusal = (0.0, 0, 0)
+        self._unmoved = 0
+        self._doubting, self._doubt = 0, DOUBT_CALLS
 
     @property
     def pace(self) -> float | None:
@@ -69,6 +86,8 @@ class GrantedRate:
     def took(self, *, pressed: bool) -> None:
         """The server took a call; `pressed`: more were waiting, so the pace is what held them."""
         self._taken += 1
+        self._pressed += pressed
+        self._doubting = max(0, self._doubting - 1)
         if pressed and self._pace is not None:
             self._calls += 1
             rise = 1 + 0.02 * ((self._calls / self._quiet) ** 3 - 1)
@@ -84,17 +103,19 @@ class GrantedRate:
 
     def refused(self, now: float) -> None:
         """The server refused a call, having taken the one before."""
-        self._refusal = (now, self._taken)
+        self._refusal = (now, self._taken, self._pressed)
 
     def settle(self, now: float) -> None:
         """The refusal was about the rate: the next call, now, was taken."""
-        at, taken = self._refusal
-        before = self._found
-        if self._empty_at is not None:
+        at, taken, pressed = self._refusal
+        if self._doubting:
+            return
+        before, busy = self._found, pressed >= BUSY * taken
+        if self._empty_at is not None and busy:
             self._learn(taken, max(at - self._empty_at, 1e-3))
-        if self._empty_at is None or taken >= ENOUGH:
-            self._empty_at = at
-            self._taken -= taken
+        if self._empty_at is None or taken >= ENOUGH or not busy:
+            self._empty_at = None if self._doubting else at
+            self._taken, self._pressed = self._taken - taken, self._pressed - pressed
         if self._pace is not None:
             self._slow_down(self._pace, now - at, settled=self._found <= 1.1 * before)
 
@@ -103,15 +124,28 @@ class GrantedRate:
         self._empty_at = None
 
     def _learn(self, taken: int, seconds: float) -> None:
-        if self._pace is None:
-            if taken < ENOUGH:
-                return
-            self._pace = RateBudget(taken / seconds)
         # Between two moments of having nothing left, the count is certain but for one call.
-        fewest, most = (taken - 1) / seconds, (taken + 1) / seconds
+        most = (taken + 1) / seconds
+        if self._pace is None:
+            if taken >= ENOUGH:
+                self._found = max(taken / seconds, self._slowest)
+                self._pace = RateBudget(self._found)
+            return
         pace = self._pace.rate
-        # Not below two thirds: the time between may have begun when less was granted.
-        self._found = max(min(max(pace, fewest), most), pace * 0.65, self._slowest)
+        if pace >= self._found:
+            self._unmoved, self._doubt = 0, DOUBT_CALLS
+            self._found = max(self._found, min(pace, most))
+            return
+        self._unmoved += 1
+        if self._unmoved > UNMOVED:
+            self._give_up()
+        else:  # not below two thirds: the time between may have begun when less was granted
+            self._found = max(min(pace, most), pace * 0.65, self._slowest)
+
+    def _give_up(self) -> None:
+        """Asking for less did not help, so it is not the rate that is refused."""
+        self._pace, self._unmoved = None, 0
+        self._doubting, self._doubt = self._doubt, min(2 * self._doubt, MOST_DOUBT_CALLS)
 
     def _slow_down(self, pace: RateBudget, stall: float, *, settled: bool) -> None:
         """Begin the cubic anew, the flatter the more time the refusal has cost.
@@ -130,7 +164,8 @@ class GrantedJobs:
 
     The number running at a refusal is what is granted. One more is tried now and then; each that
     is taken raises the number. If the server still refuses though jobs have ended, the number
-    was lowered: then it falls by twice as much each time, and climbs back from there.
+    was lowered: then it falls by twice as much each time, and climbs back from there. If it refuses
+    again and again before one more was tried, it is not about the jobs: none is kept for a while.
     """
 
     def __init__(self) -> None:
@@ -143,6 +178,8 @@ class GrantedJobs:
         self._taken = self._probes = 0
         self._climbing = False
         self._probe_at = math.inf
+        self._unmoved = 0
+        self._doubting, self._doubt = 0, DOUBT_CALLS
 
     def wait(self, occupied: int, out: int, now: float) -> float:
         """Seconds until one more fits; inf if that depends on an answer or a job's end alone.
@@ -164,6 +201,7 @@ class GrantedJobs:
     def took(self, running: int, out: int) -> None:
         """The server took a job: so many are running, it included, and so many calls are out."""
         self._taken += 1
+        self._doubting = max(0, self._doubting - 1)
         if self.limit is None:
             return
         if self._probing and running + out > self.limit:
@@ -176,6 +214,7 @@ class GrantedJobs:
     def refused(self, running: int, now: float, *, first: bool) -> None:
         """The server refused a job while so many were running; `first`: it took the one before."""
         if first:
+            self._count_unmoved()
             self.before, self._falls = self.limit, 0
         elif running < self._refused_at:
             self._falls += 1
@@ -186,6 +225,8 @@ class GrantedJobs:
 
     def settle(self, running: int, now: float) -> None:
         """The refusal was about the jobs running: so many, and one has ended since."""
+        if self._doubting:
+            return
         if self.limit is None:
             self._lower(running, now)
         self._climbing = self._falls > 0
@@ -195,6 +236,15 @@ class GrantedJobs:
         """The refusal was about something else; so many were running."""
         self.limit = self.before
         self._climbing = self.limit is not None and running >= self.limit
+
+    def _count_unmoved(self) -> None:
+        if self.limit is None or self._taken >= PROBE_CALLS:
+            self._unmoved, self._doubt = 0, DOUBT_CALLS
+            return
+        self._unmoved += 1
+        if self._unmoved > UNMOVED:
+            self.limit, self._unmoved = None, 0
+            self._doubting, self._doubt = self._doubt, min(2 * self._doubt, MOST_DOUBT_CALLS)
 
     def _lower(self, limit: int, probe_at: float) -> None:
         self.limit = self._base = max(1, limit)
