@@ -1,0 +1,236 @@
+"""A hundred thousand jobs in flight: what one costs, and how free the event loop stays.
+
+    python -m benchmarks.flight [--jobs 100000] [--seconds 20] [--quick] [--uvloop]
+
+Each row is a process of its own. All jobs are submitted by one `session.run`, and none ends. Then,
+for some seconds, they are polled at a fixed rate: by a transport that answers in memory, and over
+HTTP by the stub in another process. How late a timer of 5 ms comes tells how free the loop is.
+Memory is what the process has grown by; the row "traced" counts each allocation instead, which
+slows everything else down, so of that row only the memory counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overhead import media, prompt, stub
+from benchmarks.report import Target, plot_path, pyplot, report
+from seedance_async import GenerationRequest, SeedanceSession, WireRequest, WireResponse
+
+TICK = 0.005
+KINDS = {"null": "in memory", "traced": "in memory, traced", "stub": "over HTTP, the stub"}
+
+
+class NullTransport:
+    """An API in memory: takes every submit, and no job ever ends."""
+
+    def __init__(self) -> None:
+        self._jobs = 0
+
+    async def send(self, request: WireRequest, *, on_sent: Any = None) -> WireResponse:
+        if request.charges:
+            if on_sent is not None:
+                on_sent()
+            self._jobs += 1
+            name = f"req_{self._jobs:016x}"
+            told = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
+            return WireResponse(200, {}, json.dumps(told).encode())
+        name = request.path.rpartition("/")[2]
+        number = int(name[4:], 16) - 1
+        told = {"success": True, "requestId": name, "status": "processing", "output": None}
+        told |= {"model": "seedance-2.0", "prompt": prompt(number), "aspectRatio": "16:9"}
+        return WireResponse(200, {}, json.dumps(told).encode())
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Lags:
+    """How late a short timer comes, again and again."""
+
+    def __init__(self) -> None:
+        self.milliseconds: list[float] = []
+
+    async def watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(TICK)
+            self.milliseconds.append((loop.time() - began - TICK) * 1000)
+
+    def quantile(self, share: float) -> float:
+        ordered = sorted(self.milliseconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Left(Exception):  # noqa: N818 - no error
+    """Ends the session while its jobs run."""
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    told = Path("/proc/self/statm").read_text(encoding="ascii")
+    return int(told.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def fly(kind: str, url: str | None, jobs: int, seconds: float, rate: float) -> dict[str, Any]:
+    """Submit, let them be polled, leave; what was seen."""
+    lags, told = Lags(), {}
+    session = SeedanceSession(
+        api_key="key",
+        base_url=url or "https://api.example",
+        transport=None if url else NullTransport(),  # type: ignore[arg-type]
+        max_in_flight=jobs,
+        max_connections=100,
+        poll_rate=rate,
+        job_timeout=1e6,
+    )
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0] if kind == "traced" else resident()
+    ticking = asyncio.create_task(lags.watch())
+    began = time.perf_counter()
+    try:
+        async with session:
+            requests = (GenerationRequest(prompt(n), media_urls=[media(n)]) for n in range(jobs))
+            running = asyncio.create_task(session.run(requests))
+            while session.registry.live < jobs:  # noqa: ASYNC110 - an event would cost in the SDK
+                await asyncio.sleep(0.05)
+            told["submits"] = jobs / (time.perf_counter() - began)
+            told["lag while submitting"] = lags.quantile(0.99)
+            lags.milliseconds.clear()
+            polls, cpu, began = session.stats().polls, time.process_time(), time.perf_counter()
+            await asyncio.sleep(seconds)
+            passed = time.perf_counter() - began
+            told["polls"] = (session.stats().polls - polls) / passed
+            told["cpu"] = (time.process_time() - cpu) / passed
+            told["p50"], told["p99"] = lags.quantile(0.5), lags.quantile(0.99)
+            told["max"], told["lags"] = max(lags.milliseconds), lags.milliseconds[:]
+            told["tasks"] = len(asyncio.all_tasks())
+            gc.collect()
+            after = tracemalloc.get_traced_memory()[0] if kind == "traced" else resident()
+            told["bytes"] = (after - before) / jobs
+            began = time.perf_counter()
+            raise Left  # noqa: TRY301
+    except Left:
+        told["leaving"] = time.perf_counter() - began
+    ticking.cancel()
+    await asyncio.gather(running, ticking, return_exceptions=True)
+    return told
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """One row, in this process."""
+    logging.disable(logging.CRITICAL)  # or leaving tells the ids of all jobs
+    factory = None
+    if chosen.uvloop:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    if chosen.kind == "traced":
+        tracemalloc.start()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        work = fly(chosen.kind, chosen.url, chosen.jobs, chosen.seconds, chosen.rate)
+        print(json.dumps(runner.run(work)))
+
+
+def run_fresh(kind: str, chosen: argparse.Namespace, rate: float, *, fast: bool) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.flight", "--kind", kind, "--rate", str(rate)]
+    command += ["--jobs", str(chosen.jobs), "--seconds", str(chosen.seconds)]
+    command += ["--uvloop"] * fast
+    if kind == "stub":
+        with stub("--seconds", "1000000") as url:
+            return finished([*command, "--url", url])
+    return finished(command)
+
+
+def finished(command: list[str]) -> dict[str, Any]:
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, Any] = json.loads(told)
+    return result
+
+
+def plot(seen: dict[str, dict[str, Any]]) -> None:
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name, told in seen.items():
+        lags = sorted(max(lag, 0.01) for lag in told["lags"])
+        shares = [1 - place / len(lags) for place in range(len(lags))]
+        axes.plot(lags, shares, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="a 5 ms timer is late by more than, ms")
+    axes.set(ylabel="share of the samples", title="How free the event loop stays")
+    axes.axvline(20, color="black", linewidth=0.8, linestyle="--")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(plot_path("flight"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A hundred thousand jobs in flight.")
+    parser.add_argument("--jobs", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of polling that is watched")
+    parser.add_argument("--null-rate", type=float, default=2000.0, help="polls a second in memory")
+    parser.add_argument("--stub-rate", type=float, default=500.0, help="polls a second over HTTP")
+    parser.add_argument("--quick", action="store_true", help="5,000 jobs, 3 seconds")
+    parser.add_argument("--uvloop", action="store_true", help="on uvloop as well")
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.kind:
+        measure(chosen)
+        return
+    if chosen.quick:
+        chosen.jobs, chosen.seconds = 5000, 5.0
+        chosen.null_rate, chosen.stub_rate = 100.0, 25.0
+    compare(chosen)
+
+
+def compare(chosen: argparse.Namespace) -> None:
+    rates = {"null": chosen.null_rate, "traced": chosen.null_rate, "stub": chosen.stub_rate}
+    seen = {}
+    for kind, rate in rates.items():
+        for fast in (False, True)[: 1 + (chosen.uvloop and kind != "traced")]:
+            name = KINDS[kind] + (", uvloop" if fast else "")
+            seen[name] = run_fresh(kind, chosen, rate, fast=fast)
+    columns = {
+        "bytes": "bytes a job",
+        "submits": "submits/s",
+        "polls": "polls/s",
+        "cpu": "CPU s/s",
+        "p50": "lag p50 ms",
+        "p99": "p99 ms",
+        "max": "max ms",
+        "tasks": "tasks",
+        "leaving": "leaving s",
+    }
+    null, traced, served = (seen[KINDS[kind]] for kind in rates)
+    used = served["polls"] / rates["stub"]
+    report(
+        "flight",
+        header=["polled", "jobs", *columns.values()],
+        rows=[[name, chosen.jobs, *(told[c] for c in columns)] for name, told in seen.items()],
+        targets=[
+            Target("bytes a waiting job, its request included", traced["bytes"], at_most=1536),
+            Target("lag of the loop, p99 ms, in memory", null["p99"], at_most=20),
+            Target("lag of the loop, p99 ms, over HTTP", served["p99"], at_most=20),
+            Target("share of the poll rate that is used", used, at_least=0.95),
+            Target("tasks", max(null["tasks"], served["tasks"]), at_most=320),
+        ],
+        details={"polls a second allowed": rates},
+    )
+    plot({name: told for name, told in seen.items() if name != KINDS["traced"]})
+
+
+if __name__ == "__main__":
+    main()
