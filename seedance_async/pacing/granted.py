@@ -238,7 +238,9 @@ class GrantedJobs:
         self._climbing = self.limit is not None and running >= self.limit
 
     def _count_unmoved(self) -> None:
-        if self.limit is None or self._taken >= PROBE_CALLS:
+        if self.limit is None:
+            return
+        if self._taken >= PROBE_CALLS:
             self._unmoved, self._doubt = 0, DOUBT_CALLS
             return
         self._unmoved += 1
