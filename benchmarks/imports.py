@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ began, before = time.perf_counter(), time.process_time()
 import {}
 print(time.perf_counter() - began, time.process_time() - before)
 """
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 _LISTED = "import {}, sys, json; print(json.dumps(sorted(sys.modules)))"
 _LINE = re.compile(r"import time: +(?P<own>\d+) \| +\d+ \| +(?P<module>\S+)")
 
@@ -87,8 +89,10 @@ def _errors(*arguments: str) -> str:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # Bytecode is kept, as it is of what pip has installed.
+    kept = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True)
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=kept)
 
 
 def _rows(measured: list[tuple[Cost, Cost]]) -> Iterator[list[Any]]:

@@ -20,7 +20,7 @@ from seedance_async.models import Generation, GenerationRequest, JobToken, Saved
 from seedance_async.registry import JobRecord, JobState
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class JobActions:
     """What a handle can have done for its job; one record shared by all jobs of a session.
 

@@ -6,7 +6,6 @@ What blocks is called off the event loop by `downloads`. Nothing here knows of H
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import os
 import re
@@ -56,7 +55,7 @@ def free_space(folder: Path) -> int | None:
     return usage.free if usage.total else None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class PartFile:
     """The temporary file beside the target. All its methods but the small ones block."""
 
@@ -102,8 +101,9 @@ class PartFile:
 
     def open(self) -> None:
         """Make the file, and sweep away what killed processes have left of this one."""
-        for other in self.target.parent.glob(f"{glob.escape(self._stem)}*.part"):
-            _remove_if_forsaken(other)
+        for other in self.target.parent.iterdir():
+            if other.name.startswith(self._stem) and other.name.endswith(".part"):
+                _remove_if_forsaken(other)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.fdopen(os.open(self._path, flags, 0o666), "wb")
         _lock(self._file)

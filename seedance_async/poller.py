@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 
 import attrs
@@ -25,7 +25,7 @@ from seedance_async.events import Teller
 from seedance_async.learning import LearnedPolls, PlainPolls, poll_times
 from seedance_async.models import Generation
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
-from seedance_async.schedule import Schedule
+from seedance_async.schedule import Item, Schedule
 from seedance_async.stats import FinishTimes
 
 _log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ SHORTEST_HINT = 0.5
 _EXPIRED_AT_ONCE = 100
 
 
-@attrs.define(eq=False, weakref_slot=False)
-class _Watch:
+@attrs.define(eq=False, repr=False, weakref_slot=False)
+class _Watch(Item):
     """One job's place in the polling, and the loop's time until which it is waited for."""
 
     record: JobRecord
@@ -94,8 +94,10 @@ class Poller:
         self._rng = rng
         self._freed: Callable[[JobRecord], None] = lambda _: freed()  # one for all jobs
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
-        # The next deadline first: all jobs have the same time, so it is the order of arrival.
-        self._watches: OrderedDict[JobRecord, _Watch] = OrderedDict()
+        self._watches: dict[JobRecord, _Watch] = {}
+        # The next deadline first: all jobs have the same time, so it is the order of arrival. A job
+        # that has ended stays until its deadline, or until most are such.
+        self._deadlines: deque[_Watch] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._kinds: dict[Hashable, Hashable] = {}
         self._warned: set[str] = set()
@@ -118,6 +120,7 @@ class Poller:
         now = asyncio.get_running_loop().time()
         watch = self._watches[record] = _Watch(record, now + self._job_timeout, self._kind(record))
         record.on_final(self._freed)
+        self._deadlines.append(watch)
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(watch.deadline, self._expire)
@@ -209,7 +212,12 @@ class Poller:
             self._timer = loop.call_at(watch.deadline, self._expire)
 
     def _next_to_expire(self) -> _Watch | None:
-        return next(iter(self._watches.values()), None)
+        while self._deadlines and not self._is_watched(self._deadlines[0]):
+            self._deadlines.popleft()
+        return self._deadlines[0] if self._deadlines else None
+
+    def _is_watched(self, watch: _Watch) -> bool:
+        return self._watches.get(watch.record) is watch
 
     def _abandon(self, watch: _Watch, error: SeedanceError | None) -> None:
         record = watch.record
@@ -224,6 +232,8 @@ class Poller:
     def _unwatch(self, watch: _Watch) -> None:
         if self._watches.pop(watch.record, None) is not None:
             self._note(watch)
+        if len(self._deadlines) > 64 and len(self._deadlines) > 2 * len(self._watches):
+            self._deadlines = deque(filter(self._is_watched, self._deadlines))
         self._schedule.drop(watch)
 
     def _note(self, watch: _Watch) -> None:

@@ -7,6 +7,7 @@ and listed in docs/architecture.md under "What the API does not document".
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import re
 import sys
@@ -75,19 +76,24 @@ _WIRE_NAMES = {
 }
 _FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
 
-_converter = cattrs.Converter(detailed_validation=False)
-_converter.register_unstructure_hook(
-    GenerationRequest,
-    make_dict_unstructure_fn(
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """The one converter; made when it is first needed, so that importing costs nothing of it."""
+    converter = cattrs.Converter(detailed_validation=False)
+    converter.register_unstructure_hook(
         GenerationRequest,
-        _converter,
-        _cattrs_omit_if_default=True,
-        model=override(omit_if_default=False),
-        media_urls=override(rename="mediaUrls", unstruct_hook=list),
-        aspect_ratio=override(rename="aspectRatio"),
-        webhook_url=override(rename="webhookUrl"),
-    ),
-)
+        make_dict_unstructure_fn(
+            GenerationRequest,
+            converter,
+            _cattrs_omit_if_default=True,
+            model=override(omit_if_default=False),
+            media_urls=override(rename="mediaUrls", unstruct_hook=list),
+            aspect_ratio=override(rename="aspectRatio"),
+            webhook_url=override(rename="webhookUrl"),
+        ),
+    )
+    return converter
 
 
 def check(request: GenerationRequest, *, allow_local: bool = False) -> None:
@@ -105,7 +111,7 @@ def check(request: GenerationRequest, *, allow_local: bool = False) -> None:
 
 def dump_request(request: GenerationRequest) -> dict[str, Any]:
     """A request as plain JSON data, with the names that the API's page gives its fields."""
-    data: dict[str, Any] = _converter.unstructure(request)
+    data: dict[str, Any] = _converter().unstructure(request)
     return data
 
 

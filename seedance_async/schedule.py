@@ -1,10 +1,10 @@
 """One heap of due times, served by a bounded number of workers under one rate budget.
 
 A waiting item is an entry in the heap, not a task; workers are started for what is due and end when
-nothing is. What is put with no delay comes first, then the most overdue. While the waiting items
-ask for more than the budget allows, the clock that due times are told on goes slower: so every wait
-stretches alike, shrinks again when there are fewer, and none starves. What serving means is the
-caller's business.
+nothing is. What is put with no delay comes first, then the most overdue. While items are overdue
+because more is asked for than the budget allows, the clock that due times are told on goes slower:
+so every wait stretches alike, shrinks again when there are fewer, and none starves. What serving
+means is the caller's business.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import attrs
 
 from seedance_async.pacing import RateBudget
 
 _log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-#: How much faster than the budget the slow clock lets items become due. So a twentieth of them is
-#: overdue, and chance leaves no part of the budget unused.
-_AHEAD = 1.05
 
 #: Seconds that count as none: less is lost in rounding, and would be waited for again and again.
 _TICK = 1e-9
@@ -33,8 +29,19 @@ _TICK = 1e-9
 #: A shorter delay than this many seconds asks for no more services a second than this one.
 _SHORTEST = 0.001
 
-#: Seconds after which a slow clock is looked at again: it may have become faster.
-_GLANCE = 1.0
+
+@attrs.define(eq=False, weakref_slot=False)
+class Item:
+    """What is put into a schedule. It knows its own place there: a table would cost more memory.
+
+    A place is the due time, a number that decides between equal ones, the item, and how many
+    services a second it asks for.
+    """
+
+    place: tuple[float, int, Any, float] | None = attrs.field(default=None, init=False, repr=False)
+
+
+_T = TypeVar("_T", bound=Item)
 
 
 class Schedule(Generic[_T]):
@@ -56,16 +63,15 @@ class Schedule(Generic[_T]):
         self._clock = _Clock(self._budget)
         self._most_workers = workers
         self._workers: set[asyncio.Task[None]] = set()
-        # An entry is its due time, a number that decides between equal ones, the item, and how
-        # many services a second it asks for. One that was dropped stays until it is on top.
+        # Places; one that its item has left stays until it is on top, or most are such.
         self._heap: list[tuple[float, int, _T, float]] = []
-        self._entries: dict[_T, tuple[float, int, _T, float]] = {}
+        self._waiting = 0
         self._numbers = itertools.count()
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._waiting
 
     @property
     def stretch(self) -> float:
@@ -96,21 +102,26 @@ class Schedule(Generic[_T]):
         now = asyncio.get_running_loop().time()
         asked = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
         due = self._clock.move_on(now, asked) + delay if asked else -math.inf
-        entry = self._entries[item] = (due, next(self._numbers), item, asked)
-        heapq.heappush(self._heap, entry)
-        if self._heap[0] is entry:
+        place = item.place = (due, next(self._numbers), item, asked)
+        self._waiting += 1
+        heapq.heappush(self._heap, place)
+        if self._heap[0] is place:
             self._attend()
 
     def drop(self, item: _T) -> bool:
         """Take an item out; whether it was waiting. One that is being served is not waiting."""
-        entry = self._entries.pop(item, None)
-        if entry is None:
+        if item.place is None:
             return False
-        self._clock.move_on(asyncio.get_running_loop().time(), -entry[3])
-        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._entries):
-            self._heap = list(self._entries.values())
+        self._leave(item.place, asyncio.get_running_loop().time())
+        if len(self._heap) > 64 and len(self._heap) > 2 * self._waiting:
+            self._heap = [place for place in self._heap if place[2].place is place]
             heapq.heapify(self._heap)
         return True
+
+    def _leave(self, place: tuple[float, int, _T, float], now: float) -> None:
+        place[2].place = None
+        self._waiting -= 1
+        self._clock.move_on(now, -place[3])
 
     def _attend(self) -> None:
         """Start workers for what is due, and come again when the next item is."""
@@ -157,36 +168,35 @@ class Schedule(Generic[_T]):
         except Exception:
             _log.exception("serving %r failed; it is tried again in a minute", item)
             delay = 60.0
-        if delay is not None and item not in self._entries:
+        if delay is not None and item.place is None:
             self.put(item, delay)
 
     def _wait(self, now: float) -> float:
         """Seconds until an item is due and the budget allows it; infinite where none waits."""
         heap = self._heap
-        while heap and self._entries.get(heap[0][2]) is not heap[0]:
+        while heap and heap[0][2].place is not heap[0]:
             heapq.heappop(heap)
         if not heap:
             return math.inf
-        clock = self._clock
-        early = heap[0][0] - clock.move_on(now)
-        early = early if clock.pace == 1 else min(early / clock.pace, _GLANCE)
-        if early < _TICK:
-            early = 0.0
-        return max(early, self._budget.wait(now))
+        early = heap[0][0] - self._clock.move_on(now)
+        overdue = early < _TICK
+        self._clock.slow_down(overdue)
+        return self._budget.wait(now) if overdue else max(early, self._budget.wait(now))
 
     def _take(self, now: float) -> _T:
         """The first item, which is served now."""
-        _, _, item, asked = heapq.heappop(self._heap)
-        del self._entries[item]
-        self._clock.move_on(now, -asked)
+        place = heapq.heappop(self._heap)
+        self._leave(place, now)
         self._budget.spend(now)
-        return item
+        return place[2]
 
 
 class _Clock:
-    """A clock that goes slower while more services a second are asked for than the budget allows.
+    """A clock that goes slower while items wait for the budget.
 
-    Changing its pace moves all due times that are told on it, however many they are.
+    The more services a second are asked for, the slower. Changing its pace moves all due times that
+    are told on it, however many they are. With nothing overdue it goes as any clock does, so that
+    no part of the budget is left unused.
     """
 
     def __init__(self, budget: RateBudget) -> None:
@@ -197,12 +207,13 @@ class _Clock:
 
     def move_on(self, now: float, asked: float = 0.0) -> float:
         """The time it shows; from now on so many services a second more are asked for."""
-        if now > self._looked_at:
-            if self._looked_at > -math.inf:
-                self._shown += (now - self._looked_at) * self.pace
-            self._looked_at = now
-        if asked:
-            self._demand += asked
-            allowed = _AHEAD * self._budget.rate
-            self.pace = 1.0 if self._demand <= allowed else allowed / self._demand
+        if self._looked_at > -math.inf:
+            self._shown += (now - self._looked_at) * self.pace
+        self._looked_at = now
+        self._demand += asked
         return self._shown
+
+    def slow_down(self, overdue: bool) -> None:
+        """Whether items are overdue from now on."""
+        much = overdue and self._demand > self._budget.rate
+        self.pace = self._budget.rate / self._demand if much else 1.0

@@ -32,7 +32,7 @@ _HIDDEN = "[api key]"
 _USER_AGENT = f"seedance-async/{__version__}"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class MediaResponse:
     """The answer to a media request: status, headers in lower case, and the body in pieces."""
 

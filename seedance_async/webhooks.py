@@ -176,7 +176,7 @@ class WebhookReceiver:
         return bytes(body)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Awaited:
     """The callbacks of one job: what they told and have not been believed yet."""
 

@@ -21,7 +21,7 @@ ACCOUNT_FADING = 0.9998
 LEAST_SHARE = 0.7
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Kind:
     times: EndTimes
     plan: Plan | None = None

@@ -14,7 +14,7 @@ STEP_MASS = 0.008
 STEP_AGE = 1.05
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Plan:
     """From each of these ages, the age of the next poll; `polls` is the mean number for a job."""
 
