@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+from itertools import pairwise
 
 import pytest
 
 from seedance_async import Backoff, GenerationRequest, JobTimeoutError, LearnedPolls
+from seedance_async.learning import PlainPolls
 from tests.support.fakes import operation_of, reply
 
 pytestmark = pytest.mark.virtual_time
@@ -83,6 +85,45 @@ async def test_a_senseless_hint_neither_hammers_the_server_nor_loses_the_job(
         await asyncio.sleep(2001.0)
         assert api.count("get") <= 500
         assert (await job).status == "succeeded"
+
+
+async def test_a_hint_of_no_wait_at_all_is_given_half_a_second(make_session, api):
+    body = {"success": True, "requestId": "req_0", "status": "processing"}
+    asked_at = []
+
+    async def answer(request):
+        asked_at.append(asyncio.get_running_loop().time())
+        return reply(body=body, headers={"retry-after": "0"})
+
+    api.script["get"] += [answer] * 10
+    async with make_session() as session:
+        await session.generate(draft(0))
+    assert min(later - earlier for earlier, later in pairwise(asked_at)) >= 0.499
+
+
+class Recorder(PlainPolls):
+    """`PollTimes` that note what they are told."""
+
+    def __init__(self, backoff):
+        super().__init__(backoff)
+        self.told = []
+
+    def running(self, kind, after, by):
+        self.told.append(("running", after, by))
+
+    def finished(self, kind, after, by):
+        self.told.append(("finished", after, by))
+
+
+async def test_each_poll_tells_of_the_time_since_the_one_before(make_session, api):
+    api.seconds = 30.0
+    async with make_session(poll=Backoff(jitter=0)) as session:
+        recorder = session._poller._times = Recorder(Backoff(jitter=0))
+        await session.generate(draft(0))
+    whats, afters, bys = zip(*recorder.told, strict=True)
+    assert whats == ("running",) * (len(whats) - 1) + ("finished",)
+    assert afters == (0.0, *bys[:-1])
+    assert bys[-2] < 30.0 <= bys[-1]
 
 
 async def test_the_deadline_holds_whatever_was_learnt(make_session, api):
