@@ -1,17 +1,49 @@
 """The heap, its workers and its budget, on virtual time."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seedance_async.schedule import Schedule
+from seedance_async import schedule
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
+
+
+class Named(schedule.Item):
+    __slots__ = ("name",)
+
+    def __repr__(self):
+        return f"<{self.name}>"
+
+
+class Schedule(schedule.Schedule):
+    """A schedule of names: each is an item of its own."""
+
+    def __init__(self, serve, **options):
+        self.items = {}
+
+        async def serve_name(item):
+            return await serve(item.name)
+
+        super().__init__(serve_name, **options)
+
+    def _named(self, name):
+        if name not in self.items:
+            self.items[name] = Named()
+            self.items[name].name = name
+        return self.items[name]
+
+    def put(self, name, delay):
+        super().put(name if isinstance(name, Named) else self._named(name), delay)
+
+    def drop(self, name):
+        return super().drop(name if isinstance(name, Named) else self._named(name))
 
 
 def now():
@@ -109,6 +141,7 @@ async def test_dropped_items_do_not_fill_the_heap():
     for number in range(10_000):
         schedule.put("same", 1000 + number)
     assert len(schedule._heap) < 200
+    assert len(schedule) == 1
 
 
 async def test_never_more_than_the_workers_serve_at_once():
@@ -197,3 +230,159 @@ def test_every_item_is_served_as_often_as_it_asks_and_never_too_early(items, rat
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
+
+
+# --- when more is asked for than the budget allows ------------------------------------------------
+
+
+class Intervals:
+    """A `serve` that asks for each item's own interval again, and notes when it came."""
+
+    def __init__(self, intervals):
+        self.intervals = intervals
+        self.came = {name: [] for name in intervals}
+
+    async def __call__(self, name):
+        self.came[name].append(now())
+        return self.intervals[name]
+
+    def count(self, since=0.0):
+        return sum(at >= since for times in self.came.values() for at in times)
+
+
+async def started(intervals, *, rate, **options):
+    serve = Intervals(intervals)
+    schedule = Schedule(serve, rate=rate, workers=4, **options)
+    for name, interval in intervals.items():
+        schedule.put(name, interval)
+    schedule.start()
+    return schedule, serve
+
+
+async def test_within_the_budget_every_interval_is_kept_to():
+    schedule, serve = await started({"a": 2.0, "b": 5.0}, rate=100)
+    await asyncio.sleep(100.5)
+    await schedule.stop()
+    assert (len(serve.came["a"]), len(serve.came["b"])) == (50, 20)
+    assert schedule.stretch == 1
+
+
+async def test_intervals_stretch_in_proportion_and_use_the_whole_budget():
+    """Jobs that ask to be seen six times as often are, and no part of the budget is left."""
+    eager = {f"eager {n}": 5.0 for n in range(100)}
+    calm = {f"calm {n}": 30.0 for n in range(100)}
+    schedule, serve = await started(eager | calm, rate=2)
+    await asyncio.sleep(2000)
+    since = now()
+    await asyncio.sleep(2000)
+    await schedule.stop()
+    assert serve.count(since) == pytest.approx(4000, rel=0.01)
+    often = [sum(at >= since for at in serve.came[name]) for name in eager]
+    seldom = [sum(at >= since for at in serve.came[name]) for name in calm]
+    assert sum(often) / sum(seldom) == pytest.approx(6, rel=0.1)
+    assert min(often) >= 0.8 * max(often)
+    assert min(seldom) >= 1
+
+
+async def test_intervals_shrink_again_as_soon_as_fewer_wait():
+    """900 of 1,000 are done: the others must not wait out what was right for a thousand."""
+    schedule, serve = await started(dict.fromkeys(range(1000), 5.0), rate=1)
+    await asyncio.sleep(1500)
+    for number in range(100, 1000):
+        schedule.drop(number)
+    since = now()
+    await asyncio.sleep(1000)
+    await schedule.stop()
+    assert serve.count(since) == pytest.approx(1000, rel=0.02)
+    assert max(min(at for at in serve.came[n] if at >= since) for n in range(100)) < since + 250
+
+
+async def test_what_is_put_without_a_delay_comes_before_all_that_are_overdue():
+    schedule, serve = await started(dict.fromkeys(range(500), 1.0), rate=2)
+    await asyncio.sleep(100)
+    serve.came["now"], serve.intervals["now"] = [], None
+    asked_at = now()
+    schedule.put("now", 0)
+    await asyncio.sleep(1)
+    await schedule.stop()
+    assert serve.came["now"][0] - asked_at <= 0.5
+
+
+async def test_a_rate_that_is_lowered_stretches_further():
+    schedule, serve = await started(dict.fromkeys(range(100), 10.0), rate=5)
+    await asyncio.sleep(500)
+    schedule._budget.rate = 1
+    since = now()
+    await asyncio.sleep(500)
+    await schedule.stop()
+    assert serve.count(since) <= 502
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.floats(0.5, 60), min_size=2, max_size=30),
+    st.floats(0.2, 5),
+    st.integers(1, 4),
+)
+def test_none_starves_however_short_the_budget(intervals, rate, workers):
+    """Nobody waits longer than its share: its interval, stretched by what all ask for."""
+
+    async def main():
+        serve = Intervals(dict(enumerate(intervals)))
+        schedule = Schedule(serve, rate=rate, workers=workers)
+        for name, interval in enumerate(intervals):
+            schedule.put(name, interval)
+        schedule.start()
+        began = now()
+        await asyncio.sleep(1500)
+        await schedule.stop()
+        stretch = max(1.0, sum(1 / interval for interval in intervals) / rate)
+        for name, interval in enumerate(intervals):
+            times = [began, *serve.came[name], began + 1500]
+            longest = max(later - sooner for sooner, later in itertools.pairwise(times))
+            assert longest <= interval * stretch * 1.05 + 2 * len(intervals) / rate
+        assert serve.count() <= 1500 * rate + 2
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+
+# --- what it costs --------------------------------------------------------------------------------
+
+
+class Counting(float):
+    """A due time that counts how often it is compared: what a heap does with it."""
+
+    compared = 0
+
+    def __lt__(self, other):
+        Counting.compared += 1
+        return float(self) < float(other)
+
+
+def comparisons(monkeypatch, waiting):
+    """Comparisons for a thousand items put and served while so many others wait."""
+    monkeypatch.setattr(schedule._Clock, "move_on", lambda *_: Counting(0.0))
+    monkeypatch.setattr(Counting, "__add__", lambda a, b: Counting(float(a) + b), raising=False)
+    rng = random.Random(1)
+
+    async def main():
+        table = Schedule(None, rate=1e9, workers=1)
+        for number in range(waiting):
+            table.put(number, 1000 + rng.random())
+        Counting.compared = 0
+        for number in range(1000):
+            table.put(-1 - number, rng.random())
+        for _ in range(1000):
+            table._take(now())
+        return Counting.compared
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main())
+
+
+def test_the_cost_of_an_event_does_not_grow_with_what_waits(monkeypatch):
+    """A hundred times as many cost seven steps of a binary heap more, not a hundred times."""
+    few, many = comparisons(monkeypatch, 300), comparisons(monkeypatch, 30_000)
+    assert few > 1000, "they are counted"
+    assert many < few + 2 * 1000 * 7
