@@ -69,6 +69,7 @@ class Schedule(Generic[_T]):
         self._numbers = itertools.count()
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # uvloop's handles do not tell
 
     def __len__(self) -> int:
         return self._waiting
@@ -136,12 +137,13 @@ class Schedule(Generic[_T]):
 
     def _come_again(self, at: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
             self._timer = None
         if at < math.inf:
             self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+            self._timer_at = at
 
     def _timer_fired(self) -> None:
         self._timer = None
