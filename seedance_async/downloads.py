@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio.to_thread
-
 from seedance_async.errors import SeedanceError, TransportError
 from seedance_async.models import Generation, SavedFile
 from seedance_async.options import RetryPolicy, Timeouts
@@ -207,8 +205,7 @@ class _WriteBehind:
 
     def _begin(self) -> None:
         pieces, self._pieces, self._size = self._pieces, [], 0
-        work = anyio.to_thread.run_sync(self._part.write, pieces)
-        self._writing = asyncio.ensure_future(work)
+        self._writing = asyncio.ensure_future(_run_in_thread(self._part.write, pieces))
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None
@@ -218,7 +215,13 @@ class _WriteBehind:
 
 async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     """Call in a thread, to its end even if cancelled: no two ever have the file at once."""
-    return await surely(anyio.to_thread.run_sync(work, *arguments))
+    return await surely(_run_in_thread(work, *arguments))
+
+
+async def _run_in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
+    from anyio import to_thread  # imported only if something is downloaded
+
+    return await to_thread.run_sync(work, *arguments)
 
 
 class _StaleURLError(Exception):

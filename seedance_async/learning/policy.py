@@ -9,7 +9,6 @@ from typing import Protocol
 import attrs
 
 from seedance_async.backoff import Backoff, is_finite
-from seedance_async.learning.planner import PollPlanner
 
 
 class PollTimes(Protocol):
@@ -77,4 +76,6 @@ def poll_times(policy: Backoff | LearnedPolls) -> PollTimes:
     """Who proposes the delays under this policy; one for each session."""
     if isinstance(policy, Backoff):
         return PlainPolls(policy)
+    from seedance_async.learning.planner import PollPlanner  # imported only if it is used
+
     return PollPlanner(policy.backoff, stretch=policy.stretch)
