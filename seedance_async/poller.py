@@ -103,6 +103,11 @@ class Poller:
         self._warned: set[str] = set()
         self.polls = 0
 
+    @property
+    def longest_lag(self) -> float:
+        """Seconds by which the event loop was late at the worst."""
+        return self._schedule.longest_lag
+
     def start(self) -> None:
         """Start polling."""
         self._schedule.start()

@@ -23,6 +23,9 @@ from seedance_async.pacing import RateBudget
 
 _log = logging.getLogger(__name__)
 
+#: Seconds that the event loop may be late before that is told.
+LAG_WARNING = 1.0
+
 #: Seconds that count as none: less is lost in rounding, and would be waited for again and again.
 _TICK = 1e-9
 
@@ -70,6 +73,7 @@ class Schedule(Generic[_T]):
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # uvloop's handles do not tell
+        self.longest_lag = 0.0
 
     def __len__(self) -> int:
         return self._waiting
@@ -147,7 +151,17 @@ class Schedule(Generic[_T]):
 
     def _timer_fired(self) -> None:
         self._timer = None
+        self._note_lag(asyncio.get_running_loop().time() - self._timer_at)
         self._attend()
+
+    def _note_lag(self, lag: float) -> None:
+        self.longest_lag = max(self.longest_lag, lag)
+        if lag >= LAG_WARNING:
+            _log.warning(
+                "the event loop was blocked for %.1f seconds; answers waited meanwhile, and a"
+                " submit whose answer waits too long becomes uncertain: keep slow calls off it",
+                lag,
+            )
 
     async def _work(self, item: _T) -> None:
         loop = asyncio.get_running_loop()

@@ -345,6 +345,7 @@ class SeedanceSession:
             time_to_finish_p50=p50,
             time_to_finish_p95=p95,
             finish_rate=times.rate(counts[JobState.QUEUED] + counts[JobState.PROCESSING]),
+            loop_lag=self._poller.longest_lag,
         )
 
     # --- the life of a job ------------------------------------------------------------------

@@ -41,6 +41,8 @@ class SessionStats:
         finish_rate: jobs a second that are to be expected to end: those running now, divided by
             the mean time to finish. None where that is not known. For an input of a known length,
             what is left of it divided by this rate is how long it will take.
+        loop_lag: seconds by which the event loop was late at the worst, when a poll was due:
+            something else blocked it.
         eta: seconds until all jobs that are pending or in flight have ended: their number divided
             by `finish_rate`, so it holds if as many go on running at once and take as long as the
             last ones did. 0 where there are none, None where it cannot be known. Requests that a
@@ -60,6 +62,7 @@ class SessionStats:
     time_to_finish_p50: float | None = None
     time_to_finish_p95: float | None = None
     finish_rate: float | None = None
+    loop_lag: float = 0.0
 
     @property
     def eta(self) -> float | None:

@@ -15,6 +15,7 @@ import pytest
 
 from seedance_async import (
     AiohttpTransport,
+    Backoff,
     DownloadError,
     GenerationRequest,
     JobState,
@@ -468,3 +469,20 @@ async def test_an_ambiguous_cancellation_is_settled_by_the_polls(make_session, a
         with contextlib.suppress(SeedanceError):
             await job
     assert job.state in (JobState.CANCELLED, JobState.SUCCEEDED)
+
+
+async def test_a_loop_that_was_blocked_is_told_of(make_session, api, monkeypatch, caplog):
+    monkeypatch.setattr("seedance_async.schedule.LAG_WARNING", 0.02)
+    api.seconds = 0.0
+    poll = Backoff(initial=0.01, maximum=0.01, jitter=0)
+    async with make_session(poll=poll) as session:
+        job = await session.submit(GenerationRequest("x"))
+        time.sleep(0.05)  # noqa: ASYNC251 - the blocked loop is the subject
+        await job
+        assert 0.03 < session.stats().loop_lag < 5
+    assert "the event loop was blocked" in caplog.text
+
+
+async def test_a_loop_that_is_in_time_is_told_to_be(make_session, api):
+    async with make_session() as session:
+        assert session.stats().loop_lag == 0.0
