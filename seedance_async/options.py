@@ -136,6 +136,9 @@ class Endpoint:
         url = environ.get("SEEDANCE_BASE_URL") or DEFAULT_BASE_URL
         return cls(_checked_base_url(url if base_url is None else base_url), key)
 
+    def __reduce__(self) -> str:
+        raise TypeError("an Endpoint holds the API key and is never pickled")
+
     @property
     def is_local(self) -> bool:
         """Whether the API is on this machine or its network, as an emulator is."""

@@ -286,3 +286,9 @@ async def test_the_command_line_shows_no_key_however_talkative(tmp_path):
         code, shown = await run_command("models", env=wrong)
         assert code != 0
         check_unseen(shown)
+
+
+@pytest.mark.parametrize("make", [lambda e: e, AiohttpTransport], ids=["endpoint", "transport"])
+def test_what_holds_the_key_is_never_pickled(make):
+    with pytest.raises(TypeError, match="never pickled"):
+        pickle.dumps(make(Endpoint("https://api.example", KEY)))
