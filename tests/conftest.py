@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import os
 import random
 
 import pytest
@@ -14,11 +15,15 @@ from tests.support.virtual_time import VirtualTimeLoop
 
 pytest_plugins = ["seedance_async.testing", "pytester"]
 
-# How long an example takes says something of the machine alone.
+# The same examples in every run; HYPOTHESIS_PROFILE=searching looks for new ones. How long an
+# example takes says something of the machine alone.
 settings.register_profile(
-    "certain", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "certain", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("certain")
+settings.register_profile(
+    "searching", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "certain"))
 
 #: One seed for all jitter in tests, told in the header of every run.
 SEED = 20260
