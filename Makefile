@@ -67,9 +67,11 @@ clean:
 torture: $(READY)
 	$(BIN)/python -m benchmarks.torture
 
-# Each prints a table with its targets and writes benchmarks/results/<name>.json and .png.
+# Each prints a table with its targets and writes benchmarks/results/<name>.json and .png; the
+# tables of docs/performance.md are then replaced by these.
 BENCHMARKS := imports polling throttle overhead flight peers download journal connections
 .PHONY: bench
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit 1; echo; done
+	$(BIN)/python -m benchmarks.document

@@ -2,8 +2,8 @@
 
 In this order, and each step only after the one before: what an earlier run knows of the job, the
 credits set aside, the intent on disk, the POST, the id in the registry, the acceptance on disk.
-What an earlier run has sent is
-taken up in `resuming`; slots, streams and the session's own life are the session's.
+What an earlier run has sent is taken up in `resuming`; slots, streams and the session's own life
+are the session's.
 """
 
 from __future__ import annotations

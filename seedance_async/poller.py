@@ -22,7 +22,7 @@ from seedance_async.errors import (
     SeedanceError,
 )
 from seedance_async.events import Teller
-from seedance_async.learning import LearnedPolls, PlainPolls, poll_times
+from seedance_async.learning import LearnedPolls, poll_times
 from seedance_async.models import Generation
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.schedule import Item, Schedule
@@ -89,7 +89,6 @@ class Poller:
         self._events, self.finish_times = events, FinishTimes()
         self._registry, self._get = registry, get
         self._times = poll_times(poll)
-        self._plain = PlainPolls(poll if isinstance(poll, Backoff) else poll.backoff)
         self._job_timeout, self._patience = job_timeout, patience
         self._rng = rng
         self._freed: Callable[[JobRecord], None] = lambda _: freed()  # one for all jobs
@@ -183,8 +182,8 @@ class Poller:
         asked = record.generation.poll_after if record.generation is not None else None
         if asked is not None:
             return min(max(asked, SHORTEST_HINT), self._patience)
-        if record.accepted_at is None:  # in another session: its age is not known
-            return self._plain.delay(None, 0.0, watch.polls, self._rng)
+        if record.accepted_at is None:  # in another session: nothing is known of such a job
+            return self._times.delay(None, 0.0, watch.polls, self._rng)
         age = asyncio.get_running_loop().time() - record.accepted_at
         return self._times.delay(watch.kind, age, watch.polls, self._rng)
 

@@ -7,6 +7,7 @@ import pytest
 
 from seedance_async import Backoff
 from seedance_async.pacing import Gate
+from seedance_async.pacing.granted import GrantedRate
 
 pytestmark = pytest.mark.virtual_time
 
@@ -47,6 +48,25 @@ async def test_random_refusals_cost_their_holds_and_no_more(share, seed):
     seconds = await server.burst(3000)
     assert server.taken == 3000
     assert seconds < 30 + 1.5 * 3000 * share, "about a second for each refusal"
+
+
+def test_after_a_rate_is_given_up_the_next_one_is_counted_from_new(monkeypatch):
+    monkeypatch.setattr("seedance_async.pacing.granted.DOUBT_CALLS", 20)
+    rate, now, found = GrantedRate(slowest=0.05), 0.0, False
+    while not found or rate.pace is not None:  # refused every few calls, whatever the pace
+        for _ in range(5 if found else 9):
+            now += 0.01
+            rate.took(pressed=True)
+        rate.refused(now)
+        rate.settle(now)
+        found = found or rate.pace is not None
+    assert rate.pace is None
+    for _ in range(30):  # slow calls, in which nothing is refused
+        now += 100.0
+        rate.took(pressed=True)
+    rate.refused(now)
+    rate.settle(now)
+    assert rate.pace is None, "one refusal alone tells no rate"
 
 
 async def test_a_service_that_is_used_little_is_not_taken_for_a_slow_one():

@@ -19,7 +19,7 @@ the cost of a job is E[lag] + p E[polls], and from age t the best next poll is
 
 For each u that is a line in F(t), of slope -u, so one pass from the right over a stack of lines
 (the lower envelope) finds all of them: exact, and linear in the bins. The price is set so that
-E[polls] is what plain backoff would spend on the same S: nobody polls more than with backoff, and
+E[polls] is what plain backoff would spend on the same S: a job costs about as many polls, and
 each poll is put where it tells most. Where S is wrong more polls may be made; an account of them
 makes the next plans spend less.
 

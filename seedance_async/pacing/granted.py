@@ -113,8 +113,10 @@ class GrantedRate:
         before, busy = self._found, pressed >= BUSY * taken
         if self._empty_at is not None and busy:
             self._learn(taken, max(at - self._empty_at, 1e-3))
+        if self._doubting:
+            return
         if self._empty_at is None or taken >= ENOUGH or not busy:
-            self._empty_at = None if self._doubting else at
+            self._empty_at = at
             self._taken, self._pressed = self._taken - taken, self._pressed - pressed
         if self._pace is not None:
             self._slow_down(self._pace, now - at, settled=self._found <= 1.1 * before)
@@ -144,7 +146,8 @@ class GrantedRate:
 
     def _give_up(self) -> None:
         """Asking for less did not help, so it is not the rate that is refused."""
-        self._pace, self._unmoved = None, 0
+        self._pace = self._empty_at = None
+        self._unmoved = 0
         self._doubting, self._doubt = self._doubt, min(2 * self._doubt, MOST_DOUBT_CALLS)
 
     def _slow_down(self, pace: RateBudget, stall: float, *, settled: bool) -> None:
