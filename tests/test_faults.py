@@ -29,7 +29,7 @@ from seedance_async import (
 )
 from seedance_async.journal import MemoryJournal
 from seedance_async.options import Endpoint
-from seedance_async.transport import _public_socket
+from seedance_async.transport.media import public_socket
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY
 from tests.support.fakes import FakeAPI, error_reply
 from tests.support.raw_server import RawServer
@@ -142,7 +142,7 @@ async def test_a_public_name_that_leads_to_a_private_address_is_not_fetched(monk
 
 def test_a_public_address_gets_its_socket():
     info = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("93.184.215.14", 443))
-    with _public_socket(info) as made:
+    with public_socket(info) as made:
         assert made.family is socket.AF_INET
 
 

@@ -18,6 +18,7 @@ import trustme
 from seedance_async import AiohttpTransport, Timeouts, TransportError
 from seedance_async.options import Endpoint
 from seedance_async.protocol import MAX_BODY, WireRequest
+from tests.support.http_mock import MockedHTTP
 from tests.support.raw_server import RawServer
 
 KEY = "sd2_live_secret"
@@ -422,6 +423,110 @@ async def test_an_encoded_id_reaches_the_server_as_it_is(make_transport):
         await transport.aclose()
 
 
+async def test_a_query_that_finds_its_kept_connection_closed_is_sent_on_another(make_transport):
+    async def behave(connection):
+        await connection.read_request()
+        await connection.answer("200 OK", b"{}", "Connection: keep-alive")
+        if connection.number == 1:
+            await connection.read_request()  # and closes without a word
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url)
+        assert (await transport.send(QUERY)).status == 200
+        assert (await transport.send(QUERY)).status == 200
+        assert len(server.received) == 3
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("request_", [QUERY, WireRequest("POST", "/cancel")])
+async def test_what_gets_no_answer_is_not_sent_for_ever(make_transport, request_):
+    async with RawServer(close_after_reading) as server:
+        error, sent = await failure(make_transport(server.url), request_)
+        assert len(server.received) == (2 if request_.method == "GET" else 1)
+    assert (error.delivered, error.transient, sent) == ("maybe", True, 1)
+
+
+async def test_what_came_unasked_on_a_kept_connection_answers_nothing(make_transport):
+    """Some proxies send a 408 before they close an idle connection."""
+    unasked = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+    came = asyncio.Event()
+
+    async def behave(connection):
+        await connection.read_request()
+        await connection.answer("200 OK", b"{}")
+        if connection.number == 1:
+            await connection.send(unasked)
+            came.set()
+            await connection.hang()
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url)
+        assert (await transport.send(QUERY)).status == 200
+        await came.wait()
+        assert (await transport.send(QUERY)).status == 200
+        assert server.connections == 2
+        await transport.aclose()
+
+
+async def test_an_answer_too_many_is_not_taken_for_the_next_ones(make_transport):
+    async def behave(connection):
+        await connection.read_request()
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%d%d" % ((connection.number,) * 2)
+        await connection.send(answer + answer)
+        await connection.hang()
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url)
+        assert (await transport.send(QUERY)).body == b"11"
+        assert (await transport.send(QUERY)).body == b"22"
+        await transport.aclose()
+
+
+async def test_interim_answers_are_passed_over(make_transport):
+    async def behave(connection):
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        await connection.answer("200 OK", BODY)
+
+    assert (await answered(make_transport, behave)).body == BODY
+
+
+async def test_a_change_of_protocol_that_nobody_asked_for_is_told_as_it_is(make_transport):
+    async def behave(connection):
+        await connection.read_request()
+        await connection.send(
+            b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        await connection.hang()
+
+    assert (await answered(make_transport, behave)).status == 101
+
+
+async def test_a_request_says_where_it_goes_and_how_long_it_is(make_transport):
+    async def behave(connection):
+        while True:
+            await connection.read_request()
+            await connection.answer("200 OK", b"{}")
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url)
+        for request in (QUERY, WireRequest("POST", "/cancel"), SUBMIT):
+            await transport.send(request)
+        query, cancel, submit = server.received
+        assert all(f"\r\nHost: 127.0.0.1:{server.port}\r\n".encode() in r for r in server.received)
+        assert query.startswith(b"GET /query HTTP/1.1\r\n")
+        assert b"content-length" not in query.lower()
+        assert b"\r\nContent-Length: 0\r\n" in cancel
+        assert f"\r\nContent-Length: {len(SUBMIT.body)}\r\n".encode() in submit
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("path", ["query", "/a b", "/a\r\nX: y", "/ä", "", "/a\n"])
+async def test_what_would_end_a_request_line_is_refused(make_transport, path):
+    with pytest.raises(ValueError, match="path"):
+        await make_transport("http://127.0.0.1:1").send(WireRequest("GET", path))
+
+
 # --- media ---------------------------------------------------------------------------------------
 
 
@@ -445,6 +550,22 @@ async def test_media_are_fetched_without_the_key_across_redirects(make_transport
         assert not any(KEY.encode() in request for request in server.received)
         assert not any(b"authorization" in request.lower() for request in server.received)
         await transport.aclose()
+
+
+async def test_public_hosts_may_redirect_to_each_other_and_nowhere_else(make_transport):
+    first, second = "https://media.example/a", "https://cdn.example/b"
+    transport = make_transport("https://api.example")
+    with MockedHTTP() as http:
+        http.get(first, status=302, headers={"Location": second}, repeat=True)
+        http.get(second, body=b"video")
+        assert await media(transport, first) == (200, b"video")
+        http.get(second, status=302, headers={"Location": "http://cdn.example/plain"})
+        with pytest.raises(TransportError, match="not fetched"):
+            await media(transport, first)
+        http.get(second, status=302, headers={"Location": "https://169.254.169.254/"})
+        with pytest.raises(TransportError, match="not fetched"):
+            await media(transport, first)
+        assert http.call_count == 6
 
 
 async def test_a_circle_of_redirects_ends(make_transport):

@@ -8,7 +8,6 @@ from unittest.mock import Mock
 
 from aiohttp import ClientResponse
 from aioresponses import aioresponses
-from aioresponses.core import CallbackResult
 
 
 class _Response(ClientResponse):
@@ -16,11 +15,6 @@ class _Response(ClientResponse):
         if "stream_writer" in inspect.signature(ClientResponse).parameters:
             named.setdefault("stream_writer", Mock())
         super().__init__(*arguments, **named)
-
-
-def answer(**fields):
-    """What a callback returns."""
-    return CallbackResult(response_class=_Response, **fields)
 
 
 class MockedHTTP(aioresponses):

@@ -1,0 +1,186 @@
+"""One API request and its answer, on a connection of aiohttp's connector.
+
+aiohttp looks up names, connects, verifies TLS, keeps connections and parses answers. What stands
+around that in `ClientSession` is left out: cookies, redirects, proxies and traces, of which an API
+call uses none and which cost it more than all the rest (`benchmarks/overhead.py`). What is gained
+besides is to know exactly when the first byte goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+from aiohttp.http import RawResponseMessage
+from yarl import URL
+
+from seedance_async.errors import TransportError
+from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
+from seedance_async.transport.failures import FAILURES, is_transient, told, without_secrets
+
+_HIDDEN = "[api key]"
+_TARGET = re.compile(r"/[!-~]*")  # what may stand in a request line; there is no way to end it
+_CLOSED_MEANWHILE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+
+
+class Line:
+    """Requests of one kind to the API's origin.
+
+    Args:
+        base_url: the origin, and a path that precedes all others.
+        headers: sent with every request.
+        secret: what no answer gets into our errors and logs, should a server echo it.
+        connector: aiohttp's; it decides whether a connection is used again.
+        seconds: for a whole request, connecting included.
+        connect_seconds: for connecting alone.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        *,
+        secret: str,
+        connector: aiohttp.BaseConnector,
+        seconds: float,
+        connect_seconds: float,
+    ) -> None:
+        url = URL(base_url, encoded=True)
+        # What the connector asks of a request is where it goes, which is the same for all.
+        self._destination = aiohttp.ClientRequest(
+            "GET", url, headers=headers, loop=asyncio.get_running_loop()
+        )
+        lines = (f"{name}: {value}\r\n" for name, value in self._destination.headers.items())
+        self._head = f" HTTP/1.1\r\n{''.join(lines)}".encode()
+        self._prefix = url.raw_path.rstrip("/")
+        self._secret = secret
+        self._connector = connector
+        self._seconds = seconds
+        self._connecting = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
+
+    async def send(
+        self, request: WireRequest, on_sent: Callable[[], None] | None = None
+    ) -> WireResponse:
+        """One request, and its answer as far as it came.
+
+        A GET that finds its kept connection closed is sent again on another, as HTTP allows.
+
+        Raises:
+            TransportError: there is no status line.
+        """
+        exchange = _Exchange(self._bytes_of(request), on_sent)
+        try:
+            async with asyncio.timeout(self._seconds):
+                try:
+                    await self._run(exchange)
+                except _CLOSED_MEANWHILE:
+                    if request.method != "GET" or not exchange.sent or exchange.message:
+                        raise
+                    await self._run(exchange)
+        except FAILURES as error:
+            return self._explain(exchange, error)
+        return self._answer(exchange)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._connector.close()
+
+    def _bytes_of(self, request: WireRequest) -> bytes:
+        target = self._prefix + request.path
+        if _TARGET.fullmatch(target) is None:
+            raise ValueError(f"no path of a request: {request.path!r}")
+        start = f"{request.method} {target}".encode() + self._head
+        if request.body is not None:
+            size = len(request.body)
+            told = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
+            return start + told + request.body
+        return start + (b"\r\n" if request.method == "GET" else b"Content-Length: 0\r\n\r\n")
+
+    async def _run(self, exchange: _Exchange) -> None:
+        connection = await self._connect()
+        try:
+            await exchange.run(connection)
+        except BaseException:
+            connection.close()
+            raise
+        connection.release()  # aiohttp closes it if there is anything left to read
+
+    async def _connect(self) -> aiohttp.connector.Connection:
+        while True:
+            connection = await self._connector.connect(self._destination, [], self._connecting)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()  # on a kept one something came unasked, such as a 408
+
+    def _answer(self, exchange: _Exchange) -> WireResponse:
+        message, secret = exchange.message, self._secret
+        assert message is not None
+        body = b"".join(exchange.pieces).replace(secret.encode(), _HIDDEN.encode())
+        headers = {
+            name.lower(): value.replace(secret, _HIDDEN) for name, value in message.headers.items()
+        }
+        return WireResponse(message.code, headers, body, exchange.broken)
+
+    def _explain(self, exchange: _Exchange, error: Exception) -> WireResponse:
+        """What a failure means: a broken answer, or none."""
+        text = told(error).replace(self._secret, _HIDDEN)
+        if exchange.message is not None:
+            exchange.broken = text
+            return self._answer(exchange)
+        raise TransportError(
+            text, delivered="maybe" if exchange.sent else "no", transient=is_transient(error)
+        ) from without_secrets(error)
+
+
+class _Exchange:
+    """How far a request and its answer have come."""
+
+    __slots__ = ("_bytes", "_on_sent", "broken", "message", "pieces", "sent")
+
+    def __init__(self, request: bytes, on_sent: Callable[[], None] | None) -> None:
+        self._bytes, self._on_sent = request, on_sent
+        self.sent = False
+        self.message: RawResponseMessage | None = None
+        self.pieces: list[bytes] = []
+        self.broken: str | None = None
+
+    async def run(self, connection: aiohttp.connector.Connection) -> None:
+        protocol, transport = connection.protocol, connection.transport
+        assert protocol is not None
+        assert transport is not None
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        if not self.sent:
+            self.sent = True
+            if self._on_sent is not None:
+                self._on_sent()
+        transport.write(self._bytes)
+        message, content = await protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, content = await protocol.read()
+        self.message = message
+        await self._read_bounded(message.headers.get("Content-Encoding", "identity"), content)
+
+    async def _read_bounded(self, encoding: str, content: aiohttp.StreamReader) -> None:
+        encoding = encoding.lower()
+        inflate = None if encoding in ("identity", "") else _inflater(encoding)
+        room = MAX_BODY + 1
+        while piece := await content.readany():
+            piece = inflate.decompress(piece, room) if inflate else piece[:room]
+            self.pieces.append(piece)
+            room -= len(piece)
+            if room <= 0:
+                self.broken = f"it is longer than {MAX_BODY} bytes"
+                return
+        if inflate is not None and not inflate.eof:
+            self.broken = f"its {encoding} stream ends early"
+
+
+def _inflater(encoding: str) -> Any:
+    """A decompressor that can be bounded; none was asked for, but some proxies compress anyway."""
+    if encoding not in ("gzip", "deflate"):
+        raise ValueError(f"content encoding {encoding!r} was not asked for")
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)
