@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 import anyio
@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that cancelling the remote jobs may take when a session is left by an error.
 CANCEL_SECONDS = 10.0
+
+#: Jobs that are told of in one line of the log, and let go of before others have their turn.
+_AT_ONCE = 200
 
 
 class Leaving:
@@ -68,7 +71,7 @@ class Leaving:
             if self._options.cancel_on_error:
                 with anyio.move_on_after(CANCEL_SECONDS):
                     await asyncio.gather(*(self._cancel_for_good(r) for r in self._running()))
-            self.leave_running()
+            await self.leave_running()
         finally:
             await self.release()
 
@@ -87,24 +90,34 @@ class Leaving:
             return
         await self._poller.poll_once(record)
 
-    def leave_running(self) -> None:
-        """Tell of every job that goes on without this session, and end the waiting for it."""
+    async def leave_running(self) -> None:
+        """Tell of every job that goes on without this session, and end the waiting for it.
+
+        Some at a time: there may be very many, and the loop has others to serve.
+        """
         self.left = True
-        running = self._running()
-        if running:
-            ids = ", ".join(str(record.request_id) for record in running)
-            _log.warning(
-                "the session ends with %d jobs running; attach takes them up again: %s",
-                len(running),
-                ids,
-            )
         uncertain = [record for record in self._registry if record.state is JobState.UNCERTAIN]
-        if uncertain:
+        for some in _pieces(uncertain):
             _log.error(
                 "the session ends with %d uncertain submits, which may be charged: %s",
-                len(uncertain),
-                ", ".join(record.key for record in uncertain),
+                len(some),
+                ", ".join(record.key for record in some),
             )
+            await asyncio.sleep(0)
+        for some in _pieces(self._running()):
+            self.leave(some)
+            await asyncio.sleep(0)
+
+    def leave(self, records: Sequence[JobRecord]) -> None:
+        """As `leave_running`, of those of the given jobs that have not ended meanwhile."""
+        running = [record for record in records if record.state.is_running]
+        if not running:
+            return
+        _log.warning(
+            "the session ends with %d jobs running; attach takes them up again: %s",
+            len(running),
+            ", ".join(str(record.request_id) for record in running),
+        )
         left = SeedanceError("the session was left")
         for record in running:
             self._registry.move(record, JobState.ABANDONED, error=left)
@@ -116,3 +129,8 @@ class Leaving:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+
+def _pieces(records: list[JobRecord]) -> Iterator[list[JobRecord]]:
+    for start in range(0, len(records), _AT_ONCE):
+        yield records[start : start + _AT_ONCE]

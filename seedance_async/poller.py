@@ -38,8 +38,8 @@ UNKNOWN_POLLS = 3
 #: Seconds that a job is not polled again for, whatever the server's answer asks for.
 SHORTEST_HINT = 0.5
 
-#: Deadlines that are dealt with before others have their turn, where very many pass at once.
-_EXPIRED_AT_ONCE = 100
+#: Jobs that are dealt with before others have their turn, where very many end at once.
+_AT_ONCE = 100
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
@@ -116,8 +116,10 @@ class Poller:
         if self._timer is not None:
             self._timer.cancel()
         await self._schedule.stop()
-        for watch in list(self._watches.values()):
+        for number, watch in enumerate(list(self._watches.values()), 1):
             self._unwatch(watch)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
         """Poll a running job from now on until its end."""
@@ -203,7 +205,7 @@ class Poller:
     def _expire(self) -> None:
         """Give up on jobs whose deadline has passed, some at a time; come again for the next."""
         loop, self._timer = asyncio.get_running_loop(), None
-        for _ in range(_EXPIRED_AT_ONCE):
+        for _ in range(_AT_ONCE):
             watch = self._next_to_expire()
             if watch is None or watch.deadline > loop.time():
                 break

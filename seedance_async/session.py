@@ -422,7 +422,7 @@ class SeedanceSession:
                 self._discard(record)
                 self._free_slot(record)
             elif self._leaving.left:
-                self._leaving.leave_running()  # it was accepted too late to be told of then
+                self._leaving.leave([record])  # it was accepted too late to be told of then
 
     def _unsent(self, request: Any, reason: SeedanceError) -> JobRecord:
         record = self.registry.add(secrets.token_hex(8), request)

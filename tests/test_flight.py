@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import random
+import re
 import tracemalloc
 
 import pytest
@@ -78,6 +79,34 @@ async def test_a_waiting_job_takes_a_kilobyte_and_a_half_and_no_task(make_sessio
     await running
     assert api.submits == JOBS
     assert 800 < taken < MOST_BYTES
+
+
+async def test_leaving_very_many_jobs_names_each_and_gives_others_their_turn(make_session, caplog):
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    session = make_session(transport=EndlessAPI(), max_in_flight=JOBS)
+    with pytest.raises(LookupError):
+        async with session:
+            running = asyncio.create_task(session.run(request(number) for number in range(JOBS)))
+            await until(lambda: session.registry.counts[JobState.QUEUED] == JOBS)
+            working = asyncio.create_task(others())
+            await asyncio.sleep(0)
+            turns = 0
+            raise LookupError
+    working.cancel()
+    batch = await running
+    assert turns >= 10
+    assert batch.counts == {JobState.ABANDONED: JOBS}
+    lines = [record.getMessage() for record in caplog.records if "running" in record.getMessage()]
+    assert len(lines) == 5
+    named = sorted(name for line in lines for name in re.findall(r"req_\d+", line))
+    assert named == [f"req_{number:016}" for number in range(JOBS)]
 
 
 @pytest.mark.virtual_time
