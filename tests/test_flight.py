@@ -66,6 +66,8 @@ async def test_a_waiting_job_takes_a_kilobyte_and_a_half_and_no_task(make_sessio
     session = make_session(
         transport=api, max_in_flight=JOBS, max_connections=2, poll=Backoff(initial=30, maximum=30)
     )
+    async with make_session() as first:  # what is imported and built when first needed
+        await first.run([request(0)])
     with pytest.raises(LookupError):
         async with session:
             gc.collect()
