@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from seedance_async import protocol
-from seedance_async.errors import APIError, AuthenticationError, SeedanceError, SubmitUncertainError
+from seedance_async.errors import (
+    APIError,
+    AuthenticationError,
+    SeedanceError,
+    SubmitUncertainError,
+    TransportError,
+)
 from seedance_async.models import Generation, GenerationRequest, ModelInfo, Submission
 from seedance_async.options import Endpoint, RetryPolicy, Timeouts
 from seedance_async.pacing import Gate
@@ -221,8 +227,10 @@ class SeedanceClient:
                     self.submit_gate.passed()
                 (if_cancelled or _log_late)(late)
             raise
-        if task.cancelled():  # by the shutdown of the event loop
+        if task.cancelled():  # by the shutdown of the event loop, or of the transport
             reason = "the task that sent it was cancelled before the answer came"
+            if not sending.sent:
+                raise TransportError(reason, delivered="no", transient=False)
             raise SubmitUncertainError(reason, request=request)
         error = task.exception()
         if error is not None and not isinstance(error, SeedanceError) and sending.sent:

@@ -101,57 +101,23 @@ class Timeouts:
     download: float = _seconds(3600.0)
 
 
-@attrs.frozen
-class Endpoint:
-    """Where the API is and the key that opens it. The key is in no repr.
-
-    Args:
-        base_url: `https://host[:port][/path]`; plain HTTP only for this machine or its network.
-        api_key: the whole key, without "Bearer".
-    """
-
-    base_url: str
-    api_key: str = attrs.field(repr=False)
-
-    @classmethod
-    def resolve(
-        cls,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        environ: Mapping[str, str] = os.environ,
-    ) -> Endpoint:
-        """The endpoint from arguments, else SEEDANCE_API_KEY and SEEDANCE_BASE_URL.
-
-        Raises:
-            ConfigurationError: no key, a key that no header can hold, or a bad base URL.
-        """
-        key = api_key if api_key is not None else environ.get("SEEDANCE_API_KEY", "")
-        if not isinstance(key, str) or not key:
-            raise ConfigurationError("no API key: pass api_key or set SEEDANCE_API_KEY")
-        if not key.isascii() or any(c.isspace() or not c.isprintable() for c in key):
-            raise ConfigurationError(
-                "api_key must be printable ASCII without white space (its value is not shown)"
-            )
-        # An empty argument is a mistake, and must not lead to where jobs cost money.
-        url = environ.get("SEEDANCE_BASE_URL") or DEFAULT_BASE_URL
-        return cls(_checked_base_url(url if base_url is None else base_url), key)
-
-    def __reduce__(self) -> str:
-        raise TypeError("an Endpoint holds the API key and is never pickled")
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the API is on this machine or its network, as an emulator is."""
-        return is_local_host(urlsplit(self.base_url).hostname or "")
+def _checked_key(key: str) -> str:
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError("no API key: pass api_key or set SEEDANCE_API_KEY")
+    if not key.isascii() or any(c.isspace() or not c.isprintable() for c in key):
+        raise ConfigurationError(
+            "api_key must be printable ASCII without white space (its value is not shown)"
+        )
+    return key
 
 
-def _checked_base_url(url: object) -> str:
+def _checked_base_url(url: str) -> str:
     if not isinstance(url, str) or not url:
         raise ConfigurationError("base_url must be text and not empty")
-    if "\\" in url or any(c.isspace() or not c.isprintable() for c in url):
+    if not url.isascii() or "\\" in url or any(c.isspace() or not c.isprintable() for c in url):
         raise ConfigurationError(
-            f"base_url must not contain white space, control characters or a backslash: "
-            f"{redact_url(url)!r}"
+            "base_url must be ASCII, other characters percent-encoded, without white space, control"
+            f" characters or a backslash: {redact_url(url)!r}"
         )
     try:
         parts = urlsplit(url)
@@ -170,6 +136,47 @@ def _checked_base_url(url: object) -> str:
             f"{redact_url(url)}"
         )
     return url.rstrip("/")
+
+
+@attrs.frozen
+class Endpoint:
+    """Where the API is and the key that opens it. The key is in no repr.
+
+    Args:
+        base_url: `https://host[:port][/path]`; plain HTTP only for this machine or its network.
+        api_key: the whole key, without "Bearer".
+
+    Raises:
+        ConfigurationError: a key that no header can hold, or a bad base URL.
+    """
+
+    base_url: str = attrs.field(converter=_checked_base_url)
+    api_key: str = attrs.field(repr=False, converter=_checked_key)
+
+    @classmethod
+    def resolve(
+        cls,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Endpoint:
+        """The endpoint from arguments, else SEEDANCE_API_KEY and SEEDANCE_BASE_URL.
+
+        Raises:
+            ConfigurationError: no key, a key that no header can hold, or a bad base URL.
+        """
+        key = api_key if api_key is not None else environ.get("SEEDANCE_API_KEY", "")
+        # An empty argument is a mistake, and must not lead to where jobs cost money.
+        url = environ.get("SEEDANCE_BASE_URL") or DEFAULT_BASE_URL
+        return cls(url if base_url is None else base_url, key)
+
+    def __reduce__(self) -> str:
+        raise TypeError("an Endpoint holds the API key and is never pickled")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the API is on this machine or its network, as an emulator is."""
+        return is_local_host(urlsplit(self.base_url).hostname or "")
 
 
 @attrs.frozen(kw_only=True)

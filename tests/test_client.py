@@ -312,6 +312,20 @@ class TestRetries:
             with pytest.raises(SubmitUncertainError, match="no room"):
                 await client.create(REQUEST)
 
+    async def test_a_post_that_is_cancelled_from_below_before_it_is_sent_is_not_uncertain(
+        self, make_client, api
+    ):
+        """As a connector does to those that wait for a connection when it is closed."""
+
+        async def closed(*_, **__):
+            raise asyncio.CancelledError
+
+        async with make_client() as client:
+            api.send = closed
+            with pytest.raises(TransportError) as caught:
+                await client.create(REQUEST)
+        assert caught.value.delivered == "no"
+
     async def test_the_task_of_a_post_killed_by_a_shutdown_leaves_an_uncertain_submit(
         self, make_client, api
     ):

@@ -64,6 +64,20 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(bad):
     assert KEY not in f"{caught.value!r} {caught.value} {caught.value.__dict__}"
 
 
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://api.example", KEY + "\n"),
+        ("https://api.example", ""),
+        ("htps://api.example:8080", KEY),
+        ("https://u:p@api.example", KEY),
+    ],
+)
+def test_an_endpoint_made_by_hand_is_checked_too(url, key):
+    with pytest.raises(ConfigurationError):
+        Endpoint(url, key)
+
+
 def test_the_key_is_in_no_repr():
     endpoint = resolve("https://api.example")
     assert KEY not in repr(endpoint) + str(endpoint)
@@ -109,6 +123,8 @@ def test_a_sound_base_url_is_taken_without_its_last_slash(given, taken):
         ("https://api.example\n", "white space"),
         ("https://api.example/\x00", "control characters"),
         ("https://127.0.0.1\\.api.example", "backslash"),
+        ("https://api.example/bä", "percent-encoded"),
+        ("https://bücher.example", "percent-encoded"),
         (5, "must be text"),
         (b"https://api.example", "must be text"),
     ],

@@ -9,7 +9,9 @@ import gzip
 import json
 import socket
 import ssl
+import traceback
 import zlib
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -18,6 +20,7 @@ import trustme
 from seedance_async import AiohttpTransport, Timeouts, TransportError
 from seedance_async.options import Endpoint
 from seedance_async.protocol import MAX_BODY, WireRequest
+from seedance_async.transport.exchange import Line
 from tests.support.http_mock import MockedHTTP
 from tests.support.raw_server import RawServer
 
@@ -525,6 +528,111 @@ async def test_a_request_says_where_it_goes_and_how_long_it_is(make_transport):
 async def test_what_would_end_a_request_line_is_refused(make_transport, path):
     with pytest.raises(ValueError, match="path"):
         await make_transport("http://127.0.0.1:1").send(WireRequest("GET", path))
+
+
+class SpeakingFirst:
+    """A connector on whose every connection something has come before anything was sent."""
+
+    force_close = closed = False
+
+    def __init__(self):
+        self.connections = self.dropped = 0
+
+    async def connect(self, *_):
+        self.connections += 1
+        return SimpleNamespace(
+            protocol=SimpleNamespace(should_close=True), closed=False, close=self._drop
+        )
+
+    def _drop(self):
+        self.dropped += 1
+
+
+async def test_a_server_that_always_speaks_first_is_not_connected_to_for_ever():
+    connector, sent = SpeakingFirst(), Sent()
+    line = Line(
+        "http://127.0.0.1:1", {}, secret=KEY, connector=connector, seconds=1, connect_seconds=1
+    )
+    with pytest.raises(TransportError, match="before it is asked") as caught:
+        await line.send(SUBMIT, sent)
+    assert (caught.value.delivered, caught.value.transient, sent.count) == ("no", True, 0)
+    assert connector.connections == connector.dropped <= 5
+
+
+async def test_the_time_for_an_answer_begins_when_its_request_is_sent(make_transport, monkeypatch):
+    """What a slow connection took must not be missing when a paid answer is waited for."""
+    connect, loop = aiohttp.TCPConnector.connect, asyncio.get_running_loop()
+
+    async def slowly(*arguments, **named):
+        connected = loop.create_future()
+        loop.call_later(0.3, connected.set_result, None)
+        await connected
+        return await connect(*arguments, **named)
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", slowly)
+
+    async def behave(connection):
+        await connection.read_request()
+        await connection.answer("200 OK", BODY)
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url, Timeouts(submit=0.25))
+        assert (await transport.send(SUBMIT)).body == BODY
+
+
+async def test_what_charges_is_sent_once_whatever_its_method(make_transport):
+    async with RawServer(close_after_reading) as server:
+        await failure(make_transport(server.url), WireRequest("GET", "/", charges=True))
+        assert len(server.received) == 1
+
+
+async def test_a_submit_says_that_its_connection_is_not_used_again(make_transport):
+    async def behave(connection):
+        await connection.read_request()
+        await connection.answer("200 OK", b"{}")
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url)
+        await transport.send(SUBMIT)
+        await transport.send(QUERY)
+        submit, query = server.received
+        assert b"\r\nConnection: close\r\n" in submit
+        assert b"\r\nConnection:" not in query
+        await transport.aclose()
+
+
+async def test_a_failure_that_nobody_thought_of_loses_nothing_that_came(
+    make_transport, monkeypatch
+):
+    async def behave(connection):
+        await connection.read_request()
+        await connection.answer("200 OK", BODY)
+
+    def broken(_):
+        raise RuntimeError("Connection closed.")
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", broken)
+    response = await answered(make_transport, behave)
+    assert response.status == 200
+    assert "Connection closed" in response.broken
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"XTTP/1.1 200 {KEY}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nAuthori zation: Bearer {KEY}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nX: {KEY * 1000}\r\n\r\n",
+    ],
+)
+async def test_a_key_that_is_echoed_in_a_broken_head_is_in_no_traceback(make_transport, answer):
+    async def behave(connection):
+        await connection.read_request()
+        await connection.send(answer.encode())
+
+    async with RawServer(behave) as server:
+        error, _ = await failure(make_transport(server.url))
+    assert KEY not in "".join(traceback.format_exception(error))
 
 
 # --- media ---------------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ from seedance_async.pacing.granted import GrantedJobs, GrantedRate
 #: a quarter: at the next refusal, all that are inside may be refused.
 QUICK_WIDTH = 8
 
+#: How many jobs may have ended without being known to: so many, or this share of those running.
+UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.05
+
 #: Seconds by which a timer may be early.
 _EARLY = 1e-6
 
@@ -136,8 +139,7 @@ class Gate:
         if self._still:  # it went out before the hold, and does not tell that that helped
             self._refused_while_running = self._running
             return
-        if self._refused_since is not None:
-            self._judge_refusal(self._refused_since)
+        if self._refused_since is not None and self._judge_refusal(self._refused_since):
             self._refused_since = None
         self._troubles_in_a_row = 0
         self._widen()
@@ -193,21 +195,32 @@ class Gate:
 
     # --- judging ----------------------------------------------------------------------------
 
-    def _judge_refusal(self, since: float) -> None:
-        """After refusals a call was taken again: learn from what has helped."""
+    def _judge_refusal(self, since: float) -> bool:
+        """After refusals a call was taken again: learn from what has helped, once that is clear."""
         now = asyncio.get_running_loop().time()
-        if self._a_job_helped(since, now):
+        job_helped = self._a_job_helped(since, now)
+        if job_helped is None:
+            return False
+        if job_helped:
             self._rate.dismiss()
             self._jobs.settle(self._refused_while_running, now)
         else:
             self._rate.settle(now)
             self._jobs.dismiss(self._refused_while_running)
+        return True
 
-    def _a_job_helped(self, since: float, now: float) -> bool:
-        """Whether it was a job's end that ended the refusals since then, and not time."""
-        if self._running > self._refused_while_running:
-            return False
+    def _a_job_helped(self, since: float, now: float) -> bool | None:
+        """Whether it was a job's end that ended the refusals since then, and not time.
+
+        None where it may have been either: a job's end is learnt late, by its next poll. Then the
+        calls to come will tell, for either the job's end is learnt of, or more are taken than can
+        have ended unseen.
+        """
         before, may_be_rate = self._jobs.before, self._rate.explains(now - since)
+        more = self._running - self._refused_while_running
+        if more > 0:
+            unseen = max(UNSEEN_ENDS, UNSEEN_SHARE * self._refused_while_running)
+            return None if before is None and not may_be_rate and more <= unseen else False
         if before is None:
             return self._troubles_in_a_row > 2 and not may_be_rate
         full = self._refused_while_running >= before

@@ -21,10 +21,11 @@ from yarl import URL
 
 from seedance_async.errors import TransportError
 from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
-from seedance_async.transport.failures import FAILURES, is_transient, told, without_secrets
+from seedance_async.transport.failures import FAILURES, holds, is_transient, told, without_secrets
 
 _HIDDEN = "[api key]"
-_TARGET = re.compile(r"/[!-~]*")  # what may stand in a request line; there is no way to end it
+_PATH = re.compile(r"/[!-~]*")  # what may stand in a request line; there is no way to end it
+_CONNECTIONS_TRIED = 3
 _CLOSED_MEANWHILE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
@@ -36,8 +37,8 @@ class Line:
         headers: sent with every request.
         secret: what no answer gets into our errors and logs, should a server echo it.
         connector: aiohttp's; it decides whether a connection is used again.
-        seconds: for a whole request, connecting included.
-        connect_seconds: for connecting alone.
+        seconds: from sending a request to the end of its answer.
+        connect_seconds: for DNS, TCP and TLS of one connection.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Line:
         connect_seconds: float,
     ) -> None:
         url = URL(base_url, encoded=True)
+        if connector.force_close:
+            headers = {**headers, "Connection": "close"}
         # What the connector asks of a request is where it goes, which is the same for all.
         self._destination = aiohttp.ClientRequest(
             "GET", url, headers=headers, loop=asyncio.get_running_loop()
@@ -61,7 +64,7 @@ class Line:
         self._secret = secret
         self._connector = connector
         self._seconds = seconds
-        self._connecting = aiohttp.ClientTimeout(connect=seconds, sock_connect=connect_seconds)
+        self._connecting = aiohttp.ClientTimeout(connect=connect_seconds)
 
     async def send(
         self, request: WireRequest, on_sent: Callable[[], None] | None = None
@@ -78,10 +81,14 @@ class Line:
             try:
                 await self._run(exchange)
             except _CLOSED_MEANWHILE:
-                if request.method != "GET" or not exchange.sent or exchange.message:
+                if request.charges or request.method != "GET" or not exchange.may_go_again:
+                    raise
+                if self._connector.closed:
                     raise
                 await self._run(exchange)
-        except FAILURES as error:
+        except Exception as error:
+            if not exchange.sent and not isinstance(error, FAILURES):
+                raise  # no failure of a request, but of the program
             return self._explain(exchange, error)
         return self._answer(exchange)
 
@@ -90,10 +97,9 @@ class Line:
         await self._connector.close()
 
     def _bytes_of(self, request: WireRequest) -> bytes:
-        target = self._prefix + request.path
-        if _TARGET.fullmatch(target) is None:
+        if _PATH.fullmatch(request.path) is None:
             raise ValueError(f"no path of a request: {request.path!r}")
-        start = f"{request.method} {target}".encode() + self._head
+        start = f"{request.method} {self._prefix}{request.path}".encode() + self._head
         if request.body is not None:
             size = len(request.body)
             told = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
@@ -110,11 +116,20 @@ class Line:
         connection.release()  # aiohttp closes it if there is anything left to read
 
     async def _connect(self) -> aiohttp.connector.Connection:
-        while True:
-            connection = await self._connector.connect(self._destination, [], self._connecting)
-            if connection.protocol is not None and not connection.protocol.should_close:
+        """A connection on which nothing has come yet, and which is not being closed.
+
+        Some proxies send a 408 on a kept one before they close it: nobody asked for that answer.
+        """
+        for _ in range(_CONNECTIONS_TRIED):
+            try:
+                connection = await self._connector.connect(self._destination, [], self._connecting)
+            except TimeoutError:
+                raise aiohttp.ConnectionTimeoutError("connecting took too long") from None
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close and not connection.closed:
                 return connection
-            connection.close()  # on a kept one something came unasked, such as a 408
+            connection.close()
+        raise aiohttp.ClientConnectionError("the server speaks or hangs up before it is asked")
 
     def _answer(self, exchange: _Exchange) -> WireResponse:
         message, secret = exchange.message, self._secret
@@ -133,7 +148,7 @@ class Line:
             return self._answer(exchange)
         raise TransportError(
             text, delivered="maybe" if exchange.sent else "no", transient=is_transient(error)
-        ) from without_secrets(error)
+        ) from (None if holds(error, self._secret) else without_secrets(error))
 
 
 class _Exchange:
@@ -143,29 +158,44 @@ class _Exchange:
     would, which costs three times as much.
     """
 
-    __slots__ = ("_bytes", "_deadline", "_on_sent", "broken", "message", "pieces", "sent")
+    __slots__ = (
+        "_bytes",
+        "_deadline",
+        "_on_sent",
+        "_seconds",
+        "broken",
+        "message",
+        "pieces",
+        "sent",
+    )
 
     def __init__(self, request: bytes, seconds: float, on_sent: Callable[[], None] | None) -> None:
-        self._bytes, self._on_sent = request, on_sent
-        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._bytes, self._seconds, self._on_sent = request, seconds, on_sent
+        self._deadline = 0.0
         self.sent = False
         self.message: RawResponseMessage | None = None
         self.pieces: list[bytes] = []
         self.broken: str | None = None
+
+    @property
+    def may_go_again(self) -> bool:
+        """Whether a request that is harmless had no answer at all, and has time for another."""
+        in_time = asyncio.get_running_loop().time() < self._deadline
+        return self.sent and self.message is None and in_time
 
     async def run(self, connection: aiohttp.connector.Connection) -> None:
         protocol, transport = connection.protocol, connection.transport
         assert protocol is not None
         assert transport is not None
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        loop = asyncio.get_running_loop()
         if not self.sent:
-            self.sent = True
+            self.sent, self._deadline = True, loop.time() + self._seconds
             if self._on_sent is not None:
                 self._on_sent()
-        transport.write(self._bytes)
-        loop = asyncio.get_running_loop()
         timer = loop.call_at(self._deadline, _end, protocol)
         try:
+            transport.write(self._bytes)
             message, content = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, content = await protocol.read()

@@ -58,3 +58,14 @@ def without_secrets(error: Exception) -> Exception:
         error.request_info = asked._replace(url=place, real_url=place, headers=_NO_HEADERS)
         error.args = (error.request_info, error.history)
     return error
+
+
+def holds(error: BaseException | None, secret: str) -> bool:
+    """Whether an exception, or one that led to it, tells this; a server may have echoed it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if secret in str(error) or secret in repr(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
