@@ -46,9 +46,10 @@ class Places:
 class Run:
     """Twenty callers who submit through a gate as fast as it lets them."""
 
-    def __init__(self, server, *, retry_after=0.0, job_seconds=30.0):
+    def __init__(self, server, *, retry_after=0.0, job_seconds=30.0, learnt_late=0.0, seed=SEED):
         self.server, self.retry_after, self.job_seconds = server, retry_after, job_seconds
-        self.rng = random.Random(SEED)
+        self.learnt_late = learnt_late
+        self.rng = random.Random(seed)
         self.gate = Gate(20, RetryPolicy().backoff, self.rng)
         self.active = self.sent = self.refused = 0
 
@@ -78,7 +79,11 @@ class Run:
 
     def end(self):
         self.active -= 1
-        self.gate.freed()
+        if self.learnt_late:
+            late = self.rng.uniform(0.0, self.learnt_late)
+            asyncio.get_running_loop().call_later(late, self.gate.freed)
+        else:
+            self.gate.freed()
 
     async def count(self, seconds):
         """How many were taken and how many refused within these seconds."""
@@ -121,6 +126,16 @@ async def test_a_number_of_jobs_is_found_and_kept_filled():
         taken, refused = await run.count(300)
         assert taken >= 0.95 * 40 * 300 / 30
         assert refused <= 0.02 * taken
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_ends_that_are_learnt_late_do_not_make_a_number_of_jobs_look_like_a_rate(seed):
+    """The first call taken after a long wait is taken before the end that made room is known."""
+    server = Places(100)
+    async with Run(server, retry_after=1.0, job_seconds=60.0, learnt_late=4.0, seed=seed) as run:
+        await run.count(120)
+        taken, _ = await run.count(300)
+        assert taken >= 0.9 * 100 * 300 / 60
 
 
 async def test_a_number_of_jobs_that_rises_and_falls_is_followed():

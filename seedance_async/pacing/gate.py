@@ -17,7 +17,7 @@ from seedance_async.pacing.granted import GrantedJobs, GrantedRate
 QUICK_WIDTH = 8
 
 #: How many jobs may have ended without being known to: so many, or this share of those running.
-UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.05
+UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
 #: Seconds by which a timer may be early.
 _EARLY = 1e-6
@@ -65,6 +65,8 @@ class Gate:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._refused_rounds = 0  # refusals of calls that were out together count once
+        self._full_with = 0  # jobs that were running at the first of the refusals
         self.refusals = 0
 
     def __repr__(self) -> str:
@@ -138,6 +140,8 @@ class Gate:
         self._jobs.took(self._running, self._inside - 1)
         if self._still:  # it went out before the hold, and does not tell that that helped
             self._refused_while_running = self._running
+            if self._refused_rounds <= 1:
+                self._full_with = self._running
             return
         if self._refused_since is not None and self._judge_refusal(self._refused_since):
             self._refused_since = None
@@ -159,8 +163,10 @@ class Gate:
         now = asyncio.get_running_loop().time()
         first = self._refused_since is None
         if first:
-            self._refused_since = now
+            self._refused_since, self._refused_rounds = now, 0
+            self._full_with = self._running
             self._rate.refused(now)
+        self._refused_rounds += not self._still
         limit = self._jobs.limit
         self._jobs.refused(self._running, now, first=first)
         self._refused_while_running = self._running
@@ -217,12 +223,13 @@ class Gate:
         have ended unseen.
         """
         before, may_be_rate = self._jobs.before, self._rate.explains(now - since)
-        more = self._running - self._refused_while_running
-        if more > 0:
-            unseen = max(UNSEEN_ENDS, UNSEEN_SHARE * self._refused_while_running)
-            return None if before is None and not may_be_rate and more <= unseen else False
+        looks_full = before is None and self._refused_rounds > 2 and not may_be_rate
+        if self._running > self._refused_while_running:
+            unseen = self._running - self._full_with
+            few = unseen <= max(UNSEEN_ENDS, UNSEEN_SHARE * self._full_with)
+            return None if looks_full and few else False
         if before is None:
-            return self._troubles_in_a_row > 2 and not may_be_rate
+            return looks_full
         full = self._refused_while_running >= before
         return full or self._rate.pace is None or not may_be_rate
 

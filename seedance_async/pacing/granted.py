@@ -31,7 +31,7 @@ UNMOVED = 8
 DOUBT_CALLS, MOST_DOUBT_CALLS = 500, 16_000
 
 #: Jobs taken between two attempts at one more than was granted; or seconds, where few are taken.
-PROBE_CALLS = 100
+PROBE_CALLS = 150
 PROBE_SECONDS = 300.0
 
 #: The share of the jobs running by which that number may be off: their ends are learnt late.
