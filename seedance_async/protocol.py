@@ -211,6 +211,9 @@ def decipher_create(response: WireResponse) -> Submission:
     return Submission(request_id, status, _credits(data.get("creditsCharged")))
 
 
+_STATUSES = {status.value: status for status in GenerationStatus}  # as most answers spell them
+
+
 def decipher_get(response: WireResponse, request_id: str) -> Generation:
     """The answer to a status query about `request_id`, or to its cancellation.
 
@@ -223,13 +226,14 @@ def decipher_get(response: WireResponse, request_id: str) -> Generation:
     told_id = data.get("requestId", request_id)
     if told_id != request_id:
         raise _format_error(response, f"the answer is about another job, {_shown(told_id)}")
-    if not isinstance(data.get("status"), str):
+    status = data.get("status")
+    if not isinstance(status, str):
         raise _format_error(response, "the answer has no status")
     output = data.get("output")
     output = output if isinstance(output, dict) else {}
     return Generation(
         request_id=request_id,
-        status=GenerationStatus(data["status"]),
+        status=_STATUSES.get(status) or GenerationStatus(status),
         model=_word(data.get("model")),
         prompt=_text(data.get("prompt")),
         duration=_integer(data.get("duration")),

@@ -25,7 +25,7 @@ from seedance_async.transport.failures import FAILURES, holds, is_transient, tol
 
 _HIDDEN = "[api key]"
 _PATH = re.compile(r"/[!-~]*")  # what may stand in a request line; there is no way to end it
-_CONNECTIONS_TRIED = 3
+_KEPT_SECONDS = 15.0
 _CLOSED_MEANWHILE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
@@ -63,6 +63,8 @@ class Line:
         self._prefix = url.raw_path.rstrip("/")
         self._secret = secret
         self._connector = connector
+        # Kept by us and not given back to the connector, which would take a tenth of a poll's time.
+        self._idle: list[tuple[aiohttp.connector.Connection, float]] = []
         self._seconds = seconds
         self._connecting = aiohttp.ClientTimeout(connect=connect_seconds)
 
@@ -85,7 +87,7 @@ class Line:
                     raise
                 if self._connector.closed:
                     raise
-                await self._run(exchange)
+                await self._run(exchange, fresh=True)
         except Exception as error:
             if not exchange.sent and not isinstance(error, FAILURES):
                 raise  # no failure of a request, but of the program
@@ -94,6 +96,8 @@ class Line:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        while self._idle:
+            self._idle.pop()[0].close()
         await self._connector.close()
 
     def _bytes_of(self, request: WireRequest) -> bytes:
@@ -106,30 +110,43 @@ class Line:
             return start + told + request.body
         return start + (b"\r\n" if request.method == "GET" else b"Content-Length: 0\r\n\r\n")
 
-    async def _run(self, exchange: _Exchange) -> None:
-        connection = await self._connect()
+    async def _run(self, exchange: _Exchange, *, fresh: bool = False) -> None:
+        connection = (None if fresh else self._kept()) or await self._connect()
         try:
             await exchange.run(connection)
         except BaseException:
             connection.close()
             raise
-        connection.release()  # aiohttp closes it if there is anything left to read
+        if self._connector.force_close or _is_spoilt(connection):
+            connection.close()
+        else:
+            self._idle.append((connection, asyncio.get_running_loop().time()))
 
-    async def _connect(self) -> aiohttp.connector.Connection:
-        """A connection on which nothing has come yet, and which is not being closed.
+    def _kept(self) -> aiohttp.connector.Connection | None:
+        """The kept connection that was used last, if it is sound and has not been kept too long.
 
-        Some proxies send a 408 on a kept one before they close it: nobody asked for that answer.
+        Some proxies send a 408 before they close a kept one: nobody asked for that answer.
         """
-        for _ in range(_CONNECTIONS_TRIED):
-            try:
-                connection = await self._connector.connect(self._destination, [], self._connecting)
-            except TimeoutError:
-                raise aiohttp.ConnectionTimeoutError("connecting took too long") from None
-            protocol = connection.protocol
-            if protocol is not None and not protocol.should_close and not connection.closed:
+        oldest = asyncio.get_running_loop().time() - _KEPT_SECONDS
+        while self._idle:
+            connection, since = self._idle.pop()
+            if since > oldest and not _is_spoilt(connection):
                 return connection
             connection.close()
-        raise aiohttp.ClientConnectionError("the server speaks or hangs up before it is asked")
+        return None
+
+    async def _connect(self) -> aiohttp.connector.Connection:
+        try:
+            connection = await self._connector.connect(self._destination, [], self._connecting)
+        except TimeoutError:
+            raise aiohttp.ConnectionTimeoutError("connecting took too long") from None
+        if _is_spoilt(connection):
+            connection.close()
+            raise aiohttp.ClientConnectionError("the server speaks or hangs up before it is asked")
+        assert connection.protocol is not None
+        # What is set here is the same for every answer, so the parser can be, too.
+        connection.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        return connection
 
     def _answer(self, exchange: _Exchange) -> WireResponse:
         message, secret = exchange.message, self._secret
@@ -187,7 +204,6 @@ class _Exchange:
         protocol, transport = connection.protocol, connection.transport
         assert protocol is not None
         assert transport is not None
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         loop = asyncio.get_running_loop()
         if not self.sent:
             self.sent, self._deadline = True, loop.time() + self._seconds
@@ -222,6 +238,12 @@ class _Exchange:
                 return
         if inflate is not None and not inflate.eof:
             self.broken = f"its {encoding} stream ends early"
+
+
+def _is_spoilt(connection: aiohttp.connector.Connection) -> bool:
+    """Whether it is closed, or anything has come on it that belongs to no request."""
+    protocol = connection.protocol
+    return protocol is None or protocol.should_close or connection.closed
 
 
 def _end(reader: ResponseHandler | aiohttp.StreamReader) -> None:
