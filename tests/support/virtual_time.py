@@ -35,3 +35,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return 1_000.0 + self._jumping.jump
+
+    async def shutdown_default_executor(self, timeout=None) -> None:
+        """As the base class, but without the limit in seconds that newer Pythons have.
+
+        Threads are not on this clock, which would jump over it at once.
+        """
+        await super().shutdown_default_executor()
