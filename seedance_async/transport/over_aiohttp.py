@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -14,7 +14,9 @@ from seedance_async.options import Endpoint, Timeouts
 from seedance_async.protocol import WireRequest, WireResponse
 from seedance_async.transport.contract import MediaResponse
 from seedance_async.transport.exchange import Line
-from seedance_async.transport.media import MediaHosts
+
+if TYPE_CHECKING:
+    from seedance_async.transport.media import MediaHosts
 
 _HEADERS = {"User-Agent": f"seedance-async/{__version__}", "Accept-Encoding": "identity"}
 
@@ -74,6 +76,8 @@ class AiohttpTransport:
         """See `Transport.open_media`. Follows up to five redirects, checking each target."""
         self._check_open()
         if self._media is None:
+            from seedance_async.transport.media import MediaHosts  # imported only if it is used
+
             self._media = MediaHosts(
                 _HEADERS,
                 local=self._endpoint.is_local,
