@@ -166,13 +166,10 @@ def build_models() -> WireRequest:
     return WireRequest("GET", _MODELS)
 
 
-_UNRESERVED = re.compile(r"[A-Za-z0-9_~-]*")  # as most ids are
-
-
 def _job_path(request_id: str) -> str:
     if not _usable_id(request_id):
         raise ValueError(f"no request id: {request_id!r} (text of 1 to {MAX_ID} characters)")
-    if _UNRESERVED.fullmatch(request_id):
+    if request_id.isascii() and request_id.replace("_", "").replace("-", "").isalnum():
         return f"{_GENERATIONS}/{request_id}"
     # Dots are encoded too: a part of "..", as in "../x", would otherwise walk up the path.
     return f"{_GENERATIONS}/{quote(request_id, safe='').replace('.', '%2E')}"

@@ -9,7 +9,6 @@ besides is to know exactly when the first byte goes out.
 from __future__ import annotations
 
 import asyncio
-import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +23,6 @@ from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
 from seedance_async.transport.failures import FAILURES, holds, is_transient, told, without_secrets
 
 _HIDDEN = "[api key]"
-_PATH = re.compile(r"/[!-~]*")  # what may stand in a request line; there is no way to end it
 _KEPT_SECONDS = 15.0
 _CLOSED_MEANWHILE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
@@ -101,7 +99,9 @@ class Line:
         await self._connector.close()
 
     def _bytes_of(self, request: WireRequest) -> bytes:
-        if _PATH.fullmatch(request.path) is None:
+        path = request.path
+        printable = path.isascii() and path.isprintable() and " " not in path
+        if not (printable and path.startswith("/")):  # it could end the request line
             raise ValueError(f"no path of a request: {request.path!r}")
         start = f"{request.method} {self._prefix}{request.path}".encode() + self._head
         if request.body is not None:
