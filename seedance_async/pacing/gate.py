@@ -9,6 +9,8 @@ import random
 from collections import deque
 from types import TracebackType
 
+import attrs
+
 from seedance_async.backoff import Backoff
 from seedance_async.pacing.granted import GrantedJobs, GrantedRate
 
@@ -55,8 +57,7 @@ class Gate:
         self._troubles_in_a_row = 0
         self._rate = GrantedRate(slowest=1 / backoff.maximum)
         self._jobs = GrantedJobs()
-        self._refused_since: float | None = None
-        self._refused_while_running = 0
+        self._refused: _Refusals | None = None
         self._held_until = -math.inf
         self._calm = True  # whether nothing but `most` limits who is inside
         self._still = False  # whether nobody has been let in since the last hold
@@ -65,8 +66,6 @@ class Gate:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._refused_rounds = 0  # refusals of calls that were out together count once
-        self._full_with = 0  # jobs that were running at the first of the refusals
         self.refusals = 0
 
     def __repr__(self) -> str:
@@ -139,12 +138,11 @@ class Gate:
             return
         self._jobs.took(self._running, self._inside - 1)
         if self._still:  # it went out before the hold, and does not tell that that helped
-            self._refused_while_running = self._running
-            if self._refused_rounds <= 1:
-                self._full_with = self._running
+            if self._refused is not None:
+                self._refused.took_late(self._running)
             return
-        if self._refused_since is not None and self._judge_refusal(self._refused_since):
-            self._refused_since = None
+        if self._refused is not None and self._judge(self._refused):
+            self._refused = None
         self._troubles_in_a_row = 0
         self._widen()
         self._admit()
@@ -161,15 +159,13 @@ class Gate:
     def refused(self, server_delay: float) -> None:
         """The server refused the call of one inside and asks for a delay in seconds, or 0."""
         now = asyncio.get_running_loop().time()
-        first = self._refused_since is None
-        if first:
-            self._refused_since, self._refused_rounds = now, 0
-            self._full_with = self._running
+        first = self._refused is None
+        if self._refused is None:
+            self._refused = _Refusals(now, self._running)
             self._rate.refused(now)
-        self._refused_rounds += not self._still
+        self._refused.add(self._running, out_together=self._still)
         limit = self._jobs.limit
         self._jobs.refused(self._running, now, first=first)
-        self._refused_while_running = self._running
         self.refusals += 1
         self._count_trouble()
         self.hold(max(self._delay_after_refusal(limit), server_delay))
@@ -201,37 +197,34 @@ class Gate:
 
     # --- judging ----------------------------------------------------------------------------
 
-    def _judge_refusal(self, since: float) -> bool:
-        """After refusals a call was taken again: learn from what has helped, once that is clear."""
+    def _judge(self, refusals: _Refusals) -> bool:
+        """A call was taken again: learn from what has helped. Whether that is clear yet."""
         now = asyncio.get_running_loop().time()
-        job_helped = self._a_job_helped(since, now)
+        job_helped = self._a_job_helped(refusals, now)
         if job_helped is None:
             return False
         if job_helped:
             self._rate.dismiss()
-            self._jobs.settle(self._refused_while_running, now)
+            self._jobs.settle(refusals.running, now)
         else:
             self._rate.settle(now)
-            self._jobs.dismiss(self._refused_while_running)
+            self._jobs.dismiss(refusals.running)
         return True
 
-    def _a_job_helped(self, since: float, now: float) -> bool | None:
-        """Whether it was a job's end that ended the refusals since then, and not time.
+    def _a_job_helped(self, refusals: _Refusals, now: float) -> bool | None:
+        """Whether it was a job's end that ended the refusals, and not time.
 
         None where it may have been either: a job's end is learnt late, by its next poll. Then the
         calls to come will tell, for either the job's end is learnt of, or more are taken than can
         have ended unseen.
         """
-        before, may_be_rate = self._jobs.before, self._rate.explains(now - since)
-        looks_full = before is None and self._refused_rounds > 2 and not may_be_rate
-        if self._running > self._refused_while_running:
-            unseen = self._running - self._full_with
-            few = unseen <= max(UNSEEN_ENDS, UNSEEN_SHARE * self._full_with)
-            return None if looks_full and few else False
+        before, may_be_rate = self._jobs.before, self._rate.explains(now - refusals.since)
+        looks_full = before is None and refusals.rounds > 2 and not may_be_rate
+        if self._running > refusals.running:
+            return None if looks_full and refusals.may_have_ended_unseen(self._running) else False
         if before is None:
             return looks_full
-        full = self._refused_while_running >= before
-        return full or self._rate.pace is None or not may_be_rate
+        return refusals.running >= before or self._rate.pace is None or not may_be_rate
 
     def _count_trouble(self) -> None:
         """Count a refusal or a failure; those of calls that were out together count once."""
@@ -294,6 +287,39 @@ class Gate:
                 return
             self._enter(now)
             self._waiting.popleft().set_result(None)
+
+
+@attrs.define
+class _Refusals:
+    """Refusals in a row, until it is clear what has ended them.
+
+    Args:
+        since: when the first came.
+        full_with: jobs that ran then.
+        running: jobs that ran at the last.
+        rounds: how many came, those of calls that were out together counted once.
+    """
+
+    since: float
+    full_with: int
+    running: int = 0
+    rounds: int = 0
+
+    def add(self, running: int, *, out_together: bool) -> None:
+        """One more."""
+        self.running = running
+        self.rounds += not out_together
+
+    def took_late(self, running: int) -> None:
+        """A call was taken that had gone out before the refusal; so many jobs run now."""
+        self.running = running
+        if self.rounds <= 1:
+            self.full_with = running
+
+    def may_have_ended_unseen(self, running: int) -> bool:
+        """Whether as many may have ended, unknown to us, as run now beyond what was full."""
+        most = max(UNSEEN_ENDS, UNSEEN_SHARE * self.full_with)
+        return running - self.full_with <= most
 
 
 def _end(pause: asyncio.Future[None]) -> None:
