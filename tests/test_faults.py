@@ -471,18 +471,17 @@ async def test_an_ambiguous_cancellation_is_settled_by_the_polls(make_session, a
     assert job.state in (JobState.CANCELLED, JobState.SUCCEEDED)
 
 
-async def test_a_loop_that_was_blocked_is_told_of(make_session, api, monkeypatch, caplog):
-    monkeypatch.setattr("seedance_async.schedule.LAG_WARNING", 0.02)
-    api.seconds = 0.0
-    poll = Backoff(initial=0.01, maximum=0.01, jitter=0)
-    async with make_session(poll=poll) as session:
+@pytest.mark.virtual_time
+async def test_a_loop_that_was_blocked_is_told_of(make_session, api, caplog):
+    async with make_session(poll=Backoff(initial=1.0, maximum=1.0, jitter=0)) as session:
         job = await session.submit(GenerationRequest("x"))
-        time.sleep(0.05)  # noqa: ASYNC251 - the blocked loop is the subject
+        asyncio.get_running_loop().block(3.0)
         await job
-        assert 0.03 < session.stats().loop_lag < 5
-    assert "the event loop was blocked" in caplog.text
+        assert session.stats().loop_lag == pytest.approx(2.0, abs=0.1)
+    assert "the event loop was blocked for 2.0 seconds" in caplog.text
 
 
+@pytest.mark.virtual_time
 async def test_a_loop_that_is_in_time_is_told_to_be(make_session, api):
     async with make_session() as session:
         assert session.stats().loop_lag == 0.0

@@ -9,6 +9,7 @@ import gzip
 import json
 import socket
 import ssl
+import time
 import traceback
 import zlib
 from types import SimpleNamespace
@@ -71,6 +72,16 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+async def answer_once(connection):
+    await connection.read_request()
+    await connection.answer("200 OK", b"{}")
+
+
+async def answer_always(connection):
+    while True:
+        await answer_once(connection)
 
 
 # --- certainly not delivered ---------------------------------------------------------------------
@@ -349,11 +360,7 @@ async def test_api_calls_follow_no_redirect(make_transport):
 
 
 async def test_the_key_and_the_body_go_to_the_api(make_transport):
-    async def behave(connection):
-        await connection.read_request()
-        await connection.answer("200 OK", b"{}")
-
-    async with RawServer(behave) as server:
+    async with RawServer(answer_once) as server:
         transport = make_transport(server.url)
         await transport.send(SUBMIT)
         assert f"Authorization: Bearer {KEY}".encode() in server.received[0]
@@ -375,12 +382,7 @@ async def test_a_server_that_echoes_the_key_does_not_get_it_into_an_answer(make_
 
 
 async def test_submits_never_reuse_a_connection_and_queries_do(make_transport):
-    async def behave(connection):
-        while True:
-            await connection.read_request()
-            await connection.answer("200 OK", b"{}")
-
-    async with RawServer(behave) as server:
+    async with RawServer(answer_always) as server:
         transport = make_transport(server.url)
         for _ in range(3):
             await transport.send(SUBMIT)
@@ -416,11 +418,7 @@ async def test_a_closed_transport_sends_nothing(make_transport):
 
 
 async def test_an_encoded_id_reaches_the_server_as_it_is(make_transport):
-    async def behave(connection):
-        await connection.read_request()
-        await connection.answer("200 OK", b"{}")
-
-    async with RawServer(behave) as server:
+    async with RawServer(answer_once) as server:
         transport = make_transport(server.url + "/base")
         await transport.send(WireRequest("GET", "/jobs/%2E%2E%2Fx"))
         assert server.received[0].startswith(b"GET /base/jobs/%2E%2E%2Fx HTTP/1.1")
@@ -453,12 +451,13 @@ async def test_what_gets_no_answer_is_not_sent_for_ever(make_transport, request_
 async def test_what_came_unasked_on_a_kept_connection_answers_nothing(make_transport):
     """Some proxies send a 408 before they close an idle connection."""
     unasked = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
-    came = asyncio.Event()
+    idle, came = asyncio.Event(), asyncio.Event()
 
     async def behave(connection):
         await connection.read_request()
         await connection.answer("200 OK", b"{}")
         if connection.number == 1:
+            await idle.wait()
             await connection.send(unasked)
             came.set()
             await connection.hang()
@@ -466,7 +465,10 @@ async def test_what_came_unasked_on_a_kept_connection_answers_nothing(make_trans
     async with RawServer(behave) as server:
         transport = make_transport(server.url)
         assert (await transport.send(QUERY)).status == 200
+        idle.set()
         await came.wait()
+        for _ in range(3):  # what has come is read in the loop's next turns
+            await asyncio.sleep(0)
         assert (await transport.send(QUERY)).status == 200
         assert server.connections == 2
         await transport.aclose()
@@ -545,12 +547,7 @@ async def test_a_change_of_protocol_that_nobody_asked_for_is_told_as_it_is(make_
 
 
 async def test_a_request_says_where_it_goes_and_how_long_it_is(make_transport):
-    async def behave(connection):
-        while True:
-            await connection.read_request()
-            await connection.answer("200 OK", b"{}")
-
-    async with RawServer(behave) as server:
+    async with RawServer(answer_always) as server:
         transport = make_transport(server.url)
         for request in (QUERY, WireRequest("POST", "/cancel"), SUBMIT):
             await transport.send(request)
@@ -600,22 +597,23 @@ async def test_a_server_that_always_speaks_first_is_not_connected_to_for_ever():
 
 async def test_the_time_for_an_answer_begins_when_its_request_is_sent(make_transport, monkeypatch):
     """What a slow connection took must not be missing when a paid answer is waited for."""
-    connect, loop = aiohttp.TCPConnector.connect, asyncio.get_running_loop()
+    connect, loop, ahead = aiohttp.TCPConnector.connect, asyncio.get_running_loop(), 0.0
 
     async def slowly(*arguments, **named):
-        connected = loop.create_future()
-        loop.call_later(0.3, connected.set_result, None)
-        await connected
-        return await connect(*arguments, **named)
+        nonlocal ahead
+        connection = await connect(*arguments, **named)
+        ahead = 1000.0
+        return connection
 
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", slowly)
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
 
     async def behave(connection):
         await connection.read_request()
         await connection.answer("200 OK", BODY)
 
     async with RawServer(behave) as server:
-        transport = make_transport(server.url, Timeouts(submit=0.25))
+        transport = make_transport(server.url, Timeouts(submit=100.0))
         assert (await transport.send(SUBMIT)).body == BODY
 
 
@@ -626,11 +624,7 @@ async def test_what_charges_is_sent_once_whatever_its_method(make_transport):
 
 
 async def test_a_submit_says_that_its_connection_is_not_used_again(make_transport):
-    async def behave(connection):
-        await connection.read_request()
-        await connection.answer("200 OK", b"{}")
-
-    async with RawServer(behave) as server:
+    async with RawServer(answer_once) as server:
         transport = make_transport(server.url)
         await transport.send(SUBMIT)
         await transport.send(QUERY)

@@ -61,7 +61,7 @@ class Line:
         self._prefix = url.raw_path.rstrip("/")
         self._secret = secret
         self._connector = connector
-        # Kept by us and not given back to the connector, which would take a tenth of a poll's time.
+        # Kept here, parser and all, and not given back to the connector: that is the cheaper way.
         self._idle: list[tuple[aiohttp.connector.Connection, float]] = []
         self._seconds = seconds
         self._connecting = aiohttp.ClientTimeout(connect=connect_seconds)
@@ -81,9 +81,8 @@ class Line:
             try:
                 await self._run(exchange)
             except _CLOSED_MEANWHILE:
-                if request.charges or request.method != "GET" or not exchange.may_go_again:
-                    raise
-                if self._connector.closed:
+                harmless = request.method == "GET" and not request.charges
+                if not harmless or not exchange.may_go_again or self._connector.closed:
                     raise
                 await self._run(exchange, fresh=True)
         except Exception as error:
@@ -102,8 +101,8 @@ class Line:
         path = request.path
         printable = path.isascii() and path.isprintable() and " " not in path
         if not (printable and path.startswith("/")):  # it could end the request line
-            raise ValueError(f"no path of a request: {request.path!r}")
-        start = f"{request.method} {self._prefix}{request.path}".encode() + self._head
+            raise ValueError(f"no path of a request: {path!r}")
+        start = f"{request.method} {self._prefix}{path}".encode() + self._head
         if request.body is not None:
             size = len(request.body)
             told = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
@@ -171,8 +170,8 @@ class Line:
 class _Exchange:
     """How far a request and its answer have come.
 
-    What has no whole answer in time is told so by a timer, and not cancelled as `asyncio.timeout`
-    would, which costs three times as much.
+    What has no whole answer in time is told so by a timer, which is cheaper than to be cancelled by
+    `asyncio.timeout`.
     """
 
     __slots__ = (
@@ -196,7 +195,7 @@ class _Exchange:
 
     @property
     def may_go_again(self) -> bool:
-        """Whether a request that is harmless had no answer at all, and has time for another."""
+        """Whether it was sent, had no answer at all, and has time for another."""
         in_time = asyncio.get_running_loop().time() < self._deadline
         return self.sent and self.message is None and in_time
 

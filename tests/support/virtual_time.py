@@ -36,6 +36,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return 1_000.0 + self._jumping.jump
 
+    def block(self, seconds: float) -> None:
+        """Let time pass while nothing else can run, as a slow call on the loop does."""
+        self._jumping.jump += seconds
+
     async def shutdown_default_executor(self, timeout=None) -> None:
         """As the base class, but without the limit in seconds that newer Pythons have.
 
