@@ -1,5 +1,7 @@
 """The asyncio SDK for the Seedance 2.0 Open API: many video jobs, none paid twice, none lost."""
 
+from typing import TYPE_CHECKING
+
 from seedance_async._version import __version__ as __version__
 from seedance_async.backoff import Backoff
 from seedance_async.bulk import BatchResult
@@ -27,25 +29,6 @@ from seedance_async.errors import (
     SubmitUncertainError,
     TransportError,
 )
-from seedance_async.events import (
-    Event,
-    JobAbandoned,
-    JobAccepted,
-    JobCancelled,
-    JobEvent,
-    JobFailed,
-    JobRejected,
-    JobResumed,
-    JobStarted,
-    JobSubmitted,
-    JobSucceeded,
-    JobTrouble,
-    JobWithdrawn,
-    PollFailed,
-    RequestThrottled,
-    SubmitBecameUncertain,
-    VideoSaved,
-)
 from seedance_async.job import Job
 from seedance_async.learning import LearnedPolls
 from seedance_async.models import (
@@ -68,6 +51,27 @@ from seedance_async.session import SeedanceSession
 from seedance_async.stats import SessionStats
 from seedance_async.transport import AiohttpTransport, MediaResponse, Transport
 from seedance_async.webhooks import WebhookReceiver
+
+if TYPE_CHECKING:
+    from seedance_async.events import (
+        Event,
+        JobAbandoned,
+        JobAccepted,
+        JobCancelled,
+        JobEvent,
+        JobFailed,
+        JobRejected,
+        JobResumed,
+        JobStarted,
+        JobSubmitted,
+        JobSucceeded,
+        JobTrouble,
+        JobWithdrawn,
+        PollFailed,
+        RequestThrottled,
+        SubmitBecameUncertain,
+        VideoSaved,
+    )
 
 __all__ = [
     "APIError",
@@ -140,3 +144,16 @@ __all__ = [
     "dump_request",
     "load_request",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The events: a score of classes, imported only if one is asked for."""
+    if name in __all__:
+        from seedance_async import events
+
+        return getattr(events, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,9 +9,9 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-_BEFORE_AUTHORITY = re.compile(r"(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?")
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
-_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\\]*)(?::[0-9]*)?")
+_BEFORE_AUTHORITY = r"(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?"
+_BLANK = r"[\s\x00-\x1f\x7f]"
+_HOST_AND_PORT = r"(?:\[[^\]]*\]|[^:\\]*)(?::[0-9]*)?"
 
 
 def redact_url(url: str | None) -> str:
@@ -23,18 +23,18 @@ def redact_url(url: str | None) -> str:
         return repr(url)
     place = re.split("[?#]", url, maxsplit=1)[0]
     hint = "?…" if "?" in url else ""
-    before = _BEFORE_AUTHORITY.match(place)
+    before = re.match(_BEFORE_AUTHORITY, place)
     start = before.end() if before else 0
     authority, slash, path = place[start:].partition("/")
     host = authority.rpartition("@")[2]
-    if not _HOST_AND_PORT.fullmatch(host):
+    if not re.fullmatch(_HOST_AND_PORT, host):
         return f"{place[:start]}…"
     return f"{place[:start]}{host}{slash}{path}{hint}"
 
 
 def broken_url_rule(url: str, *, allow_local: bool) -> str | None:
     """The first rule that a media or webhook URL breaks, in words; None when it is good."""
-    if _BLANK.search(url):
+    if re.search(_BLANK, url):
         return "must not contain white space or control characters"
     if "\\" in url:  # some readers take it for a slash, and so see another host
         return "must not contain a backslash"

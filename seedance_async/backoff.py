@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
-_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_SECONDS = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +91,7 @@ def retry_after(value: str | None, *, date: str | None, now: float) -> float | N
     if value is None:
         return None
     value = value.strip()
-    if _SECONDS.fullmatch(value):
+    if re.fullmatch(_SECONDS, value):
         return float(value)
     then = _http_date(value)
     if then is None:

@@ -24,8 +24,8 @@ from seedance_async.transport import MediaResponse, Transport
 
 _T = TypeVar("_T")
 
-_TOTAL = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
-_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
+_TOTAL = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)"
+_LENGTH = r"[0-9]{1,18}"
 
 #: Answers that mean the URL is no longer good; a fresh one comes with the next status query.
 _STALE = frozenset({401, 403, 404, 410})
@@ -233,9 +233,9 @@ class _StaleURLError(Exception):
 def _extent(status: int, headers: Mapping[str, str]) -> tuple[int | None, int | None]:
     """First byte and total length that an answer tells of."""
     if status == 206:
-        match = _TOTAL.fullmatch(headers.get("content-range", ""))
+        match = re.fullmatch(_TOTAL, headers.get("content-range", ""))
         if match is None:
             return None, None
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = headers.get("content-length", "")
-    return 0, int(length) if _LENGTH.fullmatch(length) else None
+    return 0, int(length) if re.fullmatch(_LENGTH, length) else None

@@ -23,6 +23,7 @@ import attrs
 from seedance_async.errors import ConfigurationError, SeedanceError
 from seedance_async.models import ErrorDetail, GenerationRequest, SavedFile
 from seedance_async.registry import JobRecord, JobState
+from seedance_async.telling import Telling
 
 _log = logging.getLogger(__name__)
 
@@ -193,61 +194,49 @@ _ENDS: Mapping[JobState, type[JobEvent]] = {
 }
 
 
-class Teller:
-    """Tells one callable of all that happens in a session, in order; without one it does nothing.
-
-    What a submit came to is told only once it is on disk: from `submitted` until `release`, and
-    within `holding`, the events of that job wait.
+class Teller(Telling):
+    """Tells one callable of all that happens in a session, in order.
 
     Args:
-        on_event: called with each event, or None.
+        on_event: called with each event.
 
     Raises:
         ConfigurationError: it cannot be called, or it would have to be awaited.
     """
 
-    def __init__(self, on_event: Callable[[Event], object] | None) -> None:
-        if on_event is not None and (
-            not callable(on_event) or inspect.iscoroutinefunction(on_event)
-        ):
+    def __init__(self, on_event: Callable[[Event], object]) -> None:
+        if not callable(on_event) or inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event must be a plain function: it is called, not awaited")
         self._on_event = on_event
         self._held: dict[JobRecord, list[JobEvent]] = {}
         self._broken: set[type[Event]] = set()
 
-    @property
-    def listens(self) -> bool:
-        """Whether anybody is told."""
-        return self._on_event is not None
-
     @contextmanager
     def holding(self, record: JobRecord) -> Iterator[None]:
-        """Keep what happens to a job until the block is left, and tell it then."""
-        if self._on_event is not None:
-            self._held.setdefault(record, [])
+        """See `Telling.holding`."""
+        self._held.setdefault(record, [])
         try:
             yield
         finally:
             self.release(record)
 
     def release(self, record: JobRecord) -> None:
-        """Tell what was kept."""
+        """See `Telling.release`."""
         for event in self._held.pop(record, ()):
             self._tell(event)
 
     def submitted(self, record: JobRecord) -> None:
-        """A job is about to be sent; how that ends is told after `release`."""
-        if self._on_event is not None:
-            self._add(JobSubmitted, record)
-            self._held.setdefault(record, [])
+        """See `Telling.submitted`."""
+        self._add(JobSubmitted, record)
+        self._held.setdefault(record, [])
 
     def withdrawn(self, record: JobRecord) -> None:
-        """A job was forgotten; that is told if its submit was."""
+        """See `Telling.withdrawn`."""
         if record in self._held:
             self._add(JobWithdrawn, record)
 
     def moved(self, record: JobRecord, before: JobState) -> None:
-        """A job's state has moved."""
+        """See `Telling.moved`."""
         state = record.state
         if state.is_running and not before.is_running:
             known = before is JobState.UNCERTAIN or record.accepted_at is not None
@@ -263,20 +252,17 @@ class Teller:
             self._add(_ENDS[state], record, error=record.error)
 
     def poll_failed(self, record: JobRecord, error: SeedanceError) -> None:
-        """A status query of a job has failed."""
-        if self._on_event is not None:
-            self._add(PollFailed, record, error=error)
+        """See `Telling.poll_failed`."""
+        self._add(PollFailed, record, error=error)
 
     def saved(self, record: JobRecord, saved: SavedFile) -> None:
-        """A job's video is in its place."""
-        if self._on_event is not None:
-            self._add(VideoSaved, record, path=saved.path, size=saved.size)
+        """See `Telling.saved`."""
+        self._add(VideoSaved, record, path=saved.path, size=saved.size)
 
     def throttled(self, operation: Literal["submit", "query"], retry_after: float | None) -> None:
-        """A rate limit has refused a call."""
-        if self._on_event is not None:
-            now = asyncio.get_running_loop().time()
-            self._tell(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
+        """See `Telling.throttled`."""
+        now = asyncio.get_running_loop().time()
+        self._tell(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
 
     def _add(self, kind: type[JobEvent], record: JobRecord, **more: Any) -> None:
         now = asyncio.get_running_loop().time()
@@ -297,7 +283,6 @@ class Teller:
             held.append(event)
 
     def _tell(self, event: Event) -> None:
-        assert self._on_event is not None
         try:
             self._on_event(event)
         except (Exception, asyncio.CancelledError):  # the latter from a future's `result`, say

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from seedance_async.books import Books
 from seedance_async.client import Late, SeedanceClient
 from seedance_async.errors import SeedanceError, SubmitUncertainError
-from seedance_async.events import Teller
 from seedance_async.models import (
     GenerationRequest,
     Submission,
@@ -26,6 +25,7 @@ from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.resuming import Resumer
 from seedance_async.shielding import surely
 from seedance_async.spend import Reservation, SpendGuard
+from seedance_async.telling import Telling
 from seedance_async.webhooks import Hints
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Launcher:
         books: Books,
         hints: Hints,
         resumer: Resumer,
-        events: Teller,
+        telling: Telling,
         resubmit_uncertain: bool = False,
     ) -> None:
         self._client, self._registry = client, registry
         self._poller, self._books, self._hints = poller, books, hints
-        self._resumer, self._events = resumer, events
+        self._resumer, self._telling = resumer, telling
         self._resubmit_uncertain = resubmit_uncertain
         self.guard: SpendGuard | None = None
 
@@ -90,8 +90,8 @@ class Launcher:
                 self._books.never_sent(record)
                 self._hints.forget(record)
                 self._registry.discard(record)
-                self._events.withdrawn(record)
-            self._events.release(record)  # all that there is to tell is on disk
+                self._telling.withdrawn(record)
+            self._telling.release(record)  # all that there is to tell is on disk
 
     def _may_submit(self, known: JournalEntry) -> bool:
         return known.state == "rejected" or (known.state in _UNKNOWN and self._resubmit_uncertain)
@@ -105,7 +105,7 @@ class Launcher:
             credits = reservation.counts if reservation is not None else 0
             await self._books.intend(record, known, credits)
             self._registry.move(record, JobState.SUBMITTING)
-            self._events.submitted(record)
+            self._telling.submitted(record)
             late = partial(self._late, record, settle)
             outcome: Late
             try:

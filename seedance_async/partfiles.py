@@ -26,13 +26,13 @@ try:
 except ImportError:  # Windows, where a file that is open cannot be removed anyway
     fcntl = None  # type: ignore[assignment]
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
+_SAFE_NAME = r"[A-Za-z0-9_-]{1,64}"
+_RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
 
 
 def file_name(request_id: str) -> str:
     """A file name for a job's video that is safe whatever the server's id says."""
-    if _SAFE_NAME.fullmatch(request_id) and not _RESERVED.fullmatch(request_id):
+    if re.fullmatch(_SAFE_NAME, request_id) and not re.fullmatch(_RESERVED, request_id):
         return f"{request_id}.mp4"
     digest = hashlib.sha256(request_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"job-{digest[:32]}.mp4"

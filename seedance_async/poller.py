@@ -21,12 +21,12 @@ from seedance_async.errors import (
     RateLimitError,
     SeedanceError,
 )
-from seedance_async.events import Teller
 from seedance_async.learning import LearnedPolls, poll_times
 from seedance_async.models import Generation
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
 from seedance_async.schedule import Item, Schedule
 from seedance_async.stats import FinishTimes
+from seedance_async.telling import Telling
 
 _log = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ class Poller:
         patience: float,
         freed: Callable[[], None],
         rng: random.Random,
-        events: Teller,
+        telling: Telling,
     ) -> None:
-        self._events, self.finish_times = events, FinishTimes()
+        self._telling, self.finish_times = telling, FinishTimes()
         self._registry, self._get = registry, get
         self._times = poll_times(poll)
         self._job_timeout, self._patience = job_timeout, patience
@@ -158,7 +158,7 @@ class Poller:
             generation = await self._get(record.request_id)
         except SeedanceError as error:
             _log.info("a poll of job %s failed: %s", record.request_id, error)
-            self._events.poll_failed(record, error)
+            self._telling.poll_failed(record, error)
             if watch is not None:
                 self._failed(watch, error)
             return

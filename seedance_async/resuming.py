@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from seedance_async import protocol
 from seedance_async.books import Books
 from seedance_async.errors import JournalError, SubmitUncertainError
-from seedance_async.events import Teller
 from seedance_async.models import (
     ErrorDetail,
     Generation,
@@ -26,6 +25,7 @@ from seedance_async.models import (
 )
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.telling import Telling
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
@@ -50,12 +50,12 @@ class Resumer:
         registry: TaskRegistry,
         poller: Poller,
         books: Books,
-        events: Teller,
+        telling: Telling,
         joined: Callable[[], None],
         changed: asyncio.Event,
     ) -> None:
         self._registry, self._poller, self._books = registry, poller, books
-        self._events = events
+        self._telling = telling
         self._joined, self._changed = joined, changed
 
     async def attach(self, reference: str, settled: Callable[[JobRecord], None]) -> JobRecord:
@@ -77,7 +77,7 @@ class Resumer:
         elif record.state is not JobState.UNCERTAIN:
             raise ValueError(f"the key {token.key!r} belongs to another job, {record!r}")
         charged = None if known is None else known.credits_charged
-        with self._events.holding(record):
+        with self._telling.holding(record):
             self._registry.take_up(record, token.request_id, credits_charged=charged)
             settled(record)
             await self._follow(record, token.key)
@@ -90,7 +90,7 @@ class Resumer:
             ValueError: the id belongs to another job; nothing is changed.
         """
         self._books.check_new(record, request_id)
-        with self._events.holding(record):
+        with self._telling.holding(record):
             self._registry.accept(record, Submission(request_id, GenerationStatus.QUEUED))
             _log.warning(
                 "job %s, whose submit was uncertain, goes on: a callback told its id, %s",

@@ -32,7 +32,6 @@ from seedance_async.errors import (
     NotFoundError,
     SeedanceError,
 )
-from seedance_async.events import Event, Teller
 from seedance_async.job import Job, JobActions
 from seedance_async.launcher import Launcher
 from seedance_async.learning import LearnedPolls
@@ -48,11 +47,13 @@ from seedance_async.resuming import Resumer
 from seedance_async.shielding import see_through, surely
 from seedance_async.spend import CreditLimit
 from seedance_async.stats import SessionStats
+from seedance_async.telling import Telling
 from seedance_async.transport import Transport
 from seedance_async.verdicts import stops_submits
 from seedance_async.webhooks import Hints, WebhookReceiver
 
 if TYPE_CHECKING:
+    from seedance_async.events import Event
     from seedance_async.journal import Journal
 
 _log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class SeedanceSession:
             retry=retry or RetryPolicy(),
             timeouts=timeouts or Timeouts(),
         )
-        self._events = Teller(on_event)
+        self._telling = _teller(on_event)
         rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.client = SeedanceClient(
             api_key,
@@ -154,9 +155,9 @@ class SeedanceSession:
         if webhooks is not None:
             webhooks.check(allow_local=self.client.allow_local)
         self.registry = TaskRegistry()
-        if self._events.listens:
-            self.registry.on_move = self._events.moved
-            self.client.on_throttled = self._events.throttled
+        if on_event is not None:
+            self.registry.on_move = self._telling.moved
+            self.client.on_throttled = self._telling.throttled
         self._slots = asyncio.Semaphore(max_in_flight)
         self._poller = Poller(
             self.registry,
@@ -167,7 +168,7 @@ class SeedanceSession:
             job_timeout=job_timeout,
             patience=poll_patience,
             freed=self.client.submit_gate.freed,
-            events=self._events,
+            telling=self._telling,
             rng=rng,
         )
         self._downloader = Downloader(
@@ -185,7 +186,7 @@ class SeedanceSession:
             registry=self.registry,
             poller=self._poller,
             books=self._books,
-            events=self._events,
+            telling=self._telling,
             joined=self.client.submit_gate.joined,
             changed=self._changed,
         )
@@ -204,7 +205,7 @@ class SeedanceSession:
             books=self._books,
             hints=self._hints,
             resumer=self._resumer,
-            events=self._events,
+            telling=self._telling,
             resubmit_uncertain=resubmit_uncertain,
         )
         self._leaving = Leaving(
@@ -443,7 +444,7 @@ class SeedanceSession:
         assert record.generation is not None
         record.saved = await self._downloader.save(record.generation, path, overwrite)
         await self._books.write_saved(record, record.saved)
-        self._events.saved(record, record.saved)
+        self._telling.saved(record, record.saved)
         return record.saved.path
 
     async def _cancel(self, record: JobRecord) -> None:
@@ -519,3 +520,11 @@ def _journal(given: Journal | str | Path | None) -> Journal | None:
     from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
 
     return SQLiteJournal(given)
+
+
+def _teller(on_event: Callable[[Event], object] | None) -> Telling:
+    if on_event is None:
+        return Telling()
+    from seedance_async.events import Teller  # a score of classes, imported only if one listens
+
+    return Teller(on_event)

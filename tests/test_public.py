@@ -33,7 +33,11 @@ def test_a_public_name_can_be_imported_and_comes_from_this_package(name):
 
 def test_whatever_the_root_imports_is_public():
     tree = ast.parse(Path(seedance_async.__file__).read_text("utf-8"))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seedance_async.")
+    ]
     names = {alias.asname or alias.name for node in imports for alias in node.names}
     assert names - {"__version__"} == set(NAMES)
 
@@ -96,6 +100,7 @@ HEAVY = [
     "pytest",
     "sqlite3",
     "opentelemetry",
+    "seedance_async.events",
     "seedance_async.otel",
     "seedance_async.emulator",
     "seedance_async.cli",
@@ -116,6 +121,17 @@ def test_importing_the_sdk_imports_nothing_of_its_extras_and_says_nothing():
     modules = set(told.stdout.split())
     assert "seedance_async.session" in modules
     assert [name for name in HEAVY if name in modules] == []
+
+
+def test_what_is_imported_only_when_asked_for_is_listed_and_found():
+    code = (
+        "import sys, seedance_async as s\n"
+        "assert 'JobFailed' in dir(s) and 'seedance_async.events' not in sys.modules\n"
+        "assert s.JobFailed.__name__ == 'JobFailed' and 'seedance_async.events' in sys.modules\n"
+        "assert not hasattr(s, 'Teller')"
+    )
+    told = run(code)
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 def test_a_star_import_gives_the_public_names_and_no_more():
