@@ -70,7 +70,7 @@ class Leaving:
                 await self._until(lambda: not self._registry.counts[JobState.SUBMITTING])
             if self._options.cancel_on_error:
                 with anyio.move_on_after(CANCEL_SECONDS):
-                    await asyncio.gather(*(self._cancel_for_good(r) for r in self._running()))
+                    await asyncio.gather(*map(self._cancel_for_good, await self._running()))
             await self.leave_running()
         finally:
             await self.release()
@@ -96,7 +96,7 @@ class Leaving:
         Some at a time: there may be very many, and the loop has others to serve.
         """
         self.left = True
-        uncertain = [record for record in self._registry if record.state is JobState.UNCERTAIN]
+        uncertain = await self._those(lambda record: record.state is JobState.UNCERTAIN)
         for some in _pieces(uncertain):
             _log.error(
                 "the session ends with %d uncertain submits, which may be charged: %s",
@@ -104,7 +104,7 @@ class Leaving:
                 ", ".join(record.key for record in some),
             )
             await asyncio.sleep(0)
-        for some in _pieces(self._running()):
+        for some in _pieces(await self._running()):
             self.leave(some)
             await asyncio.sleep(0)
 
@@ -122,8 +122,15 @@ class Leaving:
         for record in running:
             self._registry.move(record, JobState.ABANDONED, error=left)
 
-    def _running(self) -> list[JobRecord]:
-        return [record for record in self._registry if record.state.is_running]
+    async def _running(self) -> list[JobRecord]:
+        return await self._those(lambda record: record.state.is_running)
+
+    async def _those(self, wanted: Callable[[JobRecord], bool]) -> list[JobRecord]:
+        found: list[JobRecord] = []
+        for some in _pieces(list(self._registry)):
+            found.extend(filter(wanted, some))
+            await asyncio.sleep(0)
+        return found
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
