@@ -19,7 +19,7 @@ from pathlib import Path
 import trustme
 from aiohttp import web
 
-from benchmarks.report import report
+from benchmarks.report import draw_bars, report
 from seedance_async import AiohttpTransport, Endpoint, WireRequest
 
 SUBMIT = WireRequest("POST", "/submit", b'{"prompt": "A river in autumn"}', charges=True)
@@ -108,6 +108,10 @@ def main():
         server.join()
     header = [f"{submits} submits, ms each", "kept alive", "fresh", "ratio", "more"]
     report("connections", header=header, rows=rows)
+    bars = {}
+    for name, kept, fresh, *_ in rows:
+        bars |= {f"{name}, kept alive": [kept], f"{name}, fresh": [fresh]}
+    draw_bars("connections", {"milliseconds a submit": bars})
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.report import Target, report
+from benchmarks.report import Target, draw_bars, report
 from seedance_async import Generation, GenerationStatus, RetryPolicy, Timeouts
 from seedance_async.downloads import Downloader
 from seedance_async.options import Endpoint
@@ -330,6 +330,13 @@ def main() -> None:
                 f"MB that the peak grows by from {several} to {files} files", growth, at_most=10
             ),
         ],
+    )
+    draw_bars(
+        "download",
+        {
+            "MB a second": {name: [run.rate for run in of] for name, of in runs.items()},
+            "CPU seconds": {name: [run.cpu for run in of] for name, of in runs.items()},
+        },
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.report import Target, report
+from benchmarks.report import Target, draw_bars, report
 
 _OURS = "seedance_async"
 _DEPENDENCIES = "aiohttp, anyio, attrs, cattrs"
@@ -126,6 +126,17 @@ def main() -> None:
             "pairs": [[attrs.asdict(ours), attrs.asdict(theirs)] for ours, theirs in measured],
             "own modules, ms": dict(sorted(modules.items(), key=lambda item: -item[1])),
             "other modules": extra,
+        },
+    )
+    longest = dict(sorted(modules.items(), key=lambda item: -item[1])[:10])
+    draw_bars(
+        "imports",
+        {
+            "times the dependencies' import": {
+                "wall clock": [ours.wall / theirs.wall for ours, theirs in measured],
+                "CPU": [ours.cpu / theirs.cpu for ours, theirs in measured],
+            },
+            "the longest of our modules, ms": {name: [ms] for name, ms in longest.items()},
         },
     )
 

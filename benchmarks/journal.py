@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import Target, report
+from benchmarks.report import Target, draw_bars, report
 from seedance_async import Backoff, GenerationRequest, SeedanceSession, WireResponse
 from seedance_async.journal import MemoryJournal, SQLiteJournal
 
@@ -126,6 +126,13 @@ def main():
             Target("the loop's longest block by then, ms", blocked, at_most=20),
         ],
         details={"sqlite": sqlite3.sqlite_version},
+    )
+    draw_bars(
+        "journal",
+        {
+            "jobs a second": {name: [speed] for name, speed, _, _ in rows},
+            "the loop's longest block, ms": {name: [blocked] for name, _, _, blocked in rows},
+        },
     )
 
 

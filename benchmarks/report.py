@@ -6,10 +6,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import attrs
@@ -125,6 +126,28 @@ def pyplot() -> Any:
 
     plt.rcParams.update({"figure.dpi": 110, "axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
     return plt
+
+
+def draw_bars(name: str, panels: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Write a benchmark's plot: a panel of bars for each title, and every run as a dot on its bar.
+
+    Args:
+        name: of the benchmark.
+        panels: for each title, what each bar is called and what its runs gave.
+    """
+    plt = pyplot()
+    height = 1.1 + 0.3 * max(map(len, panels.values()))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(5.5 * len(panels), height), squeeze=False, layout="constrained"
+    )
+    for axis, (title, bars) in zip(axes.flat, panels.items(), strict=True):
+        places = range(len(bars), 0, -1)
+        axis.barh(places, [median(runs) for runs in bars.values()], alpha=0.5)
+        for place, runs in zip(places, bars.values(), strict=True):
+            axis.plot(runs, [place] * len(runs), "k.", markersize=4)
+        axis.set_yticks(places, bars)
+        axis.set(title=title)
+    figure.savefig(plot_path(name))
 
 
 def _shown(cell: Any) -> str:

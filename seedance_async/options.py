@@ -179,7 +179,7 @@ class Endpoint:
         return is_local_host(urlsplit(self.base_url).hostname or "")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class SessionOptions:
     """The limits and policies of a session; see `SeedanceSession` for what each means."""
 

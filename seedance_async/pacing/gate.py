@@ -289,7 +289,7 @@ class Gate:
             self._waiting.popleft().set_result(None)
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Refusals:
     """Refusals in a row, until it is clear what has ended them.
 

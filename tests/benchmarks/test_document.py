@@ -16,6 +16,14 @@ def test_every_benchmark_with_results_is_in_the_document():
     assert [p.stem for p in RESULTS.glob("*.json") if f"printed: {p.stem} -->" not in text] == []
 
 
+def test_every_benchmark_with_results_has_its_plot_and_the_document_shows_it():
+    text = DOCUMENT.read_text("utf-8")
+    plots = {kept.stem: kept.with_suffix(".png") for kept in RESULTS.glob("*.json")}
+    assert [name for name, plot in plots.items() if f"results/{name}.png)" not in text] == []
+    signature = b"\x89PNG"
+    assert all(plot.read_bytes().startswith(signature) for plot in plots.values())
+
+
 def test_a_place_is_filled_by_the_result_of_its_name(tmp_path):
     kept = {"command": "python -m benchmarks.x", "printed": "x: 1"}
     (tmp_path / "x.json").write_text(json.dumps(kept))
