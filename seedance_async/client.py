@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from types import TracebackType
@@ -36,6 +37,9 @@ SHUT_SECONDS = 30.0
 
 #: Seconds for which polls pause when the server refuses the key: it may be being replaced.
 AUTH_PAUSE_SECONDS = 30.0
+
+#: Refusals after which a call has waited long enough though others are taken meanwhile.
+ENOUGH_REFUSALS = 100
 
 #: What became of a submit after its caller was cancelled.
 Late = Submission | SeedanceError
@@ -127,9 +131,9 @@ class SeedanceClient:
             TransportError: the request certainly did not reach the server, again and again.
         """
         wire = protocol.build_create(request, allow_local=self.allow_local)
-        attempts = _Attempts(self._retry, self._rng, most=None)
+        attempts = _Attempts(self._retry, self._rng, self.submit_gate, most=None)
         while True:
-            async with self.submit_gate:
+            async with self.submit_gate.since(attempts.began):
                 try:
                     submission = await self._post_surely(wire, request, if_cancelled)
                 except SeedanceError as error:
@@ -154,14 +158,16 @@ class SeedanceClient:
     async def get_once(self, request_id: str) -> Generation:
         """As `get`, but sent a single time, for a caller that polls anyway.
 
-        A refused key also pauses the other calls of this client for a while.
+        A refused key also pauses the other calls of this client for a while; a 403 that may be
+        about this job alone does not.
         """
         try:
             return await self._call(
                 protocol.build_get(request_id), lambda r: protocol.decipher_get(r, request_id)
             )
-        except AuthenticationError:
-            self.query_gate.hold(AUTH_PAUSE_SECONDS)
+        except AuthenticationError as error:
+            if stops_submits(error):
+                self.query_gate.hold(AUTH_PAUSE_SECONDS)
             raise
 
     async def cancel(self, request_id: str) -> Generation:
@@ -182,24 +188,32 @@ class SeedanceClient:
         """The models on offer. Raises `APIError` or `TransportError` as `get` does."""
         return await self._repeat(protocol.build_models(), protocol.decipher_models)
 
-    async def _call(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
-        async with self.query_gate:
+    async def _call(
+        self, wire: WireRequest, decipher: Callable[[WireResponse], _T], began: float = math.inf
+    ) -> _T:
+        async with self.query_gate.since(began) if began < math.inf else self.query_gate:
             try:
                 answer = decipher(await self.transport.send(wire))
             except APIError as error:
                 if judge_repeatable(error) is Verdict.THROTTLED:
                     if self.on_throttled is not None:
                         self.on_throttled("query", error.retry_after)
-                    self.query_gate.refused(min(_asked_wait(error), self._retry.max_retry_after))
+                    self._queries_refused(error)
                 raise
             self.query_gate.passed()
             return answer
 
+    def _queries_refused(self, error: APIError) -> None:
+        asked, most = _asked_wait(error), self._retry.max_retry_after
+        self.query_gate.refused(min(asked, most))
+        patience = self._retry.throttle_timeout if asked <= most else 0.0
+        self.query_gate.turn_away(error, patience, self.query_gate.refusing_since)
+
     async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
-        attempts = _Attempts(self._retry, self._rng, most=self._retry.attempts)
+        attempts = _Attempts(self._retry, self._rng, self.query_gate, most=self._retry.attempts)
         while True:
             try:
-                return await self._call(wire, decipher)
+                return await self._call(wire, decipher, attempts.began)
             except SeedanceError as error:
                 verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:
@@ -245,24 +259,35 @@ class SeedanceClient:
     ) -> float:
         """Seconds to wait before the submit is sent again; raises if it must not be."""
         verdict = judge_submit(error)
+        if verdict in (Verdict.UNCERTAIN, Verdict.RETRY):
+            self._submit_failed(error)
         if verdict is Verdict.UNCERTAIN:
-            self.submit_gate.failed()  # while nothing gets through, one at a time is enough at risk
             if isinstance(error, SubmitUncertainError):
                 raise error
             raise _uncertain(error, request) from error
         asked = _asked_wait(error)
         if verdict is Verdict.THROTTLED and self.on_throttled is not None:
             self.on_throttled("submit", asked or None)
-        if stops_submits(error) or asked > self._retry.max_retry_after:
+        too_long = verdict is Verdict.THROTTLED and asked > self._retry.max_retry_after
+        if stops_submits(error) or too_long:
             self.submit_gate.shut(error, SHUT_SECONDS)
             raise error
         if verdict is Verdict.REFUSED:
+            self.submit_gate.answered()
             raise error
         if verdict is Verdict.THROTTLED:
             self.submit_gate.refused(asked)
-        else:
-            self.submit_gate.failed()
+            patience, since = self._retry.throttle_timeout, self.submit_gate.refusing_since
+            self.submit_gate.turn_away(error, patience, since)
         return attempts.after(error, verdict)
+
+    def _submit_failed(self, error: SeedanceError) -> None:
+        """While nothing gets through, one submit at a time is enough at risk."""
+        gate, patience = self.submit_gate, self._retry.timeout
+        gate.failed()
+        reason = f"not sent, since nothing has got through for {patience:g} seconds: {error}"
+        behind = TransportError(reason, delivered="no", transient=True)
+        gate.turn_away(behind, patience, gate.failing_since)
 
 
 class _Sent:
@@ -282,11 +307,12 @@ class _Attempts:
     of some minutes must not use up the attempts of a whole batch.
     """
 
-    def __init__(self, policy: RetryPolicy, rng: random.Random, *, most: int | None) -> None:
-        self._policy, self._rng, self._most = policy, rng, most
-        self._failures = 0
-        self._failing_since = self._throttled_since = asyncio.get_running_loop().time()
-        self._throttled = False
+    def __init__(
+        self, policy: RetryPolicy, rng: random.Random, gate: Gate, *, most: int | None
+    ) -> None:
+        self._policy, self._rng, self._gate, self._most = policy, rng, gate, most
+        self._failures = self._refusals = 0
+        self.began = self._failing_since = asyncio.get_running_loop().time()
 
     def after(self, error: SeedanceError, verdict: Verdict) -> float:
         """Seconds before the next attempt; raises `error` where there must be none.
@@ -302,18 +328,20 @@ class _Attempts:
             self._failing_since = now
         self._failures += 1
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
-        spent = now + wait - self._failing_since
+        in_vain = max(self.began, self._gate.failing_since)  # nothing got through while it waited
+        spent = now + wait - min(self._failing_since, in_vain)
         enough = self._most is not None and self._failures >= self._most
         if enough or spent > self._policy.timeout:
             raise error
         return wait
 
     def _check_throttled(self, error: SeedanceError, now: float) -> None:
-        if not self._throttled:
-            self._throttled, self._throttled_since = True, now
-        asked = _asked_wait(error)
-        until = now + asked - self._throttled_since
-        if asked > self._policy.max_retry_after or until > self._policy.throttle_timeout:
+        self._refusals += 1
+        asked, most = _asked_wait(error), self._policy.throttle_timeout
+        until = now + asked
+        in_vain = until - max(self.began, self._gate.refusing_since) > most
+        alone = until - self.began > most and self._refusals >= ENOUGH_REFUSALS
+        if asked > self._policy.max_retry_after or in_vain or alone:
             raise error
 
 

@@ -130,6 +130,7 @@ class Launcher:
                 self._books.check_new(record, outcome.request_id)
                 self._registry.accept(record, outcome, at=asyncio.get_running_loop().time())
             except ValueError as error:
+                self._client.submit_gate.freed()  # a job that was there already
                 assert record.request is not None
                 outcome = SubmitUncertainError(
                     str(error), request=record.request, request_id=outcome.request_id

@@ -62,11 +62,14 @@ class RetryPolicy:
         attempts: how often a query, a cancellation or a download is sent in all. Refusals by a
             rate limit do not count.
         timeout: seconds after which a failing call is not tried again. For a submit, which is
-            tried again only where it did not reach the server, it is the only bound.
+            tried again only where it did not reach the server, it is the only bound; it also
+            holds for those that wait because nothing gets through.
         backoff: the delays between attempts; full jitter, so that many do not retry in step.
         max_retry_after: a server that asks for a longer wait than this many seconds is not
             waited for: `RateLimitError`.
-        throttle_timeout: seconds that one call waits in all behind rate limits.
+        throttle_timeout: seconds for which rate limits may take nothing at all before the calls
+            that wait behind them fail. While others are taken, a call waits for its turn; it
+            fails then only after a hundred refusals of its own and longer than this.
     """
 
     attempts: int = _count(8)

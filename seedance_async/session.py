@@ -152,6 +152,7 @@ class SeedanceSession:
             transport=transport,
             rng=rng,
         )
+        self.client.submit_gate.counts_jobs = True
         if webhooks is not None:
             webhooks.check(allow_local=self.client.allow_local)
         self.registry = TaskRegistry()

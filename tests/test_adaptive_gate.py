@@ -51,6 +51,7 @@ class Run:
         self.learnt_late = learnt_late
         self.rng = random.Random(seed)
         self.gate = Gate(20, RetryPolicy().backoff, self.rng)
+        self.gate.counts_jobs = True
         self.active = self.sent = self.refused = 0
 
     async def __aenter__(self):
@@ -164,8 +165,55 @@ async def test_at_a_full_server_only_a_jobs_end_or_much_time_lets_one_more_in():
         assert run.sent - sent > few, "it asks again by itself"
 
 
+async def test_calls_that_start_no_jobs_are_not_taken_for_jobs_however_many_there_were():
+    class Stormy(Bucket):
+        def takes(self, active):
+            return now() > 10 + self.began and super().takes(active)
+
+    server = Stormy(5.0)
+    server.began = now()
+    run = Run(server)
+    run.gate.counts_jobs = False
+    for _ in range(100_000):
+        run.gate.passed()
+    async with run:
+        await run.count(600)
+        taken, refused = await run.count(600)
+        assert taken >= 0.95 * 5.0 * 600
+        assert refused <= 0.03 * taken
+
+
+async def test_a_few_places_with_long_jobs_are_not_forgotten():
+    """Nine times an hour one more is tried, and refused: that tells nothing against the number."""
+    async with Run(Places(5), job_seconds=600.0, learnt_late=30.0) as run:
+        await run.count(4 * 3600)
+        assert run.gate.limit in (5, 6)
+        taken, refused = await run.count(4 * 3600)
+        assert taken >= 0.9 * 5 * 4 * 3600 / 600
+        assert refused <= 12 * taken
+
+
+async def test_a_caller_who_comes_alone_finds_out_that_more_is_granted_now():
+    async with Run(Bucket(1.0)) as run:
+        await run.count(300)
+    gate = run.gate
+
+    async def calls(count):
+        began = now()
+        for _ in range(count):
+            async with gate:
+                await asyncio.sleep(0.1)
+                gate.passed()
+        return now() - began
+
+    gate.counts_jobs = False
+    await calls(500)
+    assert await calls(500) < 60
+
+
 async def test_jobs_that_joined_count_as_running():
     gate = Gate(5, RetryPolicy().backoff, random.Random(SEED))
+    gate.counts_jobs = True
     for _ in range(7):
         gate.joined()
     for _ in range(6):

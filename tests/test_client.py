@@ -210,7 +210,7 @@ class TestRetries:
         api.script["create"] += [LOST] * 1000
         async with make_client(max_connections=4) as client:
             creating = [asyncio.ensure_future(client.create(REQUEST)) for _ in range(200)]
-            await asyncio.sleep(600)
+            await asyncio.sleep(500)
             assert api.count("create") < 80
             for task in creating:
                 task.cancel()

@@ -20,6 +20,7 @@ class Moody:
     def __init__(self, share, seed=7):
         self.share, self.rng = share, random.Random(seed)
         self.gate = Gate(50, BACKOFF, random.Random(seed + 1))
+        self.gate.counts_jobs = True
         self.taken = 0
 
     async def call(self):

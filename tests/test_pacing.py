@@ -335,3 +335,41 @@ def test_a_budget_that_is_not_used_saves_up_no_more_than_its_burst():
         assert budget.wait(1000.0) < 1e-9
         budget.spend(1000.0)
     assert budget.wait(1000.0) > 0
+
+
+async def test_only_those_who_wait_in_vain_are_turned_away():
+    """However long a call has waited for its turn before: that was no trouble of the service."""
+    gate, ends = new_gate(), []
+
+    async def call():
+        try:
+            async with gate.since(began):
+                gate.failed()
+                gate.turn_away(TimeoutError("behind"), 600, gate.failing_since)
+        except TimeoutError:
+            ends.append(now() - began)
+
+    began = now()
+    gate.hold(5000)
+    calls = [asyncio.create_task(call()) for _ in range(100)]
+    await asyncio.gather(*calls)
+    assert ends == sorted(ends)
+    assert ends[0] > 5590
+    assert len(ends) > 10
+
+
+async def test_an_answer_of_any_kind_gives_new_hope():
+    gate = new_gate()
+    gate.failed()
+    failing = gate.failing_since
+    await asyncio.sleep(10)
+    gate.failed()
+    assert gate.failing_since == failing == now() - 10
+    gate.answered()
+    assert gate.failing_since > now()
+    gate.refused(1.0)
+    refusing = gate.refusing_since
+    gate.answered()
+    assert gate.refusing_since == refusing
+    gate.passed()
+    assert gate.refusing_since > now()

@@ -7,6 +7,8 @@ import copy
 import math
 import random
 from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 import attrs
@@ -36,12 +38,20 @@ class Gate:
     a refusal: if time alone did, it was the rate; if it took a job's end, the jobs. From then on
     calls are spaced by that rate and kept under that number, and a little more is tried rarely.
 
-    `shut` turns everyone away with an error for a while, those waiting too.
+    `shut` turns everyone away with an error for a while, those waiting too; `turn_away` those who
+    have waited in vain for too long.
 
     ```
-    async with gate:
-        ...
+    async with gate: ...  # waits for as long as it takes
+    async with gate.since(began): ...  # may be turned away
     ```
+
+    Attributes:
+        counts_jobs: whether each call that is taken begins a job, and `freed` tells of its end.
+            Without that nothing can be learnt of a limit on jobs at once.
+        refusing_since: when the refusals began that no call taken has ended yet; else inf.
+        failing_since: the same of calls that did not get through, and an answer of any kind.
+        refusals: how many there were.
 
     Args:
         most: callers inside at once.
@@ -52,6 +62,7 @@ class Gate:
     def __init__(self, most: int, backoff: Backoff, rng: random.Random) -> None:
         self._most, self._width = most, float(most)
         self._inside = 0
+        self.counts_jobs = False
         self._running = 0
         self._backoff, self._rng = backoff, rng
         self._troubles_in_a_row = 0
@@ -60,16 +71,18 @@ class Gate:
         self._refused: _Refusals | None = None
         self._held_until = -math.inf
         self._calm = True  # whether nothing but `most` limits who is inside
+        self._delayed = False  # whether the last who was let in had to wait
         self._still = False  # whether nobody has been let in since the last hold
         self._shut_until = -math.inf
         self._shut_error: Exception | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[_Place] = deque()
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self.refusing_since = self.failing_since = math.inf
         self.refusals = 0
 
     def __repr__(self) -> str:
-        waiting = sum(not place.done() for place in self._waiting)
+        waiting = sum(not place.done() for place, _ in self._waiting)
         return f"<Gate {self._inside}/{int(self._width)} inside, {waiting} waiting>"
 
     @property
@@ -85,6 +98,18 @@ class Gate:
     # --- coming and going -------------------------------------------------------------------
 
     async def __aenter__(self) -> None:
+        await self._come(math.inf)
+
+    @asynccontextmanager
+    async def since(self, began: float) -> AsyncIterator[None]:
+        """As the gate itself, for a call that began then and is not to wait for ever."""
+        await self._come(began)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _come(self, began: float) -> None:
         if self._calm and not self._waiting and self._inside < self._most:
             self._inside += 1
             return
@@ -93,10 +118,10 @@ class Gate:
         if self._shut_error is not None and now < self._shut_until:
             raise copy.copy(self._shut_error)
         if not self._waiting and self._opens_in(now) <= _EARLY:
-            self._enter(now)
+            self._enter(now, delayed=False)
             return
         place: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(place)
+        self._waiting.append((place, began))
         self._admit()
         try:
             await place
@@ -131,8 +156,9 @@ class Gate:
 
     def passed(self) -> None:
         """The server took the call of one inside."""
+        self.refusing_since = self.failing_since = math.inf
         self._running += 1
-        self._rate.took(pressed=bool(self._waiting))
+        self._rate.took(pressed=self._delayed or bool(self._waiting))
         if self._calm:
             self._troubles_in_a_row = 0
             return
@@ -147,6 +173,10 @@ class Gate:
         self._widen()
         self._admit()
 
+    def answered(self) -> None:
+        """The server answered, whatever it was."""
+        self.failing_since = math.inf
+
     def freed(self) -> None:
         """One of the jobs that calls have started, or that were `joined`, has ended."""
         self._running = max(0, self._running - 1)
@@ -159,6 +189,8 @@ class Gate:
     def refused(self, server_delay: float) -> None:
         """The server refused the call of one inside and asks for a delay in seconds, or 0."""
         now = asyncio.get_running_loop().time()
+        self.refusing_since = min(self.refusing_since, now)
+        self.failing_since = math.inf
         first = self._refused is None
         if self._refused is None:
             self._refused = _Refusals(now, self._running)
@@ -176,6 +208,7 @@ class Gate:
         Once may happen. From the second in a row on everybody waits and one goes first, so that
         an outage is met by one call at a time and not by all that wait.
         """
+        self.failing_since = min(self.failing_since, asyncio.get_running_loop().time())
         self._count_trouble()
         if self._troubles_in_a_row > 1:
             self.hold(self._own_delay())
@@ -190,10 +223,22 @@ class Gate:
         """Turn everyone away with a copy of `error`: those waiting, and who comes meanwhile."""
         self.hold(seconds)
         self._shut_error, self._shut_until = error, self._held_until
-        for place in (*self._waiting, *self._pausing):
-            if not place.done():
-                place.set_exception(copy.copy(error))
+        _reject((*(place for place, _ in self._waiting), *self._pausing), error)
         self._waiting.clear()
+
+    def turn_away(self, error: Exception, patience: float, trouble: float) -> None:
+        """Turn away those who will have waited in vain for too long before the gate opens again.
+
+        Args:
+            error: what they are given a copy of.
+            patience: seconds that a call may wait in vain.
+            trouble: since when nothing has helped.
+        """
+        opens = max(self._held_until, asyncio.get_running_loop().time())
+        waiting = list(self._waiting)
+        _reject(
+            (place for place, began in waiting if opens - max(began, trouble) > patience), error
+        )
 
     # --- judging ----------------------------------------------------------------------------
 
@@ -205,7 +250,7 @@ class Gate:
             return False
         if job_helped:
             self._rate.dismiss()
-            self._jobs.settle(refusals.running, now)
+            self._jobs.settle(refusals.running, now, certain=refusals.rounds > 2)
         else:
             self._rate.settle(now)
             self._jobs.dismiss(refusals.running)
@@ -218,6 +263,8 @@ class Gate:
         calls to come will tell, for either the job's end is learnt of, or more are taken than can
         have ended unseen.
         """
+        if not self.counts_jobs:
+            return False
         before, may_be_rate = self._jobs.before, self._rate.explains(now - refusals.since)
         looks_full = before is None and refusals.rounds > 2 and not may_be_rate
         if self._running > refusals.running:
@@ -261,9 +308,9 @@ class Gate:
         jobs = self._jobs.wait(self._running + self._inside, self._inside, now)
         return max(self._held_until - now, self._rate.wait(now), jobs)
 
-    def _enter(self, now: float) -> None:
+    def _enter(self, now: float, *, delayed: bool) -> None:
         self._inside += 1
-        self._still = False
+        self._delayed, self._still = delayed, False
         self._rate.spend(now)
 
     def _leave(self) -> None:
@@ -275,7 +322,7 @@ class Gate:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            if self._waiting[0].done():
+            if self._waiting[0][0].done():
                 self._waiting.popleft()
                 continue
             loop = asyncio.get_running_loop()
@@ -285,8 +332,8 @@ class Gate:
                 if wait < math.inf:
                     self._timer = loop.call_at(now + wait, self._admit)
                 return
-            self._enter(now)
-            self._waiting.popleft().set_result(None)
+            self._enter(now, delayed=True)
+            self._waiting.popleft()[0].set_result(None)
 
 
 @attrs.define(eq=False, repr=False)
@@ -320,6 +367,15 @@ class _Refusals:
         """Whether as many may have ended, unknown to us, as run now beyond what was full."""
         most = max(UNSEEN_ENDS, UNSEEN_SHARE * self.full_with)
         return running - self.full_with <= most
+
+
+_Place = tuple[asyncio.Future[None], float]  # and when its call began
+
+
+def _reject(places: Iterable[asyncio.Future[None]], error: Exception) -> None:
+    for place in places:
+        if not place.done():
+            place.set_exception(copy.copy(error))
 
 
 def _end(pause: asyncio.Future[None]) -> None:

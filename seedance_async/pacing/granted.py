@@ -168,7 +168,8 @@ class GrantedJobs:
     The number running at a refusal is what is granted. One more is tried now and then; each that
     is taken raises the number. If the server still refuses though jobs have ended, the number
     was lowered: then it falls by twice as much each time, and climbs back from there. If it refuses
-    again and again before one more was tried, it is not about the jobs: none is kept for a while.
+    again and again though no more than that were asked for, it is not about the jobs: none is kept
+    for a while.
     """
 
     def __init__(self) -> None:
@@ -217,7 +218,7 @@ class GrantedJobs:
     def refused(self, running: int, now: float, *, first: bool) -> None:
         """The server refused a job while so many were running; `first`: it took the one before."""
         if first:
-            self._count_unmoved()
+            self._count_unmoved(running)
             self.before, self._falls = self.limit, 0
         elif running < self._refused_at:
             self._falls += 1
@@ -226,22 +227,30 @@ class GrantedJobs:
             fall = round(SLACK * running) + 2**self._falls - 1
             self._lower(min(self.limit, running - fall), now + PATIENCE)
 
-    def settle(self, running: int, now: float) -> None:
-        """The refusal was about the jobs running: so many, and one has ended since."""
+    def settle(self, running: int, now: float, *, certain: bool) -> None:
+        """The refusal was about the jobs running: so many, and one has ended since.
+
+        `certain`: there were so many refusals in a row that it can be nothing else.
+        """
         if self._doubting:
             return
         if self.limit is None:
             self._lower(running, now)
         self._climbing = self._falls > 0
         self._probe_at = now + PROBE_SECONDS
+        if certain:
+            self._unmoved = 0
 
     def dismiss(self, running: int) -> None:
         """The refusal was about something else; so many were running."""
         self.limit = self.before
         self._climbing = self.limit is not None and running >= self.limit
 
-    def _count_unmoved(self) -> None:
+    def _count_unmoved(self, running: int) -> None:
         if self.limit is None:
+            return
+        if running >= self.limit:  # one more was tried, and is not granted
+            self._unmoved = max(0, self._unmoved - 1)
             return
         if self._taken >= PROBE_CALLS:
             self._unmoved, self._doubt = 0, DOUBT_CALLS
