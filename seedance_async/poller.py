@@ -1,7 +1,8 @@
 """Polling: what an answer, a failed poll or a passed deadline means for a job.
 
 When a job is polled is the business of `schedule`. A job's end comes from the server alone: a run
-of failed polls, or the deadline, ends as "abandoned", not as "failed".
+of failed polls, or the deadline, ends as "abandoned", not as "failed". No deadline passes without a
+last look: the job may have ended long ago, where its next poll was far off or the loop stood still.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ _log = logging.getLogger(__name__)
 UNKNOWN_PATIENCE = 60.0
 UNKNOWN_POLLS = 3
 
+#: Seconds after its deadline that a job is given for its last look to be answered: the polls may be
+#: held back, the budget used up, the server silent.
+LAST_LOOK = 60.0
+
 #: Seconds that a job is not polled again for, whatever the server's answer asks for.
 SHORTEST_HINT = 0.5
 
@@ -44,13 +49,17 @@ _AT_ONCE = 100
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
 class _Watch(Item):
-    """One job's place in the polling, and the loop's time until which it is waited for."""
+    """One job's place in the polling, and the loop's time from which on it is asked for once more.
+
+    `hurried` if its next poll is to follow at once on the one that is out.
+    """
 
     record: JobRecord
     deadline: float
     kind: Hashable
     polls: int = 0
     asked: int = 0
+    hurried: bool = False
     seen_running: float = 0.0  # seconds after its acceptance
     failing_since: float | None = None
     failures: int = 0
@@ -65,7 +74,7 @@ class Poller:
         poll: when a job is polled: by a backoff, or learnt on top of one.
         poll_rate: polls a second over all jobs.
         workers: polls that are out at once.
-        job_timeout: seconds from acceptance after which a job is abandoned.
+        job_timeout: seconds from acceptance after which a job is abandoned, a last look apart.
         patience: seconds of nothing but failed polls after which a job is abandoned.
         freed: called once for each watched job that has ended.
         rng: the source of jitter.
@@ -94,10 +103,8 @@ class Poller:
         self._freed: Callable[[JobRecord], None] = lambda _: freed()  # one for all jobs
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
         self._watches: dict[JobRecord, _Watch] = {}
-        # The next deadline first: all jobs have the same time, so it is the order of arrival. A job
-        # that has ended stays until its deadline, or until most are such.
-        self._deadlines: deque[_Watch] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = _Deadlines(0.0, self._is_watched, self._look_once_more)
+        self._last_looks = _Deadlines(LAST_LOOK, self._is_watched, self._give_up)
         self._kinds: dict[Hashable, Hashable] = {}
         self._warned: set[str] = set()
         self.polls = 0
@@ -113,8 +120,8 @@ class Poller:
 
     async def stop(self) -> None:
         """Stop polling; the jobs stay as they are."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadlines.stop()
+        self._last_looks.stop()
         await self._schedule.stop()
         for number, watch in enumerate(list(self._watches.values()), 1):
             self._unwatch(watch)
@@ -128,8 +135,6 @@ class Poller:
         record.on_final(self._freed)
         self._deadlines.append(watch)
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(watch.deadline, self._expire)
 
     def hurry(self, record: JobRecord) -> None:
         """Poll a job now, if it is waiting for its next poll."""
@@ -139,18 +144,20 @@ class Poller:
             self._schedule.put(watch, 0.0)
 
     async def _serve(self, watch: _Watch) -> float | None:
-        record = watch.record
+        record, watch.hurried = watch.record, False
         if record.state.is_running:
             watch.asked += 1
-            await self.poll_once(record, watch)
+            last = asyncio.get_running_loop().time() >= watch.deadline
+            if await self.poll_once(record, watch) and last and record.state.is_running:
+                self._abandon(watch, None)
         if record.state.is_final:
             self._unwatch(watch)
             return None
         watch.polls += 1
-        return self._next_delay(watch)
+        return 0.0 if watch.hurried else self._next_delay(watch)
 
-    async def poll_once(self, record: JobRecord, watch: _Watch | None = None) -> None:
-        """Ask for a job's state once and take in the answer; a failed poll raises nothing."""
+    async def poll_once(self, record: JobRecord, watch: _Watch | None = None) -> bool:
+        """Ask for a job's state once and take in the answer; whether there was one."""
         assert record.request_id is not None
         asked_at = asyncio.get_running_loop().time()
         self.polls += 1
@@ -161,13 +168,14 @@ class Poller:
             self._telling.poll_failed(record, error)
             if watch is not None:
                 self._failed(watch, error)
-            return
+            return False
         if watch is not None:
             watch.failing_since, watch.failures = None, 0
         self._warn_if_unknown(generation)
         self._registry.observe(record, generation)
         if watch is not None and record.accepted_at is not None:
             self._learn(watch, asked_at - record.accepted_at)
+        return True
 
     def _learn(self, watch: _Watch, age: float) -> None:
         """Take in what a poll, sent at this age of the job, has shown of when it ends."""
@@ -184,10 +192,12 @@ class Poller:
         asked = record.generation.poll_after if record.generation is not None else None
         if asked is not None:
             return min(max(asked, SHORTEST_HINT), self._patience)
-        if record.accepted_at is None:  # in another session: nothing is known of such a job
+        now = asyncio.get_running_loop().time()
+        # Accepted in another session, nothing is known of a job; past its deadline there is no time
+        # to wait for what is likely.
+        if record.accepted_at is None or now >= watch.deadline:
             return self._times.delay(None, 0.0, watch.polls, self._rng)
-        age = asyncio.get_running_loop().time() - record.accepted_at
-        return self._times.delay(watch.kind, age, watch.polls, self._rng)
+        return self._times.delay(watch.kind, now - record.accepted_at, watch.polls, self._rng)
 
     def _failed(self, watch: _Watch, error: SeedanceError) -> None:
         if isinstance(error, (AuthenticationError, RateLimitError)):
@@ -202,25 +212,24 @@ class Poller:
         if enough and now - watch.failing_since >= patience and watch.record.state.is_running:
             self._abandon(watch, error)
 
-    def _expire(self) -> None:
-        """Give up on jobs whose deadline has passed, some at a time; come again for the next."""
-        loop, self._timer = asyncio.get_running_loop(), None
-        for _ in range(_AT_ONCE):
-            watch = self._next_to_expire()
-            if watch is None or watch.deadline > loop.time():
-                break
-            if watch.record.state.is_running:
-                self._abandon(watch, None)
-            else:
-                self._unwatch(watch)
-        watch = self._next_to_expire()
-        if watch is not None:
-            self._timer = loop.call_at(watch.deadline, self._expire)
+    def _look_once_more(self, watch: _Watch) -> None:
+        """A job's deadline has passed, perhaps long ago: from now on its last look has time."""
+        watch.deadline = asyncio.get_running_loop().time()
+        self._last_looks.append(watch)
+        self._poll_now(watch)
 
-    def _next_to_expire(self) -> _Watch | None:
-        while self._deadlines and not self._is_watched(self._deadlines[0]):
-            self._deadlines.popleft()
-        return self._deadlines[0] if self._deadlines else None
+    def _poll_now(self, watch: _Watch) -> None:
+        """Poll a job before others; where a poll of it is out, right after that: never two."""
+        watch.polls = 0
+        watch.hurried = not self._schedule.drop(watch)
+        if not watch.hurried:
+            self._schedule.put(watch, 0.0)
+
+    def _give_up(self, watch: _Watch) -> None:
+        if watch.record.state.is_running:
+            self._abandon(watch, None)
+        else:
+            self._unwatch(watch)
 
     def _is_watched(self, watch: _Watch) -> bool:
         return self._watches.get(watch.record) is watch
@@ -238,8 +247,7 @@ class Poller:
     def _unwatch(self, watch: _Watch) -> None:
         if self._watches.pop(watch.record, None) is not None:
             self._note(watch)
-        if len(self._deadlines) > 64 and len(self._deadlines) > 2 * len(self._watches):
-            self._deadlines = deque(filter(self._is_watched, self._deadlines))
+        self._deadlines.tidy(len(self._watches))
         self._schedule.drop(watch)
 
     def _note(self, watch: _Watch) -> None:
@@ -263,3 +271,53 @@ class Poller:
             _log.warning(
                 "the server tells of an unknown status %.80r; it is taken for running", status.value
             )
+
+
+class _Deadlines:
+    """Jobs for which something is due so many seconds after their deadlines, by one timer.
+
+    The next comes first: all have the same time, so it is the order of arrival. A job that is no
+    longer watched stays until then, or until most are such.
+    """
+
+    def __init__(
+        self, after: float, is_watched: Callable[[_Watch], bool], due: Callable[[_Watch], None]
+    ) -> None:
+        self._after, self._is_watched, self._due = after, is_watched, due
+        self._watches: deque[_Watch] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def append(self, watch: _Watch) -> None:
+        """Take in a job whose deadline is none before the others'."""
+        self._watches.append(watch)
+        if self._timer is None:
+            self._come_again()
+
+    def tidy(self, watched: int) -> None:
+        """Forget those that are no longer watched, if they are more than the others."""
+        if len(self._watches) > 64 and len(self._watches) > 2 * watched:
+            self._watches = deque(filter(self._is_watched, self._watches))
+
+    def stop(self) -> None:
+        """Nothing is due any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pass(self) -> None:
+        """Do what is due, for some jobs at a time; come again for the next."""
+        now, self._timer = asyncio.get_running_loop().time(), None
+        for _ in range(_AT_ONCE):
+            if not self._has_next() or self._watches[0].deadline + self._after > now:
+                break
+            self._due(self._watches.popleft())
+        if self._timer is None and self._has_next():
+            self._come_again()
+
+    def _has_next(self) -> bool:
+        while self._watches and not self._is_watched(self._watches[0]):
+            self._watches.popleft()
+        return bool(self._watches)
+
+    def _come_again(self) -> None:
+        at = self._watches[0].deadline + self._after
+        self._timer = asyncio.get_running_loop().call_at(at, self._pass)

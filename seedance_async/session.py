@@ -79,7 +79,8 @@ class SeedanceSession:
         poll: when a job is polled. By default at growing delays, and once a dozen jobs alike have
             ended, around the time when they tend to; a `Backoff` is followed as it is.
         poll_rate: polls a second over all jobs.
-        job_timeout: seconds from acceptance after which a job is no longer waited for.
+        job_timeout: seconds from acceptance after which a job is no longer waited for; plus at most
+            a minute for a last look.
         poll_patience: seconds of nothing but failed polls after which a job is given up on.
         cancel_on_error: cancel the remote jobs when the block is left by an exception.
         journal: a file, or a `Journal`: the durable record of the run. With it, a run that is

@@ -113,7 +113,7 @@ async def test_leaving_very_many_jobs_names_each_and_gives_others_their_turn(mak
 
 @pytest.mark.virtual_time
 async def test_deadlines_hold_though_the_budget_allows_one_poll_in_hours(make_session):
-    """A thousand jobs at a poll in ten seconds: most are never asked for before their deadline."""
+    """A thousand jobs at a poll in ten seconds: most are not even asked for a last time."""
     api = EndlessAPI()
     session = make_session(
         transport=api, max_in_flight=JOBS, poll_rate=0.1, job_timeout=600, rng=random.Random(1)
@@ -121,9 +121,9 @@ async def test_deadlines_hold_though_the_budget_allows_one_poll_in_hours(make_se
     began = asyncio.get_running_loop().time()
     async with session:
         batch = await session.run(request(number) for number in range(JOBS))
-    assert asyncio.get_running_loop().time() - began == pytest.approx(600, abs=1)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(600 + 60, abs=1)
     assert batch.counts == {JobState.ABANDONED: JOBS}
-    assert api.polls <= 61
+    assert api.polls <= 67
 
 
 async def test_equal_answers_are_kept_once(make_session, api):

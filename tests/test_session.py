@@ -570,6 +570,57 @@ async def test_an_abandoned_job_can_be_taken_up_again(make_session, api):
         assert (await job).status == "succeeded"
 
 
+async def test_a_job_that_ends_between_its_last_poll_and_its_deadline_is_noticed(make_session, api):
+    api.seconds = 90.0
+    async with make_session(job_timeout=100, poll=Backoff(initial=80, maximum=80)) as session:
+        began = now()
+        assert (await session.generate(GenerationRequest("a"))).status == "succeeded"
+        assert now() - began == pytest.approx(100)
+
+
+async def test_jobs_that_ended_while_the_loop_stood_still_are_noticed(make_session, api):
+    api.seconds = 60.0
+    async with make_session(max_in_flight=300, job_timeout=100) as session:
+        jobs = [await session.submit(request) for request in requests(300)]
+        asyncio.get_running_loop().block(4000)
+        assert {(await job).status for job in jobs} == {"succeeded"}
+        assert api.count("get") == 300
+
+
+@pytest.mark.parametrize(("ends_at", "polls"), [(104.0, 1), (112.0, 2)])
+async def test_a_poll_that_is_out_at_the_deadline_is_heard_and_no_other_is_sent_beside_it(
+    make_session, api, ends_at, polls
+):
+    api.seconds, api.answer_after = ends_at, 8.0
+    poll = Backoff(initial=97, maximum=97, jitter=0)
+    async with make_session(job_timeout=100, poll=poll) as session:
+        job = await session.submit(GenerationRequest("a"))
+        begun = now()
+        assert (await job).status == "succeeded"
+        assert now() - begun == pytest.approx(97 + 8 * polls)
+        assert api.count("get") == polls
+
+
+async def test_a_last_look_that_fails_is_tried_again(make_session, api):
+    api.seconds = 95.0
+    api.script["get"] += [None, None, None, LOST]
+    poll = Backoff(initial=30, maximum=30, jitter=0)
+    async with make_session(job_timeout=100, poll=poll) as session:
+        began = now()
+        assert (await session.generate(GenerationRequest("a"))).status == "succeeded"
+        assert now() - began == pytest.approx(130)
+
+
+@pytest.mark.parametrize("answer", [LOST, error_reply(429, retry_after="500")])
+async def test_a_job_is_kept_for_a_minute_beyond_its_deadline_at_most(make_session, api, answer):
+    api.script["get"] += [answer] * 1000
+    async with make_session(job_timeout=100, poll_patience=1e6) as session:
+        began = now()
+        with pytest.raises(JobTimeoutError):
+            await session.generate(GenerationRequest("a"))
+        assert now() - began == pytest.approx(160)
+
+
 async def test_failed_polls_are_outlived(make_session, api):
     api.script["get"] += [LOST, error_reply(500), reply(502, b"<html>"), LOST, NOT_SENT]
     async with make_session() as session:
