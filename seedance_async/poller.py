@@ -48,6 +48,19 @@ _AT_ONCE = 100
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
+class _Failing:
+    """Polls of one job that have failed in a row, and the loop's time of the first."""
+
+    since: float
+    polls: int = 0
+
+    def one_more(self, now: float) -> float:
+        """Count another one; the seconds that they have gone on for, 0 while they are too few."""
+        self.polls += 1
+        return now - self.since if self.polls >= UNKNOWN_POLLS else 0.0
+
+
+@attrs.define(eq=False, repr=False, weakref_slot=False)
 class _Watch(Item):
     """One job's place in the polling, and the loop's time from which on it is asked for once more.
 
@@ -61,8 +74,8 @@ class _Watch(Item):
     asked: int = 0
     hurried: bool = False
     seen_running: float = 0.0  # seconds after its acceptance
-    failing_since: float | None = None
-    failures: int = 0
+    failing: _Failing | None = None
+    unknown: _Failing | None = None  # the last of these, if they were a 404
 
 
 class Poller:
@@ -170,7 +183,7 @@ class Poller:
                 self._failed(watch, error)
             return False
         if watch is not None:
-            watch.failing_since, watch.failures = None, 0
+            watch.failing = watch.unknown = None
         self._warn_if_unknown(generation)
         self._registry.observe(record, generation)
         if watch is not None and record.accepted_at is not None:
@@ -200,16 +213,18 @@ class Poller:
         return self._times.delay(watch.kind, now - record.accepted_at, watch.polls, self._rng)
 
     def _failed(self, watch: _Watch, error: SeedanceError) -> None:
+        lost = isinstance(error, NotFoundError)
+        if not lost:
+            watch.unknown = None
         if isinstance(error, (AuthenticationError, RateLimitError)):
             return  # the client's gate holds all polls back; it says nothing of this job
         now = asyncio.get_running_loop().time()
-        if watch.failing_since is None:
-            watch.failing_since = now
-        watch.failures += 1
-        lost = isinstance(error, NotFoundError)
-        patience = UNKNOWN_PATIENCE if lost else self._patience
-        enough = watch.failures >= UNKNOWN_POLLS
-        if enough and now - watch.failing_since >= patience and watch.record.state.is_running:
+        watch.failing = watch.failing or _Failing(now)
+        enough = watch.failing.one_more(now) >= self._patience
+        if lost:
+            watch.unknown = watch.unknown or _Failing(now)
+            enough = watch.unknown.one_more(now) >= UNKNOWN_PATIENCE or enough
+        if enough and watch.record.state.is_running:
             self._abandon(watch, error)
 
     def _look_once_more(self, watch: _Watch) -> None:

@@ -651,6 +651,16 @@ async def test_a_job_that_stays_unknown_is_given_up_sooner(make_session, api):
         assert 60 <= now() - began < 150
 
 
+async def test_what_failed_before_does_not_count_against_a_job_that_is_unknown_for_once(
+    make_session, api
+):
+    api.seconds = 300.0
+    api.script["get"] += [error_reply(502)] * 8 + [error_reply(404)]
+    api.script["get"] += [error_reply(404), error_reply(429), error_reply(404)] * 2
+    async with make_session(poll=Backoff(initial=20, maximum=20)) as session:
+        assert (await session.generate(GenerationRequest("a"))).status == "succeeded"
+
+
 async def test_a_refused_key_pauses_the_polls_and_fails_no_job(make_session, api):
     api.script["get"] += [error_reply(401, "unauthorized")] * 30
     async with make_session(max_in_flight=3, poll_patience=60) as session:
