@@ -43,6 +43,21 @@ async def test_after_some_jobs_the_next_of_their_kind_is_noticed_sooner(make_ses
     assert other_lag > 3
 
 
+@pytest.mark.parametrize("unit", [1.0, 0.01])
+async def test_jobs_that_all_take_as_long_are_not_polled_where_that_tells_nothing(
+    make_session, api, unit
+):
+    api.seconds = 97.0 * unit
+    backoff = Backoff(initial=2 * unit, maximum=30 * unit, floor=0.01 * unit)
+    async with make_session(poll=LearnedPolls(backoff=backoff)) as session:
+        for _ in range(20):
+            await session.run([draft(number) for number in range(5)])
+        seen = [await lag_and_polls(session, api, draft(number)) for number in range(10)]
+    lags, polls = zip(*seen, strict=True)
+    assert sum(lags) / 10 < 1 * unit
+    assert sum(polls) / 10 <= 5, "plain backoff makes eight or nine"
+
+
 async def test_a_service_that_becomes_slower_is_polled_no_more_than_by_backoff(make_session, api):
     api.seconds = 30.0
     async with make_session(rng=random.Random(5)) as session:

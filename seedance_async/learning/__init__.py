@@ -20,8 +20,9 @@ the cost of a job is E[lag] + p E[polls], and from age t the best next poll is
 For each u that is a line in F(t), of slope -u, so one pass from the right over a stack of lines
 (the lower envelope) finds all of them: exact, and linear in the bins. The price is set so that
 E[polls] is what plain backoff would spend on the same S: a job costs about as many polls, and
-each poll is put where it tells most. Where S is wrong more polls may be made; an account of them
-makes the next plans spend less.
+each poll is put where it tells most; but it has a least, so that where all jobs take as long no
+polls are made that tell next to nothing. Where S is wrong more polls may be made; an account of
+them makes the next plans spend less.
 
 **When the service changes,** nothing special happens. Slower: jobs that outlast the old end are at
 risk without ending, so the hazard there falls with every poll. Faster: a job that ends before its

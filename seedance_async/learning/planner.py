@@ -10,7 +10,7 @@ from collections.abc import Hashable
 import attrs
 
 from seedance_async.backoff import Backoff
-from seedance_async.learning.plans import Plan, plan_for, thinned
+from seedance_async.learning.plans import LEAST_PRICE, Plan, plan_for, thinned
 from seedance_async.learning.survival import Bins, EndTimes
 
 #: A kind is planned for once this many jobs count.
@@ -119,7 +119,11 @@ class PollPlanner:
         polls = max(1.05, known.share() * (polls + 0.5))
         chosen = thinned(starts, survival)
         known.plan, known.price = plan_for(
-            [starts[k] for k in chosen], [survival[k] for k in chosen], polls, known.price
+            [starts[k] for k in chosen],
+            [survival[k] for k in chosen],
+            polls,
+            known.price,
+            max(1e-6, self._backoff.initial * LEAST_PRICE),
         )
 
 

@@ -13,6 +13,10 @@ import attrs
 STEP_MASS = 0.008
 STEP_AGE = 1.05
 
+#: The least price of a poll, as a share of plain backoff's first delay: one that makes the notice
+#: sooner by less than this many seconds (a quarter of one by default) is not worth making.
+LEAST_PRICE = 0.125
+
 
 @attrs.frozen(eq=False, repr=False)
 class Plan:
@@ -78,16 +82,21 @@ def _never_lowest(left: _Line, middle: _Line, right: _Line) -> bool:
 
 
 def plan_for(
-    ages: Sequence[float], survival: Sequence[float], polls: float, price: float
+    ages: Sequence[float], survival: Sequence[float], polls: float, price: float, least: float
 ) -> tuple[Plan, float]:
-    """The best plan of about so many polls a job, and its price; `price` is a first guess."""
+    """The best plan of about so many polls a job, and its price; `price` is a first guess.
+
+    Where polls would have to be cheaper than `least`, the plan has fewer.
+    """
+    price = max(least, price)
     for _ in range(8):
         plan = best_plan(ages, survival, price)
         # Away from the last poll, which each job needs, polls go with 1 / sqrt(price).
         excess = max(0.05, plan.polls - 0.5) / max(0.05, polls - 0.5)
-        if abs(excess - 1) < 0.04:
+        better = max(least, min(1e6, price * excess**2))
+        if abs(excess - 1) < 0.04 or better == price:
             break
-        price = min(1e6, max(1e-6, price * excess**2))
+        price = better
     return plan, price
 
 

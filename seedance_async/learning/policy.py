@@ -31,7 +31,7 @@ class LearnedPolls:
     Within a session, and for each model, duration, resolution and mode, the times of those that
     have ended are learnt. From a dozen on, a job's first poll comes late, the next ones are dense
     around the expected end, and stragglers are polled ever more rarely. It makes about as many
-    polls as `backoff` alone would, and notices the end sooner.
+    polls as `backoff` alone would, fewer where jobs take equally long, and notices the end sooner.
 
     Args:
         backoff: the delays for what is not known yet, and the measure of how many polls a job may
