@@ -157,17 +157,18 @@ class Poller:
             self._schedule.put(watch, 0.0)
 
     async def _serve(self, watch: _Watch) -> float | None:
-        record, watch.hurried = watch.record, False
+        record, answered, watch.hurried = watch.record, False, False
         if record.state.is_running:
             watch.asked += 1
             last = asyncio.get_running_loop().time() >= watch.deadline
-            if await self.poll_once(record, watch) and last and record.state.is_running:
+            answered = await self.poll_once(record, watch)
+            if answered and last and record.state.is_running:
                 self._abandon(watch, None)
         if record.state.is_final:
             self._unwatch(watch)
             return None
         watch.polls += 1
-        return 0.0 if watch.hurried else self._next_delay(watch)
+        return 0.0 if watch.hurried else self._next_delay(watch, hinted=answered)
 
     async def poll_once(self, record: JobRecord, watch: _Watch | None = None) -> bool:
         """Ask for a job's state once and take in the answer; whether there was one."""
@@ -199,11 +200,11 @@ class Poller:
         elif record.state in (JobState.SUCCEEDED, JobState.FAILED):
             self._times.finished(watch.kind, watch.seen_running, age)
 
-    def _next_delay(self, watch: _Watch) -> float:
-        """Seconds until the next poll; what the server itself has asked for comes first."""
+    def _next_delay(self, watch: _Watch, *, hinted: bool = False) -> float:
+        """Seconds until the next poll; what the server's answer, if `hinted`, asks for is first."""
         record = watch.record
         asked = record.generation.poll_after if record.generation is not None else None
-        if asked is not None:
+        if hinted and asked is not None:
             return min(max(asked, SHORTEST_HINT), self._patience)
         now = asyncio.get_running_loop().time()
         # Accepted in another session, nothing is known of a job; past its deadline there is no time

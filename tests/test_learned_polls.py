@@ -8,7 +8,7 @@ import pytest
 
 from seedance_async import Backoff, GenerationRequest, JobTimeoutError, LearnedPolls
 from seedance_async.learning import PlainPolls
-from tests.support.fakes import operation_of, reply
+from tests.support.fakes import error_reply, operation_of, reply
 
 pytestmark = pytest.mark.virtual_time
 
@@ -114,6 +114,18 @@ async def test_a_hint_of_no_wait_at_all_is_given_half_a_second(make_session, api
     async with make_session() as session:
         await session.generate(draft(0))
     assert min(later - earlier for earlier, later in pairwise(asked_at)) >= 0.499
+
+
+async def test_a_hint_does_not_outlive_the_answer_that_gave_it(make_session, api):
+    body = {"success": True, "requestId": "req_0", "status": "processing"}
+    api.script["get"] += [reply(body=body, headers={"retry-after": "1"})] * 3
+    api.script["get"] += [error_reply(502)] * 1000
+    async with make_session() as session:
+        job = await session.submit(draft(0))
+        await asyncio.sleep(600)
+        assert api.count("get") <= 30, "not once a second while nothing answers"
+        api.script["get"].clear()
+        await job
 
 
 class Recorder(PlainPolls):
