@@ -150,11 +150,10 @@ class Poller:
         self._schedule.put(watch, 0.0 if at_once else self._next_delay(watch))
 
     def hurry(self, record: JobRecord) -> None:
-        """Poll a job now, if it is waiting for its next poll."""
+        """Poll a job now; where a poll of it is out, right after that."""
         watch = self._watches.get(record)
-        if watch is not None and self._schedule.drop(watch):
-            watch.polls = 0
-            self._schedule.put(watch, 0.0)
+        if watch is not None:
+            self._poll_now(watch)
 
     async def _serve(self, watch: _Watch) -> float | None:
         record, answered, watch.hurried = watch.record, False, False
@@ -235,7 +234,7 @@ class Poller:
         self._poll_now(watch)
 
     def _poll_now(self, watch: _Watch) -> None:
-        """Poll a job before others; where a poll of it is out, right after that: never two."""
+        """Its next poll comes before others', but never beside one that is out."""
         watch.polls = 0
         watch.hurried = not self._schedule.drop(watch)
         if not watch.hurried:

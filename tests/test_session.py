@@ -99,6 +99,25 @@ async def test_cancel_asks_the_server_and_the_job_ends_as_cancelled(make_session
     assert api.count("cancel") == 1
 
 
+async def test_a_cancellation_while_a_poll_is_out_is_followed_by_another_one(make_session, api):
+    async def answer_late(request):
+        answer = api.get(request)
+        await asyncio.sleep(3)
+        return answer
+
+    api.seconds = 1e6
+    api.script["get"] += [answer_late] * 2
+    async with make_session(poll=Backoff(initial=30, maximum=30, jitter=0)) as session:
+        job = await session.submit(GenerationRequest("a river"))
+        began = now()
+        await asyncio.sleep(31)
+        await job.cancel()
+        with pytest.raises(GenerationCancelledError):
+            await job
+        assert now() - began == pytest.approx(30 + 3 + 3), "never two polls at once"
+    assert api.count("get") == 2
+
+
 async def test_a_cancellation_that_comes_too_late_does_not_hide_the_video(make_session, api):
     api.script["cancel"].append(error_reply(409))
     api.script["get"].append(told("req_0", "succeeded"))
