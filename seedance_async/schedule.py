@@ -181,7 +181,11 @@ class Schedule(Generic[_T]):
     async def _serve_once(self, item: _T) -> None:
         try:
             delay = await self._serve(item)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            assert task is not None
+            if isinstance(error, asyncio.CancelledError) and task.cancelling():
+                raise  # else it is what was served that has let go of something
             _log.exception("serving %r failed; it is tried again in a minute", item)
             delay = 60.0
         if delay is not None and item.place is None:

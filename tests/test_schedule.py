@@ -165,13 +165,14 @@ async def test_the_rate_holds_over_all_items_and_none_starves():
     assert max(served.counts.values()) - min(served.counts.values()) <= 1
 
 
-async def test_a_serve_that_raises_is_logged_and_the_item_is_tried_again(caplog):
+@pytest.mark.parametrize("error", [LookupError("a bug"), asyncio.CancelledError("a bug")])
+async def test_a_serve_that_raises_is_logged_and_the_item_is_tried_again(caplog, error):
     calls = []
 
     async def serve(item):
         calls.append(now())
         if len(calls) == 1:
-            raise LookupError("a bug")
+            raise error
 
     schedule = Schedule(serve, rate=1000, workers=1)
     schedule.put("a", 1)
