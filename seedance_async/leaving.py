@@ -63,17 +63,16 @@ class Leaving:
 
     async def close(self) -> None:
         """Send nothing new, learn what becomes of what is out, tell of what goes on, let go."""
-        await self._hints.aclose()
-        self._client.submit_gate.shut(SeedanceError("the session is closed"), math.inf)
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.release)
+            stack.push_async_callback(self.leave_running)
+            await self._hints.aclose()
+            self._client.submit_gate.shut(SeedanceError("the session is closed"), math.inf)
             with anyio.move_on_after(self._options.timeouts.submit_grace):
                 await self._until(lambda: not self._registry.counts[JobState.SUBMITTING])
             if self._options.cancel_on_error:
                 with anyio.move_on_after(CANCEL_SECONDS):
                     await asyncio.gather(*map(self._cancel_for_good, await self._running()))
-            await self.leave_running()
-        finally:
-            await self.release()
 
     async def release(self) -> None:
         """Let go of the connections and the journal, in this order and whatever of it fails."""
@@ -85,10 +84,9 @@ class Leaving:
     async def _cancel_for_good(self, record: JobRecord) -> None:
         try:
             await self._cancel(record)
-        except SeedanceError as error:
-            _log.warning("job %s could not be cancelled: %s", record.request_id, error)
-            return
-        await self._poller.poll_once(record)
+            await self._poller.poll_once(record)
+        except Exception as error:
+            _log.warning("job %s could not be cancelled: %r", record.request_id, error)
 
     async def leave_running(self) -> None:
         """Tell of every job that goes on without this session, and end the waiting for it.

@@ -279,6 +279,8 @@ class SeedanceSession:
         """
         self._check_open()
         record = await self._resumer.attach(reference, self._hints.settled)
+        if self._leaving.left:
+            self._leaving.leave([record])  # it was taken up too late to be told of then
         return Job(record, self._actions)
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:

@@ -25,6 +25,7 @@ from seedance_async import (
     Timeouts,
     TransportError,
 )
+from seedance_async.journal import MemoryJournal
 from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply, told
 
 pytestmark = pytest.mark.virtual_time
@@ -760,6 +761,63 @@ async def test_cancelling_remote_jobs_takes_ten_seconds_at_most(make_session, ap
             await session.submit(GenerationRequest("a"))
             raise LookupError
     assert now() - began == pytest.approx(10, abs=0.1)
+
+
+async def test_a_transport_that_breaks_on_a_cancellation_keeps_nobody_waiting(
+    make_session, api, caplog
+):
+    api.script["cancel"] += [RuntimeError("a bug of a transport")]
+    with pytest.raises(LookupError):
+        async with make_session(cancel_on_error=True) as session:
+            jobs = [await session.submit(request) for request in requests(3)]
+            waiting = [asyncio.ensure_future(job.wait()) for job in jobs]
+            await asyncio.sleep(0)
+            raise LookupError
+    await asyncio.wait(waiting)
+    told = sorted(type(task.exception()).__name__ for task in waiting)
+    assert told == ["GenerationCancelledError", "GenerationCancelledError", "JobTimeoutError"]
+    assert "a bug of a transport" in caplog.text
+
+
+@pytest.mark.parametrize("breaks", ["aclose", "_until"])
+async def test_whatever_breaks_while_leaving_every_wait_ends(make_session, monkeypatch, breaks):
+    async def broken(*_):
+        raise RuntimeError("a bug")
+
+    session = make_session()
+    target = session._hints if breaks == "aclose" else session._leaving
+    monkeypatch.setattr(target, breaks, broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with session:
+            waiting = asyncio.ensure_future(session.generate(GenerationRequest("a")))
+            await asyncio.sleep(1)
+            raise LookupError
+    with pytest.raises(JobTimeoutError, match="session was left"):
+        await waiting
+
+
+async def test_a_job_that_is_attached_while_the_session_is_left_keeps_nobody_waiting(
+    make_session, api
+):
+    class SlowJournal(MemoryJournal):
+        async def find(self, key):
+            await asyncio.sleep(0.7)
+            return await super().find(key)
+
+    async def close_slowly():
+        await asyncio.sleep(5)
+
+    async def attach_and_wait():
+        await (await session.attach('{"v": 1, "request_id": "req_old", "key": "mine"}'))
+
+    api.aclose = close_slowly
+    with pytest.raises(LookupError):
+        async with make_session(journal=SlowJournal()) as session:
+            waiting = asyncio.ensure_future(attach_and_wait())
+            await asyncio.sleep(0.5)
+            raise LookupError
+    with pytest.raises(JobTimeoutError, match="session was left"):
+        await asyncio.wait_for(waiting, 60)
 
 
 async def test_leaving_cuts_nothing_that_is_being_submitted(make_session, api):
