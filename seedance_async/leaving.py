@@ -72,7 +72,7 @@ class Leaving:
                 await self._until(lambda: not self._registry.counts[JobState.SUBMITTING])
             if self._options.cancel_on_error:
                 with anyio.move_on_after(CANCEL_SECONDS):
-                    await asyncio.gather(*map(self._cancel_for_good, await self._running()))
+                    await self._cancel_all(await self._running())
 
     async def release(self) -> None:
         """Let go of the connections and the journal, in this order and whatever of it fails."""
@@ -80,6 +80,18 @@ class Leaving:
             stack.push_async_callback(self._books.close)
             stack.push_async_callback(self._client.aclose)
             stack.push_async_callback(self._poller.stop)
+
+    async def _cancel_all(self, records: list[JobRecord]) -> None:
+        """Cancel the remote jobs, with as many tasks as calls may be out at once."""
+        left = iter(records)
+
+        async def work() -> None:
+            for record in left:
+                await self._cancel_for_good(record)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(len(records), self._options.max_connections)):
+                tasks.create_task(work(), name="seedance-cancel")
 
     async def _cancel_for_good(self, record: JobRecord) -> None:
         try:

@@ -750,6 +750,24 @@ async def test_cancel_on_error_cancels_the_remote_jobs(make_session, api):
     assert sorted(job.state for job in jobs) == ["abandoned", "cancelled", "cancelled"]
 
 
+async def test_cancelling_very_many_remote_jobs_takes_few_tasks(make_session, api):
+    seen = []
+
+    async def count_tasks(_):
+        await asyncio.sleep(0.01)
+        seen.append(len(asyncio.all_tasks()))
+
+    api.seconds = 1e6
+    api.script["cancel"] += [count_tasks] * 100
+    options = {"cancel_on_error": True, "max_in_flight": 100, "max_connections": 5}
+    with pytest.raises(LookupError):
+        async with make_session(**options) as session:
+            jobs = [await session.submit(request) for request in requests(100)]
+            raise LookupError
+    assert {job.state for job in jobs} == {JobState.CANCELLED}
+    assert max(seen) <= 2 + 5 + 5, "the test's, the one that closes, these, the workers"
+
+
 async def test_cancelling_remote_jobs_takes_ten_seconds_at_most(make_session, api):
     async def hang(_):
         await asyncio.sleep(1e6)
