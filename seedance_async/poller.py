@@ -187,17 +187,22 @@ class Poller:
         self._warn_if_unknown(generation)
         self._registry.observe(record, generation)
         if watch is not None and record.accepted_at is not None:
-            self._learn(watch, asked_at - record.accepted_at)
+            now = asyncio.get_running_loop().time()
+            self._learn(watch, asked_at - record.accepted_at, now - record.accepted_at)
         return True
 
-    def _learn(self, watch: _Watch, age: float) -> None:
-        """Take in what a poll, sent at this age of the job, has shown of when it ends."""
+    def _learn(self, watch: _Watch, asked: float, answered: float) -> None:
+        """Take in what a poll has shown of when a job ends, by the ages that bound its moment.
+
+        In between it may have been held back for long: what runs ran at least when it was asked
+        for, what has ended had so at the latest when the answer came.
+        """
         record = watch.record
         if record.state.is_running:
-            self._times.running(watch.kind, watch.seen_running, age)
-            watch.seen_running = age
+            self._times.running(watch.kind, watch.seen_running, asked)
+            watch.seen_running = asked
         elif record.state in (JobState.SUCCEEDED, JobState.FAILED):
-            self._times.finished(watch.kind, watch.seen_running, age)
+            self._times.finished(watch.kind, watch.seen_running, answered)
 
     def _next_delay(self, watch: _Watch, *, hinted: bool = False) -> float:
         """Seconds until the next poll; what the server's answer, if `hinted`, asks for is first."""

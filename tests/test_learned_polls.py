@@ -153,6 +153,25 @@ async def test_each_poll_tells_of_the_time_since_the_one_before(make_session, ap
     assert bys[-2] < 30.0 <= bys[-1]
 
 
+async def test_an_end_that_is_told_late_is_not_learnt_to_have_been_early(make_session, api):
+    """The poll waits at the gate, since another one was refused: it is sent after the end."""
+    api.seconds = 60.0
+
+    async def refuse(request):
+        return error_reply(429, retry_after="50")
+
+    poll = Backoff(initial=40, maximum=40, jitter=0)
+    async with make_session(poll=poll, max_connections=3) as session:
+        recorder = session._poller._times = Recorder(poll)
+        api.script["get"] += [refuse]
+        await session.submit(draft(0))
+        await asyncio.sleep(1)
+        await session.submit(draft(1))
+    ends = [by for what, _, by in recorder.told if what == "finished"]
+    assert len(ends) == 2
+    assert min(ends) >= 60.0
+
+
 async def test_the_deadline_holds_whatever_was_learnt(make_session, api):
     api.seconds = 80.0
     async with make_session(job_timeout=100.0, poll=LearnedPolls(stretch=10)) as session:
