@@ -265,6 +265,14 @@ def test_a_job_that_never_ends_is_polled_at_most_twice_as_often_as_by_plain_back
             assert polls <= 2 * (plain + 1) + 5
 
 
+def test_a_backoff_of_hardly_any_delay_overflows_nothing():
+    backoff = Backoff(initial=1e-300, maximum=1e-300, floor=1e-300, jitter=0)
+    planner = PollPlanner(backoff)
+    for _ in range(20):
+        planner.finished("kind", 0.0, 90.0)
+    assert planner.delay("kind", 0.0, 0, random.Random(0)) >= 0
+
+
 def test_what_is_kept_is_bounded_and_the_kind_not_heard_of_for_longest_is_forgotten():
     planner = PollPlanner(Backoff(), kinds=2)
     for kind in ("old", "new", "newer"):

@@ -36,7 +36,7 @@ class _Kind:
 
     def share(self) -> float:
         """What a plan may spend of plain backoff's polls, so that more than these are made up."""
-        return min(1.0, max(LEAST_SHARE, (self.plain_polls / max(1.0, self.polls)) ** 2))
+        return max(LEAST_SHARE, min(1.0, self.plain_polls / max(1.0, self.polls)) ** 2)
 
 
 class PollPlanner:
