@@ -178,7 +178,8 @@ class Poller:
             generation = await self._get(record.request_id)
         except SeedanceError as error:
             _log.info("a poll of job %s failed: %s", record.request_id, error)
-            self._telling.poll_failed(record, error)
+            if record.state.is_running:
+                self._telling.poll_failed(record, error)
             if watch is not None:
                 self._failed(watch, error)
             return False

@@ -163,6 +163,19 @@ async def test_a_job_past_its_deadline_is_told_to_be_abandoned(listening, heard,
     assert (heard[-1].error, heard[-1].seconds) == (None, 50.0)
 
 
+async def test_a_poll_that_fails_after_the_end_is_not_told(listening, heard, api):
+    async def fail_late(request):
+        await asyncio.sleep(200.0)
+        return error_reply(500)
+
+    api.script["get"] += [fail_late]
+    async with listening(job_timeout=50.0) as session:
+        await session.run([REQUEST])
+        await asyncio.sleep(200.0)
+    assert kinds(heard)[-1] is JobAbandoned
+    assert PollFailed not in kinds(heard)
+
+
 async def test_jobs_that_run_when_a_session_is_left_are_told_to_be_abandoned(listening, heard):
     with pytest.raises(ZeroDivisionError):
         async with listening() as session:
