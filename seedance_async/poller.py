@@ -12,6 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
+from contextvars import copy_context
 
 import attrs
 
@@ -307,6 +308,7 @@ class _Deadlines:
         self._after, self._is_watched, self._due = after, is_watched, due
         self._watches: deque[_Watch] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._context = copy_context()  # not that of whoever submits a job
 
     def append(self, watch: _Watch) -> None:
         """Take in a job whose deadline is none before the others'."""
@@ -341,4 +343,5 @@ class _Deadlines:
 
     def _come_again(self) -> None:
         at = self._watches[0].deadline + self._after
-        self._timer = asyncio.get_running_loop().call_at(at, self._pass)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(at, self._pass, context=self._context)

@@ -15,6 +15,7 @@ import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -71,6 +72,7 @@ class Schedule(Generic[_T]):
         self._waiting = 0
         self._numbers = itertools.count()
         self._started = False
+        self._context = copy_context()  # not that of whoever puts an item
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # uvloop's handles do not tell
         self.longest_lag = 0.0
@@ -137,7 +139,10 @@ class Schedule(Generic[_T]):
             if wait > 0:
                 self._come_again(now + wait)
                 return
-            self._workers.add(loop.create_task(self._work(self._take(now)), name="seedance-poll"))
+            work = self._work(self._take(now))
+            worker = self._context.copy().run(loop.create_task, work, name="seedance-poll")
+            if not worker.done():  # an eager task may have come to its end by now
+                self._workers.add(worker)
 
     def _come_again(self, at: float) -> None:
         if self._timer is not None:
@@ -146,7 +151,8 @@ class Schedule(Generic[_T]):
             self._timer.cancel()
             self._timer = None
         if at < math.inf:
-            self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+            loop, context = asyncio.get_running_loop(), self._context
+            self._timer = loop.call_at(at, self._timer_fired, context=context)
             self._timer_at = at
 
     def _timer_fired(self) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import random
+import sys
 from collections import Counter
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given, settings
@@ -196,6 +198,40 @@ async def test_an_item_put_while_it_is_served_keeps_the_time_it_was_put_for():
     schedule.put("a", 1)
     await run(schedule, 100)
     assert [at - began for at in log] == [1, 2]
+
+
+async def test_items_are_served_in_nobodys_context():
+    seen, whose = [], ContextVar("whose", default="nobody's")
+
+    async def serve(item):
+        seen.append(whose.get())
+
+    async def put(item, delay):
+        whose.set(item)
+        schedule.put(item, delay)
+
+    schedule = Schedule(serve, rate=1000, workers=2)
+    schedule.start()
+    for item, delay in [("mine", 0), ("yours", 5)]:
+        await asyncio.create_task(put(item, delay))
+    await asyncio.sleep(10)
+    await schedule.stop()
+    assert seen == ["nobody's"] * 2
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+async def test_workers_that_end_at_once_make_room_for_others():
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    log = []
+
+    async def serve(item):
+        log.append(item)
+
+    schedule = Schedule(serve, rate=1000, workers=2)
+    for number in range(10):
+        schedule.put(number, number)
+    await run(schedule, 20)
+    assert log == list(range(10))
 
 
 @given(
