@@ -113,7 +113,7 @@ class Poller:
         self._registry, self._get = registry, get
         self._times = poll_times(poll)
         self._job_timeout, self._patience = job_timeout, patience
-        self._rng = rng
+        self._rng, self._poll_rate = rng, poll_rate
         self._freed: Callable[[JobRecord], None] = lambda _: freed()  # one for all jobs
         self._schedule: Schedule[_Watch] = Schedule(self._serve, rate=poll_rate, workers=workers)
         self._watches: dict[JobRecord, _Watch] = {}
@@ -121,6 +121,7 @@ class Poller:
         self._last_looks = _Deadlines(LAST_LOOK, self._is_watched, self._give_up)
         self._kinds: dict[Hashable, Hashable] = {}
         self._warned: set[str] = set()
+        self._warned_of_unseen = False
         self.polls = 0
 
     @property
@@ -249,6 +250,7 @@ class Poller:
 
     def _give_up(self, watch: _Watch) -> None:
         if watch.record.state.is_running:
+            self._warn_of_unseen()
             self._abandon(watch, None)
         else:
             self._unwatch(watch)
@@ -285,6 +287,17 @@ class Poller:
             return None
         kind = record.request.kind
         return self._kinds.setdefault(kind, kind)
+
+    def _warn_of_unseen(self) -> None:
+        if not self._warned_of_unseen:
+            self._warned_of_unseen = True
+            _log.warning(
+                "jobs are given up without a last look, which came to nothing for %g seconds: no"
+                " answers come, or %d jobs are too many for the poll rate of %g a second",
+                LAST_LOOK,
+                len(self._watches),
+                self._poll_rate,
+            )
 
     def _warn_if_unknown(self, generation: Generation) -> None:
         status = generation.status

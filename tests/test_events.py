@@ -503,7 +503,7 @@ async def test_without_a_callable_nothing_is_made_or_kept(make_session, monkeypa
         batch = await session.run([REQUEST] * 3)
         assert session.registry.on_move is None
         assert session.client.on_throttled is None
-        assert session._events._held == {}
+        assert vars(session._telling) == {}
     assert batch.counts == {JobState.SUCCEEDED: 3}
 
 

@@ -641,6 +641,17 @@ async def test_a_job_is_kept_for_a_minute_beyond_its_deadline_at_most(make_sessi
         assert now() - began == pytest.approx(160)
 
 
+async def test_jobs_given_up_because_polls_are_too_rare_are_warned_of_once(
+    make_session, api, caplog
+):
+    api.seconds = 95.0
+    async with make_session(job_timeout=100, poll_rate=0.1, max_in_flight=30) as session:
+        batch = await session.run(requests(30))
+    assert 0 < batch.counts[JobState.ABANDONED] < 30
+    assert caplog.text.count("without a last look") == 1
+    assert "poll rate of 0.1" in caplog.text
+
+
 async def test_failed_polls_are_outlived(make_session, api):
     api.script["get"] += [LOST, error_reply(500), reply(502, b"<html>"), LOST, NOT_SENT]
     async with make_session() as session:
