@@ -20,6 +20,7 @@ from seedance_async.errors import SeedanceError
 from seedance_async.options import SessionOptions
 from seedance_async.poller import Poller
 from seedance_async.registry import JobRecord, JobState, TaskRegistry
+from seedance_async.shielding import was_cancelled
 from seedance_async.webhooks import Hints
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ class Leaving:
         try:
             await self._cancel(record)
             await self._poller.poll_once(record)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if was_cancelled(error):
+                raise
             _log.warning("job %s could not be cancelled: %r", record.request_id, error)
 
     async def leave_running(self) -> None:

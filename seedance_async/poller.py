@@ -41,6 +41,9 @@ UNKNOWN_POLLS = 3
 #: held back, the budget used up, the server silent.
 LAST_LOOK = 60.0
 
+#: Seconds by which that minute's end may be noticed late; later, the loop has stood still.
+STALL = 5.0
+
 #: Seconds that a job is not polled again for, whatever the server's answer asks for.
 SHORTEST_HINT = 0.5
 
@@ -249,7 +252,10 @@ class Poller:
             self._schedule.put(watch, 0.0)
 
     def _give_up(self, watch: _Watch) -> None:
-        if watch.record.state.is_running:
+        now = asyncio.get_running_loop().time()
+        if now > watch.deadline + LAST_LOOK + STALL:  # an answer may have come meanwhile
+            self._look_once_more(watch)
+        elif watch.record.state.is_running:
             self._warn_of_unseen()
             self._abandon(watch, None)
         else:
@@ -321,12 +327,13 @@ class _Deadlines:
         self._after, self._is_watched, self._due = after, is_watched, due
         self._watches: deque[_Watch] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
         self._context = copy_context()  # not that of whoever submits a job
 
     def append(self, watch: _Watch) -> None:
         """Take in a job whose deadline is none before the others'."""
         self._watches.append(watch)
-        if self._timer is None:
+        if self._timer is None and not self._stopped:
             self._come_again()
 
     def tidy(self, watched: int) -> None:
@@ -336,6 +343,7 @@ class _Deadlines:
 
     def stop(self) -> None:
         """Nothing is due any more."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
 

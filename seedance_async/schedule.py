@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from seedance_async.pacing import RateBudget
+from seedance_async.shielding import was_cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -188,10 +189,8 @@ class Schedule(Generic[_T]):
         try:
             delay = await self._serve(item)
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            assert task is not None
-            if isinstance(error, asyncio.CancelledError) and task.cancelling():
-                raise  # else it is what was served that has let go of something
+            if was_cancelled(error):
+                raise
             _log.exception("serving %r failed; it is tried again in a minute", item)
             delay = 60.0
         if delay is not None and item.place is None:

@@ -50,3 +50,9 @@ async def see_through(task: asyncio.Future[Any], *, grace: float | None = None) 
             except asyncio.CancelledError:
                 cancelled = True
     return cancelled
+
+
+def was_cancelled(error: BaseException) -> bool:
+    """Whether an error is the cancellation of this task, and not of something it waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -211,6 +211,25 @@ async def test_a_caller_who_comes_alone_finds_out_that_more_is_granted_now():
     assert await calls(500) < 60
 
 
+async def test_calls_that_nothing_holds_are_not_taken_for_held_after_those_that_were():
+    gate = Gate(20, RetryPolicy().backoff, random.Random(SEED))
+
+    async def call():
+        async with gate:
+            gate.passed()
+
+    async with gate:
+        gate.refused(0.0)
+    await asyncio.gather(*(call() for _ in range(1000)))
+    for _ in range(360):
+        await asyncio.sleep(10)
+        await call()
+    async with gate:
+        gate.refused(0.0)
+    await call()
+    assert gate.rate is None
+
+
 async def test_jobs_that_joined_count_as_running():
     gate = Gate(5, RetryPolicy().backoff, random.Random(SEED))
     gate.counts_jobs = True

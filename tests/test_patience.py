@@ -197,3 +197,18 @@ async def test_an_id_that_is_there_already_is_no_job_more(make_session, api):
         result = await session.run(requests(2))
         assert [job.state for job in result] == ["succeeded", "uncertain"]
         assert session.client.submit_gate._running == 0
+
+
+@pytest.mark.parametrize("trouble", [NOT_SENT, error_reply(429)])
+async def test_time_in_which_the_loop_stood_still_is_nobodys_patience(make_client, api, trouble):
+    """A laptop that sleeps, say: the network is not there yet when it wakes."""
+    loop = asyncio.get_running_loop()
+    api.answer_after = 1.0
+    api.script["create"] += [trouble] * 60
+    async with make_client() as client:
+        creating = [asyncio.ensure_future(client.create(request)) for request in requests(100)]
+        await asyncio.sleep(3)
+        assert api.script["create"]
+        loop.block(4000)
+        await asyncio.gather(*creating)
+    assert len(api.jobs) == 100

@@ -631,6 +631,17 @@ async def test_a_last_look_that_fails_is_tried_again(make_session, api):
         assert now() - began == pytest.approx(130)
 
 
+async def test_a_last_look_is_heard_though_the_loop_stood_still_meanwhile(make_session, api):
+    api.seconds, api.answer_after = 95.0, 8.0
+    poll = Backoff(initial=100, maximum=100, jitter=0)
+    async with make_session(job_timeout=100, poll=poll) as session:
+        job = await session.submit(GenerationRequest("a"))
+        await asyncio.sleep(103)
+        asyncio.get_running_loop().block(70)
+        assert (await job).status == "succeeded"
+        assert api.count("get") == 1
+
+
 @pytest.mark.parametrize("answer", [LOST, error_reply(429, retry_after="500")])
 async def test_a_job_is_kept_for_a_minute_beyond_its_deadline_at_most(make_session, api, answer):
     api.script["get"] += [answer] * 1000
@@ -792,12 +803,13 @@ async def test_cancelling_remote_jobs_takes_ten_seconds_at_most(make_session, ap
     assert now() - began == pytest.approx(10, abs=0.1)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, asyncio.CancelledError])
 async def test_a_transport_that_breaks_on_a_cancellation_keeps_nobody_waiting(
-    make_session, api, caplog
+    make_session, api, caplog, kind
 ):
-    api.script["cancel"] += [RuntimeError("a bug of a transport")]
+    api.script["cancel"] += [kind("a bug of a transport")]
     with pytest.raises(LookupError):
-        async with make_session(cancel_on_error=True) as session:
+        async with make_session(cancel_on_error=True, max_connections=1) as session:
             jobs = [await session.submit(request) for request in requests(3)]
             waiting = [asyncio.ensure_future(job.wait()) for job in jobs]
             await asyncio.sleep(0)

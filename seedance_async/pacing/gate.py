@@ -23,6 +23,10 @@ QUICK_WIDTH = 8
 #: How many jobs may have ended without being known to: so many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
+#: Seconds after which, nothing having been tried though the gate was open, the loop has stood still,
+#: or nothing was asked for: that is no time in which the service was in trouble.
+STANDSTILL = 330.0
+
 #: Seconds by which a timer may be early.
 _EARLY = 1e-6
 
@@ -79,6 +83,7 @@ class Gate:
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.refusing_since = self.failing_since = math.inf
+        self._trouble_at = -math.inf  # the last refusal or failure
         self.refusals = 0
 
     def __repr__(self) -> str:
@@ -112,6 +117,7 @@ class Gate:
     async def _come(self, began: float) -> None:
         if self._calm and not self._waiting and self._inside < self._most:
             self._inside += 1
+            self._delayed = False
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -189,7 +195,7 @@ class Gate:
     def refused(self, server_delay: float) -> None:
         """The server refused the call of one inside and asks for a delay in seconds, or 0."""
         now = asyncio.get_running_loop().time()
-        self.refusing_since = min(self.refusing_since, now)
+        self.refusing_since = self._trouble_since(self.refusing_since, now)
         self.failing_since = math.inf
         first = self._refused is None
         if self._refused is None:
@@ -208,7 +214,8 @@ class Gate:
         Once may happen. From the second in a row on everybody waits and one goes first, so that
         an outage is met by one call at a time and not by all that wait.
         """
-        self.failing_since = min(self.failing_since, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        self.failing_since = self._trouble_since(self.failing_since, now)
         self._count_trouble()
         if self._troubles_in_a_row > 1:
             self.hold(self._own_delay())
@@ -272,6 +279,11 @@ class Gate:
         if before is None:
             return looks_full
         return refusals.running >= before or self._rate.pace is None or not may_be_rate
+
+    def _trouble_since(self, since: float, now: float) -> float:
+        quiet = now - max(self._held_until, self._trouble_at)
+        self._trouble_at = now
+        return now if quiet > STANDSTILL else min(since, now)
 
     def _count_trouble(self) -> None:
         """Count a refusal or a failure; those of calls that were out together count once."""
