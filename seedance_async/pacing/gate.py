@@ -23,7 +23,7 @@ QUICK_WIDTH = 8
 #: How many jobs may have ended without being known to: so many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
-#: Seconds after which, nothing having been tried though the gate was open, the loop has stood still,
+#: Seconds after which, nothing having been tried though the gate was open, the loop has stood still
 #: or nothing was asked for: that is no time in which the service was in trouble.
 STANDSTILL = 330.0
 
