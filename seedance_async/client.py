@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, TypeVar
 
@@ -163,7 +163,9 @@ class SeedanceClient:
         """
         try:
             return await self._call(
-                protocol.build_get(request_id), lambda r: protocol.decipher_get(r, request_id)
+                self.query_gate,
+                protocol.build_get(request_id),
+                lambda r: protocol.decipher_get(r, request_id),
             )
         except AuthenticationError as error:
             if stops_submits(error):
@@ -189,31 +191,36 @@ class SeedanceClient:
         return await self._repeat(protocol.build_models(), protocol.decipher_models)
 
     async def _call(
-        self, wire: WireRequest, decipher: Callable[[WireResponse], _T], began: float = math.inf
+        self,
+        entering: AbstractAsyncContextManager[None],
+        wire: WireRequest,
+        decipher: Callable[[WireResponse], _T],
     ) -> _T:
-        async with self.query_gate.since(began) if began < math.inf else self.query_gate:
+        async with entering:
             try:
                 answer = decipher(await self.transport.send(wire))
             except APIError as error:
                 if judge_repeatable(error) is Verdict.THROTTLED:
                     if self.on_throttled is not None:
                         self.on_throttled("query", error.retry_after)
-                    self._queries_refused(error)
+                    self._refused(self.query_gate, error)
                 raise
             self.query_gate.passed()
             return answer
 
-    def _queries_refused(self, error: APIError) -> None:
+    def _refused(self, gate: Gate, error: SeedanceError) -> None:
+        """A rate limit has refused one call, and so those who wait behind it."""
         asked, most = _asked_wait(error), self._retry.max_retry_after
-        self.query_gate.refused(min(asked, most))
+        gate.refused(min(asked, most))
         patience = self._retry.throttle_timeout if asked <= most else 0.0
-        self.query_gate.turn_away(error, patience, self.query_gate.refusing_since)
+        gate.turn_away(error, patience, gate.refusing_since)
 
     async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
         attempts = _Attempts(self._retry, self._rng, self.query_gate, most=self._retry.attempts)
         while True:
             try:
-                return await self._call(wire, decipher, attempts.began)
+                entering = self.query_gate.since(attempts.began)
+                return await self._call(entering, wire, decipher)
             except SeedanceError as error:
                 verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:
@@ -276,9 +283,7 @@ class SeedanceClient:
             self.submit_gate.answered()
             raise error
         if verdict is Verdict.THROTTLED:
-            self.submit_gate.refused(asked)
-            patience, since = self._retry.throttle_timeout, self.submit_gate.refusing_since
-            self.submit_gate.turn_away(error, patience, since)
+            self._refused(self.submit_gate, error)
         return attempts.after(error, verdict)
 
     def _submit_failed(self, error: SeedanceError) -> None:
@@ -328,8 +333,9 @@ class _Attempts:
             self._failing_since = now
         self._failures += 1
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
-        in_vain = max(self.began, self._gate.failing_since)  # nothing got through while it waited
-        spent = now + wait - min(self._failing_since, in_vain)
+        # While it waited for its turn, nothing may have got through either.
+        trouble = max(self.began, self._gate.failing_since)
+        spent = now + wait - min(self._failing_since, trouble)
         enough = self._most is not None and self._failures >= self._most
         if enough or spent > self._policy.timeout:
             raise error

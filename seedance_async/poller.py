@@ -161,7 +161,8 @@ class Poller:
             self._poll_now(watch)
 
     async def _serve(self, watch: _Watch) -> float | None:
-        record, answered, watch.hurried = watch.record, False, False
+        record, answered = watch.record, False
+        watch.hurried = False
         if record.state.is_running:
             watch.asked += 1
             last = asyncio.get_running_loop().time() >= watch.deadline

@@ -141,7 +141,8 @@ class Schedule(Generic[_T]):
                 self._come_again(now + wait)
                 return
             work = self._work(self._take(now))
-            worker = self._context.copy().run(loop.create_task, work, name="seedance-poll")
+            neutral = self._context.copy()  # since this may be running in it already
+            worker = neutral.run(loop.create_task, work, name="seedance-poll")
             if not worker.done():  # an eager task may have come to its end by now
                 self._workers.add(worker)
 

@@ -184,7 +184,7 @@ async def test_calls_that_start_no_jobs_are_not_taken_for_jobs_however_many_ther
 
 
 async def test_a_few_places_with_long_jobs_are_not_forgotten():
-    """Nine times an hour one more is tried, and refused: that tells nothing against the number."""
+    """That one more is refused, whenever it is tried, tells nothing against the number."""
     async with Run(Places(5), job_seconds=600.0, learnt_late=30.0) as run:
         await run.count(4 * 3600)
         assert run.gate.limit in (5, 6)
