@@ -31,6 +31,11 @@ LAG_WARNING = 1.0
 #: Seconds that count as none: less is lost in rounding, and would be waited for again and again.
 _TICK = 1e-9
 
+#: Items are served in groups, with one wake of the event loop a group and not one an item: a due
+#: time is rounded up to a multiple of this many seconds, where that makes a delay longer by a 64th
+#: at the most.
+_GROUP = 1 / 64
+
 #: A shorter delay than this many seconds asks for no more services a second than this one.
 _SHORTEST = 0.001
 
@@ -110,6 +115,8 @@ class Schedule(Generic[_T]):
         now = asyncio.get_running_loop().time()
         asked = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
         due = self._clock.move_on(now, asked) + delay if asked else -math.inf
+        if delay >= 64 * _GROUP:
+            due = math.ceil(due / _GROUP) * _GROUP
         place = item.place = (due, next(self._numbers), item, asked)
         self._waiting += 1
         heapq.heappush(self._heap, place)

@@ -269,6 +269,36 @@ def test_every_item_is_served_as_often_as_it_asks_and_never_too_early(items, rat
         runner.run(main())
 
 
+async def test_items_that_are_due_at_about_the_same_time_share_a_wake():
+    served = Served()
+    schedule = Schedule(served, rate=1e6, workers=100)
+    for number in range(64):
+        schedule.put(f"long {number}", 7 + number / 1024)
+        schedule.put(f"short {number}", 0.5 + number / 1024)
+    await run(schedule, 10)
+    times = {kind: {at for at, name in served.log if kind in name} for kind in ("long", "short")}
+    assert len(times["long"]) == 5
+    assert len(times["short"]) == 64
+
+
+@given(st.floats(0, 1000), st.floats(0.001, 100))
+def test_no_delay_is_cut_short_or_made_longer_by_more_than_a_64th(before, delay):
+    async def main():
+        await asyncio.sleep(before)
+        put, served = now(), []
+
+        async def serve(_):
+            served.append(now() - put)
+
+        schedule = Schedule(serve, rate=1e6, workers=1)
+        schedule.put("a", delay)
+        await run(schedule, 2 * delay)
+        assert delay - 1e-9 <= served[0] <= delay + min(delay, 1) / 64 + 1e-9
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+
 # --- when more is asked for than the budget allows ------------------------------------------------
 
 

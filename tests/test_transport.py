@@ -29,6 +29,7 @@ from tests.support.raw_server import RawServer
 KEY = "sd2_live_secret"
 SUBMIT = WireRequest("POST", "/submit", b'{"prompt": "x"}', charges=True)
 QUERY = WireRequest("GET", "/query")
+PATIENT = Timeouts(connect=3600.0, submit=3600.0, request=3600.0)
 QUICK = Timeouts(connect=0.5, submit=0.5, request=0.5, download_idle=0.5)
 
 
@@ -415,6 +416,50 @@ async def test_a_closed_transport_sends_nothing(make_transport):
     assert (error.delivered, error.transient, sent) == ("no", False, 0)
     with pytest.raises(TransportError, match="closed"):
         await media(transport, "http://127.0.0.1:1/x.mp4")
+
+
+@pytest.mark.parametrize("request_", [SUBMIT, QUERY])
+async def test_closing_ends_what_waits_for_an_answer(make_transport, request_):
+    read = asyncio.Event()
+
+    async def behave(connection):
+        await connection.read_request()
+        read.set()
+        await connection.hang()
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url, PATIENT)
+        sending = asyncio.ensure_future(failure(transport, request_))
+        await read.wait()
+        await transport.aclose()
+        error, sent = await sending
+    assert "was closed" in str(error)
+    assert (error.delivered, sent) == ("maybe", 1)
+
+
+async def test_closing_keeps_what_has_come_of_an_answer(make_transport, monkeypatch):
+    begun, readany = asyncio.Event(), aiohttp.StreamReader.readany
+
+    async def noted(reader):
+        piece = await readany(reader)
+        begun.set()
+        return piece
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", noted)
+
+    async def behave(connection):
+        await connection.read_request()
+        await connection.answer("200 OK", BODY[:30], length=len(BODY))
+        await connection.hang()
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url, PATIENT)
+        sending = asyncio.ensure_future(transport.send(SUBMIT))
+        await begun.wait()
+        await transport.aclose()
+        response = await sending
+    assert response.body == BODY[:30]
+    assert "was closed" in response.broken
 
 
 async def test_an_encoded_id_reaches_the_server_as_it_is(make_transport):

@@ -20,6 +20,7 @@ from yarl import URL
 
 from seedance_async.errors import TransportError
 from seedance_async.protocol import MAX_BODY, WireRequest, WireResponse
+from seedance_async.transport.deadlines import Deadlines
 from seedance_async.transport.failures import FAILURES, holds, is_transient, told, without_secrets
 
 _HIDDEN = "[api key]"
@@ -49,6 +50,7 @@ class Line:
         seconds: float,
         connect_seconds: float,
     ) -> None:
+        _keep_receive_buffers()
         url = URL(base_url, encoded=True)
         if connector.force_close:
             headers = {**headers, "Connection": "close"}
@@ -63,7 +65,7 @@ class Line:
         self._connector = connector
         # Kept here, parser and all, and not given back to the connector: that is the cheaper way.
         self._idle: list[tuple[aiohttp.connector.Connection, float]] = []
-        self._seconds = seconds
+        self._deadlines = Deadlines(seconds)
         self._connecting = aiohttp.ClientTimeout(connect=connect_seconds)
 
     async def send(
@@ -76,7 +78,7 @@ class Line:
         Raises:
             TransportError: there is no status line.
         """
-        exchange = _Exchange(self._bytes_of(request), self._seconds, on_sent)
+        exchange = _Exchange(self._bytes_of(request), self._deadlines, on_sent)
         try:
             try:
                 await self._run(exchange)
@@ -89,12 +91,15 @@ class Line:
             if not exchange.sent and not isinstance(error, FAILURES):
                 raise  # no failure of a request, but of the program
             return self._explain(exchange, error)
+        finally:
+            self._deadlines.discard(exchange)
         return self._answer(exchange)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is out ends at once."""
         while self._idle:
             self._idle.pop()[0].close()
+        self._deadlines.end_all(aiohttp.ClientConnectionError("the transport was closed"))
         await self._connector.close()
 
     def _bytes_of(self, request: WireRequest) -> bytes:
@@ -168,26 +173,26 @@ class Line:
 
 
 class _Exchange:
-    """How far a request and its answer have come.
-
-    What has no whole answer in time is told so by a timer, which is cheaper than to be cancelled by
-    `asyncio.timeout`.
-    """
+    """How far a request and its answer have come."""
 
     __slots__ = (
         "_bytes",
-        "_deadline",
+        "_deadlines",
+        "_ended",
         "_on_sent",
-        "_seconds",
+        "_reader",
         "broken",
         "message",
         "pieces",
         "sent",
     )
 
-    def __init__(self, request: bytes, seconds: float, on_sent: Callable[[], None] | None) -> None:
-        self._bytes, self._seconds, self._on_sent = request, seconds, on_sent
-        self._deadline = 0.0
+    def __init__(
+        self, request: bytes, deadlines: Deadlines, on_sent: Callable[[], None] | None
+    ) -> None:
+        self._bytes, self._deadlines, self._on_sent = request, deadlines, on_sent
+        self._reader: ResponseHandler | aiohttp.StreamReader | None = None
+        self._ended: Exception | None = None
         self.sent = False
         self.message: RawResponseMessage | None = None
         self.pieces: list[bytes] = []
@@ -196,32 +201,38 @@ class _Exchange:
     @property
     def may_go_again(self) -> bool:
         """Whether it was sent, had no answer at all, and has time for another."""
-        in_time = asyncio.get_running_loop().time() < self._deadline
-        return self.sent and self.message is None and in_time
+        return self.sent and self.message is None and self._ended is None
 
     async def run(self, connection: aiohttp.connector.Connection) -> None:
         protocol, transport = connection.protocol, connection.transport
         assert protocol is not None
         assert transport is not None
-        loop = asyncio.get_running_loop()
         if not self.sent:
-            self.sent, self._deadline = True, loop.time() + self._seconds
+            self.sent = True
+            self._deadlines.add(self)
             if self._on_sent is not None:
                 self._on_sent()
-        timer = loop.call_at(self._deadline, _end, protocol)
-        try:
-            transport.write(self._bytes)
+        self._read_from(protocol)
+        transport.write(self._bytes)
+        message, content = await protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
             message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
-                message, content = await protocol.read()
-            self.message = message
-            if not content.at_eof():
-                timer.cancel()
-                timer = loop.call_at(self._deadline, _end, content)
-            encoding = message.headers.get("Content-Encoding", "identity")
-            await self._read_bounded(encoding, content)
-        finally:
-            timer.cancel()
+        self.message = message
+        if not content.is_eof():
+            self._read_from(content)
+        encoding = message.headers.get("Content-Encoding", "identity")
+        await self._read_bounded(encoding, content)
+
+    def end(self, error: Exception) -> None:
+        """What has not been answered by now will not be."""
+        self._ended = error
+        if self._reader is not None:
+            self._reader.set_exception(error)
+
+    def _read_from(self, reader: ResponseHandler | aiohttp.StreamReader) -> None:
+        if self._ended is not None:
+            raise self._ended
+        self._reader = reader
 
     async def _read_bounded(self, encoding: str, content: aiohttp.StreamReader) -> None:
         encoding = encoding.lower()
@@ -239,15 +250,20 @@ class _Exchange:
             self.broken = f"its {encoding} stream ends early"
 
 
+def _keep_receive_buffers() -> None:
+    """Have the buffers that answers are received in taken from memory that is at hand.
+
+    asyncio receives into a new buffer of 256 KiB each time. glibc maps one as large as that, and
+    unmaps it, which takes three calls of the system and a page fault; but once such a block was
+    freed, it keeps them (`mallopt(3)`, M_MMAP_THRESHOLD). Elsewhere this does nothing.
+    """
+    bytes(1 << 20)
+
+
 def _is_spoilt(connection: aiohttp.connector.Connection) -> bool:
     """Whether it is closed, or anything has come on it that belongs to no request."""
     protocol = connection.protocol
     return protocol is None or protocol.should_close or connection.closed
-
-
-def _end(reader: ResponseHandler | aiohttp.StreamReader) -> None:
-    """Tell who reads there that it takes too long."""
-    reader.set_exception(TimeoutError("there was no whole answer in time"))
 
 
 def _inflater(encoding: str) -> Any:
