@@ -36,6 +36,9 @@ _TICK = 1e-9
 #: at the most.
 _GROUP = 1 / 64
 
+#: A longer delay than this many seconds is as good as none at all.
+_NEVER = 1e9
+
 #: A shorter delay than this many seconds asks for no more services a second than this one.
 _SHORTEST = 0.001
 
@@ -115,7 +118,7 @@ class Schedule(Generic[_T]):
         now = asyncio.get_running_loop().time()
         asked = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
         due = self._clock.move_on(now, asked) + delay if asked else -math.inf
-        if delay >= 64 * _GROUP:
+        if 64 * _GROUP <= delay < _NEVER:
             due = math.ceil(due / _GROUP) * _GROUP
         place = item.place = (due, next(self._numbers), item, asked)
         self._waiting += 1

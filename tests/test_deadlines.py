@@ -1,6 +1,7 @@
 """What is out and when its time is up, on virtual time."""
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from tests.support.virtual_time import VirtualTimeLoop
 pytestmark = pytest.mark.virtual_time
 
 SECONDS = 30.0
+SENDER = ContextVar("SENDER", default="nobody")
 
 
 class Call:
@@ -19,8 +21,10 @@ class Call:
 
     def __init__(self):
         self.ends = []
+        self.error = self.ended_by = None
 
     def end(self, error):
+        self.error, self.ended_by = error, SENDER.get()
         self.ends.append((asyncio.get_running_loop().time(), type(error)))
 
 
@@ -73,6 +77,7 @@ async def test_all_can_be_ended_at_once_and_are_ended_once():
     deadlines.end_all(OSError("closed"))
     await asyncio.sleep(2 * SECONDS)
     assert [call.ends for call in calls] == [[(began, OSError)]] * 3
+    assert len({id(call.error) for call in calls}) == 3, "each has a traceback of its own"
 
 
 async def test_it_goes_on_after_all_were_ended():
@@ -82,3 +87,27 @@ async def test_it_goes_on_after_all_were_ended():
     deadlines.add(call)
     await asyncio.sleep(2 * SECONDS)
     assert [error for _, error in call.ends] == [TimeoutError]
+
+
+async def test_nobodys_context_is_kept_alive():
+    deadlines, calls = Deadlines(SECONDS), [Call(), Call()]
+    SENDER.set("a web request")
+    deadlines.add(calls[0])
+    await asyncio.sleep(SECONDS / 2)
+    deadlines.add(calls[1])
+    await asyncio.sleep(2 * SECONDS)
+    assert [call.ended_by for call in calls] == ["nobody"] * 2
+
+
+async def test_the_others_are_ended_whatever_one_makes_of_it():
+    class Broken(Call):
+        def end(self, error):
+            raise RuntimeError("broken")
+
+    told, loop = [], asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    deadlines, call = Deadlines(SECONDS), Call()
+    deadlines.add(Broken())
+    deadlines.add(call)
+    await asyncio.sleep(2 * SECONDS)
+    assert len(call.ends) == len(told) == 1

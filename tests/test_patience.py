@@ -140,6 +140,7 @@ async def test_a_batch_is_taken_however_long_a_small_tier_makes_it(make_session,
         result = await session.run(requests(40 * places))
         assert len(result.succeeded) == 40 * places
         assert places <= session.stats().submit_limit <= 2 * places + 1  # ends are learnt late
+    assert sum(sent.charges for sent in api.sent) <= 15 * 40 * places
 
 
 async def test_a_call_that_alone_is_refused_ends_too(make_client):

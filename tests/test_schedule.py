@@ -281,6 +281,17 @@ async def test_items_that_are_due_at_about_the_same_time_share_a_wake():
     assert len(times["short"]) == 64
 
 
+@pytest.mark.parametrize("never", [1e100, 1e308])
+async def test_a_delay_that_never_ends_is_in_nobodys_way(never):
+    served = Served()
+    schedule = Schedule(served, rate=1000, workers=1)
+    schedule.put("never", never)
+    schedule.put("a", 1)
+    await run(schedule, 1000)
+    assert served.log == [(1, "a")]
+    assert len(schedule) == 1
+
+
 @given(st.floats(0, 1000), st.floats(0.001, 100))
 def test_no_delay_is_cut_short_or_made_longer_by_more_than_a_64th(before, delay):
     async def main():

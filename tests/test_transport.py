@@ -662,6 +662,29 @@ async def test_the_time_for_an_answer_begins_when_its_request_is_sent(make_trans
         assert (await transport.send(SUBMIT)).body == BODY
 
 
+@pytest.mark.parametrize(
+    "head", [b"Connection: close\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY)]
+)
+async def test_what_came_while_the_loop_stood_still_is_taken_though_its_time_is_over(
+    make_transport, monkeypatch, head
+):
+    """The end of the answer is not there yet; the part with the id of a paid job is."""
+    loop, ahead = asyncio.get_running_loop(), 0.0
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
+
+    async def behave(connection):
+        nonlocal ahead
+        await connection.read_request()
+        connection.writer.write(b"HTTP/1.1 200 OK\r\n" + head + BODY)
+        ahead = 10_000.0
+        await connection.hang()
+
+    async with RawServer(behave) as server:
+        response = await make_transport(server.url, PATIENT).send(SUBMIT)
+    assert (response.status, response.body) == (200, BODY)
+    assert "Timeout" in response.broken
+
+
 async def test_what_charges_is_sent_once_whatever_its_method(make_transport):
     async with RawServer(close_after_reading) as server:
         await failure(make_transport(server.url), WireRequest("GET", "/", charges=True))

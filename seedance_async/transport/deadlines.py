@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import OrderedDict
+from contextvars import Context
 from typing import Protocol
 
 
@@ -27,34 +29,37 @@ class Deadlines:
         self._seconds = seconds
         self._due: OrderedDict[Endable, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._context = Context()  # not that of whoever sends
 
     def add(self, item: Endable) -> None:
         """Something goes out now."""
-        loop = asyncio.get_running_loop()
-        self._due[item] = at = loop.time() + self._seconds
-        if self._timer is None:
-            self._timer = loop.call_at(at, self._pass)
+        self._due[item] = asyncio.get_running_loop().time() + self._seconds
+        self._come_again()
 
     def discard(self, item: Endable) -> None:
         """It is no longer out, if it was."""
         self._due.pop(item, None)
 
     def end_all(self, error: Exception) -> None:
-        """Nothing of what is out will be answered."""
+        """Nothing of what is out will be answered; each is given a copy of the error."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._due:
-            self._due.popitem(last=False)[0].end(error)
+            self._due.popitem(last=False)[0].end(copy.copy(error))
 
     def _pass(self) -> None:
-        """End what has had its time, and come again for the next."""
-        loop, self._timer = asyncio.get_running_loop(), None
-        now = loop.time()
-        while self._due:
-            item, at = next(iter(self._due.items()))
-            if at > now:
-                self._timer = loop.call_at(at, self._pass)
-                return
-            del self._due[item]
-            item.end(TimeoutError("there was no whole answer in time"))
+        """End what has had its time."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        try:
+            while self._due and next(iter(self._due.values())) <= now:
+                item, _ = self._due.popitem(last=False)
+                item.end(TimeoutError("there was no whole answer in time"))
+        finally:
+            self._come_again()
+
+    def _come_again(self) -> None:
+        if self._timer is None and self._due:
+            at, loop = next(iter(self._due.values())), asyncio.get_running_loop()
+            self._timer = loop.call_at(at, self._pass, context=self._context)

@@ -93,6 +93,7 @@ class Line:
             return self._explain(exchange, error)
         finally:
             self._deadlines.discard(exchange)
+            exchange.over()
         return self._answer(exchange)
 
     async def aclose(self) -> None:
@@ -212,14 +213,17 @@ class _Exchange:
             self._deadlines.add(self)
             if self._on_sent is not None:
                 self._on_sent()
-        self._read_from(protocol)
+        if self._ended is not None:
+            raise self._ended
+        self._reader = protocol
         transport.write(self._bytes)
         message, content = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, content = await protocol.read()
         self.message = message
-        if not content.is_eof():
-            self._read_from(content)
+        self._reader = content
+        if self._ended is not None and not content.is_eof():  # what is there is taken all the same
+            asyncio.get_running_loop().call_later(0, content.set_exception, self._ended)
         encoding = message.headers.get("Content-Encoding", "identity")
         await self._read_bounded(encoding, content)
 
@@ -229,10 +233,9 @@ class _Exchange:
         if self._reader is not None:
             self._reader.set_exception(error)
 
-    def _read_from(self, reader: ResponseHandler | aiohttp.StreamReader) -> None:
-        if self._ended is not None:
-            raise self._ended
-        self._reader = reader
+    def over(self) -> None:
+        """Let go of all that leads back to this, as errors do by their frames."""
+        self._ended = self._reader = None
 
     async def _read_bounded(self, encoding: str, content: aiohttp.StreamReader) -> None:
         encoding = encoding.lower()
