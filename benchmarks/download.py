@@ -39,9 +39,9 @@ import attrs
 
 from benchmarks.report import Target, draw_bars, report
 from seedance_async import Generation, GenerationStatus, RetryPolicy, Timeouts
-from seedance_async.downloads import Downloader
-from seedance_async.options import Endpoint
-from seedance_async.transport import AiohttpTransport
+from seedance_async.api.options import Endpoint
+from seedance_async.api.transport import AiohttpTransport
+from seedance_async.jobs.downloads.downloader import Downloader
 
 SOURCES = 4
 NGINX_CONFIG = """

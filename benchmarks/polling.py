@@ -40,7 +40,7 @@ import numpy as np
 
 from benchmarks.report import Target, plot_path, pyplot, report
 from seedance_async import Backoff
-from seedance_async.learning.planner import PollPlanner
+from seedance_async.jobs.polling.adaptive.planner import PollPlanner
 
 BACKOFF = Backoff()
 LEARNT = 50

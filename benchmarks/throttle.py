@@ -23,7 +23,7 @@ import attrs
 
 from benchmarks.report import Target, plot_path, pyplot, report
 from seedance_async import Backoff, GenerationRequest, SeedanceSession
-from seedance_async.protocol import WireResponse
+from seedance_async.api.protocol import WireResponse
 from tests.support.emulator_process import emulator_process
 from tests.support.virtual_time import VirtualTimeLoop
 

@@ -12,10 +12,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["seedance_async.protocol", "seedance_async.backoff", "seedance_async.verdicts"]
+    include=[
+        "seedance_async.api.protocol",
+        "seedance_async.api.backoff",
+        "seedance_async.api.retry",
+    ]
 ):
     from seedance_async import SeedanceError, protocol, verdicts
-    from seedance_async.protocol import WireResponse
+    from seedance_async.api.protocol import WireResponse
 
 FOLDER = Path(__file__).parents[1] / ".fuzz"
 STATUSES = (200, 201, 204, 302, 400, 401, 402, 403, 404, 409, 429, 500, 502, 503, 599, 999)

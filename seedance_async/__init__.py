@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from seedance_async._version import __version__ as __version__
-from seedance_async.backoff import Backoff
-from seedance_async.bulk import BatchResult
-from seedance_async.client import SeedanceClient
-from seedance_async.errors import (
+from seedance_async._utils.version import __version__ as __version__
+from seedance_async.api.backoff import Backoff
+from seedance_async.api.client import SeedanceClient
+from seedance_async.api.errors import (
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -29,31 +28,35 @@ from seedance_async.errors import (
     SubmitUncertainError,
     TransportError,
 )
-from seedance_async.job import Job
-from seedance_async.learning import LearnedPolls
-from seedance_async.models import (
-    AspectRatio,
+from seedance_async.api.models import (
     ErrorDetail,
     Generation,
+    GenerationStatus,
+    ModelInfo,
+    Submission,
+)
+from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts
+from seedance_async.api.protocol import WireRequest, WireResponse, dump_request, load_request
+from seedance_async.api.request import (
+    AspectRatio,
     GenerationMode,
     GenerationRequest,
-    GenerationStatus,
     Model,
-    ModelInfo,
     Resolution,
-    Submission,
     Violation,
 )
-from seedance_async.options import Endpoint, RetryPolicy, Timeouts
-from seedance_async.protocol import WireRequest, WireResponse, dump_request, load_request
-from seedance_async.registry import JobState, TaskRegistry
-from seedance_async.session import SeedanceSession
-from seedance_async.stats import SessionStats
-from seedance_async.transport import AiohttpTransport, MediaResponse, Transport
+from seedance_async.api.transport import AiohttpTransport, MediaResponse, Transport
+from seedance_async.jobs.job import Job
+from seedance_async.jobs.polling.adaptive import LearnedPolls
+from seedance_async.jobs.registry import TaskRegistry
+from seedance_async.jobs.state import JobState
+from seedance_async.jobs.stats import SessionStats
+from seedance_async.session.batch import BatchResult
+from seedance_async.session.session import SeedanceSession
 from seedance_async.webhooks import WebhookReceiver
 
 if TYPE_CHECKING:
-    from seedance_async.events import (
+    from seedance_async.jobs.events import (
         Event,
         JobAbandoned,
         JobAccepted,
@@ -149,7 +152,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """The events: a score of classes, imported only if one is asked for."""
     if name in __all__:
-        from seedance_async import events
+        from seedance_async.jobs import events
 
         return getattr(events, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import seedance_async
-from seedance_async import errors
+from seedance_async.api import errors
 
 NAMES = seedance_async.__all__
 
@@ -100,7 +100,7 @@ HEAVY = [
     "pytest",
     "sqlite3",
     "opentelemetry",
-    "seedance_async.events",
+    "seedance_async.jobs.events",
     "seedance_async.otel",
     "seedance_async.emulator",
     "seedance_async.cli",
@@ -119,15 +119,16 @@ def test_importing_the_sdk_imports_nothing_of_its_extras_and_says_nothing():
     told = run("import sys, seedance_async; print(*sorted(sys.modules))")
     assert (told.returncode, told.stderr) == (0, "")
     modules = set(told.stdout.split())
-    assert "seedance_async.session" in modules
+    assert "seedance_async.session.session" in modules
     assert [name for name in HEAVY if name in modules] == []
 
 
 def test_what_is_imported_only_when_asked_for_is_listed_and_found():
     code = (
         "import sys, seedance_async as s\n"
-        "assert 'JobFailed' in dir(s) and 'seedance_async.events' not in sys.modules\n"
-        "assert s.JobFailed.__name__ == 'JobFailed' and 'seedance_async.events' in sys.modules\n"
+        "assert 'JobFailed' in dir(s) and 'seedance_async.jobs.events' not in sys.modules\n"
+        "assert s.JobFailed.__name__ == 'JobFailed'\n"
+        "assert 'seedance_async.jobs.events' in sys.modules\n"
         "assert not hasattr(s, 'Teller')"
     )
     told = run(code)

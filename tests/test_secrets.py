@@ -24,12 +24,12 @@ from seedance_async import (
     SeedanceSession,
     Timeouts,
 )
+from seedance_async.api.options import Endpoint
 from seedance_async.emulator import Emulator, EmulatorOptions, Fault
-from seedance_async.options import Endpoint
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY, SEED
+from tests.jobs.downloads.test_downloader import VIDEO
 from tests.support.fakes import LOST, error_reply, reply
 from tests.support.raw_server import RawServer
-from tests.test_downloads import VIDEO
 
 SIGNATURE = "a-signature-that-opens-the-video"
 REQUEST = GenerationRequest("a river", duration=4, resolution="480p")

@@ -6,7 +6,7 @@ Nothing else is imported here, so that a missing `click` or `rich` is one clear 
 import sys
 from typing import NoReturn
 
-from seedance_async.cli.exits import ExitCode
+from seedance_async.cli.exit_codes import ExitCode
 
 
 def main() -> NoReturn:

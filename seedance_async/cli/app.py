@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import click
 
 from seedance_async import InvalidRequestError, SeedanceError
-from seedance_async.cli.batch import batch
-from seedance_async.cli.exits import ExitCode, code_of
-from seedance_async.cli.generate import generate
-from seedance_async.cli.jobs import cancel, models, status
-from seedance_async.cli.journal import journal
-from seedance_async.cli.local import demo, emulator
-from seedance_async.cli.resume import resume
-from seedance_async.cli.screen import Screen, short
+from seedance_async.cli.commands.batch import batch
+from seedance_async.cli.commands.generate import generate
+from seedance_async.cli.commands.jobs import cancel, models, status
+from seedance_async.cli.commands.journal import journal
+from seedance_async.cli.commands.local import demo, emulator
+from seedance_async.cli.commands.resume import resume
+from seedance_async.cli.console import Screen, short
+from seedance_async.cli.exit_codes import ExitCode, code_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -13,9 +13,9 @@ import attrs
 import click
 
 from seedance_async import Backoff, SeedanceSession
-from seedance_async.cli.exits import ExitCode
-from seedance_async.cli.interrupts import cancelled_by_sigterm
-from seedance_async.cli.screen import Screen
+from seedance_async.cli.console import Screen
+from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.signals import cancelled_by_sigterm
 
 P = ParamSpec("P")
 

@@ -10,7 +10,7 @@ disk. The room knows nothing of sessions and decides about no job.
 
 from seedance_async.journal.contract import Journal
 from seedance_async.journal.entry import Changes, JournalEntry
-from seedance_async.journal.fingerprints import Occurrences, fingerprint, match_entries
+from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
 from seedance_async.journal.memory import MemoryJournal
 from seedance_async.journal.moving import move_journal
 from seedance_async.journal.sqlite import SQLiteJournal, read_entries

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
 
 #: "SDJL": tells a journal from every other SQLite file.

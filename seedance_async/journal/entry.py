@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 import attrs
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 
 #: The states of a job that a journal records; a job that was never sent is in none.
 STATES = frozenset(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 from seedance_async.journal.database import (
     APPLICATION_ID,
     STEPS,

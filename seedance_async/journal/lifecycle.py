@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 
 _Place = tuple[int, asyncio.AbstractEventLoop | None]
 

@@ -12,7 +12,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 
 
 class WriteLock:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 import attrs
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import (
     Changes,
     JournalEntry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 from seedance_async.journal.files import locate
 from seedance_async.journal.lock import WriteLock
 

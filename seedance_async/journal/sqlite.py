@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from seedance_async.errors import JournalError
+from seedance_async._utils.cancellation import see_through
+from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import (
     Changes,
     JournalEntry,
@@ -21,7 +22,6 @@ from seedance_async.journal.entry import (
 )
 from seedance_async.journal.lifecycle import Lifecycle
 from seedance_async.journal.writer import Operation, Writer
-from seedance_async.shielding import see_through
 
 if TYPE_CHECKING:
     from seedance_async.journal.database import Database

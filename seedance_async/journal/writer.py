@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from seedance_async.errors import JournalError
+from seedance_async.api.errors import JournalError
 
 if TYPE_CHECKING:  # importing the SDK does not import sqlite3
     from seedance_async.journal.database import Database

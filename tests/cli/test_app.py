@@ -51,7 +51,7 @@ def test_no_option_takes_the_key():
 @pytest.mark.parametrize("module", ["click", "rich"])
 def test_without_its_extra_the_command_says_how_to_install_it(module, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("seedance_async.cli.")]:
-        if name != "seedance_async.cli.exits":
+        if name != "seedance_async.cli.exit_codes":
             monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
@@ -65,7 +65,7 @@ def test_without_its_extra_the_command_says_how_to_install_it(module, monkeypatc
 
 def test_a_module_that_is_missing_for_another_reason_is_not_blamed_on_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "seedance_async.cli.app")
-    monkeypatch.setitem(sys.modules, "seedance_async.cli.batch", None)
+    monkeypatch.setitem(sys.modules, "seedance_async.cli.commands.batch", None)
     with pytest.raises(ModuleNotFoundError):
         main()
 

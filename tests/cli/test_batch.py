@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seedance_async.cli.results import ResultsFile
+from seedance_async.cli.runs.results import ResultsFile
 from seedance_async.emulator import Fault
 from tests.cli.conftest import results
 

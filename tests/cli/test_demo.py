@@ -11,11 +11,11 @@ import av
 import pytest
 
 from seedance_async import GenerationMode
-from seedance_async.cli import demo
 from seedance_async.cli.app import run
-from seedance_async.cli.outcomes import Outcome
-from seedance_async.cli.scenes import MISHAPS, SCENES
-from seedance_async.cli.screen import Screen
+from seedance_async.cli.console import Screen
+from seedance_async.cli.demo import demo
+from seedance_async.cli.demo.scenes import MISHAPS, SCENES
+from seedance_async.cli.runs.outcomes import Outcome
 from seedance_async.emulator import Emulator, EmulatorOptions
 from tests.cli.conftest import results
 
@@ -78,7 +78,7 @@ async def test_a_demo_that_does_not_go_as_promised_says_so_and_fails(monkeypatch
     def unlike_promised(emulator, outcome):
         return None
 
-    monkeypatch.setattr("seedance_async.cli.scenes._refused", unlike_promised)
+    monkeypatch.setattr("seedance_async.cli.demo.scenes._refused", unlike_promised)
     assert await demo.play(Path("out"), 0, Screen()) == 1
     told = capsys.readouterr().err
     assert "    → NOT as expected: no outcome" in told

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from seedance_async.cli import jobs
-from seedance_async.cli.advice import Advice
+from seedance_async.cli.commands import jobs
+from seedance_async.cli.runs.advice import Advice
 from seedance_async.emulator import Fault
 
 

@@ -198,7 +198,7 @@ def test_an_entry_that_has_changed_since_it_was_shown_is_left_alone(
     job = id_of(seedance_emulator, "prompt 2")
     stale = read_entries(JOURNAL)
     assert seedance("journal", "adopt", key, job).code == 0
-    monkeypatch.setattr("seedance_async.cli.settling.read_entries", lambda path: stale)
+    monkeypatch.setattr("seedance_async.cli.commands.settle.read_entries", lambda path: stale)
     done = seedance("journal", "adopt", key, job)
     assert (done.code, len(done.err.splitlines())) == (3, 1)
     assert f"{key} has changed meanwhile" in done.err

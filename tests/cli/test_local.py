@@ -106,7 +106,11 @@ def test_the_environment_is_printed_once_it_listens(seedance, monkeypatch):
 
 @pytest.mark.parametrize("args", [["emulator"], ["demo"]])
 def test_without_its_extra_the_emulator_says_how_to_install_it(args, seedance, monkeypatch):
-    mine = ("seedance_async.emulator", "seedance_async.cli.demo", "seedance_async.cli.scenes")
+    mine = (
+        "seedance_async.emulator",
+        "seedance_async.cli.demo.demo",
+        "seedance_async.cli.demo.scenes",
+    )
     for name in [name for name in sys.modules if name.startswith(mine)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
@@ -119,7 +123,7 @@ def test_without_its_extra_the_emulator_says_how_to_install_it(args, seedance, m
 
 
 def test_a_missing_module_of_our_own_is_not_blamed_on_the_extra(seedance, monkeypatch):
-    monkeypatch.setitem(sys.modules, "seedance_async.cli.demo", None)
+    monkeypatch.setitem(sys.modules, "seedance_async.cli.demo.demo", None)
     with pytest.raises(ModuleNotFoundError):
         seedance("demo")
 

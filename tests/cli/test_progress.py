@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from seedance_async import JobState, SeedanceSession, SessionStats
-from seedance_async.cli import progress
-from seedance_async.cli.advice import Advice
-from seedance_async.cli.progress import Moment, clock
-from seedance_async.cli.run import Run
-from seedance_async.cli.screen import Screen, printable, short
+from seedance_async.cli.console import Screen, printable, short
+from seedance_async.cli.runs import progress
+from seedance_async.cli.runs.advice import Advice
+from seedance_async.cli.runs.progress import Moment, clock
+from seedance_async.cli.runs.run import Run
 
 
 def moment(seconds=10.0, **counts):

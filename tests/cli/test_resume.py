@@ -125,6 +125,6 @@ def test_an_entry_that_is_gone_meanwhile_is_not_submitted(seedance, seedance_emu
     assert seedance("batch", "prompts.txt", "--timeout", "0.3").code == 5
     stale = read_entries(JOURNAL)
     assert seedance("journal", "forget", "--force", "--yes", stale[0].key).code == 0
-    monkeypatch.setattr("seedance_async.cli.resume.read_entries", lambda path: stale)
+    monkeypatch.setattr("seedance_async.cli.commands.resume.read_entries", lambda path: stale)
     assert seedance("resume", "--timeout", "0.3").code != 0
     assert len(seedance_emulator.ledger) == 1

@@ -12,9 +12,9 @@ import signal
 import sys
 
 from benchmarks.torture.worker import Plan, main
+from seedance_async.api.options import Endpoint
+from seedance_async.api.transport import AiohttpTransport, MediaResponse
 from seedance_async.journal import SQLiteJournal
-from seedance_async.options import Endpoint
-from seedance_async.transport import AiohttpTransport, MediaResponse
 
 
 class Death:

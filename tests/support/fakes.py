@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict, deque
 
 from seedance_async import TransportError
-from seedance_async.protocol import WireRequest, WireResponse
+from seedance_async.api.protocol import WireRequest, WireResponse
 
 
 def reply(status=200, body=None, headers=None, *, broken=None):

@@ -1,0 +1,1 @@
+"""One call to the API: all that the vendor documents."""

@@ -1,0 +1,381 @@
+"""`SeedanceClient`: one coroutine an endpoint, with the retries that are safe for it.
+
+What may be repeated is judged in `protocol`; who may send now is decided by two gates, one for
+submits and one for everything else. No job is tracked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from seedance_async._utils.cancellation import see_through
+from seedance_async.api import protocol
+from seedance_async.api.errors import (
+    APIError,
+    AuthenticationError,
+    SeedanceError,
+    SubmitUncertainError,
+    TransportError,
+)
+from seedance_async.api.models import Generation, ModelInfo, Submission
+from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts
+from seedance_async.api.protocol import WireRequest, WireResponse
+from seedance_async.api.rate_limit import Gate
+from seedance_async.api.request import GenerationRequest
+from seedance_async.api.retry import Verdict, judge_repeatable, judge_submit, stops_submits
+from seedance_async.api.transport import AiohttpTransport, Transport
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for which an authentication or credit error turns further submits away unsent.
+SHUT_SECONDS = 30.0
+
+#: Seconds for which polls pause when the server refuses the key: it may be being replaced.
+AUTH_PAUSE_SECONDS = 30.0
+
+#: Refusals after which a call has waited long enough though others are taken meanwhile.
+ENOUGH_REFUSALS = 100
+
+#: What became of a submit after its caller was cancelled.
+Late = Submission | SeedanceError
+
+_T = TypeVar("_T")
+
+
+class SeedanceClient:
+    """The four endpoints of the API, one coroutine each.
+
+    ```python
+    async with SeedanceClient() as client:
+        submission = await client.create(GenerationRequest("A river in autumn"))
+        generation = await client.get(submission.request_id)
+    ```
+
+    Args:
+        api_key: the key; else the environment's SEEDANCE_API_KEY.
+        base_url: the API's origin; else SEEDANCE_BASE_URL, else the vendor's.
+        retry: see `RetryPolicy`.
+        timeouts: see `Timeouts`.
+        max_connections: how many submits, and how many other calls, are out at once.
+        transport: another `Transport`; the client closes it.
+        rng: the source of jitter, for tests.
+
+    Raises:
+        ConfigurationError: no key, or a bad base URL.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        max_connections: int = 50,
+        transport: Transport | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        endpoint = Endpoint.resolve(api_key, base_url)
+        self._retry = retry or RetryPolicy()
+        self._timeouts = timeouts or Timeouts()
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self.allow_local = endpoint.is_local
+        self.transport: Transport = transport or AiohttpTransport(
+            endpoint, timeouts=self._timeouts, max_connections=max_connections
+        )
+        self.submit_gate = Gate(max_connections, self._retry.backoff, self._rng)
+        self.query_gate = Gate(max_connections, self._retry.backoff, self._rng)
+        self.on_throttled: Callable[[Literal["submit", "query"], float | None], None] | None = None
+        self._base_url = endpoint.base_url
+
+    def __repr__(self) -> str:
+        return f"<SeedanceClient {self._base_url}>"
+
+    async def __aenter__(self) -> SeedanceClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.transport.aclose()
+
+    async def create(
+        self,
+        request: GenerationRequest,
+        *,
+        if_cancelled: Callable[[Late], None] | None = None,
+    ) -> Submission:
+        """Submit one job. This is the call that costs money.
+
+        It is sent again only where it certainly did not reach the server, or the server refused
+        it for now. If the caller is cancelled once the request is on its way, a few seconds
+        (`Timeouts.submit_grace`) are spent on learning the answer before the cancellation goes
+        on; `if_cancelled` is given it, and without one it is logged.
+
+        Raises:
+            InvalidRequestError: a documented rule is broken; nothing was sent.
+            SubmitUncertainError: the job may have been accepted and charged.
+            APIError: the server refused the job; nothing was charged.
+            TransportError: the request certainly did not reach the server, again and again.
+        """
+        wire = protocol.build_create(request, allow_local=self.allow_local)
+        attempts = _Attempts(self._retry, self._rng, self.submit_gate, most=None)
+        while True:
+            async with self.submit_gate.since(attempts.began):
+                try:
+                    submission = await self._post_surely(wire, request, if_cancelled)
+                except SeedanceError as error:
+                    wait = self._after_refusal(error, request, attempts)
+                else:
+                    self.submit_gate.passed()
+                    return submission
+            await self.submit_gate.pause(wait)
+
+    async def get(self, request_id: str) -> Generation:
+        """The state of a job, and its output URL once it has succeeded.
+
+        Raises:
+            NotFoundError: the server knows no such job.
+            APIError, TransportError: after the retries that the policy allows.
+            ValueError: `request_id` cannot be one.
+        """
+        return await self._repeat(
+            protocol.build_get(request_id), lambda r: protocol.decipher_get(r, request_id)
+        )
+
+    async def get_once(self, request_id: str) -> Generation:
+        """As `get`, but sent a single time, for a caller that polls anyway.
+
+        A refused key also pauses the other calls of this client for a while; a 403 that may be
+        about this job alone does not.
+        """
+        try:
+            return await self._call(
+                self.query_gate,
+                protocol.build_get(request_id),
+                lambda r: protocol.decipher_get(r, request_id),
+            )
+        except AuthenticationError as error:
+            if stops_submits(error):
+                self.query_gate.hold(AUTH_PAUSE_SECONDS)
+            raise
+
+    async def cancel(self, request_id: str) -> Generation:
+        """Ask the server to cancel a queued or processing job; may be repeated without harm.
+
+        What the answer says is not the end: the job may have succeeded meanwhile, so ask `get`.
+
+        Raises:
+            ConflictError, NotFoundError: there is nothing to cancel.
+            APIError, TransportError: after the retries that the policy allows.
+            ValueError: `request_id` cannot be one.
+        """
+        return await self._repeat(
+            protocol.build_cancel(request_id), lambda r: protocol.decipher_get(r, request_id)
+        )
+
+    async def models(self) -> list[ModelInfo]:
+        """The models on offer. Raises `APIError` or `TransportError` as `get` does."""
+        return await self._repeat(protocol.build_models(), protocol.decipher_models)
+
+    async def _call(
+        self,
+        entering: AbstractAsyncContextManager[None],
+        wire: WireRequest,
+        decipher: Callable[[WireResponse], _T],
+    ) -> _T:
+        async with entering:
+            try:
+                answer = decipher(await self.transport.send(wire))
+            except APIError as error:
+                if judge_repeatable(error) is Verdict.THROTTLED:
+                    if self.on_throttled is not None:
+                        self.on_throttled("query", error.retry_after)
+                    self._refused(self.query_gate, error)
+                raise
+            self.query_gate.passed()
+            return answer
+
+    def _refused(self, gate: Gate, error: SeedanceError) -> None:
+        """A rate limit has refused one call, and so those who wait behind it."""
+        asked, most = _asked_wait(error), self._retry.max_retry_after
+        gate.refused(min(asked, most))
+        patience = self._retry.throttle_timeout if asked <= most else 0.0
+        gate.turn_away(error, patience, gate.refusing_since)
+
+    async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
+        attempts = _Attempts(self._retry, self._rng, self.query_gate, most=self._retry.attempts)
+        while True:
+            try:
+                entering = self.query_gate.since(attempts.began)
+                return await self._call(entering, wire, decipher)
+            except SeedanceError as error:
+                verdict = judge_repeatable(error)
+                if verdict is Verdict.REFUSED:
+                    raise
+                wait = attempts.after(error, verdict)
+            await asyncio.sleep(wait)
+
+    async def _post_surely(
+        self,
+        wire: WireRequest,
+        request: GenerationRequest,
+        if_cancelled: Callable[[Late], None] | None,
+    ) -> Submission:
+        """One POST in a task of its own, so that cancelling the caller does not lose the answer."""
+        sending = _Sent()
+        task = asyncio.create_task(self._post(wire, sending))
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            grace = self._timeouts.submit_grace if sending.sent else 0.0
+            await see_through(task, grace=grace)
+            if sending.sent:
+                late = _late_answer(task, request)
+                if isinstance(late, Submission):
+                    self.submit_gate.passed()
+                (if_cancelled or _log_late)(late)
+            raise
+        if task.cancelled():  # by the shutdown of the event loop, or of the transport
+            reason = "the task that sent it was cancelled before the answer came"
+            if not sending.sent:
+                raise TransportError(reason, delivered="no", transient=False)
+            raise SubmitUncertainError(reason, request=request)
+        error = task.exception()
+        if error is not None and not isinstance(error, SeedanceError) and sending.sent:
+            raise SubmitUncertainError(repr(error), request=request) from error
+        return task.result()
+
+    async def _post(self, wire: WireRequest, sending: _Sent) -> Submission:
+        return protocol.decipher_create(await self.transport.send(wire, on_sent=sending.note))
+
+    def _after_refusal(
+        self, error: SeedanceError, request: GenerationRequest, attempts: _Attempts
+    ) -> float:
+        """Seconds to wait before the submit is sent again; raises if it must not be."""
+        verdict = judge_submit(error)
+        if verdict in (Verdict.UNCERTAIN, Verdict.RETRY):
+            self._submit_failed(error)
+        if verdict is Verdict.UNCERTAIN:
+            if isinstance(error, SubmitUncertainError):
+                raise error
+            raise _uncertain(error, request) from error
+        asked = _asked_wait(error)
+        if verdict is Verdict.THROTTLED and self.on_throttled is not None:
+            self.on_throttled("submit", asked or None)
+        too_long = verdict is Verdict.THROTTLED and asked > self._retry.max_retry_after
+        if stops_submits(error) or too_long:
+            self.submit_gate.shut(error, SHUT_SECONDS)
+            raise error
+        if verdict is Verdict.REFUSED:
+            self.submit_gate.answered()
+            raise error
+        if verdict is Verdict.THROTTLED:
+            self._refused(self.submit_gate, error)
+        return attempts.after(error, verdict)
+
+    def _submit_failed(self, error: SeedanceError) -> None:
+        """While nothing gets through, one submit at a time is enough at risk."""
+        gate, patience = self.submit_gate, self._retry.timeout
+        gate.failed()
+        reason = f"not sent, since nothing has got through for {patience:g} seconds: {error}"
+        behind = TransportError(reason, delivered="no", transient=True)
+        gate.turn_away(behind, patience, gate.failing_since)
+
+
+class _Sent:
+    """Whether any of a request can have left this machine."""
+
+    def __init__(self) -> None:
+        self.sent = False
+
+    def note(self) -> None:
+        self.sent = True
+
+
+class _Attempts:
+    """How often and how long one call has failed, against what the policy allows.
+
+    A submit that does not reach the server is counted by time alone (`most` is None): an outage
+    of some minutes must not use up the attempts of a whole batch.
+    """
+
+    def __init__(
+        self, policy: RetryPolicy, rng: random.Random, gate: Gate, *, most: int | None
+    ) -> None:
+        self._policy, self._rng, self._gate, self._most = policy, rng, gate, most
+        self._failures = self._refusals = 0
+        self.began = self._failing_since = asyncio.get_running_loop().time()
+
+    def after(self, error: SeedanceError, verdict: Verdict) -> float:
+        """Seconds before the next attempt; raises `error` where there must be none.
+
+        After a refusal by a rate limit it is the gate that makes the call wait, not this.
+        """
+        now = asyncio.get_running_loop().time()
+        if verdict is Verdict.THROTTLED:
+            self._check_throttled(error, now)
+            self._failures = 0
+            return 0.0
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        wait = self._policy.backoff.delay(self._failures - 1, self._rng)
+        # While it waited for its turn, nothing may have got through either.
+        trouble = max(self.began, self._gate.failing_since)
+        spent = now + wait - min(self._failing_since, trouble)
+        enough = self._most is not None and self._failures >= self._most
+        if enough or spent > self._policy.timeout:
+            raise error
+        return wait
+
+    def _check_throttled(self, error: SeedanceError, now: float) -> None:
+        self._refusals += 1
+        asked, most = _asked_wait(error), self._policy.throttle_timeout
+        until = now + asked
+        in_vain = until - max(self.began, self._gate.refusing_since) > most
+        alone = until - self.began > most and self._refusals >= ENOUGH_REFUSALS
+        if asked > self._policy.max_retry_after or in_vain or alone:
+            raise error
+
+
+def _asked_wait(error: SeedanceError) -> float:
+    """Seconds that a Retry-After asked for; 0 where there was none."""
+    return (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
+
+
+def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> Late:
+    if task.cancelled():
+        reason = "its caller was cancelled, and no answer came in time"
+        return SubmitUncertainError(reason, request=request)
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if not isinstance(error, SeedanceError):
+        return SubmitUncertainError(repr(error), request=request)
+    uncertain = judge_submit(error) is Verdict.UNCERTAIN
+    return _uncertain(error, request) if uncertain else error
+
+
+def _log_late(late: Late) -> None:
+    if isinstance(late, Submission):
+        _log.warning("the submit of a cancelled caller was accepted: job %s", late.request_id)
+    else:
+        _log.warning("the submit of a cancelled caller: %s", late)
+
+
+def _uncertain(error: SeedanceError, request: GenerationRequest) -> SubmitUncertainError:
+    return SubmitUncertainError(str(error), request=request)

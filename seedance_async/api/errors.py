@@ -1,0 +1,317 @@
+"""Everything this SDK raises on purpose.
+
+    SeedanceError
+    ├── ConfigurationError(ValueError)      no key, a bad base URL, an option out of bounds
+    ├── InvalidRequestError(ValueError)     refused before sending: field, value, rule
+    ├── APIError                            the server answered with an error
+    │   ├── BadRequestError 400, 422   ├── AuthenticationError 401, 403
+    │   ├── InsufficientCreditsError 402
+    │   ├── NotFoundError 404          ├── ConflictError 409
+    │   ├── RateLimitError 429         └── ServerError 5xx
+    ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
+    │   └── ResponseFormatError             an answer that is not the API's
+    ├── SubmitUncertainError                the POST may have been charged
+    ├── BudgetExceededError                 the spend guard held a submit back
+    ├── JobError                            carries the job
+    │   ├── GenerationFailedError   ├── GenerationCancelledError
+    │   └── JobTimeoutError(TimeoutError)
+    ├── DownloadError                       the video is made and paid; only fetching it failed
+    └── JournalError                        the record of a run could not be read or written
+
+Each carries its data as attributes and can be pickled. What a caller did wrong is a `ValueError`
+or a `RuntimeError` too. No message, attribute or repr holds the API key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from seedance_async.api.models import Generation
+from seedance_async.api.request import GenerationRequest, Violation
+
+
+class JobHandle(Protocol):
+    """What an error tells of its job. In the process that raised it, this is the `Job` itself."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def request(self) -> GenerationRequest | None: ...  # noqa: D102
+    @property
+    def request_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def generation(self) -> Generation | None: ...  # noqa: D102
+    @property
+    def token(self) -> str: ...  # noqa: D102
+    async def wait(self, timeout: float | None = None) -> Generation: ...  # noqa: D102
+    async def cancel(self) -> None: ...  # noqa: D102
+    async def download(self, path: str | Path, *, overwrite: bool = False) -> Path: ...  # noqa: D102
+
+
+def _rebuild(cls: type[SeedanceError], message: str, state: dict[str, Any]) -> SeedanceError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error
+
+
+class SeedanceError(Exception):
+    """The root of all errors of this SDK."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self.args[0]), dict(self.__dict__))
+
+
+class ConfigurationError(SeedanceError, ValueError):
+    """An option that cannot be worked with: no key, a bad base URL, a limit out of bounds."""
+
+
+class InvalidRequestError(SeedanceError, ValueError):
+    """A request that breaks a documented rule; nothing was sent.
+
+    Attributes:
+        field, value, rule: the first broken rule.
+        violations: all of them.
+    """
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        first = self.violations[0]
+        self.field, self.value, self.rule = first.field, first.value, first.rule
+        super().__init__("; ".join(_told(violation) for violation in self.violations))
+
+
+class APIError(SeedanceError):
+    """The server answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        code: the API's own error code, or None where the body is not the API's error shape.
+            Only `unauthorized` is documented: treat codes as data.
+        message: the server's words.
+        retry_after: seconds the server asks to wait, or None.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.status, self.code, self.message = status, code, message
+        self.retry_after = retry_after
+        label = f"HTTP {status}" + (f" {code}" if code else "")
+        super().__init__(f"{label}: {message}")
+
+    @classmethod
+    def from_status(
+        cls, status: int, message: str, *, code: str | None, retry_after: float | None
+    ) -> APIError:
+        """The error class that belongs to an HTTP status."""
+        kind = _BY_STATUS.get(status) or (ServerError if status >= 500 else APIError)
+        return kind(status, message, code=code, retry_after=retry_after)
+
+
+class BadRequestError(APIError):
+    """400 or 422: the server refused the request's content. Nothing was charged."""
+
+
+class AuthenticationError(APIError):
+    """401 or 403: the key is missing, wrong, expired or not allowed to do this."""
+
+
+class InsufficientCreditsError(APIError):
+    """402: the account cannot pay for the job. Nothing was charged."""
+
+
+class NotFoundError(APIError):
+    """404: no such job, model or path."""
+
+
+class ConflictError(APIError):
+    """409: the job's state does not allow it, such as cancelling a finished job."""
+
+
+class RateLimitError(APIError):
+    """429: too many requests, for longer than the options let the SDK wait."""
+
+
+class ServerError(APIError):
+    """5xx: the server or a gateway before it failed."""
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: BadRequestError,
+    429: RateLimitError,
+}
+
+
+class TransportError(SeedanceError):
+    """There is no usable answer.
+
+    Attributes:
+        delivered: "no" where the server certainly did not see the request, else "maybe".
+        transient: whether trying again can help; false for a bad certificate or address.
+    """
+
+    def __init__(
+        self, message: str, *, delivered: Literal["no", "maybe"], transient: bool = True
+    ) -> None:
+        self.delivered, self.transient = delivered, transient
+        super().__init__(message)
+
+
+class ResponseFormatError(TransportError):
+    """An answer that is not the API's: HTML, a redirect, cut short, or without what it must have.
+
+    Attributes:
+        status: the HTTP status.
+        snippet: the first 512 bytes of the body, as text.
+    """
+
+    def __init__(self, message: str, *, status: int, snippet: str = "") -> None:
+        self.status, self.snippet = status, snippet
+        super().__init__(message, delivered="maybe")
+
+
+class SubmitUncertainError(SeedanceError):
+    """The submit may have been accepted and charged; the SDK never sends it again on its own.
+
+    Attributes:
+        request: what was to be made.
+        key: the job's key in the session, or None outside one.
+        request_id: the server's id where the answer gave one that could not be used, else None.
+        reason: what happened to the answer.
+
+    What to do: look for the job in the vendor's dashboard. If it is there, hand its id to
+    `SeedanceSession.attach`. If it certainly is not, submit again.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        request: GenerationRequest,
+        key: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.request, self.key, self.request_id, self.reason = request, key, request_id, reason
+        super().__init__(
+            f"the submit of {_short(request.prompt)} may have been accepted and charged, "
+            f"and is not repeated: {reason}"
+        )
+
+
+class BudgetExceededError(SeedanceError):
+    """The spend guard held a submit back: it could take the charges over `max_credits`.
+
+    Nothing was sent for it, and nothing charged.
+
+    Attributes:
+        max_credits: the limit.
+        spent: credits charged so far, those of uncertain submits included.
+        needed: the price of the submit.
+        known: whether that price has been charged before, or is estimated.
+    """
+
+    def __init__(self, *, max_credits: int, spent: int, needed: int, known: bool) -> None:
+        self.max_credits, self.spent, self.needed, self.known = max_credits, spent, needed, known
+        price = f"{needed}" if known else f"an estimated {needed}"
+        super().__init__(
+            f"{spent} of {max_credits} credits are spent, and this submit would need {price}; "
+            "nothing was sent"
+        )
+
+
+class JobError(SeedanceError):
+    """Something about one job.
+
+    Attributes:
+        job: the `Job`; after unpickling one that can be read but not awaited.
+        request_id: the server's id of the job, to find it again with `SeedanceSession.attach`.
+    """
+
+    def __init__(self, message: str, *, job: JobHandle) -> None:
+        self.job = job
+        self.request_id = job.request_id
+        super().__init__(f"job {job.request_id or job.key}: {message}")
+
+    @property
+    def generation(self) -> Generation | None:
+        """The last answer of the server about the job."""
+        return self.job.generation
+
+
+class GenerationFailedError(JobError):
+    """The server tells that the job failed; `generation.error` says why."""
+
+
+class GenerationCancelledError(JobError):
+    """The job was cancelled before it completed."""
+
+
+class JobTimeoutError(JobError, TimeoutError):
+    """The deadline passed, or the job's state could not be read; the video may still come.
+
+    The remote job was neither cancelled nor submitted again: `SeedanceSession.attach` with
+    `request_id` takes it up.
+    """
+
+
+class DownloadError(SeedanceError):
+    """Fetching a finished video failed. The generation itself succeeded and is paid.
+
+    Attributes:
+        request_id: the job whose video it is.
+        path: where the video was to go.
+        status: the HTTP status where the server refused, else None.
+    """
+
+    def __init__(
+        self, message: str, *, request_id: str, path: Path, status: int | None = None
+    ) -> None:
+        self.request_id, self.path, self.status = request_id, path, status
+        super().__init__(f"the video of job {request_id} was not saved to {path}: {message}")
+
+
+class JournalError(SeedanceError):
+    """The durable record of a run cannot be used, or what was to be recorded is not on disk.
+
+    Attributes:
+        path: the journal's file, or None for one that is kept in memory.
+        request_id: the id of an accepted job that could not be recorded, else None: keep it, for
+            `SeedanceSession.attach` takes the job up again.
+    """
+
+    def __init__(
+        self, reason: str, *, path: str | None = None, request_id: str | None = None
+    ) -> None:
+        self.path, self.request_id = path, request_id
+        lost = f" (the accepted job {request_id} is not on record)" if request_id else ""
+        super().__init__(f"journal {path or 'in memory'}: {reason}{lost}")
+
+
+def _told(violation: Violation) -> str:
+    told = f"{violation.field} {violation.rule}"
+    return f"{told}, not {_short(violation.value)}" if violation.rule.startswith("must") else told
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # nested too deep, an integer too long to print, or the value's own fault
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,110 @@
+"""What the API answers: a job, a submission, a model. Values only.
+
+Nothing here does I/O, raises an SDK error or knows how the wire spells a field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from seedance_async._utils.urls import redact_url
+
+
+class GenerationStatus(StrEnum):
+    """The status of a job as the server tells it.
+
+    A status that is not documented survives as a value of this class with `is_known` false; it
+    counts as not terminal, so that polling goes on. Case and the spelling "canceled" are
+    normalised.
+    """
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @classmethod
+    def _missing_(cls, value: object) -> GenerationStatus | None:
+        if not isinstance(value, str):
+            return None
+        folded = value.strip().lower()
+        folded = "cancelled" if folded == "canceled" else folded
+        known = cls._value2member_map_.get(folded)
+        if isinstance(known, cls):
+            return known
+        unknown = str.__new__(cls, value)
+        unknown._name_ = "UNKNOWN"
+        unknown._value_ = value
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the API's pages name this status."""
+        return self in type(self)._value2member_map_.values()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has come to its end: succeeded, failed or cancelled."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {GenerationStatus.SUCCEEDED, GenerationStatus.FAILED, GenerationStatus.CANCELLED}
+)
+
+
+@attrs.frozen
+class ErrorDetail:
+    """Why a job failed, as the server tells it. Codes are data: they are not documented."""
+
+    message: str
+    code: str | None = None
+
+
+@attrs.frozen
+class Generation:
+    """A job as the server describes it: the answer to a query. Unknown fields are dropped.
+
+    `poll_after` is the wait in seconds that the answer's Retry-After asked for, if it had one.
+    """
+
+    request_id: str
+    status: GenerationStatus
+    model: str | None = None
+    prompt: str | None = None
+    duration: int | None = None
+    aspect_ratio: str | None = None
+    output_url: str | None = attrs.field(default=None, repr=redact_url)
+    output_type: str | None = None
+    error: ErrorDetail | None = None
+    poll_after: float | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
+class Submission:
+    """The answer to a submit. `credits_charged` is None where the server did not say it well."""
+
+    request_id: str
+    status: GenerationStatus
+    credits_charged: int | None = None
+
+
+@attrs.frozen
+class ModelInfo:
+    """One entry of the list of models.
+
+    The fields of an entry are not documented: what could be read is here, and `raw` is the whole
+    entry as it came.
+    """
+
+    id: str | None
+    durations: tuple[int, ...]
+    aspect_ratios: tuple[str, ...]
+    resolutions: tuple[str, ...]
+    pricing: Any
+    raw: Mapping[str, Any] = attrs.field(repr=False, hash=False)

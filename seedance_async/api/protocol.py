@@ -1,0 +1,412 @@
+"""All knowledge of the wire, and no I/O: build a request, decipher an answer.
+
+Endpoints and field names: API page "Image to Video"; what that page leaves open is decided here
+and listed in docs/architecture.md under "What the API does not document".
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_unstructure_fn, override
+
+from seedance_async.api.backoff import retry_after
+from seedance_async.api.errors import (
+    APIError,
+    InvalidRequestError,
+    ResponseFormatError,
+)
+from seedance_async.api.models import (
+    ErrorDetail,
+    Generation,
+    GenerationStatus,
+    ModelInfo,
+    Submission,
+)
+from seedance_async.api.request import GenerationRequest, Violation
+
+MAX_BODY = 1 << 20
+MAX_ID = 1024
+MAX_CREDITS = 10**12
+_GENERATIONS = "/api/open/v1/video/generations"
+_MODELS = "/api/open/v1/models"
+_SNIPPET = 512
+
+
+@attrs.frozen
+class WireRequest:
+    """One HTTP request. `charges` marks the one that costs money; it must never be repeated."""
+
+    method: str
+    path: str
+    body: bytes | None = attrs.field(default=None, repr=False)
+    charges: bool = False
+
+
+@attrs.frozen
+class WireResponse:
+    """One HTTP answer: header names in lower case, and as much of the body as arrived.
+
+    `broken` tells in words why the body is not whole; None when it is.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    broken: str | None = None
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+_WIRE_NAMES = {
+    "media_urls": "mediaUrls",
+    "aspect_ratio": "aspectRatio",
+    "webhook_url": "webhookUrl",
+}
+_FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """The one converter; made when it is first needed, so that importing costs nothing of it."""
+    converter = cattrs.Converter(detailed_validation=False)
+    converter.register_unstructure_hook(
+        GenerationRequest,
+        make_dict_unstructure_fn(
+            GenerationRequest,
+            converter,
+            _cattrs_omit_if_default=True,
+            model=override(omit_if_default=False),
+            media_urls=override(rename="mediaUrls", unstruct_hook=list),
+            aspect_ratio=override(rename="aspectRatio"),
+            webhook_url=override(rename="webhookUrl"),
+        ),
+    )
+    return converter
+
+
+def check(request: GenerationRequest, *, allow_local: bool = False) -> None:
+    """Refuse a request that breaks a documented rule.
+
+    Raises:
+        InvalidRequestError: names the first broken rule and lists all.
+    """
+    if not isinstance(request, GenerationRequest):
+        raise InvalidRequestError([Violation("request", request, "must be a GenerationRequest")])
+    violations = request.violations(allow_local=allow_local)
+    if violations:
+        raise InvalidRequestError(violations)
+
+
+def dump_request(request: GenerationRequest) -> dict[str, Any]:
+    """A request as plain JSON data, with the names that the API's page gives its fields."""
+    data: dict[str, Any] = _converter().unstructure(request)
+    return data
+
+
+def load_request(data: Mapping[str, Any]) -> GenerationRequest:
+    """A request from plain JSON data, its fields named as on the API's page or as in Python.
+
+    Raises:
+        InvalidRequestError: no JSON object, a name that is no field, a field given twice, or no
+            prompt. Whether the values keep the rules is checked before sending.
+    """
+    if not isinstance(data, Mapping):
+        raise InvalidRequestError([Violation("request", data, "must be a JSON object")])
+    by_wire = {wire: name for name, wire in _WIRE_NAMES.items()}
+    values: dict[str, Any] = {}
+    violations = []
+    for given, value in data.items():
+        name = by_wire.get(given, given)
+        if name not in _FIELDS:
+            violations.append(Violation(str(given), value, f"is not one of {', '.join(_FIELDS)}"))
+        elif name in values:
+            violations.append(Violation(str(given), value, "is given twice"))
+        else:
+            values[name] = value
+    if "prompt" not in values:
+        violations.append(Violation("prompt", None, "is required"))
+    if violations:
+        raise InvalidRequestError(violations)
+    if values.get("model", "") is None:
+        del values["model"]
+    return GenerationRequest(**values)
+
+
+def build_create(request: GenerationRequest, *, allow_local: bool = False) -> WireRequest:
+    """The submit. Raises `InvalidRequestError` for a request that breaks a documented rule."""
+    check(request, allow_local=allow_local)
+    body = json.dumps(dump_request(request), allow_nan=False).encode()
+    return WireRequest("POST", _GENERATIONS, body, charges=True)
+
+
+def build_get(request_id: str) -> WireRequest:
+    """The status query. Raises ValueError for an id that cannot be one."""
+    return WireRequest("GET", _job_path(request_id))
+
+
+def build_cancel(request_id: str) -> WireRequest:
+    """The cancellation. Raises ValueError for an id that cannot be one."""
+    return WireRequest("POST", _job_path(request_id) + "/cancel")
+
+
+def build_models() -> WireRequest:
+    """The list of models."""
+    return WireRequest("GET", _MODELS)
+
+
+def _job_path(request_id: str) -> str:
+    if not _usable_id(request_id):
+        raise ValueError(f"no request id: {request_id!r} (text of 1 to {MAX_ID} characters)")
+    if request_id.isascii() and request_id.replace("_", "").replace("-", "").isalnum():
+        return f"{_GENERATIONS}/{request_id}"
+    # Dots are encoded too: a part of "..", as in "../x", would otherwise walk up the path.
+    return f"{_GENERATIONS}/{quote(request_id, safe='').replace('.', '%2E')}"
+
+
+def _usable_id(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_ID
+        and value.isprintable()
+        and bool(value.strip())
+        and value not in (".", "..")  # some servers walk up the path for %2E%2E too
+    )
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def decipher_create(response: WireResponse) -> Submission:
+    """The answer to a submit; one that is cut short is searched for its request id.
+
+    Raises:
+        APIError: the server answered with an error.
+        ResponseFormatError: the answer is not the API's, or no id can be read from it.
+    """
+    _raise_for_status(response)
+    try:
+        data = _object(response)
+    except ResponseFormatError:  # cut short, noticed or not: the part there is may hold the id
+        data = _leading_members(response.body)
+    request_id = data.get("requestId")
+    if not isinstance(request_id, str) or not _usable_id(request_id):
+        told = response.broken or f"requestId is {_shown(request_id)}"
+        raise _format_error(response, f"the answer to the submit has no usable id: {told}")
+    status = _status(data.get("status"), GenerationStatus.QUEUED)
+    return Submission(request_id, status, _credits(data.get("creditsCharged")))
+
+
+_STATUSES = {status.value: status for status in GenerationStatus}  # as most answers spell them
+
+
+def decipher_get(response: WireResponse, request_id: str) -> Generation:
+    """The answer to a status query about `request_id`, or to its cancellation.
+
+    Raises:
+        APIError: the server answered with an error.
+        ResponseFormatError: the answer is not the API's, has no status, or is about another job.
+    """
+    _raise_for_status(response)
+    data = _object(response)
+    told_id = data.get("requestId", request_id)
+    if told_id != request_id:
+        raise _format_error(response, f"the answer is about another job, {_shown(told_id)}")
+    status = data.get("status")
+    if not isinstance(status, str):
+        raise _format_error(response, "the answer has no status")
+    output = data.get("output")
+    output = output if isinstance(output, dict) else {}
+    return Generation(
+        request_id=request_id,
+        status=_STATUSES.get(status) or GenerationStatus(status),
+        model=_word(data.get("model")),
+        prompt=_text(data.get("prompt")),
+        duration=_integer(data.get("duration")),
+        aspect_ratio=_word(data.get("aspectRatio")),
+        output_url=_text(output.get("url")) or None,
+        output_type=_word(output.get("type")),
+        error=_detail(data.get("error")),
+        poll_after=_asked_wait(response),
+    )
+
+
+def decipher_models(response: WireResponse) -> list[ModelInfo]:
+    """The list of models. Raises as `decipher_get`."""
+    _raise_for_status(response)
+    entries = _object(response).get("data")
+    if not isinstance(entries, list):
+        raise _format_error(response, "the answer has no list of models")
+    return [_model(entry) for entry in entries if isinstance(entry, dict)]
+
+
+def _raise_for_status(response: WireResponse) -> None:
+    if 200 <= response.status < 300:
+        return
+    if response.status < 400:
+        raise _format_error(response, "redirects are not followed: they would carry the key away")
+    code, message = _api_error(response.body)
+    raise APIError.from_status(
+        response.status,
+        message or _snippet(response.body),
+        code=code,
+        retry_after=_asked_wait(response),
+    )
+
+
+def _asked_wait(response: WireResponse) -> float | None:
+    """Seconds that the answer's Retry-After asks for."""
+    asked = response.headers.get("retry-after")
+    if asked is None:
+        return None
+    return retry_after(asked, date=response.headers.get("date"), now=time.time())
+
+
+def _api_error(body: bytes) -> tuple[str | None, str | None]:
+    """Code and message where the body is the API's error shape, else (None, None)."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, None
+    error = data.get("error") if isinstance(data, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("code"), str):
+        return None, None
+    if data.get("success") is not False:  # a gateway's error: many are written {"error": {…}}
+        return None, None
+    message = error.get("message")
+    told = message if isinstance(message, str) else _dumped(message) if message else ""
+    return error["code"][:_SNIPPET], told[:_SNIPPET]
+
+
+def _object(response: WireResponse) -> dict[str, Any]:
+    if response.broken:
+        raise _format_error(response, f"the answer is not whole: {response.broken}")
+    try:
+        data = json.loads(response.body)
+    except (ValueError, RecursionError):
+        raise _format_error(response, "the answer is not JSON") from None
+    if not isinstance(data, dict):
+        raise _format_error(response, "the answer is not a JSON object")
+    return data
+
+
+_GAP = re.compile(r"[ \t\r\n]*")
+
+
+def _leading_members(body: bytes) -> dict[str, Any]:
+    """The members of a JSON object that is cut short, as far as each is certainly whole.
+
+    A string is whole with its closing quote; any other value only with the delimiter behind it,
+    since a number that is cut short is a number too.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:  # nothing behind a broken character can be trusted
+        text = body[: error.start].decode()
+    decoder = json.JSONDecoder()
+    members: dict[str, Any] = {}
+    at = _skip(text, 0)
+    expected = "{"
+    while text[at : at + 1] == expected:
+        try:
+            name, at = decoder.raw_decode(text, _skip(text, at + 1))
+            at = _skip(text, at)
+            if text[at : at + 1] != ":" or not isinstance(name, str):
+                break
+            value, at = decoder.raw_decode(text, _skip(text, at + 1))
+        except (ValueError, RecursionError):
+            break
+        at = _skip(text, at)
+        if isinstance(value, str) or text[at : at + 1] in (",", "}"):
+            members[name] = value
+        expected = ","
+    return members
+
+
+def _skip(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return gap.end() if gap else at
+
+
+def _format_error(response: WireResponse, message: str) -> ResponseFormatError:
+    return ResponseFormatError(
+        f"HTTP {response.status}: {message}",
+        status=response.status,
+        snippet=_snippet(response.body),
+    )
+
+
+def _snippet(body: bytes) -> str:
+    return body[:_SNIPPET].decode("utf-8", "replace")
+
+
+def _status(value: object, default: GenerationStatus) -> GenerationStatus:
+    return GenerationStatus(value) if isinstance(value, str) else default
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _word(value: object) -> str | None:
+    """As `_text`, but each word is kept only once, however many answers have it."""
+    return sys.intern(value) if isinstance(value, str) else None
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _credits(value: object) -> int | None:
+    """Credits as a whole number, zero or more; None for anything that makes no sense as such."""
+    number = _integer(value)
+    return number if number is not None and 0 <= number <= MAX_CREDITS else None
+
+
+def _detail(value: object) -> ErrorDetail | None:
+    if isinstance(value, dict):
+        message = value.get("message")
+        told = message if isinstance(message, str) else _dumped(value)
+        return ErrorDetail(told, _text(value.get("code")))
+    return None if value is None else ErrorDetail(_text(value) or _dumped(value))
+
+
+def _dumped(value: object) -> str:
+    """JSON data as a short text, whatever it is."""
+    try:
+        return json.dumps(value)[:_SNIPPET]
+    except RecursionError:
+        return "(nested too deep to be shown)"
+
+
+def _shown(value: object) -> str:
+    return repr(value[:80]) if isinstance(value, str) else _dumped(value)[:80]
+
+
+def _model(entry: dict[str, Any]) -> ModelInfo:
+    def listed(name: str) -> list[Any]:
+        value = entry.get(name)
+        return value if isinstance(value, list) else []
+
+    identity = next((entry[n] for n in ("id", "model", "name") if _text(entry.get(n))), None)
+    return ModelInfo(
+        id=identity,
+        durations=tuple(d for d in listed("durations") if isinstance(d, int)),
+        aspect_ratios=tuple(r for r in listed("aspectRatios") if isinstance(r, str)),
+        resolutions=tuple(r for r in listed("resolutions") if isinstance(r, str)),
+        pricing=entry.get("pricing"),
+        raw=entry,
+    )

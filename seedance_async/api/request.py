@@ -1,0 +1,303 @@
+"""A request for one video, and the documented rules that it has to keep.
+
+Values only: nothing here does I/O, raises an SDK error or knows how the wire spells a field.
+Rules: API page "Image to Video", table "Request Body".
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from seedance_async._utils.json_values import (
+    MAX_INTEGER_BITS,
+    MAX_LEVELS,
+    MAX_VALUES,
+    is_json_object,
+    is_unicode,
+)
+from seedance_async._utils.urls import broken_url_rule, redact_url
+
+
+class Model(StrEnum):
+    """The documented model ids; any other string is passed on for the server to judge."""
+
+    SEEDANCE_2_0 = "seedance-2.0"
+    SEEDANCE_2_0_FAST = "seedance-2.0-fast"
+    SEEDANCE_1_5_PRO = "seedance-1.5-pro"
+
+
+class AspectRatio(StrEnum):
+    """The documented aspect ratios, width to height."""
+
+    LANDSCAPE = "16:9"
+    PORTRAIT = "9:16"
+    SQUARE = "1:1"
+
+
+class Resolution(StrEnum):
+    """The documented resolutions."""
+
+    P480 = "480p"
+    P720 = "720p"
+    P1080 = "1080p"
+
+
+class GenerationMode(StrEnum):
+    """What the server makes of a request, inferred from the number and the types of its media."""
+
+    TEXT = "text"
+    FIRST_FRAME = "first_frame"
+    FIRST_AND_LAST_FRAME = "first_and_last_frame"
+    MULTIMODAL = "multimodal"
+
+
+#: Models with the durations, in whole seconds, that the API's page allows them.
+DURATIONS: Mapping[str, frozenset[int]] = {
+    Model.SEEDANCE_2_0: frozenset(range(4, 16)),
+    Model.SEEDANCE_2_0_FAST: frozenset(range(4, 16)),
+    Model.SEEDANCE_1_5_PRO: frozenset({5, 10}),
+}
+MAX_MEDIA = 5
+# The page's "common formats" come first in each set; it calls them common, not complete, so a
+# type that is on no list is taken for an image, the only kind that every mode accepts.
+_VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
+_AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
+
+
+@attrs.frozen
+class Violation:
+    """One broken rule of a request: the field, the value it has, and the rule in words."""
+
+    field: str
+    value: object
+    rule: str
+
+
+# The types below are what type checkers allow the caller; at run time anything may come.
+def _as_tuple(value: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    """A list of URLs as a tuple; anything else is left as it is, for the rules to name.
+
+    A set is not taken: the order of the URLs decides which is the first frame.
+    """
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A copy of the caller's metadata, so that a later change of theirs is not sent."""
+    try:
+        return copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
+    except Exception:  # an object that cannot be copied is no JSON either; the rules say so
+        return value
+
+
+def _redacted(value: object) -> object:
+    """A URL or a list of them as it may be shown; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(redact_url(url) if isinstance(url, str) else url for url in value)
+    return redact_url(value) if isinstance(value, str) and value else value
+
+
+def _redacted_repr(value: object) -> str:
+    return repr(_redacted(value))
+
+
+@attrs.frozen
+class GenerationRequest:
+    """One video to make: the whole body of a submit.
+
+    Args:
+        prompt: what the video shows; not blank.
+        model: a `Model` or another id; ids that the API's page does not name are not judged here.
+        media_urls: none for text to video, else one to five public HTTPS URLs of reference media.
+        aspect_ratio: an `AspectRatio`; the server's default if absent.
+        duration: whole seconds, 4 to 15 (seedance-1.5-pro: 5 or 10); the server's default if
+            absent.
+        resolution: a `Resolution`; the server's default if absent.
+        webhook_url: HTTPS URL that the server calls with the final result.
+        metadata: a JSON object that is stored with the job.
+
+    The rules are checked before anything is sent, by `SeedanceClient.create` and
+    `SeedanceSession.submit`, which raise `InvalidRequestError`; `violations()` lists what they
+    would say. A value that breaks a rule can therefore be built, so that one bad line among a
+    thousand is one bad outcome and not the end of the generator that yields them.
+
+    Rules: API page "Image to Video", table "Request Body".
+    """
+
+    prompt: str
+    model: str = attrs.field(default=Model.SEEDANCE_2_0.value, kw_only=True)
+    media_urls: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=_as_tuple, repr=_redacted_repr
+    )
+    aspect_ratio: str | None = attrs.field(default=None, kw_only=True)
+    duration: int | None = attrs.field(default=None, kw_only=True)
+    resolution: str | None = attrs.field(default=None, kw_only=True)
+    webhook_url: str | None = attrs.field(default=None, kw_only=True, repr=_redacted_repr)
+    metadata: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, converter=_own_copy, hash=False
+    )
+
+    @property
+    def mode(self) -> GenerationMode:
+        """The mode as the server infers it from the number and the types of the media."""
+        if not self.media_urls:
+            return GenerationMode.TEXT
+        only_images = all(_media_kind(url) == "image" for url in self.media_urls)
+        if only_images and len(self.media_urls) == 1:
+            return GenerationMode.FIRST_FRAME
+        if only_images and len(self.media_urls) == 2:
+            return GenerationMode.FIRST_AND_LAST_FRAME
+        return GenerationMode.MULTIMODAL
+
+    @property
+    def kind(self) -> tuple[str, int | None, str | None, str]:
+        """What requests alike in cost and time have in common, as far as is known.
+
+        Model, duration in seconds, resolution and mode.
+        """
+        return str(self.model), self.duration, self.resolution, self.mode.value
+
+    def violations(self, *, allow_local: bool = False) -> list[Violation]:
+        """Every documented rule that this request breaks; empty when it can be sent.
+
+        Args:
+            allow_local: let media and webhook URLs point to this machine or a private network,
+                and be plain HTTP there, as is right when the API itself is an emulator on
+                loopback.
+        """
+        return list(_violations(self, allow_local=allow_local))
+
+    def expand(self, **values: Iterable[Any]) -> Iterator[GenerationRequest]:
+        """This request over every combination of the values given, lazily, last name fastest.
+
+        Example: `base.expand(prompt=["a", "b"], aspect_ratio=["16:9", "1:1"])` yields four.
+
+        Args:
+            values: for each field the values it takes. The first may be an endless iterator;
+                the others are read whole.
+
+        Raises:
+            TypeError: a name that is no field of a request, or a single value where a list of
+                values belongs.
+        """
+        fields = {field.name for field in attrs.fields(type(self))}
+        for name, choices in values.items():
+            if name not in fields:
+                raise TypeError(f"{name!r} is no field of a GenerationRequest")
+            if isinstance(choices, (str, bytes, Mapping)) or not isinstance(choices, Iterable):
+                raise TypeError(f"{name}: give a list of values, not the single {choices!r}")
+        return (
+            attrs.evolve(self, **dict(zip(values, combination, strict=True)))
+            for combination in _combinations(*values.values())
+        )
+
+
+def _combinations(*choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """`itertools.product`, but the first iterable is not read ahead."""
+    if not choices:
+        yield ()
+        return
+    first, *others = choices
+    rest = [tuple(other) for other in others]
+    for head in first:
+        for tail in itertools.product(*rest):
+            yield (head, *tail)
+
+
+def _media_kind(url: object) -> str:
+    try:
+        suffix = PurePosixPath(urlsplit(str(url)).path).suffix.lower()
+    except ValueError:
+        return "image"
+    return "video" if suffix in _VIDEO else "audio" if suffix in _AUDIO else "image"
+
+
+def _violations(request: GenerationRequest, *, allow_local: bool) -> Iterator[Violation]:
+    yield from _text_violations("prompt", request.prompt)
+    yield from _text_violations("model", request.model)
+    yield from _media_violations(request.media_urls, allow_local=allow_local)
+    yield from _choice_violations(request)
+    yield from _duration_violations(request)
+    if request.webhook_url is not None:
+        yield from _url_violations("webhook_url", request.webhook_url, allow_local=allow_local)
+    if request.metadata is not None and not is_json_object(request.metadata):
+        rule = (
+            "must be a JSON object of dicts, lists, text and finite numbers, with text keys, "
+            f"{MAX_LEVELS} levels and {MAX_VALUES:,} values at most"
+        )
+        yield Violation("metadata", request.metadata, rule)
+
+
+def _text_violations(field: str, value: object) -> Iterator[Violation]:
+    if not isinstance(value, str):
+        yield Violation(field, value, "must be text")
+    elif not value.strip():
+        yield Violation(field, value, "must not be blank")
+    elif not is_unicode(value):
+        yield Violation(field, value, "must be valid Unicode, without lone surrogates")
+
+
+def _media_violations(urls: object, *, allow_local: bool) -> Iterator[Violation]:
+    if not isinstance(urls, tuple):
+        rule = "must be a list or a tuple of URLs"
+        yield Violation("media_urls", _redacted(urls), rule)
+        return
+    if len(urls) > MAX_MEDIA:
+        rule = f"must have at most {MAX_MEDIA} URLs"
+        yield Violation("media_urls", _redacted(urls), rule)
+    for index, url in enumerate(urls):
+        yield from _url_violations(f"media_urls[{index}]", url, allow_local=allow_local)
+
+
+def _choice_violations(request: GenerationRequest) -> Iterator[Violation]:
+    choices: tuple[tuple[str, object, type[StrEnum]], ...] = (
+        ("aspect_ratio", request.aspect_ratio, AspectRatio),
+        ("resolution", request.resolution, Resolution),
+    )
+    for field, value, allowed in choices:
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            yield Violation(field, value, "must be text")
+        elif _durations(request.model) is not None and value not in set(allowed):
+            yield Violation(field, value, f"must be one of {', '.join(allowed)}")
+
+
+def _duration_violations(request: GenerationRequest) -> Iterator[Violation]:
+    value = request.duration
+    if value is None:
+        return
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value <= 0 or value.bit_length() > MAX_INTEGER_BITS:
+        yield Violation("duration", value, "must be a whole number of seconds above zero")
+        return
+    allowed = _durations(request.model)
+    if allowed is not None and value not in allowed:
+        words = "5 or 10" if allowed == {5, 10} else f"{min(allowed)} to {max(allowed)}"
+        yield Violation("duration", value, f"must be {words} seconds for {request.model}")
+
+
+def _durations(model: object) -> frozenset[int] | None:
+    """The durations of a documented model; None for any other."""
+    return DURATIONS.get(model) if isinstance(model, str) else None
+
+
+def _url_violations(field: str, url: object, *, allow_local: bool) -> Iterator[Violation]:
+    if not isinstance(url, str):
+        rule: str | None = "must be text"
+    elif not is_unicode(url):
+        rule = "must be valid Unicode, without lone surrogates"
+    else:
+        rule = broken_url_rule(url, allow_local=allow_local)
+    if rule is not None:
+        yield Violation(field, _redacted(url), rule)

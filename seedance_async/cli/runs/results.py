@@ -1,0 +1,109 @@
+"""The files that a batch leaves beside its videos, and what becomes of those of an earlier run.
+
+An outcome is written as it happens. What an earlier run wrote is the record of money that was
+spent, so it is never written over and never removed: a run refuses to start, or moves it aside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from seedance_async import dump_request
+from seedance_async.cli.console import Screen
+from seedance_async.cli.runs.advice import JOURNAL
+from seedance_async.cli.runs.outcomes import Outcome
+from seedance_async.journal import move_journal
+
+RESULTS = "results.jsonl"
+REMAINING = "remaining.jsonl"
+
+
+class ResultsFile:
+    """`results.jsonl` of a run.
+
+    Args:
+        folder: where it goes; must exist.
+        screen: blots the key out, and takes the outcomes once the file cannot.
+
+    Raises:
+        OSError: it is there already (FileExistsError), or cannot be written.
+    """
+
+    def __init__(self, folder: Path, screen: Screen) -> None:
+        self.path = folder / RESULTS
+        self._screen = screen
+        # What UTF-8 cannot hold, a lone surrogate, becomes the JSON escape of it.
+        self._file = self.path.open("x", encoding="utf-8", errors="backslashreplace")
+        self.broken: OSError | None = None
+
+    def write(self, outcome: Outcome) -> None:
+        """Write one outcome, for good; on stderr where the file cannot take it."""
+        text = self._screen.without_key(json.dumps(outcome.as_record(), ensure_ascii=False))
+        if self.broken is None:
+            try:
+                self._file.write(text + "\n")
+                self._file.flush()
+                return
+            except OSError as error:
+                self.broken = error
+                self._screen.say(f"{self.path} cannot be written ({error}); outcomes follow here")
+        self._screen.say(text, whole=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.broken = self.broken or error
+
+
+def earlier_record(folder: Path, journal: Path | None) -> Path | None:
+    """What an earlier run has left and this one cannot go on with: it would pay for it again.
+
+    Results beside a journal are gone on with; those of a run without one are not.
+    """
+    if journal is not None and journal.exists():
+        return None
+    places = [folder / RESULTS] + ([folder / JOURNAL] if journal is None else [])
+    return next((path for path in places if path.exists()), None)
+
+
+def move_results(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Give an earlier run's results other names; from what to what."""
+    for path in (folder / RESULTS, folder / REMAINING):
+        if path.exists():
+            free = _free_name(path)
+            path.rename(free)
+            yield path, free
+
+
+def move_record(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Give an earlier run's journal another name; from what to what.
+
+    Raises:
+        JournalError: a run is writing it.
+    """
+    if path.exists():
+        free = _free_name(path)
+        move_journal(path, free)
+        yield path, free
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (free := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return free
+
+
+def write_remaining(folder: Path, outcomes: Iterable[Outcome]) -> Path | None:
+    """Leave the requests that can be sent again without a doubt as an input file."""
+    requests = [o.request for o in outcomes if o.can_be_sent_as_it_is and o.request is not None]
+    if not requests:
+        return None
+    path = folder / REMAINING
+    lines = (json.dumps(dump_request(request), ensure_ascii=False) for request in requests)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""Many calls waited for, in one process."""

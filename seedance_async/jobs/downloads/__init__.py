@@ -1,0 +1,1 @@
+"""From an output URL to a verified file."""

@@ -1,0 +1,297 @@
+"""What happens in a session, told as it happens: frozen events, in order, to one callable.
+
+`SeedanceSession(on_event=...)` is called on the event loop, so it must be quick and must not
+block; what takes longer goes into a queue of its own. Whatever it raises is logged once for each
+kind of event and touches no job. No event shows a prompt in its repr, and none holds the API key.
+
+Nothing here decides about a job: what happened is taken from the registry's moves, and from those
+who send, poll and save.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from seedance_async.api.errors import ConfigurationError, SeedanceError
+from seedance_async.api.models import ErrorDetail
+from seedance_async.api.request import GenerationRequest
+from seedance_async.jobs.registry import JobRecord, SavedFile
+from seedance_async.jobs.state import JobState
+from seedance_async.jobs.telling import Telling
+
+_log = logging.getLogger(__name__)
+
+
+def _name_of_type(error: object) -> str:
+    """An error as it may be shown: its words can quote a prompt, or the server's."""
+    return type(error).__name__
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Something that has happened.
+
+    Attributes:
+        at: when, in seconds of the event loop's clock.
+    """
+
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class RequestThrottled(Event):
+    """The server refused a call by a rate limit (429, or 503 that asks to wait).
+
+    Attributes:
+        operation: "submit", or "query" for every other call.
+        retry_after: seconds the server asks to wait, or None.
+    """
+
+    operation: Literal["submit", "query"]
+    retry_after: float | None
+
+
+@attrs.frozen(kw_only=True)
+class JobEvent(Event):
+    """Something about one job.
+
+    Attributes:
+        key: the job's name in its session.
+        request_id: the server's id, or None while it is not known.
+        credits_charged: what the server said that the job cost, or None.
+        seconds: since the session saw the job accepted; None before that, and for a job that was
+            accepted in another session.
+        request: what was asked for, or None for a job taken up by its id. It is in no repr.
+    """
+
+    key: str
+    request_id: str | None = None
+    credits_charged: int | None = None
+    seconds: float | None = None
+    request: GenerationRequest | None = attrs.field(default=None, repr=False)
+
+
+class JobSubmitted(JobEvent):
+    """A job is about to be sent, and with a journal its intent is on disk.
+
+    Exactly one of `JobAccepted`, `JobRejected`, `SubmitBecameUncertain` and `JobWithdrawn` follows.
+    """
+
+    __slots__ = ()
+
+
+class JobWithdrawn(JobEvent):
+    """The caller was cancelled before anything was sent: the job never was."""
+
+    __slots__ = ()
+
+
+class JobAccepted(JobEvent):
+    """The server has taken the job, and with a journal that is on disk.
+
+    It may also follow an uncertain submit, once its id is learnt.
+    """
+
+    __slots__ = ()
+
+
+class JobResumed(JobEvent):
+    """A job that was accepted in another session is taken up; it is not charged again."""
+
+    __slots__ = ()
+
+
+class JobStarted(JobEvent):
+    """The server tells that it is processing the job."""
+
+    __slots__ = ()
+
+
+class JobSucceeded(JobEvent):
+    """The video is made."""
+
+    __slots__ = ()
+
+
+@attrs.frozen(kw_only=True)
+class JobFailed(JobEvent):
+    """The server tells that the job failed.
+
+    Attributes:
+        reason: the server's words, or None where it gives none.
+    """
+
+    reason: ErrorDetail | None = attrs.field(default=None, repr=False)
+
+
+class JobCancelled(JobEvent):
+    """The server tells that the job was cancelled."""
+
+    __slots__ = ()
+
+
+@attrs.frozen(kw_only=True)
+class JobTrouble(JobEvent):
+    """Something went wrong with a job; the subclasses say what that means for it.
+
+    Attributes:
+        error: what it was; None where a deadline passed.
+    """
+
+    error: SeedanceError | None = attrs.field(repr=_name_of_type)
+
+
+class JobRejected(JobTrouble):
+    """The job was not accepted, and nothing was charged for it."""
+
+    __slots__ = ()
+
+
+class SubmitBecameUncertain(JobTrouble):
+    """The job may have been accepted and charged, here or in an earlier run of the journal."""
+
+    __slots__ = ()
+
+
+class JobAbandoned(JobTrouble):
+    """The job is no longer waited for; the video may still come."""
+
+    __slots__ = ()
+
+
+class PollFailed(JobTrouble):
+    """A status query of a job brought no usable answer; that says nothing of the job."""
+
+    __slots__ = ()
+
+
+@attrs.frozen(kw_only=True)
+class VideoSaved(JobEvent):
+    """The job's video is whole, on disk and in its place.
+
+    Attributes:
+        path: where.
+        size: bytes.
+    """
+
+    path: Path
+    size: int
+
+
+_ENDS: Mapping[JobState, type[JobEvent]] = {
+    JobState.SUCCEEDED: JobSucceeded,
+    JobState.FAILED: JobFailed,
+    JobState.CANCELLED: JobCancelled,
+    JobState.REJECTED: JobRejected,
+    JobState.UNCERTAIN: SubmitBecameUncertain,
+    JobState.ABANDONED: JobAbandoned,
+}
+
+
+class Teller(Telling):
+    """Tells one callable of all that happens in a session, in order.
+
+    Args:
+        on_event: called with each event.
+
+    Raises:
+        ConfigurationError: it cannot be called, or it would have to be awaited.
+    """
+
+    def __init__(self, on_event: Callable[[Event], object]) -> None:
+        if not callable(on_event) or inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("on_event must be a plain function: it is called, not awaited")
+        self._on_event = on_event
+        self._held: dict[JobRecord, list[JobEvent]] = {}
+        self._broken: set[type[Event]] = set()
+
+    @contextmanager
+    def holding(self, record: JobRecord) -> Iterator[None]:
+        """See `Telling.holding`."""
+        self._held.setdefault(record, [])
+        try:
+            yield
+        finally:
+            self.release(record)
+
+    def release(self, record: JobRecord) -> None:
+        """See `Telling.release`."""
+        for event in self._held.pop(record, ()):
+            self._tell(event)
+
+    def submitted(self, record: JobRecord) -> None:
+        """See `Telling.submitted`."""
+        self._add(JobSubmitted, record)
+        self._held.setdefault(record, [])
+
+    def withdrawn(self, record: JobRecord) -> None:
+        """See `Telling.withdrawn`."""
+        if record in self._held:
+            self._add(JobWithdrawn, record)
+
+    def moved(self, record: JobRecord, before: JobState) -> None:
+        """See `Telling.moved`."""
+        state = record.state
+        if state.is_running and not before.is_running:
+            known = before is JobState.UNCERTAIN or record.accepted_at is not None
+            self._add(JobAccepted if known else JobResumed, record)
+        if state is JobState.PROCESSING:
+            self._add(JobStarted, record)
+        elif state is JobState.FAILED:
+            reason = record.generation.error if record.generation is not None else None
+            self._add(JobFailed, record, reason=reason)
+        elif state in (JobState.SUCCEEDED, JobState.CANCELLED):
+            self._add(_ENDS[state], record)
+        elif state in _ENDS:
+            self._add(_ENDS[state], record, error=record.error)
+
+    def poll_failed(self, record: JobRecord, error: SeedanceError) -> None:
+        """See `Telling.poll_failed`."""
+        self._add(PollFailed, record, error=error)
+
+    def saved(self, record: JobRecord, saved: SavedFile) -> None:
+        """See `Telling.saved`."""
+        self._add(VideoSaved, record, path=saved.path, size=saved.size)
+
+    def throttled(self, operation: Literal["submit", "query"], retry_after: float | None) -> None:
+        """See `Telling.throttled`."""
+        now = asyncio.get_running_loop().time()
+        self._tell(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
+
+    def _add(self, kind: type[JobEvent], record: JobRecord, **more: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        request: object = record.request  # a stream may be given anything
+        event = kind(
+            at=now,
+            key=record.key,
+            request_id=record.request_id,
+            credits_charged=record.credits_charged,
+            seconds=None if record.accepted_at is None else now - record.accepted_at,
+            request=request if isinstance(request, GenerationRequest) else None,
+            **more,
+        )
+        held = self._held.get(record)
+        if held is None:
+            self._tell(event)
+        else:
+            held.append(event)
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._on_event(event)
+        except (Exception, asyncio.CancelledError):  # the latter from a future's `result`, say
+            kind = type(event)
+            if kind not in self._broken:
+                self._broken.add(kind)
+                _log.exception(
+                    "on_event failed at a %s; the job goes on, and this is logged once a kind",
+                    kind.__name__,
+                )

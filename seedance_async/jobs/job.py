@@ -1,0 +1,263 @@
+"""`Job`: the awaitable handle of one job. It holds callables, not the session."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from seedance_async.api.errors import (
+    GenerationCancelledError,
+    GenerationFailedError,
+    JobTimeoutError,
+    SeedanceError,
+)
+from seedance_async.api.models import Generation
+from seedance_async.api.request import GenerationRequest
+from seedance_async.jobs.registry import JobRecord, SavedFile
+from seedance_async.jobs.state import JobState
+
+
+@attrs.frozen(eq=False, repr=False)
+class JobActions:
+    """What a handle can have done for its job; one record shared by all jobs of a session.
+
+    `check` raises where the session does not live: in another process or event loop.
+    """
+
+    cancel: Callable[[JobRecord], Awaitable[None]]
+    download: Callable[[JobRecord, Path, bool], Awaitable[Path]]
+    check: Callable[[], None] = lambda: None
+
+
+class Job:
+    """One generation job.
+
+    `await job` waits for the end and returns the `Generation`, or raises what went wrong.
+    Cancelling that await cancels the waiting, not the video.
+    """
+
+    __slots__ = ("_actions", "_record")
+
+    def __init__(self, record: JobRecord, actions: JobActions | None) -> None:
+        self._record = record
+        self._actions = actions
+
+    def __repr__(self) -> str:
+        return f"<Job {self.request_id or self.key} {self.state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = self._record
+        fields = (known.key, known.request, known.state, known.request_id, known.credits_charged)
+        return _detached, (*fields, known.generation, known.error, known.saved)
+
+    @property
+    def key(self) -> str:
+        """The job's name in its session: the caller's, or a random one."""
+        return self._record.key
+
+    @property
+    def request(self) -> GenerationRequest | None:
+        """What was asked for; None for a job taken up by its id."""
+        return self._record.request
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id; None until the submit is accepted."""
+        return self._record.request_id
+
+    @property
+    def state(self) -> JobState:
+        """Where the job is in its life."""
+        return self._record.state
+
+    @property
+    def generation(self) -> Generation | None:
+        """The server's last answer about the job."""
+        return self._record.generation
+
+    @property
+    def credits_charged(self) -> int | None:
+        """What the server said that the job cost; None where it is not known."""
+        return self._record.credits_charged
+
+    @property
+    def saved(self) -> SavedFile | None:
+        """Where the video was last saved, in this run or, with a journal, an earlier one."""
+        return self._record.saved
+
+    @property
+    def token(self) -> str:
+        """A reference for `SeedanceSession.attach`, in any process: plain JSON, no secrets.
+
+        Raises:
+            RuntimeError: the job has no request id.
+        """
+        if self.request_id is None:
+            raise RuntimeError(f"job {self.key} is {self.state} and has no request id")
+        return JobToken(self.request_id, self.key).dump()
+
+    @property
+    def done(self) -> bool:
+        """Whether the session does no more about the job, however it ended."""
+        return self.state.is_final
+
+    @property
+    def error(self) -> SeedanceError | None:
+        """What `await job` raises; None while the job runs and when it succeeded."""
+        cause = self._record.error
+        match self.state:
+            case JobState.FAILED:
+                detail = self.generation.error if self.generation else None
+                told = "the server gives no reason" if detail is None else detail.message
+                return GenerationFailedError(f"the generation failed: {told}", job=self)
+            case JobState.CANCELLED:
+                return GenerationCancelledError("the generation was cancelled", job=self)
+            case JobState.ABANDONED:
+                told = "its deadline passed" if cause is None else f"{cause}"
+                told = f"it is no longer waited for ({told}); the video may still come"
+                timeout = JobTimeoutError(told, job=self)
+                timeout.__cause__ = cause
+                return timeout
+        if cause is None:
+            return None
+        error = copy.copy(cause)
+        error.__cause__ = cause.__cause__
+        return error
+
+    def result(self) -> Generation:
+        """The finished generation.
+
+        Raises:
+            RuntimeError: the job has not ended.
+            SeedanceError: what went wrong, see `error`.
+        """
+        if not self.done:
+            raise RuntimeError(f"job {self.request_id or self.key} has not ended: {self.state}")
+        error = self.error
+        if error is not None:
+            raise error
+        assert self.generation is not None
+        return self.generation
+
+    def __await__(self) -> Generator[Any, None, Generation]:
+        return self.wait().__await__()
+
+    async def wait(self, timeout: float | None = None) -> Generation:
+        """Wait for the end of the job.
+
+        Args:
+            timeout: seconds after which the waiting ends; the job goes on, and can be waited for
+                again.
+
+        Raises:
+            GenerationFailedError, GenerationCancelledError: how the server says it ended.
+            JobTimeoutError: `timeout` or the job's own deadline passed, or its state could not
+                be read.
+            SubmitUncertainError, APIError, TransportError: how its submit ended.
+        """
+        if not self.done:
+            self._require_actions()
+            await self._final_within(timeout)
+        return self.result()
+
+    async def cancel(self) -> None:
+        """Ask the server to cancel the job, and look at its state soon after.
+
+        How it ends is told by `await job`: it may have succeeded meanwhile. A job that has ended
+        is left alone. Whether a cancelled job is refunded is not documented.
+
+        Raises:
+            APIError, TransportError: the server could not be asked.
+        """
+        if self.state.is_running:
+            await self._require_actions().cancel(self._record)
+
+    async def download(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Save the video, once the job has succeeded; waits for that first.
+
+        Args:
+            path: the file to write; or a folder that exists, which gets a file named by the
+                request id.
+            overwrite: replace a file that is there.
+
+        Returns:
+            Where the video is.
+
+        Raises:
+            DownloadError: fetching or saving failed, or a file is there. The job stays succeeded
+                and the download can be tried again.
+            SeedanceError: as `wait`.
+        """
+        await self.wait()
+        return await self._require_actions().download(self._record, Path(path), overwrite)
+
+    async def _final_within(self, timeout: float | None) -> None:
+        final = asyncio.get_running_loop().create_future()
+
+        def watcher(_: JobRecord) -> None:
+            if not final.done():
+                final.set_result(None)
+
+        self._record.on_final(watcher)
+        try:
+            async with asyncio.timeout(timeout):
+                await final
+        except TimeoutError:
+            if not self.done:
+                told = f"still {self.state} after waiting {timeout:g} seconds; it goes on"
+                raise JobTimeoutError(told, job=self) from None
+        finally:
+            self._record.forget(watcher)
+
+    def _require_actions(self) -> JobActions:
+        if self._actions is None:
+            raise RuntimeError("an unpickled job can only be read: attach its token to a session")
+        self._actions.check()
+        return self._actions
+
+
+def _detached(*fields: Any) -> Job:
+    return Job(JobRecord(*fields), None)
+
+
+@attrs.frozen
+class JobToken:
+    """A reference to an accepted job as plain JSON, without secrets: enough to take it up again."""
+
+    request_id: str
+    key: str | None = None
+
+    def dump(self) -> str:
+        """The token as a string of JSON, version 1."""
+        return json.dumps({"v": 1, "request_id": self.request_id, "key": self.key})
+
+    @classmethod
+    def parse(cls, text: str) -> JobToken:
+        """Read a token, or a bare request id; white space around either is dropped.
+
+        Raises:
+            ValueError: no text, a blank id, or JSON that is no token of a version known here.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f"a request id or a job token must be text that is not blank: {text!r}"
+            )
+        text = text.strip()
+        if not text.startswith("{"):
+            return cls(text)
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("this is neither a request id nor a job token") from None
+        if data.get("v") != 1:
+            raise ValueError(f"a job token of version {data.get('v')!r} is not known here")
+        request_id, key = data.get("request_id"), data.get("key")
+        if not isinstance(request_id, str) or not request_id:
+            raise ValueError("the job token has no request_id")
+        return cls(request_id, key if isinstance(key, str) else None)

@@ -1,0 +1,1 @@
+"""When jobs are polled, and what the answers mean."""

@@ -1,0 +1,148 @@
+"""The planner of a session: for each kind of job what is known of it, and the plan made of that."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import attrs
+
+from seedance_async.api.backoff import Backoff
+from seedance_async.jobs.polling.adaptive.plans import LEAST_PRICE, Plan, plan_for, thinned
+from seedance_async.jobs.polling.adaptive.survival import Bins, EndTimes
+
+#: A kind is planned for once this many jobs count.
+ENOUGH = 12.0
+#: What a poll counts after the next one, in the account of polls against plain backoff's.
+ACCOUNT_FADING = 0.9998
+#: A plan never has fewer polls than this share of plain backoff's for having had too many.
+LEAST_SHARE = 0.7
+
+
+@attrs.define(eq=False, repr=False)
+class _Kind:
+    times: EndTimes
+    plan: Plan | None = None
+    price: float = 1.0
+    polls: float = 0.0
+    plain_polls: float = 0.0
+
+    def account(self, plain_polls: float) -> None:
+        """Book one poll, and how many plain backoff would have made in the same time."""
+        self.polls = self.polls * ACCOUNT_FADING + 1
+        self.plain_polls = self.plain_polls * ACCOUNT_FADING + max(0.0, plain_polls)
+
+    def share(self) -> float:
+        """What a plan may spend of plain backoff's polls, so that more than these are made up."""
+        return max(LEAST_SHARE, min(1.0, self.plain_polls / max(1.0, self.polls)) ** 2)
+
+
+class PollPlanner:
+    """Proposes when a job is polled next, by what it was told of others of its kind.
+
+    Args:
+        backoff: what a kind not yet known gets, the measure of how many polls a job may take, and
+            the source of floor and jitter.
+        stretch: no proposed delay is above this many times `backoff.maximum`, at least 1.
+        kinds: how many kinds are remembered; the one not heard of for longest is forgotten.
+    """
+
+    def __init__(self, backoff: Backoff, *, stretch: float = 4.0, kinds: int = 64) -> None:
+        self._backoff = backoff
+        self._least = max(backoff.floor, backoff.initial / 4)
+        self._most = max(self._least, backoff.maximum * stretch)
+        self._remembered = kinds
+        self._bins = Bins(min(1e6, max(1e-6, backoff.initial)))
+        self._plain = _PlainCount(backoff)
+        self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def running(self, kind: Hashable, after: float, by: float) -> None:
+        """Take in that a job known to run at age `after` (0 at first) still ran at age `by`."""
+        known, after = self._of(kind), min(after, by)
+        known.times.running(after, by)
+        known.account(self._plain.by(by) - self._plain.by(after))
+
+    def finished(self, kind: Hashable, after: float, by: float) -> None:
+        """Take in that a job known to run at age `after` (0 at first) had ended at age `by`."""
+        known, after = self._of(kind), min(after, by)
+        known.times.finished(after, by)
+        middle = after + (by - after) / 2
+        known.account(self._plain.by(middle) - self._plain.by(after) + 0.5)
+
+    def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
+        """Seconds until the next poll of a job.
+
+        Args:
+            kind: what the job is alike to.
+            age: seconds since it was accepted.
+            polls: how often it was polled since without news of its end.
+            rng: the source of jitter.
+        """
+        plan = self._plan(kind)
+        too_many = polls > 4 + 2 * self._plain.by(age)
+        if plan is None or too_many or age >= plan.ages[-2]:
+            return self._backoff.delay(polls, rng)
+        then = plan.next_poll(age)
+        spacing = min(then - age, max(0.0, plan.next_poll(then) - then))
+        wait = then - age + self._backoff.jitter * (rng.random() - 0.5) * spacing
+        return min(self._most, max(self._least, wait))
+
+    def _of(self, kind: Hashable) -> _Kind:
+        known = self._kinds.get(kind)
+        if known is None:
+            known = self._kinds[kind] = _Kind(EndTimes(self._bins))
+            if len(self._kinds) > self._remembered:
+                self._kinds.popitem(last=False)
+        self._kinds.move_to_end(kind)
+        return known
+
+    def _plan(self, kind: Hashable) -> Plan | None:
+        known = self._kinds.get(kind)
+        if known is None or known.times.count < ENOUGH:
+            return None
+        if known.plan is None or known.times.news > max(4.0, known.times.count / 4):
+            self._make_plan(known)
+        return known.plan
+
+    def _make_plan(self, known: _Kind) -> None:
+        survival = known.times.survival()
+        starts = self._bins.starts
+        polls = sum(
+            (survival[k] - survival[k + 1]) * self._plain.by(starts[k + 1])
+            for k in range(len(survival) - 1)
+        )
+        polls = max(1.05, known.share() * (polls + 0.5))
+        chosen = thinned(starts, survival)
+        known.plan, known.price = plan_for(
+            [starts[k] for k in chosen],
+            [survival[k] for k in chosen],
+            polls,
+            known.price,
+            max(1e-6, self._backoff.initial * LEAST_PRICE),
+        )
+
+
+class _PlainCount:
+    """How often plain backoff has polled a job by an age, on average and between polls in parts."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._times, delay = [0.0], 0.0
+        for attempt in range(200):
+            delay = max(backoff.floor, backoff.full_delay(attempt) * (1 - backoff.jitter / 2))
+            self._times.append(self._times[-1] + delay)
+            if backoff.full_delay(attempt) >= backoff.maximum:
+                break
+        self._last = delay
+
+    def by(self, age: float) -> float:
+        times = self._times
+        age = min(age, 1e9)
+        if age >= times[-1]:
+            return len(times) - 1 + (age - times[-1]) / self._last
+        right = bisect_right(times, max(0.0, age))
+        return right - 1 + (max(0.0, age) - times[right - 1]) / (times[right] - times[right - 1])

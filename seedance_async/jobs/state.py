@@ -1,0 +1,76 @@
+"""The lifecycle of a job: its states, and the table of the moves between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from seedance_async.api.models import GenerationStatus
+
+
+class JobState(StrEnum):
+    """Where a job is in its life.
+
+    ```
+    pending → submitting → queued → processing → succeeded | failed | cancelled
+              submitting → rejected     refused, nothing charged
+              submitting → uncertain    may have been charged; queued once the id is learnt
+              queued, processing → abandoned    the deadline passed or the state can't be read
+    ```
+    """
+
+    PENDING = "pending"
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    UNCERTAIN = "uncertain"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this session does no more about the job."""
+        return self in _FINAL
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has accepted the job and has not told its end."""
+        return self in (JobState.QUEUED, JobState.PROCESSING)
+
+
+_FINAL = frozenset(
+    {
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.REJECTED,
+        JobState.UNCERTAIN,
+        JobState.ABANDONED,
+    }
+)
+_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.ABANDONED})
+#: The whole lifecycle: from each state, the states that a job may move to.
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.PENDING: frozenset({JobState.SUBMITTING, JobState.REJECTED}),
+    JobState.SUBMITTING: frozenset(
+        {JobState.QUEUED, JobState.PROCESSING, JobState.REJECTED, JobState.UNCERTAIN}
+    ),
+    JobState.QUEUED: _ENDS | {JobState.PROCESSING},
+    JobState.PROCESSING: _ENDS,
+    JobState.UNCERTAIN: frozenset({JobState.QUEUED, JobState.PROCESSING}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.REJECTED: frozenset(),
+    JobState.ABANDONED: frozenset(),
+}
+STATE_OF: Mapping[GenerationStatus, JobState] = {
+    GenerationStatus.QUEUED: JobState.QUEUED,
+    GenerationStatus.PROCESSING: JobState.PROCESSING,
+    GenerationStatus.SUCCEEDED: JobState.SUCCEEDED,
+    GenerationStatus.FAILED: JobState.FAILED,
+    GenerationStatus.CANCELLED: JobState.CANCELLED,
+}

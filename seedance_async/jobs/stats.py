@@ -1,0 +1,110 @@
+"""What a session tells of itself at one moment, and the figures that are kept for it.
+
+Keeping them costs the same however many jobs there are: counters, and a ring of the last times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+import attrs
+
+from seedance_async.jobs.state import JobState
+
+#: How many of the last jobs the times to finish are taken from.
+REMEMBERED_TIMES = 1000
+
+
+@attrs.frozen
+class SessionStats:
+    """A session at one moment.
+
+    Attributes:
+        counts: jobs by state, since the session began.
+        in_flight: jobs that this session submitted, or is submitting, and that have not ended.
+        credits_charged: the sum of the charges that the server told.
+        credits_unknown: jobs accepted without a charge that could be read.
+        polls: status queries sent for tracked jobs.
+        refusals: submits that a rate limit refused.
+        query_refusals: polls and other calls that a rate limit refused.
+        submit_rate: submits a second that the server seems to grant, learnt from its refusals;
+            None while no such limit is known.
+        submit_limit: the same for the jobs at once.
+        polls_per_job: how often a job was asked for on average until its end was seen; None
+            while no job has ended.
+        time_to_finish_p50: seconds from acceptance to the noticed end, the median of the last
+            1,000 jobs that the server ended; None while there is none. Jobs that were accepted in
+            another session are left out: nobody knows when.
+        time_to_finish_p95: the same, for 95 of 100 jobs.
+        finish_rate: jobs a second that are to be expected to end: those running now, divided by
+            the mean time to finish. None where that is not known. For an input of a known length,
+            what is left of it divided by this rate is how long it will take.
+        loop_lag: seconds by which the event loop was late at the worst, when a poll was due:
+            something else blocked it.
+        eta: seconds until all jobs that are pending or in flight have ended: their number divided
+            by `finish_rate`, so it holds if as many go on running at once and take as long as the
+            last ones did. 0 where there are none, None where it cannot be known. Requests that a
+            stream has not pulled yet are in nobody's count.
+    """
+
+    counts: Mapping[JobState, int]
+    in_flight: int
+    credits_charged: int
+    credits_unknown: int
+    polls: int
+    refusals: int
+    query_refusals: int = 0
+    submit_rate: float | None = None
+    submit_limit: int | None = None
+    polls_per_job: float | None = None
+    time_to_finish_p50: float | None = None
+    time_to_finish_p95: float | None = None
+    finish_rate: float | None = None
+    loop_lag: float = 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """See the class."""
+        left = sum(count for state, count in self.counts.items() if not state.is_final)
+        if not left:
+            return 0.0
+        return None if self.finish_rate is None else left / self.finish_rate
+
+
+class FinishTimes:
+    """How long the last jobs took, and how often a job is asked for."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=REMEMBERED_TIMES)
+        self._jobs = self._polls = 0
+
+    def note(self, seconds: float | None, polls: int) -> None:
+        """A job has ended.
+
+        Args:
+            seconds: since its acceptance, or None where that was not seen.
+            polls: how often it was asked for.
+        """
+        self._jobs += 1
+        self._polls += polls
+        if seconds is not None:
+            self._seconds.append(seconds)
+
+    @property
+    def polls_per_job(self) -> float | None:
+        """Polls a job, over all jobs that have ended."""
+        return self._polls / self._jobs if self._jobs else None
+
+    def rate(self, running: int) -> float | None:
+        """Jobs a second that end while so many are running (Little's law); None if not known."""
+        total = sum(self._seconds)
+        return running * len(self._seconds) / total if running and total > 0 else None
+
+    def quantiles(self, *shares: float) -> tuple[float | None, ...]:
+        """The times within which these shares of the last jobs ended, by nearest rank."""
+        ordered = sorted(self._seconds)
+        if not ordered:
+            return (None,) * len(shares)
+        return tuple(ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in shares)

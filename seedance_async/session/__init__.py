@@ -1,0 +1,1 @@
+"""`SeedanceSession`: puts the rooms together."""

@@ -1,0 +1,273 @@
+"""What the gate learns of a server's limits, on virtual time and with fixed seeds."""
+
+import asyncio
+import random
+
+import pytest
+
+from seedance_async import RetryPolicy
+from seedance_async.api.rate_limit import Gate
+
+pytestmark = pytest.mark.virtual_time
+
+SEED = 20260
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+class Bucket:
+    """A server that grants a rate, with a burst."""
+
+    def __init__(self, rate, burst=10):
+        self.rate, self.burst = rate, burst
+        self.tokens, self.filled_at = burst, now()
+
+    def takes(self, active):
+        self.tokens = min(self.burst, self.tokens + (now() - self.filled_at) * self.rate)
+        self.filled_at = now()
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+class Places:
+    """A server that grants a number of jobs at once."""
+
+    def __init__(self, places):
+        self.places = places
+
+    def takes(self, active):
+        return active < self.places
+
+
+class Run:
+    """Twenty callers who submit through a gate as fast as it lets them."""
+
+    def __init__(self, server, *, retry_after=0.0, job_seconds=30.0, learnt_late=0.0, seed=SEED):
+        self.server, self.retry_after, self.job_seconds = server, retry_after, job_seconds
+        self.learnt_late = learnt_late
+        self.rng = random.Random(seed)
+        self.gate = Gate(20, RetryPolicy().backoff, self.rng)
+        self.gate.counts_jobs = True
+        self.active = self.sent = self.refused = 0
+
+    async def __aenter__(self):
+        self.callers = [asyncio.create_task(self.call()) for _ in range(20)]
+        return self
+
+    async def __aexit__(self, *_):
+        for caller in self.callers:
+            caller.cancel()
+        await asyncio.gather(*self.callers, return_exceptions=True)
+        assert repr(self.gate).startswith("<Gate 0/")
+
+    async def call(self):
+        while True:
+            async with self.gate:
+                await asyncio.sleep(self.rng.uniform(0.08, 0.12))
+                self.sent += 1
+                if self.server.takes(self.active):
+                    self.active += 1
+                    seconds = self.job_seconds * self.rng.uniform(0.7, 1.3)
+                    asyncio.get_running_loop().call_later(seconds, self.end)
+                    self.gate.passed()
+                else:
+                    self.refused += 1
+                    self.gate.refused(self.retry_after)
+
+    def end(self):
+        self.active -= 1
+        if self.learnt_late:
+            late = self.rng.uniform(0.0, self.learnt_late)
+            asyncio.get_running_loop().call_later(late, self.gate.freed)
+        else:
+            self.gate.freed()
+
+    async def count(self, seconds):
+        """How many were taken and how many refused within these seconds."""
+        sent, refused = self.sent, self.refused
+        await asyncio.sleep(seconds)
+        refused = self.refused - refused
+        return self.sent - sent - refused, refused
+
+
+@pytest.mark.parametrize("retry_after", [0.0, 1.0])
+async def test_a_granted_rate_is_found_and_used(retry_after):
+    async with Run(Bucket(5.0), retry_after=retry_after) as run:
+        await run.count(20)
+        assert run.gate.limit is None
+        taken, refused = await run.count(200)
+        assert taken >= 0.97 * 5.0 * 200
+        assert refused <= 0.015 * taken
+        assert run.gate.rate == pytest.approx(5.0, rel=0.2)
+
+
+async def test_a_rate_that_rises_and_falls_is_followed():
+    async with Run(Bucket(5.0)) as run:
+        await run.count(60)
+        run.server.rate = 10.0
+        await run.count(60)
+        assert (await run.count(60))[0] >= 0.95 * 10.0 * 60
+        run.server.rate = 3.0
+        _, refused = await run.count(10)
+        assert refused <= 20
+        taken, refused = await run.count(100)
+        assert taken >= 0.93 * 3.0 * 100
+        assert refused <= 6
+
+
+async def test_a_number_of_jobs_is_found_and_kept_filled():
+    async with Run(Places(40)) as run:
+        await run.count(90)
+        assert run.gate.rate is None
+        assert run.gate.limit == pytest.approx(40, abs=2)
+        taken, refused = await run.count(300)
+        assert taken >= 0.95 * 40 * 300 / 30
+        assert refused <= 0.02 * taken
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_ends_that_are_learnt_late_do_not_make_a_number_of_jobs_look_like_a_rate(seed):
+    """The first call taken after a long wait is taken before the end that made room is known."""
+    server = Places(100)
+    async with Run(server, retry_after=1.0, job_seconds=60.0, learnt_late=4.0, seed=seed) as run:
+        await run.count(120)
+        taken, _ = await run.count(300)
+        assert taken >= 0.9 * 100 * 300 / 60
+
+
+async def test_a_number_of_jobs_that_rises_and_falls_is_followed():
+    async with Run(Places(40)) as run:
+        await run.count(90)
+        run.server.places = 80
+        await run.count(180)
+        assert run.active >= 76
+        run.server.places = 20
+        _, refused = await run.count(60)
+        assert refused <= 20
+        assert run.gate.limit == pytest.approx(20, abs=2)
+        assert run.active >= 18
+
+
+async def test_at_a_full_server_only_a_jobs_end_or_much_time_lets_one_more_in():
+    async with Run(Places(10), job_seconds=120) as run:
+        await run.count(200)
+        assert run.gate.limit == 10
+        run.gate.freed = lambda: None  # from now on nobody tells that a job has ended
+        sent = run.sent
+        await run.count(25)
+        few = run.sent - sent
+        assert few <= 12
+        await run.count(900)
+        assert run.sent - sent > few, "it asks again by itself"
+
+
+async def test_calls_that_start_no_jobs_are_not_taken_for_jobs_however_many_there_were():
+    class Stormy(Bucket):
+        def takes(self, active):
+            return now() > 10 + self.began and super().takes(active)
+
+    server = Stormy(5.0)
+    server.began = now()
+    run = Run(server)
+    run.gate.counts_jobs = False
+    for _ in range(100_000):
+        run.gate.passed()
+    async with run:
+        await run.count(600)
+        taken, refused = await run.count(600)
+        assert taken >= 0.95 * 5.0 * 600
+        assert refused <= 0.03 * taken
+
+
+async def test_a_few_places_with_long_jobs_are_not_forgotten():
+    """That one more is refused, whenever it is tried, tells nothing against the number."""
+    async with Run(Places(5), job_seconds=600.0, learnt_late=30.0) as run:
+        await run.count(4 * 3600)
+        assert run.gate.limit in (5, 6)
+        taken, refused = await run.count(4 * 3600)
+        assert taken >= 0.9 * 5 * 4 * 3600 / 600
+        assert refused <= 12 * taken
+
+
+async def test_a_caller_who_comes_alone_finds_out_that_more_is_granted_now():
+    async with Run(Bucket(1.0)) as run:
+        await run.count(300)
+    gate = run.gate
+
+    async def calls(count):
+        began = now()
+        for _ in range(count):
+            async with gate:
+                await asyncio.sleep(0.1)
+                gate.passed()
+        return now() - began
+
+    gate.counts_jobs = False
+    await calls(500)
+    assert await calls(500) < 60
+
+
+async def test_calls_that_nothing_holds_are_not_taken_for_held_after_those_that_were():
+    gate = Gate(20, RetryPolicy().backoff, random.Random(SEED))
+
+    async def call():
+        async with gate:
+            gate.passed()
+
+    async with gate:
+        gate.refused(0.0)
+    await asyncio.gather(*(call() for _ in range(1000)))
+    for _ in range(360):
+        await asyncio.sleep(10)
+        await call()
+    async with gate:
+        gate.refused(0.0)
+    await call()
+    assert gate.rate is None
+
+
+async def test_jobs_that_joined_count_as_running():
+    gate = Gate(5, RetryPolicy().backoff, random.Random(SEED))
+    gate.counts_jobs = True
+    for _ in range(7):
+        gate.joined()
+    for _ in range(6):
+        async with gate:
+            gate.refused(10.0)
+    gate.freed()
+    async with gate:
+        gate.passed()
+    assert gate.limit == 7
+
+
+async def test_a_burst_a_minute_is_not_mistaken_for_places_for_good():
+    class Minute:
+        def __init__(self):
+            self.minute, self.left = 0, 0
+
+        def takes(self, active):
+            minute = now() // 60
+            if minute != self.minute:
+                self.minute, self.left = minute, 40
+            self.left -= 1
+            return self.left >= 0
+
+    async with Run(Minute(), job_seconds=40) as run:
+        await run.count(1200)
+        taken, refused = await run.count(600)
+        assert taken >= 0.8 * 400
+        assert refused <= 0.1 * taken
+
+
+async def test_a_limit_that_is_gone_is_forgotten():
+    async with Run(Bucket(5.0), job_seconds=1.0) as run:
+        await run.count(30)
+        assert run.gate.rate is not None
+        run.server.rate = run.server.burst = 1e9
+        await run.count(80)
+        assert run.gate.rate is None
+        assert (await run.count(2))[0] > 2 * 20 / 0.12 * 0.8

@@ -1,0 +1,216 @@
+"""How long a call waits behind a service that takes nothing, and behind others; on virtual time."""
+
+import asyncio
+
+import pytest
+
+from seedance_async import (
+    AuthenticationError,
+    BadRequestError,
+    GenerationRequest,
+    RateLimitError,
+    SeedanceError,
+    TransportError,
+)
+from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply
+
+pytestmark = pytest.mark.virtual_time
+
+HOUR = 3600.0
+
+
+def requests(count):
+    return [GenerationRequest(f"prompt {number}", duration=5) for number in range(count)]
+
+
+class Deaf(FakeAPI):
+    """Gives every call the same answer, `answer_after` seconds later."""
+
+    def __init__(self, answer, **options):
+        super().__init__(**options)
+        self.answer = answer
+
+    async def send(self, request, *, on_sent=None):
+        self.sent.append(request)
+        if self.answer is not NOT_SENT and on_sent is not None:
+            on_sent()
+        await asyncio.sleep(self.answer_after)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Places(FakeAPI):
+    """Takes so many jobs at once, and refuses the others for a second."""
+
+    def __init__(self, places, **options):
+        super().__init__(**options)
+        self.places = places
+
+    def create(self, request):
+        if self.active >= self.places:
+            return error_reply(429, retry_after="1")
+        return super().create(request)
+
+
+class Choosy(FakeAPI):
+    """Refuses one prompt for ever."""
+
+    def create(self, request):
+        if b"prompt 0" in request.body:
+            return error_reply(429)
+        return super().create(request)
+
+
+async def ends_of(calls):
+    """When each call ended, in seconds from now, and with what."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def end(call):
+        try:
+            what = await call
+        except SeedanceError as error:
+            what = error
+        return loop.time() - began, what
+
+    return await asyncio.gather(*map(end, calls))
+
+
+@pytest.mark.parametrize("count", [1, 20, 200])
+@pytest.mark.parametrize("retry_after", ["", "60", "300"])
+async def test_a_rate_limit_that_takes_nothing_for_an_hour_ends_all_that_wait(
+    make_client, count, retry_after
+):
+    api = Deaf(error_reply(429, retry_after=retry_after))
+    async with make_client(transport=api) as client:
+        ends = await ends_of([client.create(request) for request in requests(count)])
+    assert {type(what) for _, what in ends} == {RateLimitError}
+    longest_pause = 0 if retry_after else 20  # of our own
+    assert 0.9 * HOUR < max(when for when, _ in ends) <= HOUR + longest_pause
+
+
+@pytest.mark.parametrize("failure", [NOT_SENT, LOST])
+async def test_an_outage_ends_all_that_wait_when_their_time_is_over(make_client, failure):
+    api = Deaf(failure, answer_after=15.0)
+    async with make_client(transport=api) as client:
+        ends = await ends_of([client.create(request) for request in requests(300)])
+    last = max(when for when, _ in ends)
+    assert 550 < last < 660, "the last attempts are out for 15 seconds and pause for 20"
+    unsent = [what for _, what in ends if isinstance(what, TransportError)]
+    assert len(unsent) > 150
+    assert {error.delivered for error in unsent} == {"no"}
+    assert len(api.sent) < 100
+
+
+async def test_a_call_that_comes_later_has_its_own_time(make_client):
+    async with make_client(transport=Deaf(NOT_SENT)) as client:
+        first = asyncio.ensure_future(ends_of([client.create(r) for r in requests(20)]))
+        await asyncio.sleep(500)
+        (later, _), *_ = await ends_of([client.create(requests(1)[0])])
+        await first
+    assert later > 500
+
+
+@pytest.mark.parametrize("operation", ["get", "cancel"])
+async def test_queries_fail_at_once_when_the_server_asks_for_too_long(make_client, operation):
+    api = Deaf(error_reply(429, retry_after="86400"), answer_after=0.1)
+    async with make_client(transport=api, max_connections=2) as client:
+        ask = getattr(client, operation)
+        ends = await ends_of([ask(f"req_{number}") for number in range(50)])
+    assert max(when for when, _ in ends) < 1
+    assert len(api.sent) <= 2
+
+
+async def test_polls_wait_all_the_same(make_client, api):
+    """They come again anyway, so they need not end."""
+    api.jobs["req_1"] = 0.0
+    api.script["get"] += [error_reply(429, retry_after="86400")]
+    async with make_client() as client:
+        polls = [client.get_once("req_1") for _ in range(3)]
+        first, *others = await asyncio.gather(*polls, return_exceptions=True)
+    assert isinstance(first, RateLimitError)
+    assert [other.status for other in others] == ["succeeded"] * 2
+
+
+@pytest.mark.parametrize(("places", "seconds"), [(1, 300.0), (2, 300.0), (5, 600.0)])
+async def test_a_batch_is_taken_however_long_a_small_tier_makes_it(make_session, places, seconds):
+    api = Places(places, seconds=seconds, answer_after=0.1)
+    async with make_session(transport=api, max_in_flight=50) as session:
+        result = await session.run(requests(40 * places))
+        assert len(result.succeeded) == 40 * places
+        assert places <= session.stats().submit_limit <= places + 2  # ends are learnt late
+    assert sum(sent.charges for sent in api.sent) <= 15 * 40 * places
+
+
+async def test_a_call_that_alone_is_refused_ends_too(make_client):
+    loop = asyncio.get_running_loop()
+    async with make_client(transport=Choosy()) as client:
+        refused = asyncio.ensure_future(client.create(requests(1)[0]))
+        while not refused.done() and loop.time() < 4 * HOUR:
+            await client.create(GenerationRequest("another", duration=5))
+            await asyncio.sleep(10)
+        refused.cancel()
+        assert HOUR < loop.time() < 3 * HOUR
+        with pytest.raises(RateLimitError):
+            await refused
+
+
+async def test_a_refusal_that_asks_for_a_wait_but_is_no_rate_limit_concerns_one_job(
+    make_client, api
+):
+    api.script["create"] += [NOT_SENT, error_reply(400, retry_after="86400")]
+    async with make_client(max_connections=1) as client:
+        ends = await ends_of([client.create(request) for request in requests(20)])
+    assert [type(what) for _, what in ends].count(BadRequestError) == 1
+    assert len(api.jobs) == 19
+
+
+async def test_any_answer_ends_an_outage(make_client, api):
+    api.script["create"] += [NOT_SENT, error_reply(400)]
+    async with make_client() as client:
+        with pytest.raises(BadRequestError):
+            await client.create(requests(1)[0])
+        assert client.submit_gate.failing_since > asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [(error_reply(401), 30.0), (error_reply(403, "unauthorized"), 30.0), (error_reply(403), 0.0)],
+)
+async def test_polls_pause_for_a_refused_key_and_not_for_a_refused_job(
+    make_client, api, answer, seconds
+):
+    api.jobs["req_1"] = 0.0
+    api.script["get"].append(answer)
+    async with make_client() as client:
+        with pytest.raises(AuthenticationError):
+            await client.get_once("req_1")
+        began = asyncio.get_running_loop().time()
+        await client.get_once("req_1")
+        assert asyncio.get_running_loop().time() - began == pytest.approx(seconds)
+
+
+async def test_an_id_that_is_there_already_is_no_job_more(make_session, api):
+    """Else the places that are taken were counted too high from then on."""
+    api.script["create"] += [accepted("req_0"), accepted("req_0")]
+    api.jobs["req_0"] = 0.0
+    async with make_session() as session:
+        result = await session.run(requests(2))
+        assert [job.state for job in result] == ["succeeded", "uncertain"]
+        assert session.client.submit_gate._running == 0
+
+
+@pytest.mark.parametrize("trouble", [NOT_SENT, error_reply(429)])
+async def test_time_in_which_the_loop_stood_still_is_nobodys_patience(make_client, api, trouble):
+    """A laptop that sleeps, say: the network is not there yet when it wakes."""
+    loop = asyncio.get_running_loop()
+    api.answer_after = 1.0
+    api.script["create"] += [trouble] * 60
+    async with make_client() as client:
+        creating = [asyncio.ensure_future(client.create(request)) for request in requests(100)]
+        await asyncio.sleep(3)
+        assert api.script["create"]
+        loop.block(4000)
+        await asyncio.gather(*creating)
+    assert len(api.jobs) == 100
