@@ -6,57 +6,22 @@ Nothing here acts on an option; a value out of bounds is a `ConfigurationError` 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+import ssl as tls
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
 
 from seedance_async._utils.urls import is_local_host, redact_url
-from seedance_async.api.backoff import Backoff, is_finite
+from seedance_async.api.backoff import Backoff
 from seedance_async.api.errors import ConfigurationError
+from seedance_async.api.option_fields import count, flag, policy, seconds
+
+if TYPE_CHECKING:
+    import aiohttp
 
 DEFAULT_BASE_URL = "https://www.seedance2.ink"
-
-
-def positive(_: object, field: attrs.Attribute[float], value: float) -> None:
-    """A number above zero."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigurationError(f"{field.name} must be a number, not {value!r}")
-    if not (is_finite(value) and value > 0):
-        raise ConfigurationError(f"{field.name} must be finite and above zero, not {value!r:.40}")
-
-
-def whole(_: object, field: attrs.Attribute[int], value: int) -> None:
-    """A whole number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{field.name} must be a whole number above zero, not {value!r}")
-
-
-def is_a(*kinds: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """An instance of one of these classes."""
-    names = " or a ".join(kind.__name__ for kind in kinds)
-
-    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
-        if not isinstance(value, kinds):
-            raise ConfigurationError(f"{field.name} must be a {names}, not {value!r:.40}")
-
-    return check
-
-
-def policy(default: Any) -> Any:
-    """A field for a value of the class of its default."""
-    return attrs.field(default=default, validator=is_a(type(default)))
-
-
-def seconds(default: float) -> float:
-    """A field for a number above zero."""
-    return attrs.field(default=default, validator=positive)
-
-
-def count(default: int) -> int:
-    """A field for a whole number above zero."""
-    return attrs.field(default=default, validator=whole)
 
 
 @attrs.frozen(kw_only=True)
@@ -185,3 +150,34 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether the API is on this machine or its network, as an emulator is."""
         return is_local_host(urlsplit(self.base_url).hostname or "")
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class TransportOptions:
+    """How the API and the hosts of its media are reached.
+
+    Args:
+        timeouts: see `Timeouts`.
+        max_connections: submits in progress at once, and as many other calls.
+        proxy: the URL of an HTTP proxy for all calls, with a user name and a password if it asks
+            for them.
+        trust_env: take the proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY where `proxy` is not
+            given. A host on this machine is never reached through one.
+        ssl: an `ssl.SSLContext`, for a private certificate authority.
+        headers: sent with each API call, besides the SDK's own.
+        allow_private_media: download videos from hosts whose names lead to private addresses, as
+            behind a VPN or a VPC endpoint.
+        http: an `aiohttp.ClientSession` of yours for all calls. The SDK does not close it.
+
+    Raises:
+        ConfigurationError: a value out of bounds.
+    """
+
+    timeouts: Timeouts = policy(Timeouts())
+    max_connections: int = count(50)
+    proxy: str | None = None
+    trust_env: bool = flag(True)
+    ssl: tls.SSLContext | bool = True
+    headers: Mapping[str, str] | None = None
+    allow_private_media: bool = flag(False)
+    http: aiohttp.ClientSession | None = None

@@ -2,28 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import attrs
 
 from seedance_async.api.backoff import Backoff
-from seedance_async.api.options import RetryPolicy, Timeouts, count, is_a, policy, seconds, whole
+from seedance_async.api.client import ClientOptions
+from seedance_async.api.option_fields import count, flag, is_a, positive, seconds, whole
 from seedance_async.jobs.polling.adaptive import LearnedPolls
+from seedance_async.webhooks import WebhookReceiver
+
+if TYPE_CHECKING:
+    from seedance_async.jobs.events import Event
+    from seedance_async.journal import Journal
+
+
+def _learned_if_none(poll: Backoff | LearnedPolls | None) -> Backoff | LearnedPolls:
+    return LearnedPolls() if poll is None else poll
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class SessionOptions:
-    """The limits and policies of a session; see `SeedanceSession` for what each means."""
+class SessionOptions(ClientOptions):
+    """What a `SeedanceSession` can be told, besides what a `SeedanceClient` can.
+
+    Args:
+        max_in_flight: jobs between submit and their end, at every instant.
+        max_downloads: downloads at once.
+        poll: when a job is polled. By default with exponential backoff, and once a dozen similar
+            jobs have ended, around the time when they tend to end. A `Backoff` is used as it is.
+        poll_rate: polls per second over all jobs.
+        job_timeout: seconds from acceptance after which the session stops waiting for a job, plus
+            up to a minute for a final poll.
+        poll_failure_timeout: seconds of nothing but failed polls after which the session stops
+            waiting for a job.
+        cancel_on_error: cancel the remote jobs when the block is left by an exception.
+        journal: a file, or a `Journal`: the durable record of the run. A run that is killed and
+            started again with the same requests resumes its own jobs and submits only what was
+            never sent. Requests are recognised by their content and by how often it occurred;
+            give `submit` a key where that is not what makes a job the same.
+        max_credits: a limit on the sum of all charges, those of earlier runs in the journal
+            included. What may have been charged counts.
+        resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
+        webhooks: where the application receives callbacks. Each job without a `webhook_url` of its
+            own is called back there. A callback makes the next poll come sooner, and lets an
+            uncertain job continue once a query has confirmed the id in it.
+        on_event: called on the event loop with each `Event`, in order and as it happens, except
+            that the outcome of a submit is on disk first. It must not block. What it raises is
+            logged and affects no job.
+        poll_patience: the former name of `poll_failure_timeout`.
+    """
 
     max_in_flight: int = count(20)
-    max_connections: int = count(50)
     max_downloads: int = count(4)
     poll: Backoff | LearnedPolls = attrs.field(
-        default=LearnedPolls(), validator=is_a(Backoff, LearnedPolls)
+        default=LearnedPolls(),
+        converter=_learned_if_none,
+        validator=is_a(Backoff, LearnedPolls),
     )
     poll_rate: float = seconds(20.0)
     job_timeout: float = seconds(3600.0)
-    poll_patience: float = seconds(900.0)
-    cancel_on_error: bool = policy(False)
+    poll_patience: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(positive)
+    )
+    poll_failure_timeout: float = attrs.field(
+        default=attrs.Factory(lambda given: given.poll_patience or 900.0, takes_self=True),
+        validator=positive,
+    )
+    cancel_on_error: bool = flag(False)
+    journal: Journal | str | Path | None = None
     max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole))
-    resubmit_uncertain: bool = policy(False)
-    retry: RetryPolicy = policy(RetryPolicy())
-    timeouts: Timeouts = policy(Timeouts())
+    resubmit_uncertain: bool = flag(False)
+    webhooks: WebhookReceiver | None = None
+    on_event: Callable[[Event], object] | None = None

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import math
 import os
-import random
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -18,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from seedance_async._utils.cancellation import see_through, surely
 from seedance_async.api import protocol
-from seedance_async.api.backoff import Backoff
-from seedance_async.api.client import SeedanceClient
+from seedance_async.api.client import ClientOptions, SeedanceClient
 from seedance_async.api.errors import (
     BudgetExceededError,
     ConflictError,
@@ -31,13 +31,11 @@ from seedance_async.api.errors import (
     SeedanceError,
 )
 from seedance_async.api.models import Generation
-from seedance_async.api.options import RetryPolicy, Timeouts
+from seedance_async.api.option_fields import takes
 from seedance_async.api.request import GenerationRequest
 from seedance_async.api.retry import stops_submits
-from seedance_async.api.transport import Transport
 from seedance_async.jobs.downloads.downloader import Downloader
 from seedance_async.jobs.job import Job, JobActions
-from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
@@ -51,7 +49,6 @@ from seedance_async.session.options import SessionOptions
 from seedance_async.session.resuming import Resumer
 from seedance_async.session.shutdown import Leaving
 from seedance_async.session.submitter import Launcher
-from seedance_async.webhooks import WebhookReceiver
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import Event
@@ -71,119 +68,50 @@ class SeedanceSession:
     Leaving the block normally waits for the jobs. Leaving it by an exception leaves the remote
     jobs running and logs their ids. A session belongs to one event loop.
 
-    Args:
-        api_key: the key; else the environment's SEEDANCE_API_KEY.
-        base_url: the API's origin; else SEEDANCE_BASE_URL, else the vendor's.
-        max_in_flight: jobs between submit and their end, at every instant.
-        max_connections: submits that are out at once, and as many other calls.
-        max_downloads: downloads at once.
-        poll: when a job is polled. By default at growing delays, and once a dozen jobs alike have
-            ended, around the time when they tend to; a `Backoff` is followed as it is.
-        poll_rate: polls a second over all jobs.
-        job_timeout: seconds from acceptance after which a job is no longer waited for; plus at most
-            a minute for a last look.
-        poll_patience: seconds of nothing but failed polls after which a job is given up on.
-        cancel_on_error: cancel the remote jobs when the block is left by an exception.
-        journal: a file, or a `Journal`: the durable record of the run. With it, a run that is
-            killed and started again with the same requests takes up its own jobs and submits
-            only what was never sent. Requests are known again by their content and how often it
-            came; give `submit` a key where that is not what makes a job the same.
-        max_credits: the sum of all charges, those of earlier runs in the journal included, that
-            is never exceeded; what may have been charged counts.
-        resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
-        webhooks: where the application takes callbacks. Every job that names no `webhook_url` of
-            its own is then called back there. A callback makes the next poll come sooner, and an
-            uncertain job go on once a query has confirmed the id it tells.
-        on_event: called on the event loop with each `Event`, in order and as it happens, but for
-            what a submit came to, which is on disk first. It must not block; what it raises is
-            logged and touches no job.
-        retry, timeouts: see `RetryPolicy` and `Timeouts`.
-        transport: another `Transport`; the session closes it.
-        rng: the source of jitter, for tests.
+    It takes the options of `SessionOptions`, `ClientOptions` and `TransportOptions`.
 
     Raises:
-        ConfigurationError: no key, a bad base URL, an option out of bounds, or a receiver whose
+        ConfigurationError: no key, a bad base URL, an option out of bounds, a receiver whose
             address the server cannot be given, or an `on_event` that would have to be awaited.
     """
 
-    def __init__(
-        self,
-        *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        max_in_flight: int = 20,
-        max_connections: int = 50,
-        max_downloads: int = 4,
-        poll: Backoff | LearnedPolls | None = None,
-        poll_rate: float = 20.0,
-        job_timeout: float = 3600.0,
-        poll_patience: float = 900.0,
-        cancel_on_error: bool = False,
-        journal: Journal | str | Path | None = None,
-        max_credits: int | None = None,
-        resubmit_uncertain: bool = False,
-        webhooks: WebhookReceiver | None = None,
-        on_event: Callable[[Event], object] | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
-        transport: Transport | None = None,
-        rng: random.Random | None = None,
-    ) -> None:
-        self._options = SessionOptions(
-            max_in_flight=max_in_flight,
-            max_connections=max_connections,
-            max_downloads=max_downloads,
-            poll=poll or LearnedPolls(),
-            poll_rate=poll_rate,
-            job_timeout=job_timeout,
-            poll_patience=poll_patience,
-            cancel_on_error=cancel_on_error,
-            max_credits=max_credits,
-            resubmit_uncertain=resubmit_uncertain,
-            retry=retry or RetryPolicy(),
-            timeouts=timeouts or Timeouts(),
-        )
-        self._telling = _teller(on_event)
-        rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+    @takes(SessionOptions)
+    def __init__(self, *args: Any, **named: Any) -> None:
+        options = self._options = SessionOptions(*args, **named)
+        self._telling = _teller(options.on_event)
         self.client = SeedanceClient(
-            api_key,
-            base_url,
-            retry=self._options.retry,
-            timeouts=self._options.timeouts,
-            max_connections=max_connections,
-            transport=transport,
-            rng=rng,
+            **{field.name: getattr(options, field.name) for field in attrs.fields(ClientOptions)}
         )
         self.client.submit_gate.counts_jobs = True
-        if webhooks is not None:
-            webhooks.check(allow_local=self.client.allow_local)
+        if options.webhooks is not None:
+            options.webhooks.check(allow_local=self.client.allow_local)
         self.registry = TaskRegistry()
-        if on_event is not None:
+        if options.on_event is not None:
             self.registry.on_move = self._telling.moved
             self.client.on_throttled = self._telling.throttled
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self._slots = asyncio.Semaphore(options.max_in_flight)
         self._poller = Poller(
             self.registry,
             self.client.get_once,
-            poll=self._options.poll,
-            poll_rate=poll_rate,
-            workers=max_connections,
-            job_timeout=job_timeout,
-            patience=poll_patience,
+            poll=options.poll,
+            poll_rate=options.poll_rate,
+            workers=options.max_connections,
+            job_timeout=options.job_timeout,
+            patience=options.poll_failure_timeout,
             freed=self.client.submit_gate.freed,
             telling=self._telling,
-            rng=rng,
+            rng=options.rng,
         )
         self._downloader = Downloader(
             self.client.transport,
             self.client.get,
-            limit=max_downloads,
-            retry=self._options.retry,
-            timeouts=self._options.timeouts,
-            rng=rng,
+            limit=options.max_downloads,
+            retry=options.retry,
+            timeouts=options.timeouts,
+            rng=options.rng,
         )
         self._actions = JobActions(self._cancel, self._download, self._check_home)
-        self._books = Books(_journal(journal))
+        self._books = Books(_journal(options.journal))
         self._changed = asyncio.Event()
         self._resumer = Resumer(
             registry=self.registry,
@@ -194,12 +122,12 @@ class SeedanceSession:
             changed=self._changed,
         )
         self._hints = Hints(
-            webhooks,
+            options.webhooks,
             get=self.client.get_once,
             hurry=self._poller.hurry,
             found=self._resumer.found,
             idle=self._changed.set,
-            rng=rng,
+            rng=options.rng,
         )
         self._launcher = Launcher(
             client=self.client,
@@ -209,7 +137,7 @@ class SeedanceSession:
             hints=self._hints,
             resumer=self._resumer,
             telling=self._telling,
-            resubmit_uncertain=resubmit_uncertain,
+            resubmit_uncertain=options.resubmit_uncertain,
         )
         self._leaving = Leaving(
             client=self.client,
@@ -217,7 +145,7 @@ class SeedanceSession:
             poller=self._poller,
             books=self._books,
             hints=self._hints,
-            options=self._options,
+            options=options,
             changed=self._changed,
             cancel=self._cancel,
         )

@@ -10,7 +10,7 @@ import aiohttp
 
 from seedance_async._utils.version import __version__
 from seedance_async.api.errors import TransportError
-from seedance_async.api.options import Endpoint, Timeouts
+from seedance_async.api.options import Endpoint, TransportOptions
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.transport.contract import MediaResponse
 from seedance_async.api.transport.direct import Line
@@ -35,15 +35,14 @@ class AiohttpTransport:
     def __init__(
         self,
         endpoint: Endpoint,
-        *,
-        timeouts: Timeouts | None = None,
-        max_connections: int = 50,
-        ssl: Any = True,
+        options: TransportOptions | None = None,
+        **named: Any,
     ) -> None:
+        options = options or TransportOptions(**named)
         self._endpoint = endpoint
-        self._timeouts = timeouts or Timeouts()
-        self._max_connections = max_connections
-        self._ssl = ssl
+        self._timeouts = options.timeouts
+        self._max_connections = options.max_connections
+        self._ssl = options.ssl
         # Made when first needed: aiohttp's belong to a running event loop.
         self._submits: Line | None = None
         self._queries: Line | None = None
