@@ -36,7 +36,8 @@ from seedance_async.api.models import (
     Submission,
 )
 from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts
-from seedance_async.api.protocol import WireRequest, WireResponse, dump_request, load_request
+from seedance_async.api.prepared_request import dump_request, load_request
+from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.request import (
     AspectRatio,
     GenerationMode,

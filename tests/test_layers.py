@@ -1,69 +1,133 @@
-"""Imports point strictly downwards, type-only imports too; `transport` alone knows aiohttp."""
+"""Which room may import which: a table of the pairs that are used, and no others.
+
+A room is a module or folder of the second level (`api.client`, `jobs.polling`), or one of the first
+level where that is a world of its own (`cli`, `emulator`). Imports inside functions and for type
+checkers count. `python tests/test_layers.py` writes the table into docs/architecture.md.
+"""
 
 import ast
+import re
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import seedance_async
 
-PACKAGE = Path(seedance_async.__file__).parent
 ROOT = "seedance_async"
+PACKAGE = Path(seedance_async.__file__).parent
+DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 
-#: Every module of the SDK and its level. One may import what is on a lower level, and no other.
-LEVELS = {
-    "_version": 0,
-    "addresses": 0,
-    "backoff": 0,
-    "plain": 0,
-    "shielding": 0,
-    "models": 1,
-    "errors": 2,
-    "options": 3,
-    "verdicts": 3,
-    "protocol": 4,
-    "registry": 4,
-    "pacing": 4,
-    "spend": 4,
-    "learning": 1,
-    "transport": 5,
-    "job": 5,
-    "journal": 5,
-    "stats": 5,
-    "telling": 5,
-    "events": 6,
-    "schedule": 5,
-    "webhooks": 5,
-    "client": 6,
-    "partfiles": 5,
-    "downloads": 6,
-    "books": 6,
-    "poller": 7,
-    "bulk": 7,
-    "forecast": 7,
-    "leaving": 8,
-    "resuming": 8,
-    "launcher": 9,
-    "session": 10,
-}
+#: For each room the rooms that it may import. A pair that nobody uses any more must go.
+RULES = """
+_utils:
+_utils.cancellation:
+_utils.json_values:
+_utils.plural:
+_utils.urls:
+_utils.version:
+api:
+api.backoff:
+api.client: _utils.cancellation api.errors api.models api.option_fields api.options
+    api.prepared_request api.protocol api.rate_limit api.request api.retry api.transport
+api.errors: api.models api.request
+api.models: _utils.urls
+api.option_fields: api.backoff api.errors
+api.options: _utils.urls api.backoff api.errors api.option_fields
+api.prepared_request: api.errors api.request
+api.protocol: api.backoff api.errors api.models api.prepared_request
+api.rate_limit: api.backoff
+api.request: _utils.json_values _utils.urls
+api.retry: api.errors api.options api.rate_limit
+api.transport: _utils.urls _utils.version api.errors api.options api.protocol
+cli: emulator journal root session.estimate
+emulator:
+jobs:
+jobs.downloads: _utils.cancellation api.errors api.models api.options api.transport
+    jobs.registry
+jobs.events: api.errors api.models api.request jobs.registry jobs.state
+jobs.job: api.errors api.models api.request jobs.registry jobs.state
+jobs.polling: _utils.cancellation api.backoff api.errors api.models api.rate_limit jobs.events
+    jobs.registry jobs.state jobs.stats
+jobs.registry: api.errors api.models api.request jobs.state
+jobs.state: api.models
+jobs.stats: jobs.state
+journal: journal.contract journal.entry journal.keys journal.memory journal.moving
+    journal.sqlite
+journal.contract: journal.entry
+journal.database: api.errors journal.entry
+journal.entry: api.errors
+journal.files: api.errors journal.database journal.entry journal.lock
+journal.keys: api.prepared_request api.request journal.entry
+journal.lifecycle: api.errors
+journal.lock: api.errors
+journal.memory: api.errors journal.entry journal.lifecycle
+journal.moving: api.errors journal.files journal.lock
+journal.sqlite: _utils.cancellation api.errors journal.database journal.entry journal.files
+    journal.lifecycle journal.writer
+journal.writer: api.errors journal.database journal.files
+otel: root
+session:
+session.batch: _utils.cancellation _utils.plural api.errors api.prepared_request api.request
+    api.retry jobs.job jobs.registry jobs.state session.journaling session.submitter
+session.callbacks: api.backoff api.errors api.models api.prepared_request jobs.registry
+    jobs.state webhooks
+session.credit_limit: api.errors api.request
+session.estimate: api.request journal session.journaling
+session.journaling: _utils.cancellation api.errors api.prepared_request api.request
+    jobs.registry jobs.state journal session.credit_limit
+session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
+    webhooks
+session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.polling
+    jobs.registry jobs.state journal session.journaling
+session.session: _utils.cancellation api.client api.errors api.models api.option_fields
+    api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
+    jobs.registry jobs.state jobs.stats journal session.batch session.callbacks
+    session.credit_limit session.journaling session.options session.resumer session.shutdown
+    session.submitter
+session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling
+    jobs.registry jobs.state session.callbacks session.journaling session.options
+session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
+    jobs.events jobs.polling jobs.registry jobs.state journal session.callbacks
+    session.credit_limit session.journaling session.resumer session.shutdown
+testing: emulator
+webhooks: webhooks.receiver
+webhooks.receiver: _utils.urls api.errors api.protocol
+"""
 
-#: What is beside or above the root, and the parts of the SDK that each may import.
-#: The command line shows and settles what a journal holds; the root, which must not import
-#: sqlite3, does not have those names.
-USERS = {
-    "cli": {ROOT, "cli", "emulator", "journal", "forecast"},
-    "testing": {ROOT, "emulator"},
-    "otel": {ROOT},
-    "emulator": {"emulator"},
-}
+
+def parsed(rules: str) -> dict[str, set[str]]:
+    """The rules as sets; a line that is indented continues the one before."""
+    lines = re.sub(r"\n +", " ", rules).strip().splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {room: set(others.split()) for room, _, others in pairs}
 
 
-def imported(source, module, *, is_package=False):
-    """The modules that a module imports, wherever in it and for whatever purpose.
+ALLOWED = parsed(RULES)
 
-    Of what is imported from the root, the name goes along: it may be a module.
-    """
+#: Rooms of one level: what is inside is their own business.
+WHOLE = {"cli", "emulator"}
+
+#: Who may import aiohttp: the transports; the receiver and the emulator, which serve HTTP; and the
+#: options, for type checkers alone.
+AIOHTTP = {"api.transport", "api.options", "webhooks.receiver", "emulator"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(source: str, module: str, *, is_package: bool = False) -> set[str]:
+    """The modules that a module imports, anywhere in it and for any purpose."""
     names = set()
     package = module.split(".") if is_package else module.split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
@@ -72,68 +136,80 @@ def imported(source, module, *, is_package=False):
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, node.module] if node.module else above)
-            names.update({f"{base}.{a.name}" for a in node.names} if base == ROOT else {base})
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                names.add(name if name in MODULES else base)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names.update(a.value for a in node.args if isinstance(a, ast.Constant))
     return names
 
 
-def first_part(name):
-    """Of a name inside the SDK its first part; None for the root itself and for others."""
-    parts = name.split(".")
-    return parts[1] if parts[0] == ROOT and len(parts) > 1 else None
+def room_of(module: str) -> str:
+    """The room of a module of the package; "root" for the root itself."""
+    parts = module.split(".")[1:]
+    return parts[0] if parts and parts[0] in WHOLE else ".".join(parts[:2]) or "root"
 
 
-def may_import(part, name):
-    """Whether the part of the SDK may import this name. The root, part None, may import any."""
-    if name.split(".")[0] == "aiohttp":
-        server = part == "webhooks" and name == "aiohttp.web"
-        return server or part in ("transport", "emulator")
-    if name.split(".")[0] != ROOT or part is None:
-        return True
-    other = first_part(name)
-    if part not in USERS:
-        if other == part and (PACKAGE / part).is_dir():  # a room of several files
-            return name != f"{ROOT}.{part}"
-        return other in LEVELS and LEVELS[other] < LEVELS.get(part, -1)
-    public = name == ROOT or name.removeprefix(f"{ROOT}.") in seedance_async.__all__
-    return other in USERS[part] or (public and ROOT in USERS[part])
-
-
-def forbidden(module, source, *, is_package=False):
-    """What a module imports and must not."""
+def rooms_imported(module: str, source: str, *, is_package: bool = False) -> set[str]:
+    """The other rooms that a module imports."""
     names = imported(source, module, is_package=is_package)
-    return sorted(name for name in names if not may_import(first_part(module), name))
+    inside = {name for name in names if name.split(".")[0] == ROOT}
+    return {room_of(name) for name in inside} - {room_of(module)}
 
 
-def files():
-    return sorted(PACKAGE.rglob("*.py"))
+def forbidden(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    """What a module imports and must not."""
+    room = room_of(module)
+    if room == "root":
+        return []
+    wrong = rooms_imported(module, source, is_package=is_package) - ALLOWED[room]
+    names = imported(source, module, is_package=is_package)
+    wrong |= {n for n in names if n.split(".")[0] == "aiohttp" and room not in AIOHTTP}
+    return sorted(wrong)
 
 
-def name_of(path):
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def sources():
+    for module, path in MODULES.items():
+        yield module, path.read_text("utf-8"), path.name == "__init__.py"
 
 
-@pytest.mark.parametrize("path", files(), ids=name_of)
-def test_a_module_imports_only_what_is_below_it(path):
-    is_package = path.name == "__init__.py"
-    assert forbidden(name_of(path), path.read_text("utf-8"), is_package=is_package) == []
+def used() -> dict[str, set[str]]:
+    """For each room what it imports today."""
+    pairs: dict[str, set[str]] = {}
+    for module, source, is_package in sources():
+        found = rooms_imported(module, source, is_package=is_package)
+        pairs.setdefault(room_of(module), set()).update(found)
+    pairs.pop("root")
+    return pairs
 
 
-def test_every_module_has_a_level():
-    """A new file without one fails here: think of where it belongs, and write it down."""
-    there = {first_part(name_of(path)) for path in files()} - {None}
-    assert there <= set(LEVELS) | set(USERS)
-    assert set(LEVELS) <= there
+def test_every_room_imports_what_the_table_allows_and_nothing_else():
+    assert used() == ALLOWED
 
 
-def test_nothing_but_the_standard_library_and_the_dependencies_is_imported_by_the_sdk():
+def test_only_the_transports_and_the_servers_import_aiohttp():
+    for module, source, is_package in sources():
+        assert forbidden(module, source, is_package=is_package) == []
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {
+        module: {n for n in imported(source, module, is_package=is_package) if n in MODULES}
+        for module, source, is_package in sources()
+    }
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_the_sdk_imports_the_standard_library_and_its_four_dependencies_alone():
     allowed = {"aiohttp", "anyio", "attrs", "cattrs", "yarl", ROOT, *sys.stdlib_module_names}
-    for path in files():
-        if first_part(name_of(path)) in LEVELS:
-            names = imported(path.read_text("utf-8"), name_of(path))
-            assert {name.split(".")[0] for name in names} <= allowed
+    for module, source, is_package in sources():
+        if room_of(module) not in {*WHOLE, "otel", "testing"}:
+            names = imported(source, module, is_package=is_package)
+            assert {name.split(".")[0] for name in names} <= allowed | OPTIONAL, module
+
+
+#: Decompressors that the transports use if they are installed.
+OPTIONAL: set[str] = set()
 
 
 # --- the checker itself -------------------------------------------------------------------------
@@ -142,61 +218,58 @@ def test_nothing_but_the_standard_library_and_the_dependencies_is_imported_by_th
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("models", "from seedance_async.api.errors import SeedanceError"),
-        ("registry", "from seedance_async.api.protocol import WireRequest"),  # the same level
-        ("job", "import seedance_async.session.session"),
-        ("job", "from seedance_async import session"),
-        ("job", "from seedance_async import SeedanceSession"),
-        ("job", "import seedance_async"),
-        ("job", "from . import session"),
-        ("job", "from .session import SeedanceSession"),
-        ("job", "def later():\n    from seedance_async.session.session import SeedanceSession"),
+        ("api.request", "from seedance_async.api.errors import SeedanceError"),
+        ("jobs.registry", "from seedance_async.api.protocol import WireRequest"),
+        ("jobs.job", "import seedance_async.session.session"),
+        ("jobs.job", "from seedance_async import SeedanceSession"),
+        ("jobs.job", "from seedance_async.session import session"),
+        ("jobs.job", "from ..session.session import SeedanceSession"),
         (
-            "job",
-            "if TYPE_CHECKING:\n    from seedance_async.session.session import SeedanceSession",
+            "jobs.job",
+            "def later():\n    from seedance_async.session.session import SeedanceSession",
         ),
-        ("job", "importlib.import_module('seedance_async.session.session')"),
-        ("job", "from seedance_async.jobs.job import Job"),
-        ("journal.memory", "import seedance_async.jobs.job"),
-        ("journal.memory", "from seedance_async.journal import JournalEntry"),
-        ("journal.memory", "from . import entry"),
-        ("session", "from seedance_async.cli import main"),
-        ("session", "from seedance_async.emulator import Emulator"),
-        ("session", "from seedance_async.unknown import x"),
-        ("client", "import aiohttp"),
-        ("client", "from aiohttp.client import ClientSession"),
-        ("webhooks", "import aiohttp"),
-        ("client", "from aiohttp.web import Response"),
+        ("jobs.job", "if TYPE_CHECKING:\n    import seedance_async.session.session"),
+        ("jobs.job", "importlib.import_module('seedance_async.session.session')"),
+        ("session.session", "from seedance_async.cli import main"),
+        ("session.session", "from seedance_async.emulator import Emulator"),
+        ("api.client", "import aiohttp"),
+        ("api.client", "from aiohttp.web import Response"),
         ("cli.app", "from seedance_async.session.session import SeedanceSession"),
-        ("cli.app", "from seedance_async import session"),
-        ("cli.app", "import aiohttp"),
-        ("testing", "from seedance_async.api.protocol import check"),
+        ("testing", "from seedance_async.api.prepared_request import prepare"),
         ("emulator.app", "from seedance_async import GenerationRequest"),
-        ("emulator.app", "from seedance_async.api.request import GenerationRequest"),
-        ("emulator.app", "from ..models import GenerationRequest"),
+        ("emulator.app", "from ..api.request import GenerationRequest"),
     ],
 )
 def test_a_forbidden_import_is_found(module, source):
     assert forbidden(f"{ROOT}.{module}", source) != []
 
 
-@pytest.mark.parametrize(
-    ("module", "source"),
-    [
-        ("errors", "from seedance_async.api.request import Generation"),
-        ("client", "from seedance_async import protocol"),
-        ("client", "import json, asyncio"),
-        ("transport", "import aiohttp"),
-        ("webhooks", "from aiohttp.web import Response"),
-        ("journal.memory", "from seedance_async.journal.entry import JournalEntry"),
-        ("journal.memory", "from .entry import JournalEntry"),
-        ("cli.app", "from seedance_async import SeedanceSession"),
-        ("cli.app", "from seedance_async.cli.exit_codes import ExitCode"),
-        ("cli.app", "from .exits import ExitCode"),
-        ("testing", "from seedance_async.emulator import Emulator"),
-        ("emulator.app", "from aiohttp import web"),
-        ("emulator.app", "from seedance_async.emulator.jobs import Job"),
-    ],
-)
-def test_an_allowed_import_is_not_found_fault_with(module, source):
-    assert forbidden(f"{ROOT}.{module}", source) == []
+# --- the table in docs/architecture.md ----------------------------------------------------------
+
+BEGIN, END = "<!-- rooms: made by tests/test_layers.py -->", "<!-- end of rooms -->"
+
+
+def table() -> str:
+    """The rooms as Markdown: what each owns, by its docstring, and what it may import."""
+    lines = ["| room | what it owns | imports |", "| --- | --- | --- |"]
+    for room, others in sorted(ALLOWED.items()):
+        source = MODULES[f"{ROOT}.{room}"].read_text("utf-8")
+        owns = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
+        owns = " ".join(owns.split()).replace("|", "\\|")
+        lines.append(f"| `{room}` | {owns} | {' '.join(sorted(others)) or 'nothing'} |")
+    return "\n".join(lines)
+
+
+def with_table(document: str) -> str:
+    pattern = f"{re.escape(BEGIN)}.*{re.escape(END)}"
+    return re.sub(pattern, lambda _: f"{BEGIN}\n{table()}\n{END}", document, flags=re.DOTALL)
+
+
+def test_the_architecture_page_shows_this_table():
+    document = DOCUMENT.read_text("utf-8")
+    assert table() in document
+    assert with_table(document) == document
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text("utf-8")), "utf-8")

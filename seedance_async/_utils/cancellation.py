@@ -16,17 +16,17 @@ import anyio
 _T = TypeVar("_T")
 
 
-async def surely(work: Awaitable[_T]) -> _T:
+async def shielded(work: Awaitable[_T]) -> _T:
     """Await something to its end even if the caller is cancelled meanwhile, and cancel then."""
     task = asyncio.ensure_future(work)
-    cancelled = await see_through(task)
+    cancelled = await wait_shielded(task)
     result = task.result()
     if cancelled:
         raise asyncio.CancelledError
     return result
 
 
-async def see_through(task: asyncio.Future[Any], *, grace: float | None = None) -> bool:
+async def wait_shielded(task: asyncio.Future[Any], *, grace: float | None = None) -> bool:
     """Wait until a task is over, whatever cancellations come meanwhile.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 
-from seedance_async._utils.cancellation import see_through
+from seedance_async._utils.cancellation import wait_shielded
 from seedance_async.api import protocol
 from seedance_async.api.errors import (
     APIError,
@@ -28,10 +28,18 @@ from seedance_async.api.errors import (
 from seedance_async.api.models import Generation, ModelInfo, Submission
 from seedance_async.api.option_fields import policy, takes
 from seedance_async.api.options import Endpoint, RetryPolicy, TransportOptions
+from seedance_async.api.prepared_request import PreparedRequest, prepare
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.rate_limit import Gate
 from seedance_async.api.request import GenerationRequest
-from seedance_async.api.retry import Verdict, judge_repeatable, judge_submit, stops_submits
+from seedance_async.api.retry import (
+    Attempts,
+    Verdict,
+    judge_repeatable,
+    judge_submit,
+    requested_wait,
+    stops_submits,
+)
 from seedance_async.api.transport import Transport, make_transport
 
 _log = logging.getLogger(__name__)
@@ -41,9 +49,6 @@ SHUT_SECONDS = 30.0
 
 #: Seconds for which polls pause when the server refuses the key: it may be being replaced.
 AUTH_PAUSE_SECONDS = 30.0
-
-#: Refusals after which a call has waited long enough though others are taken meanwhile.
-ENOUGH_REFUSALS = 100
 
 #: What became of a submit after its caller was cancelled.
 Late = Submission | SeedanceError
@@ -144,12 +149,19 @@ class SeedanceClient:
             APIError: the server refused the job; nothing was charged.
             TransportError: the request certainly did not reach the server, again and again.
         """
-        wire = protocol.build_create(request, allow_local=self.allow_local)
-        attempts = _Attempts(self._retry, self._rng, self.submit_gate, most=None)
+        prepared = prepare(request, allow_local=self.allow_local)
+        return await self.create_prepared(prepared, if_cancelled or _log_late)
+
+    async def create_prepared(
+        self, prepared: PreparedRequest, if_cancelled: Callable[[Late], None]
+    ) -> Submission:
+        """As `create`, for a request that has been checked."""
+        wire, request = protocol.build_create(prepared), prepared.request
+        attempts = Attempts(self._retry, self._rng, self.submit_gate, most=None)
         while True:
             async with self.submit_gate.since(attempts.began):
                 try:
-                    submission = await self._post_surely(wire, request, if_cancelled)
+                    submission = await self._post_shielded(wire, request, if_cancelled)
                 except SeedanceError as error:
                     wait = self._after_refusal(error, request, attempts)
                 else:
@@ -224,13 +236,13 @@ class SeedanceClient:
 
     def _refused(self, gate: Gate, error: SeedanceError) -> None:
         """A rate limit has refused one call, and so those who wait behind it."""
-        asked, most = _asked_wait(error), self._retry.max_retry_after
+        asked, most = requested_wait(error), self._retry.max_retry_after
         gate.refused(min(asked, most))
         patience = self._retry.throttle_timeout if asked <= most else 0.0
         gate.turn_away(error, patience, gate.refusing_since)
 
     async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
-        attempts = _Attempts(self._retry, self._rng, self.query_gate, most=self._retry.attempts)
+        attempts = Attempts(self._retry, self._rng, self.query_gate, most=self._retry.attempts)
         while True:
             try:
                 entering = self.query_gate.since(attempts.began)
@@ -242,11 +254,11 @@ class SeedanceClient:
                 wait = attempts.after(error, verdict)
             await asyncio.sleep(wait)
 
-    async def _post_surely(
+    async def _post_shielded(
         self,
         wire: WireRequest,
         request: GenerationRequest,
-        if_cancelled: Callable[[Late], None] | None,
+        if_cancelled: Callable[[Late], None],
     ) -> Submission:
         """One POST in a task of its own, so that cancelling the caller does not lose the answer."""
         sending = _Sent()
@@ -255,12 +267,12 @@ class SeedanceClient:
             await asyncio.wait({task})
         except asyncio.CancelledError:
             grace = self._timeouts.submit_grace if sending.sent else 0.0
-            await see_through(task, grace=grace)
+            await wait_shielded(task, grace=grace)
             if sending.sent:
                 late = _late_answer(task, request)
                 if isinstance(late, Submission):
                     self.submit_gate.passed()
-                (if_cancelled or _log_late)(late)
+                if_cancelled(late)
             raise
         if task.cancelled():  # by the shutdown of the event loop, or of the transport
             reason = "the task that sent it was cancelled before the answer came"
@@ -276,7 +288,7 @@ class SeedanceClient:
         return protocol.decipher_create(await self.transport.send(wire, on_sent=sending.note))
 
     def _after_refusal(
-        self, error: SeedanceError, request: GenerationRequest, attempts: _Attempts
+        self, error: SeedanceError, request: GenerationRequest, attempts: Attempts
     ) -> float:
         """Seconds to wait before the submit is sent again; raises if it must not be."""
         verdict = judge_submit(error)
@@ -286,7 +298,7 @@ class SeedanceClient:
             if isinstance(error, SubmitUncertainError):
                 raise error
             raise _uncertain(error, request) from error
-        asked = _asked_wait(error)
+        asked = requested_wait(error)
         if verdict is Verdict.THROTTLED and self.on_throttled is not None:
             self.on_throttled("submit", asked or None)
         too_long = verdict is Verdict.THROTTLED and asked > self._retry.max_retry_after
@@ -317,57 +329,6 @@ class _Sent:
 
     def note(self) -> None:
         self.sent = True
-
-
-class _Attempts:
-    """How often and how long one call has failed, against what the policy allows.
-
-    A submit that does not reach the server is counted by time alone (`most` is None): an outage
-    of some minutes must not use up the attempts of a whole batch.
-    """
-
-    def __init__(
-        self, policy: RetryPolicy, rng: random.Random, gate: Gate, *, most: int | None
-    ) -> None:
-        self._policy, self._rng, self._gate, self._most = policy, rng, gate, most
-        self._failures = self._refusals = 0
-        self.began = self._failing_since = asyncio.get_running_loop().time()
-
-    def after(self, error: SeedanceError, verdict: Verdict) -> float:
-        """Seconds before the next attempt; raises `error` where there must be none.
-
-        After a refusal by a rate limit it is the gate that makes the call wait, not this.
-        """
-        now = asyncio.get_running_loop().time()
-        if verdict is Verdict.THROTTLED:
-            self._check_throttled(error, now)
-            self._failures = 0
-            return 0.0
-        if not self._failures:
-            self._failing_since = now
-        self._failures += 1
-        wait = self._policy.backoff.delay(self._failures - 1, self._rng)
-        # While it waited for its turn, nothing may have got through either.
-        trouble = max(self.began, self._gate.failing_since)
-        spent = now + wait - min(self._failing_since, trouble)
-        enough = self._most is not None and self._failures >= self._most
-        if enough or spent > self._policy.timeout:
-            raise error
-        return wait
-
-    def _check_throttled(self, error: SeedanceError, now: float) -> None:
-        self._refusals += 1
-        asked, most = _asked_wait(error), self._policy.throttle_timeout
-        until = now + asked
-        in_vain = until - max(self.began, self._gate.refusing_since) > most
-        alone = until - self.began > most and self._refusals >= ENOUGH_REFUSALS
-        if asked > self._policy.max_retry_after or in_vain or alone:
-            raise error
-
-
-def _asked_wait(error: SeedanceError) -> float:
-    """Seconds that a Retry-After asked for; 0 where there was none."""
-    return (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
 
 
 def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> Late:

@@ -7,7 +7,6 @@ and listed in docs/architecture.md under "What the API does not document".
 from __future__ import annotations
 
 import codecs
-import functools
 import json
 import re
 import sys
@@ -17,13 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
-import cattrs
-from cattrs.gen import make_dict_unstructure_fn, override
 
 from seedance_async.api.backoff import retry_after
 from seedance_async.api.errors import (
     APIError,
-    InvalidRequestError,
     ResponseFormatError,
 )
 from seedance_async.api.models import (
@@ -33,7 +29,7 @@ from seedance_async.api.models import (
     ModelInfo,
     Submission,
 )
-from seedance_async.api.request import GenerationRequest, Violation
+from seedance_async.api.prepared_request import PreparedRequest
 
 MAX_BODY = 1 << 20
 MAX_ID = 1024
@@ -68,100 +64,30 @@ class WireResponse:
 
 # --- requests -----------------------------------------------------------------------------------
 
-_WIRE_NAMES = {
-    "media_urls": "mediaUrls",
-    "aspect_ratio": "aspectRatio",
-    "webhook_url": "webhookUrl",
-}
-_FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
 
-
-@functools.cache
-def _converter() -> cattrs.Converter:
-    """The one converter; made when it is first needed, so that importing costs nothing of it."""
-    converter = cattrs.Converter(detailed_validation=False)
-    converter.register_unstructure_hook(
-        GenerationRequest,
-        make_dict_unstructure_fn(
-            GenerationRequest,
-            converter,
-            _cattrs_omit_if_default=True,
-            model=override(omit_if_default=False),
-            media_urls=override(rename="mediaUrls", unstruct_hook=list),
-            aspect_ratio=override(rename="aspectRatio"),
-            webhook_url=override(rename="webhookUrl"),
-        ),
-    )
-    return converter
-
-
-def check(request: GenerationRequest, *, allow_local: bool = False) -> None:
-    """Refuse a request that breaks a documented rule.
-
-    Raises:
-        InvalidRequestError: names the first broken rule and lists all.
-    """
-    if not isinstance(request, GenerationRequest):
-        raise InvalidRequestError([Violation("request", request, "must be a GenerationRequest")])
-    violations = request.violations(allow_local=allow_local)
-    if violations:
-        raise InvalidRequestError(violations)
-
-
-def dump_request(request: GenerationRequest) -> dict[str, Any]:
-    """A request as plain JSON data, with the names that the API's page gives its fields."""
-    data: dict[str, Any] = _converter().unstructure(request)
-    return data
-
-
-def load_request(data: Mapping[str, Any]) -> GenerationRequest:
-    """A request from plain JSON data, its fields named as on the API's page or as in Python.
-
-    Raises:
-        InvalidRequestError: no JSON object, a name that is no field, a field given twice, or no
-            prompt. Whether the values keep the rules is checked before sending.
-    """
-    if not isinstance(data, Mapping):
-        raise InvalidRequestError([Violation("request", data, "must be a JSON object")])
-    by_wire = {wire: name for name, wire in _WIRE_NAMES.items()}
-    values: dict[str, Any] = {}
-    violations = []
-    for given, value in data.items():
-        name = by_wire.get(given, given)
-        if name not in _FIELDS:
-            violations.append(Violation(str(given), value, f"is not one of {', '.join(_FIELDS)}"))
-        elif name in values:
-            violations.append(Violation(str(given), value, "is given twice"))
-        else:
-            values[name] = value
-    if "prompt" not in values:
-        violations.append(Violation("prompt", None, "is required"))
-    if violations:
-        raise InvalidRequestError(violations)
-    if values.get("model", "") is None:
-        del values["model"]
-    return GenerationRequest(**values)
-
-
-def build_create(request: GenerationRequest, *, allow_local: bool = False) -> WireRequest:
-    """The submit. Raises `InvalidRequestError` for a request that breaks a documented rule."""
-    check(request, allow_local=allow_local)
-    body = json.dumps(dump_request(request), allow_nan=False).encode()
-    return WireRequest("POST", _GENERATIONS, body, charges=True)
+def build_create(prepared: PreparedRequest) -> WireRequest:
+    """The submit. API page "Image to Video", section "Endpoint"."""
+    return WireRequest("POST", _GENERATIONS, prepared.body, charges=True)
 
 
 def build_get(request_id: str) -> WireRequest:
-    """The status query. Raises ValueError for an id that cannot be one."""
+    """The status query. Raises ValueError for an id that cannot be one.
+
+    API page "Image to Video", section "Query Result".
+    """
     return WireRequest("GET", _job_path(request_id))
 
 
 def build_cancel(request_id: str) -> WireRequest:
-    """The cancellation. Raises ValueError for an id that cannot be one."""
+    """The cancellation. Raises ValueError for an id that cannot be one.
+
+    API page "Image to Video", section "Cancel Task".
+    """
     return WireRequest("POST", _job_path(request_id) + "/cancel")
 
 
 def build_models() -> WireRequest:
-    """The list of models."""
+    """The list of models. API page "API overview"."""
     return WireRequest("GET", _MODELS)
 
 

@@ -1,10 +1,13 @@
-"""What a failure allows: whether a call may be sent again, must not be, or nobody can know.
+"""What a failure allows: whether a call may be sent again, and when.
 
-Money hangs on `judge_submit`; it is the one place that decides. Pure: an error in, a verdict out.
+Money depends on `judge_submit`; it is the one place that decides whether a submit may be repeated.
+The judgements are pure: an error in, a verdict out. `Attempts` counts and times those of one call.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 from enum import Enum
 
 from seedance_async.api.errors import (
@@ -17,6 +20,12 @@ from seedance_async.api.errors import (
     ServerError,
     TransportError,
 )
+from seedance_async.api.options import RetryPolicy
+from seedance_async.api.rate_limit import Gate
+
+#: Refusals by a rate limit after which a call has waited long enough even though others are
+#: accepted meanwhile.
+ENOUGH_REFUSALS = 100
 
 
 class Verdict(Enum):
@@ -77,3 +86,54 @@ def stops_submits(error: SeedanceError) -> bool:
     return isinstance(error, AuthenticationError) and (
         error.status == 401 or error.code == "unauthorized"
     )
+
+
+class Attempts:
+    """How often and how long one call has failed, against what the policy allows.
+
+    A submit that does not reach the server is counted by time alone (`most` is None): an outage
+    of some minutes must not use up the attempts of a whole batch.
+    """
+
+    def __init__(
+        self, policy: RetryPolicy, rng: random.Random, gate: Gate, *, most: int | None
+    ) -> None:
+        self._policy, self._rng, self._gate, self._most = policy, rng, gate, most
+        self._failures = self._refusals = 0
+        self.began = self._failing_since = asyncio.get_running_loop().time()
+
+    def after(self, error: SeedanceError, verdict: Verdict) -> float:
+        """Seconds before the next attempt; raises `error` if there must be none.
+
+        After a refusal by a rate limit the gate makes the call wait, so this returns 0.
+        """
+        now = asyncio.get_running_loop().time()
+        if verdict is Verdict.THROTTLED:
+            self._check_throttled(error, now)
+            self._failures = 0
+            return 0.0
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        wait = self._policy.backoff.delay(self._failures - 1, self._rng)
+        # Nothing may have got through while it waited for its turn, either.
+        trouble = max(self.began, self._gate.failing_since)
+        spent = now + wait - min(self._failing_since, trouble)
+        enough = self._most is not None and self._failures >= self._most
+        if enough or spent > self._policy.timeout:
+            raise error
+        return wait
+
+    def _check_throttled(self, error: SeedanceError, now: float) -> None:
+        self._refusals += 1
+        asked, most = requested_wait(error), self._policy.throttle_timeout
+        until = now + asked
+        nothing_accepted = until - max(self.began, self._gate.refusing_since) > most
+        starved = until - self.began > most and self._refusals >= ENOUGH_REFUSALS
+        if asked > self._policy.max_retry_after or nothing_accepted or starved:
+            raise error
+
+
+def requested_wait(error: SeedanceError) -> float:
+    """Seconds that the server's Retry-After asked for; 0 if there was none."""
+    return (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0

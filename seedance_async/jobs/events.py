@@ -1,11 +1,11 @@
-"""What happens in a session, told as it happens: frozen events, in order, to one callable.
+"""What happens in a session, as it happens: frozen events, in order, to one callable.
 
 `SeedanceSession(on_event=...)` is called on the event loop, so it must be quick and must not
-block; what takes longer goes into a queue of its own. Whatever it raises is logged once for each
-kind of event and touches no job. No event shows a prompt in its repr, and none holds the API key.
+block; anything slower should go through a queue of its own. Whatever it raises is logged once per
+kind of event and affects no job. No event shows a prompt in its repr, and none holds the API key.
 
-Nothing here decides about a job: what happened is taken from the registry's moves, and from those
-who send, poll and save.
+Nothing here decides about a job: events are made from the registry's moves, and by those who send,
+poll and save.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from seedance_async.api.models import ErrorDetail
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
-from seedance_async.jobs.telling import Telling
 
 _log = logging.getLogger(__name__)
 
 
 def _name_of_type(error: object) -> str:
-    """An error as it may be shown: its words can quote a prompt, or the server's."""
+    """An error as it may be shown: its message can quote a prompt or the server."""
     return type(error).__name__
 
 
@@ -66,10 +65,10 @@ class JobEvent(Event):
     Attributes:
         key: the job's name in its session.
         request_id: the server's id, or None while it is not known.
-        credits_charged: what the server said that the job cost, or None.
+        credits_charged: what the job cost according to the server, or None.
         seconds: since the session saw the job accepted; None before that, and for a job that was
             accepted in another session.
-        request: what was asked for, or None for a job taken up by its id. It is in no repr.
+        request: the request, or None for a job attached by its id. It is in no repr.
     """
 
     key: str
@@ -89,28 +88,28 @@ class JobSubmitted(JobEvent):
 
 
 class JobWithdrawn(JobEvent):
-    """The caller was cancelled before anything was sent: the job never was."""
+    """The caller was cancelled before anything was sent: there is no such job."""
 
     __slots__ = ()
 
 
 class JobAccepted(JobEvent):
-    """The server has taken the job, and with a journal that is on disk.
+    """The server has accepted the job, and with a journal that is on disk.
 
-    It may also follow an uncertain submit, once its id is learnt.
+    It may also follow an uncertain submit, once its id is learned.
     """
 
     __slots__ = ()
 
 
 class JobResumed(JobEvent):
-    """A job that was accepted in another session is taken up; it is not charged again."""
+    """A job that was accepted in another session is resumed; it is not charged again."""
 
     __slots__ = ()
 
 
 class JobStarted(JobEvent):
-    """The server tells that it is processing the job."""
+    """The server says that it is processing the job."""
 
     __slots__ = ()
 
@@ -123,27 +122,27 @@ class JobSucceeded(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class JobFailed(JobEvent):
-    """The server tells that the job failed.
+    """The server says that the job failed.
 
     Attributes:
-        reason: the server's words, or None where it gives none.
+        reason: the server's words, or None if it gives none.
     """
 
     reason: ErrorDetail | None = attrs.field(default=None, repr=False)
 
 
 class JobCancelled(JobEvent):
-    """The server tells that the job was cancelled."""
+    """The server says that the job was cancelled."""
 
     __slots__ = ()
 
 
 @attrs.frozen(kw_only=True)
 class JobTrouble(JobEvent):
-    """Something went wrong with a job; the subclasses say what that means for it.
+    """Something went wrong with a job; each subclass says what that means.
 
     Attributes:
-        error: what it was; None where a deadline passed.
+        error: what it was; None if a deadline passed.
     """
 
     error: SeedanceError | None = attrs.field(repr=_name_of_type)
@@ -162,13 +161,13 @@ class SubmitBecameUncertain(JobTrouble):
 
 
 class JobAbandoned(JobTrouble):
-    """The job is no longer waited for; the video may still come."""
+    """The session no longer waits for the job; the video may still come."""
 
     __slots__ = ()
 
 
 class PollFailed(JobTrouble):
-    """A status query of a job brought no usable answer; that says nothing of the job."""
+    """A status query brought no usable answer, which says nothing about the job."""
 
     __slots__ = ()
 
@@ -196,8 +195,11 @@ _ENDS: Mapping[JobState, type[JobEvent]] = {
 }
 
 
-class Teller(Telling):
-    """Tells one callable of all that happens in a session, in order.
+class EventEmitter:
+    """Calls one listener with everything that happens in a session, in order.
+
+    From `submitted` until `release`, and within `holding`, the events of that job are held back:
+    the outcome of a submit is reported only once it is on disk.
 
     Args:
         on_event: called with each event.
@@ -215,7 +217,7 @@ class Teller(Telling):
 
     @contextmanager
     def holding(self, record: JobRecord) -> Iterator[None]:
-        """See `Telling.holding`."""
+        """Hold back the events of a job until the block is left, and emit them then."""
         self._held.setdefault(record, [])
         try:
             yield
@@ -223,22 +225,22 @@ class Teller(Telling):
             self.release(record)
 
     def release(self, record: JobRecord) -> None:
-        """See `Telling.release`."""
+        """Emit the events that were held back."""
         for event in self._held.pop(record, ()):
-            self._tell(event)
+            self._emit(event)
 
     def submitted(self, record: JobRecord) -> None:
-        """See `Telling.submitted`."""
+        """A job is about to be sent; its outcome is emitted after `release`."""
         self._add(JobSubmitted, record)
         self._held.setdefault(record, [])
 
     def withdrawn(self, record: JobRecord) -> None:
-        """See `Telling.withdrawn`."""
+        """A job was forgotten before it was sent; emitted if its submit was."""
         if record in self._held:
             self._add(JobWithdrawn, record)
 
     def moved(self, record: JobRecord, before: JobState) -> None:
-        """See `Telling.moved`."""
+        """The state of a job has changed."""
         state = record.state
         if state.is_running and not before.is_running:
             known = before is JobState.UNCERTAIN or record.accepted_at is not None
@@ -254,21 +256,21 @@ class Teller(Telling):
             self._add(_ENDS[state], record, error=record.error)
 
     def poll_failed(self, record: JobRecord, error: SeedanceError) -> None:
-        """See `Telling.poll_failed`."""
+        """A status query of a job has failed."""
         self._add(PollFailed, record, error=error)
 
     def saved(self, record: JobRecord, saved: SavedFile) -> None:
-        """See `Telling.saved`."""
+        """The video of a job is in its place."""
         self._add(VideoSaved, record, path=saved.path, size=saved.size)
 
     def throttled(self, operation: Literal["submit", "query"], retry_after: float | None) -> None:
-        """See `Telling.throttled`."""
+        """A rate limit has refused a call."""
         now = asyncio.get_running_loop().time()
-        self._tell(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
+        self._emit(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
 
     def _add(self, kind: type[JobEvent], record: JobRecord, **more: Any) -> None:
         now = asyncio.get_running_loop().time()
-        request: object = record.request  # a stream may be given anything
+        request: object = record.request  # a stream may yield anything
         event = kind(
             at=now,
             key=record.key,
@@ -280,11 +282,11 @@ class Teller(Telling):
         )
         held = self._held.get(record)
         if held is None:
-            self._tell(event)
+            self._emit(event)
         else:
             held.append(event)
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         try:
             self._on_event(event)
         except (Exception, asyncio.CancelledError):  # the latter from a future's `result`, say

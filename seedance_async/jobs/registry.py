@@ -1,13 +1,13 @@
-"""The task registry: every job of a session, in memory, and the one place where its state moves.
+"""The task registry: every job of a session, in memory, and the only place where states change.
 
 Two rules:
 1. A job's state changes through `TaskRegistry.move` alone, along `TRANSITIONS`; an illegal move
    raises and changes nothing.
-2. Nothing here awaits, does I/O or calls out, but for the watchers of a job that has ended and for
-   `TaskRegistry.on_move`, which is told of every move.
+2. Nothing here awaits, does I/O or calls out, except the watchers of a job that has ended and
+   `TaskRegistry.on_move`, which is called at every move.
 
-A job stays in the tables while something can still become of it. Once it has ended it is only
-counted; whoever holds its record can go on reading it.
+A job stays in the tables while its state can still change. Once it has ended it is only counted;
+whoever holds its record can still read it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from seedance_async.api.errors import SeedanceError
 from seedance_async.api.models import Generation, GenerationStatus, Submission
 from seedance_async.api.request import GenerationRequest
-from seedance_async.jobs.state import STATE_OF, TRANSITIONS, JobState
+from seedance_async.jobs.state import (
+    FINAL_STATES,
+    STATE_OF,
+    TRANSITIONS,
+    UNSETTLED_STATES,
+    JobState,
+)
 
 
 @attrs.frozen
@@ -39,13 +46,13 @@ class SavedFile:
     sha256: str
 
 
-#: Ids of ended jobs that are remembered, so that a server that gives one out again is found out.
+#: Ids of ended jobs that are remembered, to notice a server that gives one out again.
 REMEMBERED_IDS = 10_000
 
 
 @attrs.define(eq=False, weakref_slot=False)
 class JobRecord:
-    """What is known of one job. Only `TaskRegistry` writes to it, but for where its video is."""
+    """What is known of one job. Only `TaskRegistry` writes to it, except for where its video is."""
 
     key: str
     request: GenerationRequest | None
@@ -60,7 +67,7 @@ class JobRecord:
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
         """Call `watcher` once when the job's state is final; at once if it is already."""
-        if self.state.is_final:
+        if self.state in FINAL_STATES:
             watcher(self)
         else:
             self._watchers += (watcher,)
@@ -77,8 +84,8 @@ class JobRecord:
 class TaskRegistry:
     """The table of a session's jobs, by key and by request id, with counters kept as they change.
 
-    Iterating yields the jobs of which something can still become: those not final, and the
-    uncertain ones.
+    Iterating yields the jobs whose state can still change: those not final, and the uncertain
+    ones.
 
     Attributes:
         on_move: if set, called after each move with the job and the state that it was in.
@@ -94,8 +101,8 @@ class TaskRegistry:
         self._credits_unknown = 0
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{state}={count}" for state, count in self._counts.items() if count)
-        return f"<TaskRegistry {told or 'empty'}>"
+        counts = ", ".join(f"{state}={count}" for state, count in self._counts.items() if count)
+        return f"<TaskRegistry {counts or 'empty'}>"
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -111,11 +118,11 @@ class TaskRegistry:
     @property
     def live(self) -> int:
         """How many jobs are not final."""
-        return sum(count for state, count in self._counts.items() if not state.is_final)
+        return sum(count for state, count in self._counts.items() if state not in FINAL_STATES)
 
     @property
     def credits_charged(self) -> int:
-        """The sum of the charges that the server told."""
+        """The sum of the charges that the server reported."""
         return self._credits_charged
 
     @property
@@ -129,7 +136,7 @@ class TaskRegistry:
             return self._by_key.get(key)
         return None if request_id is None else self._by_request_id.get(request_id)
 
-    def add(self, key: str, request: GenerationRequest | None) -> JobRecord:
+    def add(self, key: str, request: Any) -> JobRecord:
         """A new job, pending.
 
         Raises:
@@ -143,12 +150,12 @@ class TaskRegistry:
         return record
 
     def discard(self, record: JobRecord) -> None:
-        """Forget a job of which nothing was sent, as if it had never been added.
+        """Forget a job whose submit was never sent, as if it had never been added.
 
         Raises:
             RuntimeError: something may have been sent, or the job is not in the tables.
         """
-        if record.state not in (JobState.PENDING, JobState.SUBMITTING):
+        if record.state not in UNSETTLED_STATES:
             raise RuntimeError(f"job {record.key} is {record.state} and must not be forgotten")
         self._check_here(record)
         self._counts[record.state] -= 1
@@ -163,9 +170,9 @@ class TaskRegistry:
             at: when, by the event loop's clock; None where that was not seen.
 
         Raises:
-            ValueError: the id belongs to another job of this session, be it one that has ended
-                not long ago; nothing is changed.
-            RuntimeError: the job is not one that can be accepted now; nothing is changed.
+            ValueError: the id belongs to another job of this session, even one that has ended
+                recently; nothing is changed.
+            RuntimeError: the job cannot be accepted in its state; nothing is changed.
         """
         self._check_step(record, JobState.QUEUED)
         if submission.request_id in self._ended_ids:
@@ -178,12 +185,12 @@ class TaskRegistry:
             self._credits_charged += submission.credits_charged
         self._enter_running(record, submission.status)
 
-    def take_up(
+    def resume(
         self, record: JobRecord, request_id: str, *, credits_charged: int | None = None
     ) -> None:
-        """A job accepted earlier, or one whose uncertain submit turned out well, gets its id.
+        """Continue a job that was accepted earlier, or whose uncertain submit turns out accepted.
 
-        What it was charged then, if that is known, is told by the job and not counted again.
+        What it was charged then, if that is known, is kept with the job and not counted again.
 
         Raises:
             ValueError: the id belongs to another job of this session; nothing is changed.
@@ -192,7 +199,7 @@ class TaskRegistry:
         pending = record.state is JobState.PENDING
         self._check_step(record, JobState.SUBMITTING if pending else JobState.QUEUED)
         self._claim(record, request_id)
-        if record.state is JobState.UNCERTAIN:  # submitted here, and charged we know not what
+        if record.state is JobState.UNCERTAIN:  # submitted here, its charge unknown
             self._credits_unknown += 1
         record.credits_charged = credits_charged
         if pending:
@@ -200,14 +207,14 @@ class TaskRegistry:
         self.move(record, JobState.QUEUED)
 
     def observe(self, record: JobRecord, generation: Generation) -> bool:
-        """Take in what the server says of a job; whether the job's state moved.
+        """Record what the server says of a job; whether the job's state changed.
 
         A state never goes back: an older or an unknown status leaves it where it is.
         """
         target = STATE_OF.get(generation.status, record.state)
-        if record.state.is_final:
+        if record.state in FINAL_STATES:
             return False
-        if generation != record.generation:  # else the one that is kept already serves
+        if generation != record.generation:  # else the one that is kept is the same
             record.generation = _sharing(generation, record.request)
         if target not in TRANSITIONS[record.state]:
             return False
@@ -229,7 +236,7 @@ class TaskRegistry:
         self._counts[state] += 1
         record.state = state
         record.error = error
-        if state.is_final:
+        if state in FINAL_STATES:
             if state is not JobState.UNCERTAIN:
                 self._drop(record)
             for watcher in record._take_watchers():
@@ -267,7 +274,7 @@ class TaskRegistry:
 
 
 def _sharing(generation: Generation, request: GenerationRequest | None) -> Generation:
-    """The same, but without a second copy of the prompt: there may be very many that wait."""
+    """The same, but without a second copy of the prompt: very many jobs may be waiting."""
     if request is None or generation.prompt != request.prompt:
         return generation
     return attrs.evolve(generation, prompt=request.prompt)

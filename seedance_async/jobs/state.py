@@ -14,7 +14,7 @@ class JobState(StrEnum):
     ```
     pending → submitting → queued → processing → succeeded | failed | cancelled
               submitting → rejected     refused, nothing charged
-              submitting → uncertain    may have been charged; queued once the id is learnt
+              submitting → uncertain    may have been charged; queued once the id is learned
               queued, processing → abandoned    the deadline passed or the state can't be read
     ```
     """
@@ -33,33 +33,36 @@ class JobState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether this session does no more about the job."""
-        return self in _FINAL
+        return self in FINAL_STATES
 
     @property
     def is_running(self) -> bool:
-        """Whether the server has accepted the job and has not told its end."""
-        return self in (JobState.QUEUED, JobState.PROCESSING)
+        """Whether the server has accepted the job and has not reported its end."""
+        return self in RUNNING_STATES
 
 
-_FINAL = frozenset(
-    {
-        JobState.SUCCEEDED,
-        JobState.FAILED,
-        JobState.CANCELLED,
-        JobState.REJECTED,
-        JobState.UNCERTAIN,
-        JobState.ABANDONED,
-    }
-)
-_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.ABANDONED})
+#: The submit has no outcome yet.
+UNSETTLED_STATES = frozenset({JobState.PENDING, JobState.SUBMITTING})
+
+#: The server has accepted the job and has not reported its end.
+RUNNING_STATES = frozenset({JobState.QUEUED, JobState.PROCESSING})
+
+#: The server has reported the end of the job.
+ENDED_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+#: The session does no more about the job.
+FINAL_STATES = ENDED_STATES | {JobState.REJECTED, JobState.UNCERTAIN, JobState.ABANDONED}
+
+_AFTER_RUNNING = ENDED_STATES | {JobState.ABANDONED}
+
 #: The whole lifecycle: from each state, the states that a job may move to.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.PENDING: frozenset({JobState.SUBMITTING, JobState.REJECTED}),
     JobState.SUBMITTING: frozenset(
         {JobState.QUEUED, JobState.PROCESSING, JobState.REJECTED, JobState.UNCERTAIN}
     ),
-    JobState.QUEUED: _ENDS | {JobState.PROCESSING},
-    JobState.PROCESSING: _ENDS,
+    JobState.QUEUED: _AFTER_RUNNING | {JobState.PROCESSING},
+    JobState.PROCESSING: _AFTER_RUNNING,
     JobState.UNCERTAIN: frozenset({JobState.QUEUED, JobState.PROCESSING}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
@@ -67,6 +70,8 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.REJECTED: frozenset(),
     JobState.ABANDONED: frozenset(),
 }
+
+#: The state that each documented status leads to.
 STATE_OF: Mapping[GenerationStatus, JobState] = {
     GenerationStatus.QUEUED: JobState.QUEUED,
     GenerationStatus.PROCESSING: JobState.PROCESSING,

@@ -6,12 +6,10 @@ equal requests in one run a key of its own, the same ones again when the run is 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 
-from seedance_async.api.protocol import dump_request
+from seedance_async.api.prepared_request import dump_request, fingerprint_of
 from seedance_async.api.request import GenerationRequest
 from seedance_async.journal.entry import JournalEntry
 
@@ -27,9 +25,7 @@ def fingerprint(request: GenerationRequest) -> str:
     Raises:
         TypeError, ValueError: the request is no JSON.
     """
-    data = dump_request(request)
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return fingerprint_of(dump_request(request))
 
 
 class Occurrences:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from seedance_async._utils.cancellation import see_through
+from seedance_async._utils.cancellation import wait_shielded
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import (
     Changes,
@@ -169,7 +169,7 @@ class SQLiteJournal:
             return
         if not already:
             self._writer.stop()
-        cancelled = await see_through(asyncio.ensure_future(_wait(self._writer.closed)))
+        cancelled = await wait_shielded(asyncio.ensure_future(_wait(self._writer.closed)))
         self._writer.thread.join()  # it has said its last word
         if cancelled:
             raise asyncio.CancelledError

@@ -1,4 +1,9 @@
-"""What a callback means for a job of this session: a hint, which a query verifies."""
+"""What a callback means for a job of this session: a hint, which a query confirms or does not.
+
+Neither the payload nor its signature is documented, so nothing in a callback is believed. It may
+make the next poll come at once, and it may name the id that an uncertain submit has lost, which is
+then looked up. Polling goes on beside it. Nothing here serves HTTP or writes to the registry.
+"""
 
 from __future__ import annotations
 
@@ -13,173 +18,175 @@ import attrs
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.errors import SeedanceError
 from seedance_async.api.models import Generation
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.registry import JobRecord
-from seedance_async.jobs.state import JobState
+from seedance_async.jobs.state import FINAL_STATES, JobState
 from seedance_async.webhooks import WebhookReceiver
 
 _log = logging.getLogger(__name__)
-#: Status queries that callbacks may cause for one job, whatever comes.
+
+#: Status queries that callbacks may cause for one job, whatever arrives.
 LOOKUPS = 6
-#: Different ids that callbacks may tell for one job before its own is known.
+
+#: Different ids that callbacks may name for one job before its own is known.
 CANDIDATES = 4
-#: Between the queries for an id that a callback told.
+
+#: Between the queries for ids that callbacks named.
 _PAUSES = Backoff(initial=1.0, maximum=15.0)
 
 
 @attrs.define(eq=False, repr=False)
-class _Awaited:
-    """The callbacks of one job: what they told and have not been believed yet."""
+class _Expected:
+    """The callbacks of one job: the ids that they named and that are not confirmed yet."""
 
     record: JobRecord
     nonce: str = ""
-    told: deque[str] = attrs.field(factory=deque)
+    candidates: deque[str] = attrs.field(factory=deque)
     lookups: int = 0
     warned: bool = False
     task: asyncio.Task[None] | None = None
 
 
-class Hints:
-    """A session's side of its callbacks: what one means for a job.
+class Callbacks:
+    """The callbacks that a session expects.
 
     Args:
-        receiver: where they arrive; without one nothing is ever expected.
+        receiver: where they arrive.
         get: one status query, sent once.
-        hurry: poll a running job now.
-        found: go on with an uncertain job whose id is known now; raises ValueError where that id
-            is another job's.
-        idle: called when a look-up is over.
+        poll_soon: poll a running job now.
+        resolve: continue an uncertain job whose id is known now; raises ValueError if that id is
+            another job's.
+        changed: called when a look-up is over.
         rng: the source of jitter.
     """
 
     def __init__(
         self,
-        receiver: WebhookReceiver | None,
+        receiver: WebhookReceiver,
         *,
         get: Callable[[str], Awaitable[Generation]],
-        hurry: Callable[[JobRecord], None],
-        found: Callable[[JobRecord, str], Awaitable[None]],
-        idle: Callable[[], None],
+        poll_soon: Callable[[JobRecord], None],
+        resolve: Callable[[JobRecord, str], Awaitable[None]],
+        changed: Callable[[], None],
         rng: random.Random,
     ) -> None:
         self._receiver, self._get = receiver, get
-        self._hurry, self._found, self._idle = hurry, found, idle
+        self._poll_soon, self._resolve, self._changed = poll_soon, resolve, changed
         self._rng = rng
-        self._awaited: dict[JobRecord, _Awaited] = {}
+        self._expected: dict[JobRecord, _Expected] = {}
 
     def __len__(self) -> int:
-        return len(self._awaited)
+        return len(self._expected)
 
     @property
     def busy(self) -> bool:
         """Whether the id of an uncertain job is being looked up."""
-        return any(awaited.task is not None for awaited in self._awaited.values())
+        return any(expected.task is not None for expected in self._expected.values())
 
-    def dress(self, record: JobRecord, request: GenerationRequest) -> GenerationRequest:
-        """The request as it is sent: called back here, unless it names a place of its own."""
-        if self._receiver is None or request.webhook_url is not None:
-            return request
-        awaited = self._awaited[record] = _Awaited(record)
-        awaited.nonce = self._receiver.expect(lambda told: self._take(awaited, told))
-        return attrs.evolve(request, webhook_url=self._receiver.url_for(awaited.nonce))
+    def with_callback_url(self, record: JobRecord, prepared: PreparedRequest) -> PreparedRequest:
+        """The request as it is sent: called back here, unless it names a URL of its own."""
+        if prepared.request.webhook_url is not None:
+            return prepared
+        expected = self._expected[record] = _Expected(record)
+        expected.nonce = self._receiver.expect(lambda named: self._take(expected, named))
+        return prepared.with_callback_url(self._receiver.url_for(expected.nonce))
 
     def settled(self, record: JobRecord) -> None:
-        """Take in that a submit has come to its end, and what was told of the job before."""
-        awaited = self._awaited.get(record)
-        if awaited is None:
+        """A submit has its outcome: act on the callbacks that came before it."""
+        expected = self._expected.get(record)
+        if expected is None:
             return
         if record.state is not JobState.UNCERTAIN:
             record.on_final(self.forget)
-        told, awaited.told = awaited.told, deque()
-        for request_id in told:
-            self._take(awaited, request_id)
+        named, expected.candidates = expected.candidates, deque()
+        for request_id in named:
+            self._take(expected, request_id)
 
     def forget(self, record: JobRecord) -> None:
-        """Expect no more of a job: it has ended, or it never was."""
-        awaited = self._awaited.pop(record, None)
-        if awaited is not None and self._receiver is not None:
-            self._receiver.forget(awaited.nonce, ended=record.state.is_final)
+        """Expect no more callbacks for a job: it has ended, or was never sent."""
+        expected = self._expected.pop(record, None)
+        if expected is not None:
+            self._receiver.forget(expected.nonce, ended=record.state in FINAL_STATES)
 
     async def aclose(self) -> None:
-        """Expect nothing more, and look nothing up any longer."""
-        left, self._awaited = self._awaited, {}
-        tasks = [awaited.task for awaited in left.values() if awaited.task is not None]
-        for awaited in left.values():
-            if self._receiver is not None:
-                self._receiver.forget(awaited.nonce)
+        """Expect no more callbacks, and end the look-ups."""
+        left, self._expected = self._expected, {}
+        tasks = [expected.task for expected in left.values() if expected.task is not None]
+        for expected in left.values():
+            self._receiver.forget(expected.nonce)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _take(self, awaited: _Awaited, told: str) -> None:
-        """A callback told this id. It is believed in nothing, and acted on a few times at most."""
-        record = awaited.record
+    def _take(self, expected: _Expected, named: str) -> None:
+        """A callback named this id. It is not believed, and is acted on a few times at most."""
+        record = expected.record
         if record.request_id is not None:
-            if told != record.request_id:
-                self._contradicts(awaited, told)
-            elif awaited.lookups < LOOKUPS:
-                awaited.lookups += 1
-                self._hurry(record)
+            if named != record.request_id:
+                self._warn_of_another_id(expected, named)
+            elif expected.lookups < LOOKUPS:
+                expected.lookups += 1
+                self._poll_soon(record)
             return
-        if told not in awaited.told and len(awaited.told) < CANDIDATES:
-            awaited.told.append(told)
+        if named not in expected.candidates and len(expected.candidates) < CANDIDATES:
+            expected.candidates.append(named)
         uncertain = record.state is JobState.UNCERTAIN
-        if uncertain and awaited.task is None and awaited.lookups < LOOKUPS:
-            awaited.task = asyncio.create_task(self._look_up(awaited), name="seedance-webhook")
+        if uncertain and expected.task is None and expected.lookups < LOOKUPS:
+            expected.task = asyncio.create_task(self._look_up(expected), name="seedance-webhook")
 
-    def _contradicts(self, awaited: _Awaited, told: str) -> None:
-        if not awaited.warned:
-            awaited.warned = True
+    def _warn_of_another_id(self, expected: _Expected, named: str) -> None:
+        if not expected.warned:
+            expected.warned = True
             _log.warning(
-                "a callback for job %s tells of %.80r, which is not its id; it is ignored",
-                awaited.record.request_id or awaited.record.key,
-                told,
+                "a callback for job %s names %.80r, which is not its id; it is ignored",
+                expected.record.request_id or expected.record.key,
+                named,
             )
 
-    async def _look_up(self, awaited: _Awaited) -> None:
-        """Find the job of an uncertain submit among the ids told, each in turn."""
-        record = awaited.record
+    async def _look_up(self, expected: _Expected) -> None:
+        """Find the job of an uncertain submit among the ids that callbacks named, one by one."""
+        record = expected.record
         try:
-            while awaited.told and record.state is JobState.UNCERTAIN:
-                if awaited.lookups >= LOOKUPS:
+            while expected.candidates and record.state is JobState.UNCERTAIN:
+                if expected.lookups >= LOOKUPS:
                     break
-                awaited.lookups += 1
-                told = awaited.told.popleft()
-                if await self._try(awaited, told):
+                expected.lookups += 1
+                named = expected.candidates.popleft()
+                if await self._try(expected, named):
                     return
-                if awaited.told:
-                    await asyncio.sleep(_PAUSES.delay(awaited.lookups - 1, self._rng))
+                if expected.candidates:
+                    await asyncio.sleep(_PAUSES.delay(expected.lookups - 1, self._rng))
         except Exception:
             _log.exception("looking up the job of the uncertain submit %s failed", record.key)
         finally:
-            awaited.task = None
-            self._idle()
+            expected.task = None
+            self._changed()
 
-    async def _try(self, awaited: _Awaited, told: str) -> bool:
-        """Ask for one id; whether it was the job's. An id that cannot be read may be, later."""
-        record = awaited.record
+    async def _try(self, expected: _Expected, named: str) -> bool:
+        """Query one id; whether it was the job's. One that cannot be read now may be, later."""
+        record = expected.record
         try:
-            generation = await self._get(told)
+            generation = await self._get(named)
         except SeedanceError as error:
-            _log.info("job %s may be %.80r, but: %s", record.key, told, error)
-            if len(awaited.told) < CANDIDATES:
-                awaited.told.append(told)
+            _log.info("job %s may be %.80r, but: %s", record.key, named, error)
+            if len(expected.candidates) < CANDIDATES:
+                expected.candidates.append(named)
             return False
         if record.state is not JobState.UNCERTAIN:
             return True
-        if not _is_of(generation, record):
-            self._contradicts(awaited, told)
+        if not _matches(generation, record):
+            self._warn_of_another_id(expected, named)
             return False
         try:
-            await self._found(record, told)
+            await self._resolve(record, named)
         except ValueError:
-            self._contradicts(awaited, told)
+            self._warn_of_another_id(expected, named)
             return False
         record.on_final(self.forget)
         return True
 
 
-def _is_of(generation: Generation, record: JobRecord) -> bool:
-    """Whether what the server tells is what was asked for; a prompt that is not told is not."""
+def _matches(generation: Generation, record: JobRecord) -> bool:
+    """Whether the server's job has the prompt of ours; one that it does not show does not match."""
     prompt = record.request.prompt if record.request is not None else None
     return prompt is not None and generation.prompt == prompt

@@ -1,7 +1,8 @@
-"""`SeedanceSession`: the composition root, and the life of its jobs from submit to end.
+"""`SeedanceSession`: the composition root, and the public face of everything below it.
 
-It puts the rooms together (client, registry, poller, downloads), holds the semaphore on jobs in
-flight, and sees that nothing paid is lost when it is left.
+It connects the rooms (client, registry, poller, downloads, journal) and is entered and left once.
+How a job is submitted, a batch is run and a session ends stands in `submitter`, `batch` and
+`shutdown`.
 """
 
 from __future__ import annotations
@@ -10,48 +11,37 @@ import asyncio
 import logging
 import math
 import os
-import secrets
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from seedance_async._utils.cancellation import see_through, surely
-from seedance_async.api import protocol
+from seedance_async._utils.cancellation import shielded, wait_shielded
 from seedance_async.api.client import ClientOptions, SeedanceClient
-from seedance_async.api.errors import (
-    BudgetExceededError,
-    ConflictError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-    NotFoundError,
-    SeedanceError,
-)
+from seedance_async.api.errors import ConflictError, NotFoundError, SeedanceError
 from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
+from seedance_async.api.prepared_request import prepare
 from seedance_async.api.request import GenerationRequest
-from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.downloads.downloader import Downloader
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
-from seedance_async.jobs.telling import Telling
-from seedance_async.session.batch import BatchResult, Requests, Source, Stream
-from seedance_async.session.callbacks import Hints
+from seedance_async.session.batch import BatchResult, BatchRunner, Requests
+from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.credit_limit import CreditLimit
-from seedance_async.session.journaling import Books, price_table, spent_on
+from seedance_async.session.journaling import JournalRecorder, price_table, spent_on
 from seedance_async.session.options import SessionOptions
-from seedance_async.session.resuming import Resumer
-from seedance_async.session.shutdown import Leaving
-from seedance_async.session.submitter import Launcher
+from seedance_async.session.resumer import Resumer
+from seedance_async.session.shutdown import SessionShutdown
+from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
-    from seedance_async.jobs.events import Event
+    from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
 
 _log = logging.getLogger(__name__)
@@ -70,6 +60,10 @@ class SeedanceSession:
 
     It takes the options of `SessionOptions`, `ClientOptions` and `TransportOptions`.
 
+    Attributes:
+        client: one coroutine per endpoint, through the session's connections and rate limits.
+        registry: the in-memory table of the session's jobs.
+
     Raises:
         ConfigurationError: no key, a bad base URL, an option out of bounds, a receiver whose
             address the server cannot be given, or an `on_event` that would have to be awaited.
@@ -78,7 +72,6 @@ class SeedanceSession:
     @takes(SessionOptions)
     def __init__(self, *args: Any, **named: Any) -> None:
         options = self._options = SessionOptions(*args, **named)
-        self._telling = _teller(options.on_event)
         self.client = SeedanceClient(
             **{field.name: getattr(options, field.name) for field in attrs.fields(ClientOptions)}
         )
@@ -86,10 +79,18 @@ class SeedanceSession:
         if options.webhooks is not None:
             options.webhooks.check(allow_local=self.client.allow_local)
         self.registry = TaskRegistry()
-        if options.on_event is not None:
-            self.registry.on_move = self._telling.moved
-            self.client.on_throttled = self._telling.throttled
-        self._slots = asyncio.Semaphore(options.max_in_flight)
+        self._events = _event_emitter(options.on_event)
+        if self._events is not None:
+            self.registry.on_move = self._events.moved
+            self.client.on_throttled = self._events.throttled
+        self._journal = _journal_recorder(options.journal)
+        self._changed = asyncio.Event()
+        self._accepting = self._closed = False
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._actions = JobActions(self._cancel, self._download, self._check_home)
+        self._connect_rooms(options)
+
+    def _connect_rooms(self, options: SessionOptions) -> None:
         self._poller = Poller(
             self.registry,
             self.client.get_once,
@@ -99,7 +100,7 @@ class SeedanceSession:
             job_timeout=options.job_timeout,
             patience=options.poll_failure_timeout,
             freed=self.client.submit_gate.freed,
-            telling=self._telling,
+            events=self._events,
             rng=options.rng,
         )
         self._downloader = Downloader(
@@ -110,53 +111,67 @@ class SeedanceSession:
             timeouts=options.timeouts,
             rng=options.rng,
         )
-        self._actions = JobActions(self._cancel, self._download, self._check_home)
-        self._books = Books(_journal(options.journal))
-        self._changed = asyncio.Event()
         self._resumer = Resumer(
             registry=self.registry,
             poller=self._poller,
-            books=self._books,
-            telling=self._telling,
-            joined=self.client.submit_gate.joined,
+            journal=self._journal,
+            events=self._events,
+            job_started=self.client.submit_gate.joined,
             changed=self._changed,
         )
-        self._hints = Hints(
-            options.webhooks,
-            get=self.client.get_once,
-            hurry=self._poller.hurry,
-            found=self._resumer.found,
-            idle=self._changed.set,
-            rng=options.rng,
-        )
-        self._launcher = Launcher(
-            client=self.client,
+        self._callbacks = self._expected_callbacks(options)
+        self._shutdown = SessionShutdown(
             registry=self.registry,
             poller=self._poller,
-            books=self._books,
-            hints=self._hints,
-            resumer=self._resumer,
-            telling=self._telling,
-            resubmit_uncertain=options.resubmit_uncertain,
-        )
-        self._leaving = Leaving(
+            journal=self._journal,
             client=self.client,
-            registry=self.registry,
-            poller=self._poller,
-            books=self._books,
-            hints=self._hints,
+            callbacks=self._callbacks,
             options=options,
             changed=self._changed,
             cancel=self._cancel,
         )
-        self._streams: set[Stream] = set()
-        self._accepting = self._closed = False
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
-        self._in_flight = 0
-        self._slot_freer = self._free_slot  # one bound method for all jobs: it is kept by each
+        self._submitter = Submitter(
+            registry=self.registry,
+            poller=self._poller,
+            journal=self._journal,
+            client=self.client,
+            resumer=self._resumer,
+            callbacks=self._callbacks,
+            events=self._events,
+            max_in_flight=options.max_in_flight,
+            resubmit_uncertain=options.resubmit_uncertain,
+            check_usable=self._check_usable,
+            shutdown=self._shutdown,
+            changed=self._changed,
+        )
+        self._batches = BatchRunner(
+            submitter=self._submitter,
+            registry=self.registry,
+            journal=self._journal,
+            actions=self._actions,
+            check_open=self._check_open,
+            allow_local=self.client.allow_local,
+            feeders=min(options.max_connections, options.max_in_flight),
+            window=options.max_in_flight,
+        )
+
+    def _expected_callbacks(self, options: SessionOptions) -> Callbacks | None:
+        if options.webhooks is None:
+            return None
+        return Callbacks(
+            options.webhooks,
+            get=self.client.get_once,
+            poll_soon=self._poller.hurry,
+            resolve=self._resumer.resolve,
+            changed=self._changed.set,
+            rng=options.rng,
+        )
 
     def __repr__(self) -> str:
-        return f"<SeedanceSession {self.client!r} {self.registry!r}>"
+        limit = self._submitter.credit_limit
+        held = f"{self._submitter.in_flight} in flight, {len(self._poller)} polled"
+        credits = "" if limit is None else f", {limit!r}"
+        return f"<SeedanceSession {self.client!r} {self.registry!r}, {held}{credits}>"
 
     # --- jobs -------------------------------------------------------------------------------
 
@@ -181,22 +196,15 @@ class SeedanceSession:
             ValueError: the key is in use.
         """
         self._check_open()
-        protocol.check(request, allow_local=self.client.allow_local)
-        record = self.registry.add(key or self._books.new_key(request), request)
-        try:
-            await self._slots.acquire()
-        except BaseException:
-            self._discard(record)
-            raise
-        await self._launch_in_slot(record)
-        return Job(record, self._actions)
+        prepared = prepare(request, allow_local=self.client.allow_local)
+        return Job(await self._submitter.submit(prepared, key), self._actions)
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Submit one job and wait for its end. Raises as `submit` and `Job.wait` do."""
         return await (await self.submit(request))
 
     async def attach(self, reference: str) -> Job:
-        """Take up a job that was accepted earlier, by this process or another.
+        """Resume a job that was accepted earlier, by this process or another.
 
         Args:
             reference: a request id, or a `Job.token`. A token whose key belongs to an uncertain
@@ -207,13 +215,13 @@ class SeedanceSession:
             RuntimeError: the session is not open.
         """
         self._check_open()
-        record = await self._resumer.attach(reference, self._hints.settled)
-        if self._leaving.left:
-            self._leaving.leave([record])  # it was taken up too late to be told of then
+        settled = None if self._callbacks is None else self._callbacks.settled
+        record = await self._resumer.attach(reference, settled)
+        self._shutdown.leave_late(record)
         return Job(record, self._actions)
 
-    async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
-        """Submit many requests and yield each job when it has ended, however it ended.
+    def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
+        """Submit many requests and yield each job when it has ended, whatever its outcome.
 
         The requests, an iterable or an async iterable, are pulled as slots come free, and no
         further than `max_in_flight` jobs ahead of the consumer. Breaking out of the loop stops
@@ -222,42 +230,26 @@ class SeedanceSession:
         Raises:
             AuthenticationError, InsufficientCreditsError: the server takes no more submits. The
                 jobs accepted before are yielded first.
+            RuntimeError: the session is not open.
             Exception: what the iterable itself raised; likewise after its jobs.
         """
-        async with aclosing(self._stream(Source(requests))) as stream:
-            async for _, job in stream:
-                yield job
+        return self._batches.as_completed(requests)
 
     async def run(self, requests: Requests) -> BatchResult:
-        """Submit many requests, wait for all, and tell of each how it ended.
+        """Submit many requests, wait for all, and return the outcome of each.
 
-        What is wrong with one job is in its outcome and touches no other. Once the server refuses
-        the key or the credits are gone, what is left is not sent and ends as rejected.
+        What is wrong with one job is in its outcome and affects no other. Once the server refuses
+        the key or the credits are used up, the rest is not sent and ends as rejected.
+
+        Raises:
+            RuntimeError: the session is not open.
         """
-        source = Source(requests)
-        outcomes: dict[int, Job] = {}
-        stopped_by: Exception | None = None
-        try:
-            async with aclosing(self._stream(source)) as stream:
-                async for number, job in stream:
-                    outcomes[number] = job
-        except Exception as error:
-            stopped_by = error
-        if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
-            reason, stopped_by = stopped_by, None
-            try:
-                async for request in source:
-                    number = max(outcomes, default=-1) + 1
-                    outcomes[number] = Job(self._unsent(request, reason), self._actions)
-            except Exception as error:
-                stopped_by = error
-        ordered = (outcomes[number] for number in sorted(outcomes))
-        return BatchResult(tuple(ordered), stopped_by)
+        return await self._batches.run(requests)
 
     def stop_submitting(self, reason: SeedanceError) -> None:
         """From now on, end every submit that is not sent yet with `reason`, those waiting too.
 
-        What was accepted goes on, and so does a submit that is on its way.
+        Accepted jobs go on, and so does a submit in progress.
         """
         self.client.submit_gate.shut(reason, math.inf)
 
@@ -267,7 +259,7 @@ class SeedanceSession:
         p50, p95 = times.quantiles(0.5, 0.95)
         return SessionStats(
             counts=counts,
-            in_flight=self._in_flight,
+            in_flight=self._submitter.in_flight,
             credits_charged=self.registry.credits_charged,
             credits_unknown=self.registry.credits_unknown,
             polls=self._poller.polls,
@@ -282,102 +274,15 @@ class SeedanceSession:
             loop_lag=self._poller.longest_lag,
         )
 
-    # --- the life of a job ------------------------------------------------------------------
-
-    async def _stream(self, source: Source) -> AsyncGenerator[tuple[int, Job]]:
-        self._check_open()
-        options = self._options
-
-        async def launch(request: Any) -> JobRecord:
-            return await self._launch(request, stream.stopped_by)
-
-        stream = Stream(
-            source,
-            slots=self._slots,
-            launch=launch,
-            feeders=min(options.max_connections, options.max_in_flight),
-            window=options.max_in_flight,
-            goes_on=self._may_take_up,
-        )
-        self._streams.add(stream)
-        try:
-            async with aclosing(stream.jobs()) as ended:
-                async for number, record in ended:
-                    yield number, Job(record, self._actions)
-        finally:
-            self._streams.discard(stream)
-        if stream.stopped_by is not None:
-            raise stream.stopped_by
-
-    def _may_take_up(self, reason: Exception) -> bool:
-        """Whether a stream that may submit no more goes on, to find what was paid for earlier.
-
-        Not where the key is refused: nothing could be learnt of those jobs either.
-        """
-        no_money = isinstance(reason, (InsufficientCreditsError, BudgetExceededError))
-        return no_money and self._books.awaits_more
-
-    async def _launch(self, request: Any, refusal: Exception | None) -> JobRecord:
-        """Submit one request of a stream; its slot is taken. The record tells how it went.
-
-        After a refusal that concerns every submit, only what was sent earlier is taken up.
-        """
-        try:
-            protocol.check(request, allow_local=self.client.allow_local)
-        except InvalidRequestError as error:
-            self._slots.release()
-            return self._unsent(request, error)
-        key = self._books.new_key(request)
-        awaited = self._books.awaits(key, searching=refusal is not None)
-        attached = self.registry.find(key=key)
-        if attached is not None:  # the same job, taken up by its token before
-            self._slots.release()
-            return attached
-        if not awaited and isinstance(refusal, SeedanceError):
-            self._slots.release()
-            return self._unsent(request, refusal)
-        record = self.registry.add(key, request)
-        try:
-            await self._launch_in_slot(record)
-        except SeedanceError as error:
-            _log.info("job %s: %s", record.key, error)
-        return record
-
-    async def _launch_in_slot(self, record: JobRecord) -> None:
-        """Launch a job whose slot is taken; the slot is freed when the job ends."""
-        self._in_flight += 1
-        record.on_final(self._slot_freer)
-        try:
-            self._check_usable()
-            await self._launcher.launch(record)
-        finally:
-            self._changed.set()
-            if not (record.state.is_final or record.state.is_running):
-                self._discard(record)
-                self._free_slot(record)
-            elif self._leaving.left:
-                self._leaving.leave([record])  # it was accepted too late to be told of then
-
-    def _unsent(self, request: Any, reason: SeedanceError) -> JobRecord:
-        record = self.registry.add(secrets.token_hex(8), request)
-        self.registry.move(record, JobState.REJECTED, error=reason)
-        return record
-
-    def _discard(self, record: JobRecord) -> None:
-        if self.registry.find(key=record.key) is record:
-            self.registry.discard(record)
-        self._changed.set()
-
-    def _free_slot(self, record: JobRecord) -> None:
-        self._in_flight -= 1
-        self._slots.release()
-        self._changed.set()
+    # --- what the handles of jobs do --------------------------------------------------------
 
     async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
         assert record.generation is not None
         record.saved = await self._downloader.save(record.generation, path, overwrite)
-        await self._books.write_saved(record, record.saved)
-        self._telling.saved(record, record.saved)
+        if self._journal is not None:
+            await self._journal.write_saved(record, record.saved)
+        if self._events is not None:
+            self._events.saved(record, record.saved)
         return record.saved.path
 
     async def _cancel(self, record: JobRecord) -> None:
@@ -388,29 +293,29 @@ class SeedanceSession:
             _log.info("job %s was not cancelled: %s", record.request_id, error)
         self._poller.hurry(record)
 
-    # --- the life of the session ------------------------------------------------------------
+    # --- entering and leaving ---------------------------------------------------------------
 
     async def __aenter__(self) -> SeedanceSession:
         if self._home is not None:
             raise RuntimeError("a session can be entered once")
         self._home = (os.getpid(), asyncio.get_running_loop())
         try:
-            await self._open_books()
+            await self._open_journal()
         except BaseException:
-            await surely(self._leaving.release())
+            await shielded(self._shutdown.release())
             raise
         self._accepting = True
         self._poller.start()
         return self
 
-    async def _open_books(self) -> None:
-        """Open the journal, and learn from it what is spent and what things cost."""
-        entries = await self._books.open()
+    async def _open_journal(self) -> None:
+        """Open the journal, and learn from it what is spent and what jobs cost."""
+        entries = [] if self._journal is None else await self._journal.open()
         limit = self._options.max_credits
         if limit is not None:
             prices = price_table(entries)
             spent = sum(spent_on(entry, prices) for entry in entries)
-            self._launcher.guard = CreditLimit(limit, spent=spent, prices=prices)
+            self._submitter.credit_limit = CreditLimit(limit, spent=spent, prices=prices)
 
     async def __aexit__(
         self,
@@ -420,14 +325,13 @@ class SeedanceSession:
     ) -> None:
         self._accepting = False
         try:
-            for stream in list(self._streams):
-                await stream.stop(SeedanceError("the session was left"))
+            await self._batches.stop(SeedanceError("the session was left"))
             if error is None:
-                await self._leaving.jobs_ended()
+                await self._shutdown.jobs_ended()
         finally:
             self._closed = True
-            closing = asyncio.create_task(self._leaving.close(), name="seedance-close")
-            cancelled = await see_through(closing)
+            closing = asyncio.create_task(self._shutdown.close(), name="seedance-close")
+            cancelled = await wait_shielded(closing)
             closing.result()
             if cancelled:
                 raise asyncio.CancelledError
@@ -447,19 +351,19 @@ class SeedanceSession:
             raise RuntimeError("a session belongs to the process and event loop it was entered in")
 
 
-def _journal(given: Journal | str | Path | None) -> Journal | None:
-    if not isinstance(given, (str, Path)):
-        return given
-    from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
+def _journal_recorder(journal: Journal | str | Path | None) -> JournalRecorder | None:
+    if journal is None:
+        return None
+    if isinstance(journal, (str, Path)):
+        from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
 
-    return SQLiteJournal(given)
+        journal = SQLiteJournal(journal)
+    return JournalRecorder(journal)
 
 
-def _teller(on_event: Callable[[Event], object] | None) -> Telling:
+def _event_emitter(on_event: Callable[[Event], object] | None) -> EventEmitter | None:
     if on_event is None:
-        return Telling()
-    from seedance_async.jobs.events import (
-        Teller,  # a score of classes, imported only if one listens
-    )
+        return None
+    from seedance_async.jobs.events import EventEmitter  # imported only if somebody listens
 
-    return Teller(on_event)
+    return EventEmitter(on_event)

@@ -1,6 +1,6 @@
-"""How a session ends: what it waits for, what it tells of jobs that go on, and what it lets go of.
+"""How a session ends: what it waits for, what it reports of jobs that go on, what it releases.
 
-Nothing paid is lost by leaving: submits that are out may still learn their ids, and every job that
+Nothing paid is lost by leaving: submits in progress may still learn their ids, and every job that
 goes on without the session is named in the log.
 """
 
@@ -15,13 +15,14 @@ from contextlib import AsyncExitStack
 import anyio
 
 from seedance_async._utils.cancellation import was_cancelled
+from seedance_async._utils.plural import counted
 from seedance_async.api.client import SeedanceClient
 from seedance_async.api.errors import SeedanceError
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
-from seedance_async.jobs.state import JobState
-from seedance_async.session.callbacks import Hints
-from seedance_async.session.journaling import Books
+from seedance_async.jobs.state import RUNNING_STATES, JobState
+from seedance_async.session.callbacks import Callbacks
+from seedance_async.session.journaling import JournalRecorder
 from seedance_async.session.options import SessionOptions
 
 _log = logging.getLogger(__name__)
@@ -29,17 +30,19 @@ _log = logging.getLogger(__name__)
 #: Seconds that cancelling the remote jobs may take when a session is left by an error.
 CANCEL_SECONDS = 10.0
 
-#: Jobs that are told of in one line of the log, and let go of before others have their turn.
-_AT_ONCE = 200
+#: Jobs that are named in one line of the log, and released before others have their turn.
+_BATCH = 200
 
 
-class Leaving:
+class SessionShutdown:
     """The end of one session.
 
     Args:
-        client, registry, poller, books, hints, options: the session's.
+        client, registry, poller, options: the session's.
+        journal, callbacks: the session's; None where it has none.
         changed: set whenever something happens that the end may be waiting for.
         cancel: asks the server to cancel a job.
+
     """
 
     def __init__(
@@ -48,27 +51,31 @@ class Leaving:
         client: SeedanceClient,
         registry: TaskRegistry,
         poller: Poller,
-        books: Books,
-        hints: Hints,
+        journal: JournalRecorder | None,
+        callbacks: Callbacks | None,
         options: SessionOptions,
         changed: asyncio.Event,
         cancel: Callable[[JobRecord], Awaitable[None]],
     ) -> None:
         self._client, self._registry, self._poller = client, registry, poller
-        self._books, self._hints, self._options = books, hints, options
+        self._journal, self._callbacks, self._options = journal, callbacks, options
         self._changed, self._cancel = changed, cancel
-        self.left = False
+        self._left = False
 
     async def jobs_ended(self) -> None:
-        """Wait until no job is live, and no callback is being looked into."""
-        await self._until(lambda: not self._registry.live and not self._hints.busy)
+        """Wait until every job is final and no callback is being looked up."""
+        callbacks = self._callbacks
+        await self._until(
+            lambda: not self._registry.live and not (callbacks is not None and callbacks.busy)
+        )
 
     async def close(self) -> None:
-        """Send nothing new, learn what becomes of what is out, tell of what goes on, let go."""
+        """Submit nothing new, learn the outcome of submits in progress, name what goes on."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.release)
             stack.push_async_callback(self.leave_running)
-            await self._hints.aclose()
+            if self._callbacks is not None:
+                await self._callbacks.aclose()
             self._client.submit_gate.shut(SeedanceError("the session is closed"), math.inf)
             with anyio.move_on_after(self._options.timeouts.submit_grace):
                 await self._until(lambda: not self._registry.counts[JobState.SUBMITTING])
@@ -77,25 +84,26 @@ class Leaving:
                     await self._cancel_all(await self._running())
 
     async def release(self) -> None:
-        """Let go of the connections and the journal, in this order and whatever of it fails."""
+        """Release the connections and the journal, in this order, whatever fails meanwhile."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._books.close)
+            if self._journal is not None:
+                stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._client.aclose)
             stack.push_async_callback(self._poller.stop)
 
     async def _cancel_all(self, records: list[JobRecord]) -> None:
-        """Cancel the remote jobs, with as many tasks as calls may be out at once."""
+        """Cancel the remote jobs, with as many tasks as there may be calls at once."""
         left = iter(records)
 
         async def work() -> None:
             for record in left:
-                await self._cancel_for_good(record)
+                await self._cancel_and_poll(record)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(len(records), self._options.max_connections)):
                 tasks.create_task(work(), name="seedance-cancel")
 
-    async def _cancel_for_good(self, record: JobRecord) -> None:
+    async def _cancel_and_poll(self, record: JobRecord) -> None:
         try:
             await self._cancel(record)
             await self._poller.poll_once(record)
@@ -105,31 +113,36 @@ class Leaving:
             _log.warning("job %s could not be cancelled: %r", record.request_id, error)
 
     async def leave_running(self) -> None:
-        """Tell of every job that goes on without this session, and end the waiting for it.
+        """Name every job that goes on without this session, and end the waiting for it.
 
-        Some at a time: there may be very many, and the loop has others to serve.
+        A batch at a time: there may be very many, and the loop has other work.
         """
-        self.left = True
+        self._left = True
         uncertain = await self._those(lambda record: record.state is JobState.UNCERTAIN)
-        for some in _pieces(uncertain):
+        for batch in _batches(uncertain):
             _log.error(
-                "the session ends with %d uncertain submits, which may be charged: %s",
-                len(some),
-                ", ".join(record.key for record in some),
+                "the session ends with %s, which may be charged: %s",
+                counted(len(batch), "uncertain submit"),
+                ", ".join(record.key for record in batch),
             )
             await asyncio.sleep(0)
-        for some in _pieces(await self._running()):
-            self.leave(some)
+        for batch in _batches(await self._running()):
+            self._leave(batch)
             await asyncio.sleep(0)
 
-    def leave(self, records: Sequence[JobRecord]) -> None:
-        """As `leave_running`, of those of the given jobs that have not ended meanwhile."""
-        running = [record for record in records if record.state.is_running]
+    def leave_late(self, record: JobRecord) -> None:
+        """Name a job that was accepted or resumed after the others were named."""
+        if self._left:
+            self._leave([record])
+
+    def _leave(self, records: Sequence[JobRecord]) -> None:
+        """As `leave_running`, for those of the given jobs that are still running."""
+        running = [record for record in records if record.state in RUNNING_STATES]
         if not running:
             return
         _log.warning(
-            "the session ends with %d jobs running; attach takes them up again: %s",
-            len(running),
+            "the session ends with %s running; attach resumes them: %s",
+            counted(len(running), "job"),
             ", ".join(str(record.request_id) for record in running),
         )
         left = SeedanceError("the session was left")
@@ -137,12 +150,12 @@ class Leaving:
             self._registry.move(record, JobState.ABANDONED, error=left)
 
     async def _running(self) -> list[JobRecord]:
-        return await self._those(lambda record: record.state.is_running)
+        return await self._those(lambda record: record.state in RUNNING_STATES)
 
     async def _those(self, wanted: Callable[[JobRecord], bool]) -> list[JobRecord]:
         found: list[JobRecord] = []
-        for some in _pieces(list(self._registry)):
-            found.extend(filter(wanted, some))
+        for batch in _batches(list(self._registry)):
+            found.extend(filter(wanted, batch))
             await asyncio.sleep(0)
         return found
 
@@ -152,6 +165,6 @@ class Leaving:
             await self._changed.wait()
 
 
-def _pieces(records: list[JobRecord]) -> Iterator[list[JobRecord]]:
-    for start in range(0, len(records), _AT_ONCE):
-        yield records[start : start + _AT_ONCE]
+def _batches(records: list[JobRecord]) -> Iterator[list[JobRecord]]:
+    for start in range(0, len(records), _BATCH):
+        yield records[start : start + _BATCH]

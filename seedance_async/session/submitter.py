@@ -1,46 +1,59 @@
-"""The life of a job from a request to the server's acceptance, with its money and its books.
+"""One job from a request to the server's acceptance: its slot, its credits, its journal entry.
 
-In this order, and each step only after the one before: what an earlier run knows of the job, the
-credits set aside, the intent on disk, the POST, the id in the registry, the acceptance on disk.
-What an earlier run has sent is taken up in `resuming`; slots, streams and the session's own life
-are the session's.
+In this order, each step only after the one before: a slot, what an earlier run knows of the job,
+the credits reserved, the intent on disk, the POST, the id in the registry, the acceptance on disk.
+A component that is switched off is None and is not called. Jobs that were submitted before are
+resumed by `resumer`; streams of requests are pulled by `batch`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from seedance_async._utils.cancellation import surely
+from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Late, SeedanceClient
 from seedance_async.api.errors import SeedanceError, SubmitUncertainError
 from seedance_async.api.models import Submission
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
-from seedance_async.jobs.state import JobState
-from seedance_async.jobs.telling import Telling
-from seedance_async.session.callbacks import Hints
+from seedance_async.jobs.state import FINAL_STATES, RUNNING_STATES, UNSETTLED_STATES, JobState
+from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.credit_limit import Reservation, SpendGuard
-from seedance_async.session.journaling import Books
-from seedance_async.session.resuming import Resumer
+from seedance_async.session.journaling import JournalRecorder
+from seedance_async.session.resumer import Resumer
+from seedance_async.session.shutdown import SessionShutdown
 
 if TYPE_CHECKING:
+    from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
 
 _log = logging.getLogger(__name__)
 
-_UNKNOWN = {"submitting", "uncertain"}
+_UNKNOWN = {JobState.SUBMITTING, JobState.UNCERTAIN}
 
 
-class Launcher:
-    """Submits jobs, one call a job.
+class Submitter:
+    """Submits jobs, one call per job, at most `max_in_flight` of them in flight.
 
     Args:
-        client, registry, poller, books, hints, resumer, events: the session's.
+        client, registry, poller, resumer: the session's.
+        journal, callbacks, events: the session's; None where it has none.
+        max_in_flight: jobs between submit and their end.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
+        check_usable: raises if the session can no longer be used.
+        shutdown: names a job that is accepted after the session was left.
+        changed: set whenever a job moves on.
+
+    Attributes:
+        credit_limit: what reserves the credits of a submit; None without a limit.
+        slots: one for each job in flight.
+        in_flight: jobs that hold a slot.
     """
 
     def __init__(
@@ -49,134 +62,213 @@ class Launcher:
         client: SeedanceClient,
         registry: TaskRegistry,
         poller: Poller,
-        books: Books,
-        hints: Hints,
         resumer: Resumer,
-        telling: Telling,
-        resubmit_uncertain: bool = False,
+        journal: JournalRecorder | None,
+        callbacks: Callbacks | None,
+        events: EventEmitter | None,
+        max_in_flight: int,
+        resubmit_uncertain: bool,
+        check_usable: Callable[[], None],
+        shutdown: SessionShutdown,
+        changed: asyncio.Event,
     ) -> None:
-        self._client, self._registry = client, registry
-        self._poller, self._books, self._hints = poller, books, hints
-        self._resumer, self._telling = resumer, telling
+        self._client, self._registry, self._poller = client, registry, poller
+        self._resumer, self._journal = resumer, journal
+        self._callbacks, self._events = callbacks, events
         self._resubmit_uncertain = resubmit_uncertain
-        self.guard: SpendGuard | None = None
+        self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
+        self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
+        self.credit_limit: SpendGuard | None = None
+        self.slots = asyncio.Semaphore(max_in_flight)
+        self.in_flight = 0
 
-    async def launch(self, record: JobRecord) -> None:
-        """From a pending job to one that the server has accepted, or that has ended.
+    def new_key(self, prepared: PreparedRequest) -> str:
+        """A key for a job whose caller gave none."""
+        if self._journal is None:
+            return secrets.token_hex(8)
+        return self._journal.new_key(prepared)
+
+    async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
+        """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
+        record = self._registry.add(key or self.new_key(prepared), prepared.request)
+        try:
+            await self.slots.acquire()
+        except BaseException:
+            self._discard(record)
+            raise
+        await self.submit_in_slot(record, prepared)
+        return record
+
+    async def submit_in_slot(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        """Submit a job whose slot is taken; the slot is freed when the job ends.
 
         Raises:
             SeedanceError: how the submit ended; the record says the same.
-            CancelledError: the job never was, or what became of it is in the registry.
+            CancelledError: nothing was sent, or the outcome is in the registry.
         """
-        request = record.request
+        self.in_flight += 1
+        record.on_final(self._slot_freer)
         try:
-            assert request is not None
-            known = await self._books.find(record.key)
-            if known is not None and not self._may_submit(known):
-                await self._resumer.take_up(record, known)
-                return
-            await self._submit(record, request, known)
+            self._check_usable()
+            await self._submit_or_resume(record, prepared)
+        finally:
+            self._changed.set()
+            if record.state not in FINAL_STATES and record.state not in RUNNING_STATES:
+                self._discard(record)
+                self._free_slot(record)
+            else:
+                self._shutdown.leave_late(record)
+
+    def reject(self, request: object, reason: SeedanceError) -> JobRecord:
+        """A job that ends before anything is sent for it."""
+        record = self._registry.add(secrets.token_hex(8), request)
+        self._registry.move(record, JobState.REJECTED, error=reason)
+        return record
+
+    def _discard(self, record: JobRecord) -> None:
+        if self._registry.find(key=record.key) is record:
+            self._registry.discard(record)
+        self._changed.set()
+
+    def _free_slot(self, record: JobRecord) -> None:
+        self.in_flight -= 1
+        self.slots.release()
+        self._changed.set()
+
+    async def _submit_or_resume(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        try:
+            known = None if self._journal is None else await self._journal.find(record.key)
+            if known is None or self._may_submit(known):
+                await self._submit(record, prepared, known)
+            else:
+                await self._resumer.resume(record, known)
         except SeedanceError as error:
-            if record.state in (JobState.PENDING, JobState.SUBMITTING):
+            if record.state in UNSETTLED_STATES:
                 self._registry.move(record, JobState.REJECTED, error=error)
             raise
         except asyncio.CancelledError:
-            if record.state not in (JobState.PENDING, JobState.SUBMITTING):  # it was learnt late
-                await surely(self._books.written(record))
+            if self._journal is not None and record.state not in UNSETTLED_STATES:
+                await shielded(self._journal.written(record))  # the outcome was learned late
             raise
         finally:
-            if record.state in (JobState.PENDING, JobState.SUBMITTING):  # cancelled: nothing sent
-                self._books.never_sent(record)
-                self._hints.forget(record)
-                self._registry.discard(record)
-                self._telling.withdrawn(record)
-            self._telling.release(record)  # all that there is to tell is on disk
+            if record.state in UNSETTLED_STATES:
+                self._withdraw(record)
+            if self._events is not None:
+                self._events.release(record)  # everything there is to report is on disk
 
     def _may_submit(self, known: JournalEntry) -> bool:
-        return known.state == "rejected" or (known.state in _UNKNOWN and self._resubmit_uncertain)
+        uncertain = known.state in _UNKNOWN and self._resubmit_uncertain
+        return known.state == JobState.REJECTED or uncertain
+
+    def _withdraw(self, record: JobRecord) -> None:
+        """Forget a job whose caller was cancelled before anything was sent."""
+        if self._journal is not None:
+            self._journal.never_sent(record)
+        if self._callbacks is not None:
+            self._callbacks.forget(record)
+        self._registry.discard(record)
+        if self._events is not None:
+            self._events.withdrawn(record)
 
     async def _submit(
-        self, record: JobRecord, request: GenerationRequest, known: JournalEntry | None
+        self, record: JobRecord, prepared: PreparedRequest, known: JournalEntry | None
     ) -> None:
-        reservation = await self.guard.reserve(request) if self.guard is not None else None
-        settle = _Settlement(self.guard, reservation)
+        limit = self.credit_limit
+        reservation = None if limit is None else await limit.reserve(prepared.request)
+        settlement = _Settlement(limit, reservation)
         try:
-            credits = reservation.counts if reservation is not None else 0
-            await self._books.intend(record, known, credits)
-            self._registry.move(record, JobState.SUBMITTING)
-            self._telling.submitted(record)
-            late = partial(self._late, record, settle)
-            outcome: Late
-            try:
-                dressed = self._hints.dress(record, request)
-                outcome = await self._client.create(dressed, if_cancelled=late)
-            except SeedanceError as error:
-                outcome = error
-            self._settle(record, settle, outcome)
+            if self._journal is not None:
+                credits = 0 if reservation is None else reservation.counts
+                await self._journal.intend(record, prepared, known, credits)
+            outcome = await self._send(record, prepared, settlement)
+            self._settle(record, settlement, outcome)
         finally:
-            settle.never_sent()
+            settlement.never_sent()
         try:
-            await self._books.write_outcome(record)
+            if self._journal is not None:
+                await self._journal.write_outcome(record)
         finally:
-            self._hints.settled(record)
+            if self._callbacks is not None:
+                self._callbacks.settled(record)
         if record.error is not None:
             raise record.error
 
-    def _settle(self, record: JobRecord, settle: _Settlement, outcome: Late) -> None:
-        """Take in what became of a submit."""
+    async def _send(
+        self, record: JobRecord, prepared: PreparedRequest, settlement: _Settlement
+    ) -> Late:
+        self._registry.move(record, JobState.SUBMITTING)
+        if self._events is not None:
+            self._events.submitted(record)
+        if self._callbacks is not None:
+            prepared = self._callbacks.with_callback_url(record, prepared)
+        late = partial(self._settle_late, record, settlement)
+        try:
+            return await self._client.create_prepared(prepared, late)
+        except SeedanceError as error:
+            return error
+
+    def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Late) -> None:
+        """Record the outcome of a submit in the registry and the credits."""
+        request = record.request
+        assert request is not None
         if isinstance(outcome, Submission):
             try:
-                self._books.check_new(record, outcome.request_id)
-                self._registry.accept(record, outcome, at=asyncio.get_running_loop().time())
+                self._accept(record, outcome, settlement)
             except ValueError as error:
-                self._client.submit_gate.freed()  # a job that was there already
-                assert record.request is not None
+                self._client.submit_gate.freed()  # the id of a job that was there already
                 outcome = SubmitUncertainError(
-                    str(error), request=record.request, request_id=outcome.request_id
+                    str(error), request=request, request_id=outcome.request_id
                 )
             else:
-                settle.charged(outcome.credits_charged)
-                if outcome.credits_charged is None:
-                    _log.warning("job %s: the server told no usable charge", outcome.request_id)
-                self._books.follow(record)
-                self._poller.watch(record)
                 return
         if isinstance(outcome, SubmitUncertainError):
-            settle.charged(None)
-            assert record.request is not None
-            outcome.key, outcome.request = record.key, record.request  # not as it was sent
+            settlement.charged(None)
+            outcome.key, outcome.request = record.key, request  # not as it was sent
             _log.error("job %s: %s", record.key, outcome)
             self._registry.move(record, JobState.UNCERTAIN, error=outcome)
         else:
             self._registry.move(record, JobState.REJECTED, error=outcome)
 
-    def _late(self, record: JobRecord, settle: _Settlement, outcome: Late) -> None:
-        """Take in what became of a submit whose caller was cancelled."""
-        self._settle(record, settle, outcome)
-        self._books.write_soon(record)
-        self._hints.settled(record)
+    def _accept(self, record: JobRecord, submission: Submission, settlement: _Settlement) -> None:
+        """The server has accepted a job. Raises ValueError if its id is another job's."""
+        if self._journal is not None:
+            self._journal.check_new(record, submission.request_id)
+        self._registry.accept(record, submission, at=asyncio.get_running_loop().time())
+        settlement.charged(submission.credits_charged)
+        if submission.credits_charged is None:
+            _log.warning("job %s: the answer has no usable charge", submission.request_id)
+        if self._journal is not None:
+            self._journal.follow(record)
+        self._poller.watch(record)
+
+    def _settle_late(self, record: JobRecord, settlement: _Settlement, outcome: Late) -> None:
+        """Record the outcome of a submit whose caller was cancelled."""
+        self._settle(record, settlement, outcome)
+        if self._journal is not None:
+            self._journal.write_soon(record)
+        if self._callbacks is not None:
+            self._callbacks.settled(record)
         if record.request_id is not None:
             _log.warning(
-                "job %s was accepted though its caller was cancelled; it goes on", record.request_id
+                "job %s was accepted although its caller was cancelled; it goes on",
+                record.request_id,
             )
 
 
 class _Settlement:
-    """A reservation that is ended exactly once, whatever becomes of the submit."""
+    """A reservation that is ended exactly once, whatever the outcome of the submit."""
 
-    def __init__(self, guard: SpendGuard | None, reservation: Reservation | None) -> None:
-        self._guard, self._reservation = guard, reservation
+    def __init__(self, limit: SpendGuard | None, reservation: Reservation | None) -> None:
+        self._limit, self._reservation = limit, reservation
 
     def charged(self, credits: int | None) -> None:
-        guard, reservation = self._take()
-        if guard is not None and reservation is not None:
-            guard.settle(reservation, credits)
+        """The submit was accepted, or may have been."""
+        if self._limit is not None and self._reservation is not None:
+            self._limit.settle(self._reservation, credits)
+            self._reservation = None
 
     def never_sent(self) -> None:
-        guard, reservation = self._take()
-        if guard is not None and reservation is not None:
-            guard.release(reservation)
-
-    def _take(self) -> tuple[SpendGuard | None, Reservation | None]:
-        reservation, self._reservation = self._reservation, None
-        return self._guard, reservation
+        """Nothing was spent."""
+        if self._limit is not None and self._reservation is not None:
+            self._limit.release(self._reservation)
+            self._reservation = None

@@ -35,7 +35,7 @@ from seedance_async import (
 )
 from seedance_async.api import errors
 from seedance_async.api.models import ErrorDetail
-from seedance_async.api.protocol import load_request
+from seedance_async.api.prepared_request import load_request
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import JobState
 

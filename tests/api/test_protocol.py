@@ -32,6 +32,7 @@ from seedance_async import (
     dump_request,
     load_request,
 )
+from seedance_async.api.prepared_request import prepare
 from seedance_async.api.protocol import (
     MAX_ID,
     WireResponse,
@@ -39,7 +40,6 @@ from seedance_async.api.protocol import (
     build_create,
     build_get,
     build_models,
-    check,
     decipher_create,
     decipher_get,
     decipher_models,
@@ -113,7 +113,7 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_of_the_page_are_built_as_they_stand_there(name):
     request, mode = EXAMPLES[name]
-    wire = build_create(request)
+    wire = build_create(prepare(request))
     assert json.loads(wire.body) == json.loads(sample(name))
     assert (wire.method, wire.path, wire.charges) == ("POST", GENERATIONS, True)
     assert request.mode is mode
@@ -121,15 +121,18 @@ def test_the_examples_of_the_page_are_built_as_they_stand_there(name):
 
 
 def test_what_is_absent_is_not_sent_but_the_model_always_is():
-    body = json.loads(build_create(GenerationRequest("a river")).body)
+    body = json.loads(build_create(prepare(GenerationRequest("a river"))).body)
     assert body == {"model": "seedance-2.0", "prompt": "a river"}
 
 
 def test_metadata_is_sent_as_it_was_given():
     metadata = {"a": [1, 2.5, None, True, {"mediaUrls": "ü"}], "media_urls": {}}
-    body = json.loads(build_create(GenerationRequest("a river", metadata=metadata)).body)
+    body = json.loads(build_create(prepare(GenerationRequest("a river", metadata=metadata))).body)
     assert body["metadata"] == metadata
-    assert json.loads(build_create(GenerationRequest("x", metadata={})).body)["metadata"] == {}
+    assert (
+        json.loads(build_create(prepare(GenerationRequest("x", metadata={}))).body)["metadata"]
+        == {}
+    )
 
 
 def test_a_subclass_of_a_request_is_sent_with_the_names_of_the_wire():
@@ -137,11 +140,13 @@ def test_a_subclass_of_a_request_is_sent_with_the_names_of_the_wire():
         pass
 
     request = Own("a river", media_urls=["https://example.com/a.jpg"])
-    assert json.loads(build_create(request).body)["mediaUrls"] == ["https://example.com/a.jpg"]
+    assert json.loads(build_create(prepare(request)).body)["mediaUrls"] == [
+        "https://example.com/a.jpg"
+    ]
 
 
 def test_only_the_submit_is_marked_as_charging():
-    assert build_create(GenerationRequest("a river")).charges
+    assert build_create(prepare(GenerationRequest("a river"))).charges
     for wire in (build_get(ID), build_cancel(ID), build_models()):
         assert not wire.charges
         assert wire.body is None
@@ -158,7 +163,7 @@ def test_the_other_calls_have_the_paths_of_the_page():
 
 def test_a_request_that_breaks_a_rule_is_not_built():
     with pytest.raises(InvalidRequestError) as caught:
-        build_create(GenerationRequest("", duration=99))
+        prepare(GenerationRequest("", duration=99))
     assert (caught.value.field, caught.value.rule) == ("prompt", "must not be blank")
     assert [v.field for v in caught.value.violations] == ["prompt", "duration"]
 
@@ -166,18 +171,18 @@ def test_a_request_that_breaks_a_rule_is_not_built():
 @pytest.mark.parametrize("thing", [None, "a river", {"prompt": "a river"}, 5], ids=repr)
 def test_what_is_no_request_is_refused_as_one(thing):
     with pytest.raises(InvalidRequestError, match="must be a GenerationRequest"):
-        check(thing)
+        prepare(thing)
 
 
 def test_local_urls_are_refused_unless_allowed():
     request = GenerationRequest("a river", media_urls=["http://127.0.0.1/a.jpg"])
     with pytest.raises(InvalidRequestError):
-        build_create(request)
-    assert b"127.0.0.1" in build_create(request, allow_local=True).body
+        prepare(request)
+    assert b"127.0.0.1" in prepare(request, allow_local=True).body
 
 
 def test_the_body_of_a_request_is_not_in_its_repr():
-    assert "a river" not in repr(build_create(GenerationRequest("a river")))
+    assert "a river" not in repr(build_create(prepare(GenerationRequest("a river"))))
 
 
 plain_json = st.recursive(
@@ -237,7 +242,7 @@ def test_data_that_is_no_request_is_refused_with_its_fields(data, fields):
 
 def test_a_null_prompt_is_loaded_and_refused_when_it_is_checked():
     with pytest.raises(InvalidRequestError, match="prompt must be text"):
-        check(load_request({"prompt": None}))
+        prepare(load_request({"prompt": None}))
 
 
 # --- request ids in paths -----------------------------------------------------------------------

@@ -24,7 +24,7 @@ from seedance_async import (
 )
 from seedance_async._utils.urls import is_local_host, redact_url
 from seedance_async.api.models import ModelInfo
-from seedance_async.api.protocol import check
+from seedance_async.api.prepared_request import prepare
 from seedance_async.api.request import DURATIONS, MAX_MEDIA
 from seedance_async.jobs.job import JobToken
 
@@ -322,7 +322,7 @@ def test_no_violation_shows_a_password_or_a_signature():
         request = GenerationRequest("a river", **fields)
         assert secret not in repr(request.violations())
         with pytest.raises(InvalidRequestError) as caught:
-            check(request)
+            prepare(request)
         assert secret not in str(caught.value)
 
 
@@ -475,10 +475,10 @@ def test_the_rules_can_be_asked_of_any_values_whatever(fields):
     violations = request.violations()
     assert all(v.rule and v.field.partition("[")[0] in FIELDS for v in violations)
     if not violations:
-        check(request)
+        prepare(request)
         return
     with pytest.raises(InvalidRequestError) as caught:
-        check(request)
+        prepare(request)
     assert len(caught.value.violations) == len(violations)
     assert caught.value.field in str(caught.value)
 

@@ -27,7 +27,7 @@ def registry():
 
 def running(registry, request_id="req_1"):
     record = registry.add("mine", GenerationRequest("a river"))
-    registry.take_up(record, request_id)
+    registry.resume(record, request_id)
     return record
 
 

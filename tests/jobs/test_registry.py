@@ -128,7 +128,7 @@ def test_a_job_that_cannot_be_taken_up_now_claims_no_id(registry, job, start):
     record = job(start)
     before = picture(registry, record)
     with pytest.raises(RuntimeError, match=r"cannot go|not in this registry"):
-        registry.take_up(record, "req_2")
+        registry.resume(record, "req_2")
     assert picture(registry, record) == before
 
 
@@ -161,8 +161,8 @@ def test_an_id_that_belongs_to_another_job_is_refused_and_changes_nothing(regist
     holder = job(QUEUED, key="holder")
     for record, step in (
         (job(JobState.SUBMITTING, "a"), lambda r: registry.accept(r, submission("req_1"))),
-        (job(JobState.UNCERTAIN, "b"), lambda r: registry.take_up(r, "req_1")),
-        (job(JobState.PENDING, "c"), lambda r: registry.take_up(r, "req_1")),
+        (job(JobState.UNCERTAIN, "b"), lambda r: registry.resume(r, "req_1")),
+        (job(JobState.PENDING, "c"), lambda r: registry.resume(r, "req_1")),
     ):
         before = picture(registry, record)
         with pytest.raises(ValueError, match="'req_1' belongs to job holder"):
@@ -174,7 +174,7 @@ def test_an_id_that_belongs_to_another_job_is_refused_and_changes_nothing(regist
 def test_the_id_of_an_ended_job_is_free_again(registry, job):
     job(JobState.SUCCEEDED)
     record = registry.add("again", None)
-    registry.take_up(record, "req_1")
+    registry.resume(record, "req_1")
     assert registry.find(request_id="req_1") is record
 
 
@@ -202,19 +202,19 @@ def test_an_uncertain_job_stays_until_its_id_is_learnt(registry, job):
     assert record.state.is_final
     assert registry.live == 0
     assert list(registry) == [record]
-    registry.take_up(record, "req_1")
+    registry.resume(record, "req_1")
     assert record.state is QUEUED
     assert registry.live == 1
     assert registry.find(key="key") is registry.find(request_id="req_1") is record
 
 
 def test_what_an_uncertain_job_cost_is_unknown_once_it_is_known_to_be_accepted(registry, job):
-    registry.take_up(job(JobState.UNCERTAIN), "req_1")
+    registry.resume(job(JobState.UNCERTAIN), "req_1")
     assert (registry.credits_charged, registry.credits_unknown) == (0, 1)
 
 
 def test_a_job_attached_from_elsewhere_was_not_charged_here(registry):
-    registry.take_up(registry.add("attached", None), "req_1")
+    registry.resume(registry.add("attached", None), "req_1")
     assert (registry.credits_charged, registry.credits_unknown) == (0, 0)
 
 
@@ -337,7 +337,7 @@ def test_an_error_is_kept_with_the_state_it_led_to_and_gone_when_the_job_goes_on
     record, error = job(JobState.SUBMITTING), SeedanceError("words")
     registry.move(record, JobState.UNCERTAIN, error=error)
     assert record.error is error
-    registry.take_up(record, "req_1")
+    registry.resume(record, "req_1")
     assert record.error is None
 
 
@@ -357,7 +357,7 @@ def test_a_watcher_of_a_final_job_is_called_at_once_and_not_kept(registry, job):
     record, calls = job(JobState.UNCERTAIN), []
     record.on_final(calls.append)
     assert calls == [record]
-    registry.take_up(record, "req_1")
+    registry.resume(record, "req_1")
     registry.move(record, JobState.FAILED)
     assert calls == [record]
 
@@ -374,7 +374,7 @@ def test_a_watcher_taken_back_is_not_called_and_others_are(registry, job):
 
 def test_a_watcher_may_take_an_uncertain_job_up_again(registry, job):
     record, ends = job(JobState.SUBMITTING), []
-    record.on_final(lambda r: registry.take_up(r, "req_1"))
+    record.on_final(lambda r: registry.resume(r, "req_1"))
     registry.move(record, JobState.UNCERTAIN)
     assert record.state is QUEUED
     record.on_final(ends.append)
@@ -447,7 +447,7 @@ class Life(RuleBasedStateMachine):
     @rule(record=jobs, request_id=IDS)
     def take_up(self, record, request_id):
         was_uncertain = record.state is JobState.UNCERTAIN
-        if self.attempt(lambda: self.registry.take_up(record, request_id), record):
+        if self.attempt(lambda: self.registry.resume(record, request_id), record):
             self.unknown += was_uncertain
 
     @rule(record=jobs, status=st.sampled_from([*GenerationStatus, "moderating"]))

@@ -48,14 +48,16 @@ def states(path):
 
 async def left_by_a_killed_run(path, request=A, **changes):
     """An intent on disk, and whatever else the run came to write before it was killed."""
+    from seedance_async.api.prepared_request import prepare
     from seedance_async.jobs.registry import TaskRegistry
-    from seedance_async.session.journaling import Books
+    from seedance_async.session.journaling import JournalRecorder
 
     journal = SQLiteJournal(path)
-    books = Books(journal)
-    await books.open()
-    record = TaskRegistry().add(books.new_key(request), request)
-    await books.intend(record, None, 40)
+    recorder = JournalRecorder(journal)
+    await recorder.open()
+    prepared = prepare(request)
+    record = TaskRegistry().add(recorder.new_key(prepared), request)
+    await recorder.intend(record, prepared, None, 40)
     if changes:
         await journal.update(record.key, **changes)
     await journal.aclose()
@@ -443,7 +445,7 @@ async def test_what_never_was_sent_frees_its_credits(begin, api):
     async with begin(max_credits=40, journal=None) as session:
         with pytest.raises(RateLimitError):
             await session.submit(A)
-        assert "0 spent, 0 reserved" in repr(session._launcher.guard)
+        assert "0 spent, 0 reserved" in repr(session)
 
 
 async def test_the_journal_holds_no_secret(begin, api, path):

@@ -248,7 +248,7 @@ async def test_40_an_uncertain_job_goes_on_once_its_id_is_told_and_confirmed(
         assert session.stats().counts[JobState.UNCERTAIN] == 0
         assert "0 expected" in repr(receiver)
     assert api.count("create") == 1
-    assert "goes on: a callback told its id, req_7" in caplog.text
+    assert "goes on: a callback named its id, req_7" in caplog.text
 
 
 @virtual_time
@@ -526,7 +526,7 @@ async def test_a_lost_answer_is_repaired_by_the_callback_and_charged_once(tmp_pa
         assert (entry.answered, entry.request_id) == (False, job.request_id)
         assert emulator.requests.count("submit") == 1
         assert path.stat().st_size > 0
-    assert "goes on: a callback told its id" in caplog.text
+    assert "goes on: a callback named its id" in caplog.text
 
 
 async def test_a_flood_of_unknown_nonces_causes_no_query():

@@ -70,7 +70,7 @@ def job_of(entry: JournalEntry, request: GenerationRequest, left: SeedanceError)
         registry.move(record, JobState.SUBMITTING)
         registry.move(record, JobState.UNCERTAIN, error=error)
         return Job(record, None)
-    registry.take_up(record, entry.request_id, credits_charged=entry.credits_charged)
+    registry.resume(record, entry.request_id, credits_charged=entry.credits_charged)
     if entry.state in ENDED:
         detail = ErrorDetail(entry.error) if entry.error is not None else None
         status = GenerationStatus(entry.state)

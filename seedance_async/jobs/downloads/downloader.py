@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from seedance_async._utils.cancellation import surely
+from seedance_async._utils.cancellation import shielded
 from seedance_async.api.errors import SeedanceError, TransportError
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
@@ -216,12 +216,12 @@ class _WriteBehind:
     async def _written(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            await surely(writing)
+            await shielded(writing)
 
 
 async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     """Call in a thread, to its end even if cancelled: no two ever have the file at once."""
-    return await surely(_run_in_thread(work, *arguments))
+    return await shielded(_run_in_thread(work, *arguments))
 
 
 async def _run_in_thread(work: Callable[..., _T], *arguments: Any) -> _T:

@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -29,7 +30,9 @@ from seedance_async.jobs.polling.scheduler import Item, Schedule
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import FinishTimes
-from seedance_async.jobs.telling import Telling
+
+if TYPE_CHECKING:
+    from seedance_async.jobs.events import EventEmitter
 
 _log = logging.getLogger(__name__)
 
@@ -111,9 +114,9 @@ class Poller:
         patience: float,
         freed: Callable[[], None],
         rng: random.Random,
-        telling: Telling,
+        events: EventEmitter | None = None,
     ) -> None:
-        self._telling, self.finish_times = telling, FinishTimes()
+        self._events, self.finish_times = events, FinishTimes()
         self._registry, self._get = registry, get
         self._times = poll_times(poll)
         self._job_timeout, self._patience = job_timeout, patience
@@ -127,6 +130,9 @@ class Poller:
         self._warned: set[str] = set()
         self._warned_of_unseen = False
         self.polls = 0
+
+    def __len__(self) -> int:
+        return len(self._watches)
 
     @property
     def longest_lag(self) -> float:
@@ -185,8 +191,8 @@ class Poller:
             generation = await self._get(record.request_id)
         except SeedanceError as error:
             _log.info("a poll of job %s failed: %s", record.request_id, error)
-            if record.state.is_running:
-                self._telling.poll_failed(record, error)
+            if self._events is not None and record.state.is_running:
+                self._events.poll_failed(record, error)
             if watch is not None:
                 self._failed(watch, error)
             return False
