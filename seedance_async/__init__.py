@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from seedance_async._utils.version import __version__ as __version__
 from seedance_async.api.backoff import Backoff
-from seedance_async.api.client import SeedanceClient
+from seedance_async.api.client import ClientOptions, SeedanceClient
 from seedance_async.api.errors import (
     APIError,
     AuthenticationError,
@@ -35,7 +35,7 @@ from seedance_async.api.models import (
     ModelInfo,
     Submission,
 )
-from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts
+from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts, TransportOptions
 from seedance_async.api.prepared_request import dump_request, load_request
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.request import (
@@ -53,6 +53,7 @@ from seedance_async.jobs.registry import TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
 from seedance_async.session.batch import BatchResult
+from seedance_async.session.options import SessionOptions
 from seedance_async.session.session import SeedanceSession
 from seedance_async.webhooks import WebhookReceiver
 
@@ -86,6 +87,7 @@ __all__ = [
     "BadRequestError",
     "BatchResult",
     "BudgetExceededError",
+    "ClientOptions",
     "ConfigurationError",
     "ConflictError",
     "DownloadError",
@@ -132,6 +134,7 @@ __all__ = [
     "SeedanceError",
     "SeedanceSession",
     "ServerError",
+    "SessionOptions",
     "SessionStats",
     "Submission",
     "SubmitBecameUncertain",
@@ -140,6 +143,7 @@ __all__ = [
     "Timeouts",
     "Transport",
     "TransportError",
+    "TransportOptions",
     "VideoSaved",
     "Violation",
     "WebhookReceiver",
@@ -151,7 +155,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The events: a score of classes, imported only if one is asked for."""
+    """The events, which are imported only if one is used."""
     if name in __all__:
         from seedance_async.jobs import events
 
@@ -160,4 +164,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "__all__", "__doc__", "__file__", "__path__", "__version__"})

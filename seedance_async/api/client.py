@@ -44,13 +44,13 @@ from seedance_async.api.transport import Transport, make_transport
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for which an authentication or credit error turns further submits away unsent.
+#: Seconds for which an authentication or credit error fails further submits unsent.
 SHUT_SECONDS = 30.0
 
-#: Seconds for which polls pause when the server refuses the key: it may be being replaced.
+#: Seconds for which polls pause when the server refuses the key, which may be being replaced.
 AUTH_PAUSE_SECONDS = 30.0
 
-#: What became of a submit after its caller was cancelled.
+#: The outcome of a submit.
 Late = Submission | SeedanceError
 
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ def _random_if_none(rng: random.Random | None) -> random.Random:
 
 @attrs.frozen(eq=False, repr=False)
 class ClientOptions(TransportOptions):
-    """What a `SeedanceClient` can be told.
+    """The options of a `SeedanceClient`, besides those of its transport.
 
     Args:
         api_key: the key; SEEDANCE_API_KEY if absent.
@@ -138,16 +138,16 @@ class SeedanceClient:
     ) -> Submission:
         """Submit one job. This is the call that costs money.
 
-        It is sent again only where it certainly did not reach the server, or the server refused
-        it for now. If the caller is cancelled once the request is on its way, a few seconds
-        (`Timeouts.submit_grace`) are spent on learning the answer before the cancellation goes
-        on; `if_cancelled` is given it, and without one it is logged.
+        It is sent again only if it certainly did not reach the server, or if the server refused it
+        for now. If the caller is cancelled while the request is in progress, the call still waits a
+        few seconds (`Timeouts.submit_grace`) for the answer; `if_cancelled` is called with it, or
+        it is logged.
 
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             APIError: the server refused the job; nothing was charged.
-            TransportError: the request certainly did not reach the server, again and again.
+            TransportError: the request certainly did not reach the server, in any attempt.
         """
         prepared = prepare(request, allow_local=self.allow_local)
         return await self.create_prepared(prepared, if_cancelled or _log_late)
@@ -157,12 +157,15 @@ class SeedanceClient:
     ) -> Submission:
         """As `create`, for a request that has been checked."""
         wire, request = protocol.build_create(prepared), prepared.request
-        attempts = Attempts(self._retry, self._rng, self.submit_gate, most=None)
+        began, attempts = asyncio.get_running_loop().time(), None
         while True:
-            async with self.submit_gate.since(attempts.began):
+            async with self.submit_gate.since(began):
                 try:
                     submission = await self._post_shielded(wire, request, if_cancelled)
                 except SeedanceError as error:
+                    attempts = attempts or Attempts(
+                        self._retry, self._rng, self.submit_gate, most=None, began=began
+                    )
                     wait = self._after_refusal(error, request, attempts)
                 else:
                     self.submit_gate.passed()
@@ -182,7 +185,7 @@ class SeedanceClient:
         )
 
     async def get_once(self, request_id: str) -> Generation:
-        """As `get`, but sent a single time, for a caller that polls anyway.
+        """As `get`, but sent only once, for a caller that polls anyway.
 
         A refused key also pauses the other calls of this client for a while; a 403 that may be
         about this job alone does not.
@@ -201,7 +204,7 @@ class SeedanceClient:
     async def cancel(self, request_id: str) -> Generation:
         """Ask the server to cancel a queued or processing job; may be repeated without harm.
 
-        What the answer says is not the end: the job may have succeeded meanwhile, so ask `get`.
+        The answer is not the final state: the job may have succeeded meanwhile, so call `get`.
 
         Raises:
             ConflictError, NotFoundError: there is nothing to cancel.
@@ -235,22 +238,25 @@ class SeedanceClient:
             return answer
 
     def _refused(self, gate: Gate, error: SeedanceError) -> None:
-        """A rate limit has refused one call, and so those who wait behind it."""
+        """A rate limit has refused one call, and so those that wait behind it."""
         asked, most = requested_wait(error), self._retry.max_retry_after
         gate.refused(min(asked, most))
         patience = self._retry.throttle_timeout if asked <= most else 0.0
         gate.turn_away(error, patience, gate.refusing_since)
 
     async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
-        attempts = Attempts(self._retry, self._rng, self.query_gate, most=self._retry.attempts)
+        gate, most = self.query_gate, self._retry.attempts
+        began, attempts = asyncio.get_running_loop().time(), None
         while True:
             try:
-                entering = self.query_gate.since(attempts.began)
-                return await self._call(entering, wire, decipher)
+                return await self._call(gate.since(began), wire, decipher)
             except SeedanceError as error:
                 verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:
                     raise
+                attempts = attempts or Attempts(
+                    self._retry, self._rng, gate, most=most, began=began
+                )
                 wait = attempts.after(error, verdict)
             await asyncio.sleep(wait)
 
@@ -274,7 +280,7 @@ class SeedanceClient:
                     self.submit_gate.passed()
                 if_cancelled(late)
             raise
-        if task.cancelled():  # by the shutdown of the event loop, or of the transport
+        if task.cancelled():  # by the shutdown of the event loop or of the transport
             reason = "the task that sent it was cancelled before the answer came"
             if not sending.sent:
                 raise TransportError(reason, delivered="no", transient=False)
@@ -313,16 +319,16 @@ class SeedanceClient:
         return attempts.after(error, verdict)
 
     def _submit_failed(self, error: SeedanceError) -> None:
-        """While nothing gets through, one submit at a time is enough at risk."""
+        """While nothing gets through, no more than one submit at a time is risked."""
         gate, patience = self.submit_gate, self._retry.timeout
         gate.failed()
-        reason = f"not sent, since nothing has got through for {patience:g} seconds: {error}"
+        reason = f"not sent, because nothing has got through for {patience:g} seconds: {error}"
         behind = TransportError(reason, delivered="no", transient=True)
         gate.turn_away(behind, patience, gate.failing_since)
 
 
 class _Sent:
-    """Whether any of a request can have left this machine."""
+    """Whether any part of a request may have left this machine."""
 
     def __init__(self) -> None:
         self.sent = False

@@ -11,15 +11,15 @@
     ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
-    ├── BudgetExceededError                 the spend guard held a submit back
+    ├── BudgetExceededError                 a submit would exceed max_credits
     ├── JobError                            carries the job
     │   ├── GenerationFailedError   ├── GenerationCancelledError
     │   └── JobTimeoutError(TimeoutError)
     ├── DownloadError                       the video is made and paid; only fetching it failed
     └── JournalError                        the record of a run could not be read or written
 
-Each carries its data as attributes and can be pickled. What a caller did wrong is a `ValueError`
-or a `RuntimeError` too. No message, attribute or repr holds the API key.
+Each carries its data as attributes and can be pickled. A mistake of the caller is a `ValueError`
+or a `RuntimeError` too. No message, attribute or repr contains the API key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from seedance_async.api.request import GenerationRequest, Violation
 
 
 class JobHandle(Protocol):
-    """What an error tells of its job. In the process that raised it, this is the `Job` itself."""
+    """What an error says about its job. In the process that raised it, this is the `Job`."""
 
     @property
     def key(self) -> str: ...  # noqa: D102
@@ -68,7 +68,7 @@ class SeedanceError(Exception):
 
 
 class ConfigurationError(SeedanceError, ValueError):
-    """An option that cannot be worked with: no key, a bad base URL, a limit out of bounds."""
+    """An option that cannot be used: no key, a bad base URL, a limit out of bounds."""
 
 
 class InvalidRequestError(SeedanceError, ValueError):
@@ -83,7 +83,7 @@ class InvalidRequestError(SeedanceError, ValueError):
         self.violations = tuple(violations)
         first = self.violations[0]
         self.field, self.value, self.rule = first.field, first.value, first.rule
-        super().__init__("; ".join(_told(violation) for violation in self.violations))
+        super().__init__("; ".join(_message(violation) for violation in self.violations))
 
 
 class APIError(SeedanceError):
@@ -91,7 +91,7 @@ class APIError(SeedanceError):
 
     Attributes:
         status: the HTTP status.
-        code: the API's own error code, or None where the body is not the API's error shape.
+        code: the API's own error code, or None if the body is not the API's error shape.
             Only `unauthorized` is documented: treat codes as data.
         message: the server's words.
         retry_after: seconds the server asks to wait, or None.
@@ -144,7 +144,7 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the server or a gateway before it failed."""
+    """5xx: the server, or a gateway in front of it, failed."""
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
@@ -163,7 +163,7 @@ class TransportError(SeedanceError):
     """There is no usable answer.
 
     Attributes:
-        delivered: "no" where the server certainly did not see the request, else "maybe".
+        delivered: "no" if the server certainly did not see the request, else "maybe".
         transient: whether trying again can help; false for a bad certificate or address.
     """
 
@@ -175,7 +175,7 @@ class TransportError(SeedanceError):
 
 
 class ResponseFormatError(TransportError):
-    """An answer that is not the API's: HTML, a redirect, cut short, or without what it must have.
+    """An answer that is not the API's: HTML, a redirect, cut short, or with fields missing.
 
     Attributes:
         status: the HTTP status.
@@ -191,12 +191,12 @@ class SubmitUncertainError(SeedanceError):
     """The submit may have been accepted and charged; the SDK never sends it again on its own.
 
     Attributes:
-        request: what was to be made.
+        request: the request.
         key: the job's key in the session, or None outside one.
-        request_id: the server's id where the answer gave one that could not be used, else None.
+        request_id: the server's id if the answer had one that could not be used, else None.
         reason: what happened to the answer.
 
-    What to do: look for the job in the vendor's dashboard. If it is there, hand its id to
+    What to do: look for the job in the vendor's dashboard. If it is there, pass its id to
     `SeedanceSession.attach`. If it certainly is not, submit again.
     """
 
@@ -216,7 +216,7 @@ class SubmitUncertainError(SeedanceError):
 
 
 class BudgetExceededError(SeedanceError):
-    """The spend guard held a submit back: it could take the charges over `max_credits`.
+    """A submit was held back because it could take the charges over `max_credits`.
 
     Nothing was sent for it, and nothing charged.
 
@@ -224,7 +224,7 @@ class BudgetExceededError(SeedanceError):
         max_credits: the limit.
         spent: credits charged so far, those of uncertain submits included.
         needed: the price of the submit.
-        known: whether that price has been charged before, or is estimated.
+        known: whether that price has been charged before; otherwise it is an estimate.
     """
 
     def __init__(self, *, max_credits: int, spent: int, needed: int, known: bool) -> None:
@@ -256,7 +256,7 @@ class JobError(SeedanceError):
 
 
 class GenerationFailedError(JobError):
-    """The server tells that the job failed; `generation.error` says why."""
+    """The server says that the job failed; `generation.error` says why."""
 
 
 class GenerationCancelledError(JobError):
@@ -267,7 +267,7 @@ class JobTimeoutError(JobError, TimeoutError):
     """The deadline passed, or the job's state could not be read; the video may still come.
 
     The remote job was neither cancelled nor submitted again: `SeedanceSession.attach` with
-    `request_id` takes it up.
+    `request_id` resumes it.
     """
 
 
@@ -276,8 +276,8 @@ class DownloadError(SeedanceError):
 
     Attributes:
         request_id: the job whose video it is.
-        path: where the video was to go.
-        status: the HTTP status where the server refused, else None.
+        path: where the video was to be saved.
+        status: the HTTP status if the server refused, else None.
     """
 
     def __init__(
@@ -288,12 +288,12 @@ class DownloadError(SeedanceError):
 
 
 class JournalError(SeedanceError):
-    """The durable record of a run cannot be used, or what was to be recorded is not on disk.
+    """The durable record of a run cannot be used, or something could not be recorded.
 
     Attributes:
-        path: the journal's file, or None for one that is kept in memory.
-        request_id: the id of an accepted job that could not be recorded, else None: keep it, for
-            `SeedanceSession.attach` takes the job up again.
+        path: the journal's file, or None for one without a file.
+        request_id: the id of an accepted job that could not be recorded, else None. Keep it:
+            `SeedanceSession.attach` resumes the job.
     """
 
     def __init__(
@@ -301,17 +301,18 @@ class JournalError(SeedanceError):
     ) -> None:
         self.path, self.request_id = path, request_id
         lost = f" (the accepted job {request_id} is not on record)" if request_id else ""
-        super().__init__(f"journal {path or 'in memory'}: {reason}{lost}")
+        where = f"journal {path}" if path else "the journal"
+        super().__init__(f"{where}: {reason}{lost}")
 
 
-def _told(violation: Violation) -> str:
-    told = f"{violation.field} {violation.rule}"
-    return f"{told}, not {_short(violation.value)}" if violation.rule.startswith("must") else told
+def _message(violation: Violation) -> str:
+    text = f"{violation.field} {violation.rule}"
+    return f"{text}, not {_short(violation.value)}" if violation.rule.startswith("must") else text
 
 
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # nested too deep, an integer too long to print, or the value's own fault
+    except Exception:  # nested too deep, an integer too long to print, or a broken repr
         text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 80 else text[:77] + "…"

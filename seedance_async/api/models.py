@@ -15,10 +15,10 @@ from seedance_async._utils.urls import redact_url
 
 
 class GenerationStatus(StrEnum):
-    """The status of a job as the server tells it.
+    """The status of a job according to the server.
 
     A status that is not documented survives as a value of this class with `is_known` false; it
-    counts as not terminal, so that polling goes on. Case and the spelling "canceled" are
+    counts as not terminal, so polling continues. Case and the spelling "canceled" are
     normalised.
     """
 
@@ -49,7 +49,7 @@ class GenerationStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job has come to its end: succeeded, failed or cancelled."""
+        """Whether the job has ended: succeeded, failed or cancelled."""
         return self in _TERMINAL
 
 
@@ -60,7 +60,7 @@ _TERMINAL = frozenset(
 
 @attrs.frozen
 class ErrorDetail:
-    """Why a job failed, as the server tells it. Codes are data: they are not documented."""
+    """Why a job failed, according to the server. Codes are data: they are not documented."""
 
     message: str
     code: str | None = None
@@ -70,7 +70,7 @@ class ErrorDetail:
 class Generation:
     """A job as the server describes it: the answer to a query. Unknown fields are dropped.
 
-    `poll_after` is the wait in seconds that the answer's Retry-After asked for, if it had one.
+    `poll_after` is the wait in seconds that the answer's Retry-After asked for, if there was one.
     """
 
     request_id: str
@@ -87,7 +87,7 @@ class Generation:
 
 @attrs.frozen
 class Submission:
-    """The answer to a submit. `credits_charged` is None where the server did not say it well."""
+    """The answer to a submit. `credits_charged` is None if it had no usable charge."""
 
     request_id: str
     status: GenerationStatus
@@ -98,8 +98,8 @@ class Submission:
 class ModelInfo:
     """One entry of the list of models.
 
-    The fields of an entry are not documented: what could be read is here, and `raw` is the whole
-    entry as it came.
+    The fields of an entry are not documented: those that could be read are here, and `raw` is the
+    whole entry.
     """
 
     id: str | None

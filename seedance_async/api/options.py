@@ -1,4 +1,4 @@
-"""Limits, timeouts, retry and poll policies, and what the environment says of them.
+"""Where the API is, timeouts, retries, and how it is reached.
 
 Nothing here acts on an option; a value out of bounds is a `ConfigurationError` that names it.
 """
@@ -26,20 +26,20 @@ DEFAULT_BASE_URL = "https://www.seedance2.ink"
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When a call is tried again, and for how long.
+    """Whether a call is retried, and for how long.
 
     Args:
-        attempts: how often a query, a cancellation or a download is sent in all. Refusals by a
+        attempts: how often a query, a cancellation or a download is sent in total. Refusals by a
             rate limit do not count.
-        timeout: seconds after which a failing call is not tried again. For a submit, which is
-            tried again only where it did not reach the server, it is the only bound; it also
-            holds for those that wait because nothing gets through.
-        backoff: the delays between attempts; full jitter, so that many do not retry in step.
-        max_retry_after: a server that asks for a longer wait than this many seconds is not
-            waited for: `RateLimitError`.
-        throttle_timeout: seconds for which rate limits may take nothing at all before the calls
-            that wait behind them fail. While others are taken, a call waits for its turn; it
-            fails then only after a hundred refusals of its own and longer than this.
+        timeout: seconds after which a failing call is not retried. It is the only bound for a
+            submit, which is retried only if it did not reach the server, and it also holds for
+            submits that wait because none gets through.
+        backoff: the delays between attempts, with full jitter so that clients do not retry in step.
+        max_retry_after: a call fails with `RateLimitError` if the server asks for a longer wait
+            than this many seconds.
+        throttle_timeout: seconds for which rate limits may refuse everything before the calls that
+            wait behind them fail. While others are accepted, a call waits for its turn, and fails
+            only after a hundred refusals of its own and longer than this.
     """
 
     attempts: int = count(8)
@@ -59,10 +59,10 @@ class Timeouts:
             answer that is on its way makes a paid job uncertain.
         request: the same for every other call.
         submit_grace: how long a submit whose caller was cancelled may still wait for its id.
-        download_idle: how long a download may deliver nothing.
-        download_rate: bytes a second; a transfer that stays below, on average over
-            `download_idle` seconds, counts as broken and is resumed on another connection.
-        download: for one whole download, its retries included.
+        download_idle: how long a download may receive nothing.
+        download_rate: bytes per second; a slower transfer, averaged over `download_idle` seconds,
+            counts as broken and is resumed on another connection.
+        download: for one whole download, including its retries.
     """
 
     connect: float = seconds(15.0)
@@ -113,14 +113,14 @@ def _checked_base_url(url: str) -> str:
 
 @attrs.frozen
 class Endpoint:
-    """Where the API is and the key that opens it. The key is in no repr.
+    """Where the API is, and the key for it. The key is in no repr.
 
     Args:
         base_url: `https://host[:port][/path]`; plain HTTP only for this machine or its network.
         api_key: the whole key, without "Bearer".
 
     Raises:
-        ConfigurationError: a key that no header can hold, or a bad base URL.
+        ConfigurationError: a key that cannot stand in a header, or a bad base URL.
     """
 
     base_url: str = attrs.field(converter=_checked_base_url)
@@ -133,13 +133,13 @@ class Endpoint:
         base_url: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Endpoint:
-        """The endpoint from arguments, else SEEDANCE_API_KEY and SEEDANCE_BASE_URL.
+        """The endpoint from the arguments, else from SEEDANCE_API_KEY and SEEDANCE_BASE_URL.
 
         Raises:
-            ConfigurationError: no key, a key that no header can hold, or a bad base URL.
+            ConfigurationError: no key, a key that cannot stand in a header, or a bad base URL.
         """
         key = api_key if api_key is not None else environ.get("SEEDANCE_API_KEY", "")
-        # An empty argument is a mistake, and must not lead to where jobs cost money.
+        # An empty argument is a mistake, and must not fall back to the API that costs money.
         url = environ.get("SEEDANCE_BASE_URL") or DEFAULT_BASE_URL
         return cls(url if base_url is None else base_url, key)
 
@@ -148,7 +148,7 @@ class Endpoint:
 
     @property
     def is_local(self) -> bool:
-        """Whether the API is on this machine or its network, as an emulator is."""
+        """Whether the API is on this machine or its network, like an emulator."""
         return is_local_host(urlsplit(self.base_url).hostname or "")
 
 

@@ -1,7 +1,7 @@
 """All knowledge of the wire, and no I/O: build a request, decipher an answer.
 
-Endpoints and field names: API page "Image to Video"; what that page leaves open is decided here
-and listed in docs/architecture.md under "What the API does not document".
+Endpoints and field names: API page "Image to Video". What that page leaves open is decided here
+and listed in docs/architecture.md, "What the API does not document".
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WireRequest:
 class WireResponse:
     """One HTTP answer: header names in lower case, and as much of the body as arrived.
 
-    `broken` tells in words why the body is not whole; None when it is.
+    `broken` says why the body is incomplete; None if it is complete.
     """
 
     status: int
@@ -116,6 +116,8 @@ def _usable_id(value: object) -> bool:
 def decipher_create(response: WireResponse) -> Submission:
     """The answer to a submit; one that is cut short is searched for its request id.
 
+    API page "Image to Video", section "Success Response".
+
     Raises:
         APIError: the server answered with an error.
         ResponseFormatError: the answer is not the API's, or no id can be read from it.
@@ -123,12 +125,12 @@ def decipher_create(response: WireResponse) -> Submission:
     _raise_for_status(response)
     try:
         data = _object(response)
-    except ResponseFormatError:  # cut short, noticed or not: the part there is may hold the id
+    except ResponseFormatError:  # cut short: the part that came may hold the id
         data = _leading_members(response.body)
     request_id = data.get("requestId")
     if not isinstance(request_id, str) or not _usable_id(request_id):
-        told = response.broken or f"requestId is {_shown(request_id)}"
-        raise _format_error(response, f"the answer to the submit has no usable id: {told}")
+        detail = response.broken or f"requestId is {_shown(request_id)}"
+        raise _format_error(response, f"the answer to the submit has no usable id: {detail}")
     status = _status(data.get("status"), GenerationStatus.QUEUED)
     return Submission(request_id, status, _credits(data.get("creditsCharged")))
 
@@ -139,15 +141,17 @@ _STATUSES = {status.value: status for status in GenerationStatus}  # as most ans
 def decipher_get(response: WireResponse, request_id: str) -> Generation:
     """The answer to a status query about `request_id`, or to its cancellation.
 
+    API page "Image to Video", sections "Query Result" and "Cancel Task".
+
     Raises:
         APIError: the server answered with an error.
         ResponseFormatError: the answer is not the API's, has no status, or is about another job.
     """
     _raise_for_status(response)
     data = _object(response)
-    told_id = data.get("requestId", request_id)
-    if told_id != request_id:
-        raise _format_error(response, f"the answer is about another job, {_shown(told_id)}")
+    answered_id = data.get("requestId", request_id)
+    if answered_id != request_id:
+        raise _format_error(response, f"the answer is about another job, {_shown(answered_id)}")
     status = data.get("status")
     if not isinstance(status, str):
         raise _format_error(response, "the answer has no status")
@@ -180,7 +184,9 @@ def _raise_for_status(response: WireResponse) -> None:
     if 200 <= response.status < 300:
         return
     if response.status < 400:
-        raise _format_error(response, "redirects are not followed: they would carry the key away")
+        raise _format_error(
+            response, "redirects are not followed: they would send the key elsewhere"
+        )
     code, message = _api_error(response.body)
     raise APIError.from_status(
         response.status,
@@ -199,7 +205,7 @@ def _asked_wait(response: WireResponse) -> float | None:
 
 
 def _api_error(body: bytes) -> tuple[str | None, str | None]:
-    """Code and message where the body is the API's error shape, else (None, None)."""
+    """Code and message if the body is the API's error shape, else (None, None)."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -207,16 +213,16 @@ def _api_error(body: bytes) -> tuple[str | None, str | None]:
     error = data.get("error") if isinstance(data, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
         return None, None
-    if data.get("success") is not False:  # a gateway's error: many are written {"error": {…}}
+    if data.get("success") is not False:  # a gateway's error: many have the form {"error": {…}}
         return None, None
     message = error.get("message")
-    told = message if isinstance(message, str) else _dumped(message) if message else ""
-    return error["code"][:_SNIPPET], told[:_SNIPPET]
+    text = message if isinstance(message, str) else _dumped(message) if message else ""
+    return error["code"][:_SNIPPET], text[:_SNIPPET]
 
 
 def _object(response: WireResponse) -> dict[str, Any]:
     if response.broken:
-        raise _format_error(response, f"the answer is not whole: {response.broken}")
+        raise _format_error(response, f"the answer is incomplete: {response.broken}")
     try:
         data = json.loads(response.body)
     except (ValueError, RecursionError):
@@ -230,15 +236,15 @@ _GAP = re.compile(r"[ \t\r\n]*")
 
 
 def _leading_members(body: bytes) -> dict[str, Any]:
-    """The members of a JSON object that is cut short, as far as each is certainly whole.
+    """The members of a JSON object that is cut short, as far as each is certainly complete.
 
-    A string is whole with its closing quote; any other value only with the delimiter behind it,
-    since a number that is cut short is a number too.
+    A string is complete with its closing quote; any other value only with the delimiter after it,
+    since a number that is cut short is still a number.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         text = body.decode()
-    except UnicodeDecodeError as error:  # nothing behind a broken character can be trusted
+    except UnicodeDecodeError as error:  # nothing after a broken character can be trusted
         text = body[: error.start].decode()
     decoder = json.JSONDecoder()
     members: dict[str, Any] = {}
@@ -286,7 +292,7 @@ def _text(value: object) -> str | None:
 
 
 def _word(value: object) -> str | None:
-    """As `_text`, but each word is kept only once, however many answers have it."""
+    """Like `_text`, but each word is kept only once, however many answers contain it."""
     return sys.intern(value) if isinstance(value, str) else None
 
 
@@ -297,7 +303,7 @@ def _integer(value: object) -> int | None:
 
 
 def _credits(value: object) -> int | None:
-    """Credits as a whole number, zero or more; None for anything that makes no sense as such."""
+    """Credits as a whole number, zero or more; None for anything else."""
     number = _integer(value)
     return number if number is not None and 0 <= number <= MAX_CREDITS else None
 
@@ -305,17 +311,17 @@ def _credits(value: object) -> int | None:
 def _detail(value: object) -> ErrorDetail | None:
     if isinstance(value, dict):
         message = value.get("message")
-        told = message if isinstance(message, str) else _dumped(value)
-        return ErrorDetail(told, _text(value.get("code")))
+        text = message if isinstance(message, str) else _dumped(value)
+        return ErrorDetail(text, _text(value.get("code")))
     return None if value is None else ErrorDetail(_text(value) or _dumped(value))
 
 
 def _dumped(value: object) -> str:
-    """JSON data as a short text, whatever it is."""
+    """Any JSON data as a short text."""
     try:
         return json.dumps(value)[:_SNIPPET]
     except RecursionError:
-        return "(nested too deep to be shown)"
+        return "(nested too deeply to show)"
 
 
 def _shown(value: object) -> str:

@@ -27,7 +27,7 @@ from seedance_async._utils.urls import broken_url_rule, redact_url
 
 
 class Model(StrEnum):
-    """The documented model ids; any other string is passed on for the server to judge."""
+    """The documented model ids; any other string is left to the server to judge."""
 
     SEEDANCE_2_0 = "seedance-2.0"
     SEEDANCE_2_0_FAST = "seedance-2.0-fast"
@@ -51,7 +51,10 @@ class Resolution(StrEnum):
 
 
 class GenerationMode(StrEnum):
-    """What the server makes of a request, inferred from the number and the types of its media."""
+    """The mode that the server infers from the number and the types of the media.
+
+    API page "Image to Video", introduction.
+    """
 
     TEXT = "text"
     FIRST_FRAME = "first_frame"
@@ -66,26 +69,26 @@ DURATIONS: Mapping[str, frozenset[int]] = {
     Model.SEEDANCE_1_5_PRO: frozenset({5, 10}),
 }
 MAX_MEDIA = 5
-# The page's "common formats" come first in each set; it calls them common, not complete, so a
-# type that is on no list is taken for an image, the only kind that every mode accepts.
+# API page "Image to Video", table "Supported Reference Types": its formats come first in each
+# set. They are "common" ones, so a type on no list is taken for an image, which every mode accepts.
 _VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
 _AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
 
 
 @attrs.frozen
 class Violation:
-    """One broken rule of a request: the field, the value it has, and the rule in words."""
+    """One broken rule of a request: the field, its value, and the rule in words."""
 
     field: str
     value: object
     rule: str
 
 
-# The types below are what type checkers allow the caller; at run time anything may come.
+# Type checkers allow the caller the types below; at run time there may be anything.
 def _as_tuple(value: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
-    """A list of URLs as a tuple; anything else is left as it is, for the rules to name.
+    """A list of URLs as a tuple; anything else is left for the rules to refuse.
 
-    A set is not taken: the order of the URLs decides which is the first frame.
+    So is a set: the order of the URLs decides which is the first frame.
     """
     if value is None:
         return ()
@@ -93,10 +96,10 @@ def _as_tuple(value: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """A copy of the caller's metadata, so that a later change of theirs is not sent."""
+    """A copy of the caller's metadata, so that a later change to it is not sent."""
     try:
         return copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
-    except Exception:  # an object that cannot be copied is no JSON either; the rules say so
+    except Exception:  # what cannot be copied is not JSON either; the rules refuse it
         return value
 
 
@@ -113,11 +116,11 @@ def _redacted_repr(value: object) -> str:
 
 @attrs.frozen
 class GenerationRequest:
-    """One video to make: the whole body of a submit.
+    """One video to make: the body of a submit.
 
     Args:
         prompt: what the video shows; not blank.
-        model: a `Model` or another id; ids that the API's page does not name are not judged here.
+        model: a `Model` or another id; ids that the API's page does not name are not checked.
         media_urls: none for text to video, else one to five public HTTPS URLs of reference media.
         aspect_ratio: an `AspectRatio`; the server's default if absent.
         duration: whole seconds, 4 to 15 (seedance-1.5-pro: 5 or 10); the server's default if
@@ -128,8 +131,8 @@ class GenerationRequest:
 
     The rules are checked before anything is sent, by `SeedanceClient.create` and
     `SeedanceSession.submit`, which raise `InvalidRequestError`; `violations()` lists what they
-    would say. A value that breaks a rule can therefore be built, so that one bad line among a
-    thousand is one bad outcome and not the end of the generator that yields them.
+    would report. A request that breaks a rule can therefore be built: one bad line among a
+    thousand is one bad outcome, and not the end of the generator that yields them.
 
     Rules: API page "Image to Video", table "Request Body".
     """
@@ -161,19 +164,15 @@ class GenerationRequest:
 
     @property
     def kind(self) -> tuple[str, int | None, str | None, str]:
-        """What requests alike in cost and time have in common, as far as is known.
-
-        Model, duration in seconds, resolution and mode.
-        """
+        """What requests of similar cost have in common: model, seconds, resolution, mode."""
         return str(self.model), self.duration, self.resolution, self.mode.value
 
     def violations(self, *, allow_local: bool = False) -> list[Violation]:
-        """Every documented rule that this request breaks; empty when it can be sent.
+        """Every documented rule that this request breaks; empty if it can be sent.
 
         Args:
-            allow_local: let media and webhook URLs point to this machine or a private network,
-                and be plain HTTP there, as is right when the API itself is an emulator on
-                loopback.
+            allow_local: let media and webhook URLs point to this machine or a private network, and
+                be plain HTTP there, as is right if the API itself is an emulator on loopback.
         """
         return list(_violations(self, allow_local=allow_local))
 
@@ -187,13 +186,13 @@ class GenerationRequest:
                 the others are read whole.
 
         Raises:
-            TypeError: a name that is no field of a request, or a single value where a list of
-                values belongs.
+            TypeError: a name that is not a field of a request, or a single value instead of a
+                list of values.
         """
         fields = {field.name for field in attrs.fields(type(self))}
         for name, choices in values.items():
             if name not in fields:
-                raise TypeError(f"{name!r} is no field of a GenerationRequest")
+                raise TypeError(f"{name!r} is not a field of a GenerationRequest")
             if isinstance(choices, (str, bytes, Mapping)) or not isinstance(choices, Iterable):
                 raise TypeError(f"{name}: give a list of values, not the single {choices!r}")
         return (
@@ -203,7 +202,7 @@ class GenerationRequest:
 
 
 def _combinations(*choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """`itertools.product`, but the first iterable is not read ahead."""
+    """Like `itertools.product`, but the first iterable is not read ahead."""
     if not choices:
         yield ()
         return
@@ -243,7 +242,7 @@ def _text_violations(field: str, value: object) -> Iterator[Violation]:
         yield Violation(field, value, "must be text")
     elif not value.strip():
         yield Violation(field, value, "must not be blank")
-    elif not is_unicode(value):
+    elif not value.isascii() and not is_unicode(value):
         yield Violation(field, value, "must be valid Unicode, without lone surrogates")
 
 

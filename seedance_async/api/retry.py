@@ -31,15 +31,16 @@ ENOUGH_REFUSALS = 100
 class Verdict(Enum):
     """What a failed call allows."""
 
-    RETRY = "retry"  # nothing happened; try again after a backoff
+    RETRY = "retry"  # nothing happened; retry after a backoff
     THROTTLED = "throttled"  # the server refused for now; wait as it says
-    REFUSED = "refused"  # certainly nothing was done, and trying again will not help
+    REFUSED = "refused"  # certainly nothing was done, and retrying will not help
     UNCERTAIN = "uncertain"  # it may have been done
 
 
-# The statuses below 500 that say for sure that the job was not taken. Not among them: a timeout
-# (408), a conflict (409), "too early" (425), and what gateways make up, such as 460 and 499 for
-# a client that went away after the job may have been taken.
+# The statuses below 500 that certainly mean that the job was not accepted. Not among them: a
+# timeout (408), a conflict (409), "too early" (425), and what gateways invent, such as 460 and 499
+# for a client that went away after the job may have been accepted. The API documents 401 alone;
+# the others have their ordinary HTTP meanings.
 _REFUSALS = frozenset(
     {400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426}
     | {428, 431, 451}
@@ -47,7 +48,7 @@ _REFUSALS = frozenset(
 
 
 def judge_submit(error: SeedanceError) -> Verdict:
-    """What the failure of a submit allows. Whatever is not known for sure is UNCERTAIN."""
+    """What the failure of a submit allows. Whatever is not certain is UNCERTAIN."""
     if isinstance(error, TransportError):
         if error.delivered == "maybe":
             return Verdict.UNCERTAIN
@@ -63,7 +64,7 @@ def judge_submit(error: SeedanceError) -> Verdict:
 
 
 def judge_repeatable(error: SeedanceError) -> Verdict:
-    """What the failure of a call that may be repeated allows: a query, a cancellation."""
+    """What the failure of a repeatable call allows: a query, a cancellation."""
     if isinstance(error, TransportError):
         return Verdict.RETRY if error.transient else Verdict.REFUSED
     if isinstance(error, RateLimitError):
@@ -77,7 +78,7 @@ def judge_repeatable(error: SeedanceError) -> Verdict:
 
 
 def stops_submits(error: SeedanceError) -> bool:
-    """Whether a refusal concerns every submit and not the one job: a bad key, no credits left.
+    """Whether a refusal concerns every submit and not one job: a bad key, no credits left.
 
     A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
     """
@@ -89,18 +90,28 @@ def stops_submits(error: SeedanceError) -> bool:
 
 
 class Attempts:
-    """How often and how long one call has failed, against what the policy allows.
+    """How often and for how long one call has failed, against what the policy allows.
 
-    A submit that does not reach the server is counted by time alone (`most` is None): an outage
-    of some minutes must not use up the attempts of a whole batch.
+    Args:
+        policy, rng: the client's.
+        gate: the one that the call waits at.
+        most: calls in all. None for a submit that does not reach the server, for which time alone
+            counts: an outage of some minutes must not use up the attempts of a whole batch.
+        began: when the call began, by the event loop's clock.
     """
 
     def __init__(
-        self, policy: RetryPolicy, rng: random.Random, gate: Gate, *, most: int | None
+        self,
+        policy: RetryPolicy,
+        rng: random.Random,
+        gate: Gate,
+        *,
+        most: int | None,
+        began: float,
     ) -> None:
         self._policy, self._rng, self._gate, self._most = policy, rng, gate, most
         self._failures = self._refusals = 0
-        self.began = self._failing_since = asyncio.get_running_loop().time()
+        self._began = self._failing_since = began
 
     def after(self, error: SeedanceError, verdict: Verdict) -> float:
         """Seconds before the next attempt; raises `error` if there must be none.
@@ -117,7 +128,7 @@ class Attempts:
         self._failures += 1
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
         # Nothing may have got through while it waited for its turn, either.
-        trouble = max(self.began, self._gate.failing_since)
+        trouble = max(self._began, self._gate.failing_since)
         spent = now + wait - min(self._failing_since, trouble)
         enough = self._most is not None and self._failures >= self._most
         if enough or spent > self._policy.timeout:
@@ -128,8 +139,8 @@ class Attempts:
         self._refusals += 1
         asked, most = requested_wait(error), self._policy.throttle_timeout
         until = now + asked
-        nothing_accepted = until - max(self.began, self._gate.refusing_since) > most
-        starved = until - self.began > most and self._refusals >= ENOUGH_REFUSALS
+        nothing_accepted = until - max(self._began, self._gate.refusing_since) > most
+        starved = until - self._began > most and self._refusals >= ENOUGH_REFUSALS
         if asked > self._policy.max_retry_after or nothing_accepted or starved:
             raise error
 

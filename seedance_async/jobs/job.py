@@ -25,9 +25,9 @@ from seedance_async.jobs.state import JobState
 
 @attrs.frozen(eq=False, repr=False)
 class JobActions:
-    """What a handle can have done for its job; one record shared by all jobs of a session.
+    """What a handle can do for its job; one object shared by all jobs of a session.
 
-    `check` raises where the session does not live: in another process or event loop.
+    `check` raises in another process or event loop than the session's.
     """
 
     cancel: Callable[[JobRecord], Awaitable[None]]
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def request(self) -> GenerationRequest | None:
-        """What was asked for; None for a job taken up by its id."""
+        """The request; None for a job attached by its id."""
         return self._record.request
 
     @property
@@ -83,7 +83,7 @@ class Job:
 
     @property
     def credits_charged(self) -> int | None:
-        """What the server said that the job cost; None where it is not known."""
+        """What the job cost according to the server; None if that is unknown."""
         return self._record.credits_charged
 
     @property
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def token(self) -> str:
-        """A reference for `SeedanceSession.attach`, in any process: plain JSON, no secrets.
+        """A reference for `SeedanceSession.attach`, in any process: plain JSON without secrets.
 
         Raises:
             RuntimeError: the job has no request id.
@@ -104,24 +104,24 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether the session does no more about the job, however it ended."""
+        """Whether the session does no more about the job, whatever its outcome."""
         return self.state.is_final
 
     @property
     def error(self) -> SeedanceError | None:
-        """What `await job` raises; None while the job runs and when it succeeded."""
+        """What `await job` raises; None while the job runs and once it has succeeded."""
         cause = self._record.error
         match self.state:
             case JobState.FAILED:
                 detail = self.generation.error if self.generation else None
-                told = "the server gives no reason" if detail is None else detail.message
-                return GenerationFailedError(f"the generation failed: {told}", job=self)
+                reason = "the server gives no reason" if detail is None else detail.message
+                return GenerationFailedError(f"the generation failed: {reason}", job=self)
             case JobState.CANCELLED:
                 return GenerationCancelledError("the generation was cancelled", job=self)
             case JobState.ABANDONED:
-                told = "its deadline passed" if cause is None else f"{cause}"
-                told = f"it is no longer waited for ({told}); the video may still come"
-                timeout = JobTimeoutError(told, job=self)
+                reason = "its deadline passed" if cause is None else f"{cause}"
+                message = f"the session stopped waiting ({reason}); the video may still come"
+                timeout = JobTimeoutError(message, job=self)
                 timeout.__cause__ = cause
                 return timeout
         if cause is None:
@@ -156,10 +156,10 @@ class Job:
                 again.
 
         Raises:
-            GenerationFailedError, GenerationCancelledError: how the server says it ended.
+            GenerationFailedError, GenerationCancelledError: the end that the server reported.
             JobTimeoutError: `timeout` or the job's own deadline passed, or its state could not
                 be read.
-            SubmitUncertainError, APIError, TransportError: how its submit ended.
+            SubmitUncertainError, APIError, TransportError: the outcome of its submit.
         """
         if not self.done:
             self._require_actions()
@@ -167,10 +167,10 @@ class Job:
         return self.result()
 
     async def cancel(self) -> None:
-        """Ask the server to cancel the job, and look at its state soon after.
+        """Ask the server to cancel the job, and poll it right after.
 
-        How it ends is told by `await job`: it may have succeeded meanwhile. A job that has ended
-        is left alone. Whether a cancelled job is refunded is not documented.
+        `await job` has the outcome: the job may have succeeded meanwhile. A job that has ended is
+        left alone. Whether a cancelled job is refunded is not documented.
 
         Raises:
             APIError, TransportError: the server could not be asked.
@@ -182,8 +182,7 @@ class Job:
         """Save the video, once the job has succeeded; waits for that first.
 
         Args:
-            path: the file to write; or a folder that exists, which gets a file named by the
-                request id.
+            path: the file to write; or an existing folder, for a file named by the request id.
             overwrite: replace a file that is there.
 
         Returns:
@@ -210,8 +209,8 @@ class Job:
                 await final
         except TimeoutError:
             if not self.done:
-                told = f"still {self.state} after waiting {timeout:g} seconds; it goes on"
-                raise JobTimeoutError(told, job=self) from None
+                message = f"still {self.state} after waiting {timeout:g} seconds; it goes on"
+                raise JobTimeoutError(message, job=self) from None
         finally:
             self._record.forget(watcher)
 
@@ -228,7 +227,7 @@ def _detached(*fields: Any) -> Job:
 
 @attrs.frozen
 class JobToken:
-    """A reference to an accepted job as plain JSON, without secrets: enough to take it up again."""
+    """A reference to an accepted job as plain JSON, without secrets: enough to resume it."""
 
     request_id: str
     key: str | None = None
@@ -242,7 +241,7 @@ class JobToken:
         """Read a token, or a bare request id; white space around either is dropped.
 
         Raises:
-            ValueError: no text, a blank id, or JSON that is no token of a version known here.
+            ValueError: no text, a blank id, or JSON that is not a token of a known version.
         """
         if not isinstance(text, str) or not text.strip():
             raise ValueError(
@@ -256,7 +255,7 @@ class JobToken:
         except (ValueError, RecursionError):
             raise ValueError("this is neither a request id nor a job token") from None
         if data.get("v") != 1:
-            raise ValueError(f"a job token of version {data.get('v')!r} is not known here")
+            raise ValueError(f"the version of this job token, {data.get('v')!r}, is unknown")
         request_id, key = data.get("request_id"), data.get("key")
         if not isinstance(request_id, str) or not request_id:
             raise ValueError("the job token has no request_id")

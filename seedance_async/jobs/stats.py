@@ -1,6 +1,6 @@
-"""What a session tells of itself at one moment, and the figures that are kept for it.
+"""The figures of a session at one moment, and what is kept to compute them.
 
-Keeping them costs the same however many jobs there are: counters, and a ring of the last times.
+Keeping them costs the same with any number of jobs: counters, and a ring of the last times.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 from seedance_async.jobs.state import JobState
 
-#: How many of the last jobs the times to finish are taken from.
+#: How many of the last jobs count for the times to finish.
 REMEMBERED_TIMES = 1000
 
 
@@ -24,29 +24,28 @@ class SessionStats:
     Attributes:
         counts: jobs by state, since the session began.
         in_flight: jobs that this session submitted, or is submitting, and that have not ended.
-        credits_charged: the sum of the charges that the server told.
+        credits_charged: the sum of the charges that the server reported.
         credits_unknown: jobs accepted without a charge that could be read.
         polls: status queries sent for tracked jobs.
         refusals: submits that a rate limit refused.
         query_refusals: polls and other calls that a rate limit refused.
-        submit_rate: submits a second that the server seems to grant, learnt from its refusals;
+        submit_rate: submits per second that the server seems to allow, learned from its refusals;
             None while no such limit is known.
-        submit_limit: the same for the jobs at once.
-        polls_per_job: how often a job was asked for on average until its end was seen; None
-            while no job has ended.
-        time_to_finish_p50: seconds from acceptance to the noticed end, the median of the last
-            1,000 jobs that the server ended; None while there is none. Jobs that were accepted in
-            another session are left out: nobody knows when.
+        submit_limit: the same for jobs at once.
+        polls_per_job: polls per job until its end was seen, on average; None while no job has
+            ended.
+        time_to_finish_p50: seconds from acceptance until the end was noticed, the median of the
+            last 1,000 jobs that the server ended; None while there is none. Jobs that were accepted
+            in another session are left out, since nobody knows when that was.
         time_to_finish_p95: the same, for 95 of 100 jobs.
-        finish_rate: jobs a second that are to be expected to end: those running now, divided by
-            the mean time to finish. None where that is not known. For an input of a known length,
-            what is left of it divided by this rate is how long it will take.
-        loop_lag: seconds by which the event loop was late at the worst, when a poll was due:
-            something else blocked it.
+        finish_rate: jobs expected to end per second: those running now, divided by the mean time
+            to finish. None if that is unknown. The remaining length of an input, divided by this
+            rate, is how long it will take.
+        loop_lag: the longest delay of the event loop in seconds, seen when a poll was due.
         eta: seconds until all jobs that are pending or in flight have ended: their number divided
-            by `finish_rate`, so it holds if as many go on running at once and take as long as the
-            last ones did. 0 where there are none, None where it cannot be known. Requests that a
-            stream has not pulled yet are in nobody's count.
+            by `finish_rate`. It holds if as many jobs go on running at once and take as long as the
+            last ones did. 0 if there are none, None if it cannot be known. Requests that a stream
+            has not pulled yet do not count.
     """
 
     counts: Mapping[JobState, int]
@@ -74,7 +73,7 @@ class SessionStats:
 
 
 class FinishTimes:
-    """How long the last jobs took, and how often a job is asked for."""
+    """How long the last jobs took, and how often a job is polled."""
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=REMEMBERED_TIMES)
@@ -84,8 +83,8 @@ class FinishTimes:
         """A job has ended.
 
         Args:
-            seconds: since its acceptance, or None where that was not seen.
-            polls: how often it was asked for.
+            seconds: since its acceptance, or None if that was not seen.
+            polls: how often it was polled.
         """
         self._jobs += 1
         self._polls += polls
@@ -94,11 +93,11 @@ class FinishTimes:
 
     @property
     def polls_per_job(self) -> float | None:
-        """Polls a job, over all jobs that have ended."""
+        """Polls per job, over all jobs that have ended."""
         return self._polls / self._jobs if self._jobs else None
 
     def rate(self, running: int) -> float | None:
-        """Jobs a second that end while so many are running (Little's law); None if not known."""
+        """Jobs that end per second while this many are running (Little's law); None if unknown."""
         total = sum(self._seconds)
         return running * len(self._seconds) / total if running and total > 0 else None
 

@@ -1,7 +1,7 @@
-"""The spend guard: no submit goes out that could take the charges over a limit.
+"""The limit on credits: no submit is sent that could take the charges over it.
 
-Prices are not documented, so they are learnt from what the server charged, for each model,
-duration, resolution and mode. Nothing here sends anything or knows what a job is.
+Prices are not documented, so they are learned from what the server charged per model, duration,
+resolution and mode. Nothing here sends anything or knows what a job is.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _Kind = tuple[str, int | None, str | None, str]
 
 @attrs.frozen(eq=False)
 class Reservation:
-    """Credits set aside for one submit that is about to go out.
+    """Credits reserved for one submit that is about to be sent.
 
     Attributes:
         credits: how many.
         request: what they are for.
-        counts: how many count as spent where it is never told what was charged.
-        probes: whether the price is not known yet, and this submit is to find it out.
+        counts: how many count as spent if the charge is never known.
+        probes: whether the price is unknown, and this submit is to find it out.
     """
 
     credits: int
@@ -35,16 +35,16 @@ class Reservation:
 
 
 class SpendGuard(Protocol):
-    """What a session asks before a submit and tells after it.
+    """What a session asks before each submit, and informs of the outcome.
 
     Each reservation is ended exactly once, by `settle` or by `release`.
     """
 
     async def reserve(self, request: GenerationRequest) -> Reservation:
-        """Set the price of a request aside; waits while others may free what is missing.
+        """Reserve the price of a request; waits while others may free what is missing.
 
         Raises:
-            BudgetExceededError: it does not fit, whatever becomes of the others.
+            BudgetExceededError: it does not fit, whatever the outcome of the others.
         """
 
     def settle(self, reservation: Reservation, charged: int | None) -> None:
@@ -55,7 +55,7 @@ class SpendGuard(Protocol):
 
 
 class PriceTable:
-    """What jobs have cost so far, by model, duration, resolution and mode; the last one counts."""
+    """What jobs have cost, by model, duration, resolution and mode; the last charge counts."""
 
     def __init__(self) -> None:
         self._prices: dict[_Kind, int] = {}
@@ -64,7 +64,7 @@ class PriceTable:
         return len(self._prices)
 
     def learn(self, request: GenerationRequest, charged: int) -> None:
-        """A request like this was charged so much."""
+        """A request like this was charged this many credits."""
         self._prices[request.kind] = charged
 
     def price(self, request: GenerationRequest) -> int | None:
@@ -72,9 +72,9 @@ class PriceTable:
         return self._prices.get(request.kind)
 
     def estimate(self, request: GenerationRequest) -> int | None:
-        """A guess for a request of a kind not seen yet; None where there is nothing to go by.
+        """A guess for a request of a kind not seen yet; None if there is nothing to go by.
 
-        The dearest second seen, of the same model and resolution if there is one, times the
+        The highest price per second seen, for the same model and resolution if possible, times the
         duration.
         """
         known = self.price(request)
@@ -90,14 +90,14 @@ class PriceTable:
 class CreditLimit:
     """A `SpendGuard` that keeps the sum of all charges at or below `max_credits`.
 
-    A submit of an unknown price goes alone: until it is answered everything that is left is set
-    aside for it. Where an estimate says that it does not fit, it does not go at all. What may have
-    been charged counts as spent: by its price, else by an estimate, else as all that was left.
+    A submit of an unknown price is sent alone: everything that is left is reserved for it until it
+    is answered. If an estimate says that it does not fit, it is not sent. What may have been
+    charged counts as spent: by its price, else by an estimate, else as everything that was left.
 
     Args:
         max_credits: the limit.
         spent: what counts as spent from the start.
-        prices: what is known of prices from earlier.
+        prices: what is known about prices.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CreditLimit:
         self._changed.clear()
 
     def _try(self, request: GenerationRequest) -> Reservation | None:
-        """A reservation if there is room now; None if there may be later."""
+        """A reservation if there is room now; None if there may be room later."""
         price = self._prices.price(request)
         left = self._limit - self._spent - self._reserved
         estimate = self._prices.estimate(request)

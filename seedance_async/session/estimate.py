@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Forecast:
-    """What the same requests would meet in a journal.
+    """What a run of some requests would do, given a journal.
 
     Attributes:
         to_submit: how many would be submitted.
         known: how many the journal knows, by the state of their entries.
-        credits: what those to submit would cost; an estimate, where a price was not seen before.
-        unpriced: how many of those to submit are not in `credits`: there is nothing to go by.
+        credits: what those to submit would cost; an estimate if a price was not seen before.
+        unpriced: how many of those to submit are not in `credits`, for lack of any price.
     """
 
     to_submit: int
@@ -43,7 +43,7 @@ def forecast(
     Args:
         entries: the journal's.
         requests: in the order of the run.
-        resubmit_uncertain: as the session would have it.
+        resubmit_uncertain: the session's option.
     """
     from seedance_async.journal import match_entries  # with SQLite behind it: only if needed
 

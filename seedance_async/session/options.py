@@ -25,7 +25,7 @@ def _learned_if_none(poll: Backoff | LearnedPolls | None) -> Backoff | LearnedPo
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class SessionOptions(ClientOptions):
-    """What a `SeedanceSession` can be told, besides what a `SeedanceClient` can.
+    """The options of a `SeedanceSession`, besides those of a `SeedanceClient`.
 
     Args:
         max_in_flight: jobs between submit and their end, at every instant.

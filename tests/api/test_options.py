@@ -180,7 +180,7 @@ POLICIES = [
     (SessionOptions, "allow_private_media", bool),
 ]
 
-#: What other tests are about: where the API is, how it is reached, and what takes part in a session.
+#: What other tests are about: where the API is, how it is reached, what takes part in a session.
 ELSEWHERE = {"api_key", "base_url", "proxy", "ssl", "headers", "http", "transport", "rng"} | {
     "journal", "webhooks", "on_event",
 }  # fmt: skip

@@ -740,7 +740,7 @@ def test_no_id_is_guessed_from_what_is_not_a_member_of_the_answer(body):
 
 def test_a_cut_answer_to_a_query_is_not_salvaged():
     """It can be asked again, and half an answer may lack the output."""
-    with pytest.raises(ResponseFormatError, match="not whole: it was cut"):
+    with pytest.raises(ResponseFormatError, match="incomplete: it was cut"):
         decipher_get(answer(sample("answer_query"), broken="it was cut"), ID)
 
 

@@ -557,8 +557,8 @@ def test_expand_reads_its_first_values_only_as_they_are_needed():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"promt": ["a"]}, "'promt' is no field"),
-        ({"mode": ["text"]}, "'mode' is no field"),
+        ({"promt": ["a"]}, "'promt' is not a field"),
+        ({"mode": ["text"]}, "'mode' is not a field"),
         ({"prompt": "a river"}, "prompt: give a list"),
         ({"prompt": b"a river"}, "prompt: give a list"),
         ({"duration": 5}, "duration: give a list"),
