@@ -30,7 +30,7 @@ async def test_it_prints_every_event_a_span_a_job_and_the_metrics(tmp_path):
         assert secret not in out + err
 
 
-async def test_a_saved_video_is_told_of_once_it_is_in_its_place(tmp_path):
+async def test_a_saved_video_is_reported_once_it_is_in_its_place(tmp_path):
     saved = []
 
     def listen(event):

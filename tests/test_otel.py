@@ -188,7 +188,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("happens", "error_type"), ENDS)
-async def test_an_end_that_is_no_success_is_an_error_by_what_the_caller_is_told(
+async def test_an_end_without_success_is_an_error_of_the_class_that_the_caller_gets(
     observed, exported, api, happens, error_type
 ):
     async with observed(job_timeout=100.0) as session:

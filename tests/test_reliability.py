@@ -4,24 +4,21 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).parent
 DOCUMENT = (TESTS.parent / "docs" / "reliability.md").read_text("utf-8")
 NAMED = sorted(set(re.findall(r"`([a-z_/]+\.py)(?:::(\w+))?`", DOCUMENT)))
 IN_TESTS = [(path, name) for path, name in NAMED if Path(path).name.startswith("test_")]
 
 
-@pytest.mark.parametrize(("path", "name"), IN_TESTS)
-def test_a_test_that_the_document_names_exists(path, name):
-    path = path.removeprefix("tests/")
-    tree = ast.parse((TESTS / path).read_text("utf-8"))
-    functions = {
-        node.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert not name or name in functions
+def functions_in(path):
+    tree = ast.parse((TESTS / path.removeprefix("tests/")).read_text("utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+
+
+def test_every_test_that_the_document_names_exists():
+    for path, name in IN_TESTS:
+        assert not name or name in functions_in(path), f"{path}::{name}"
 
 
 def test_the_document_names_a_test_for_most_rows():

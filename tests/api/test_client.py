@@ -178,7 +178,7 @@ def test_a_client_without_a_key_says_how_to_give_one(monkeypatch):
         SeedanceClient()
 
 
-async def test_a_client_tells_no_secret(client):
+async def test_a_client_shows_no_secret(client):
     assert KEY not in repr(client) + repr(vars(client))
 
 
@@ -237,9 +237,7 @@ class TestRetries:
         async with make_client(retry=RetryPolicy(attempts=2)) as client:
             assert (await client.create(REQUEST)).request_id == "req_0"
 
-    async def test_a_rate_limit_that_lasts_for_ever_is_not_waited_for_for_ever(
-        self, make_client, api
-    ):
+    async def test_an_endless_rate_limit_is_not_waited_for_endlessly(self, make_client, api):
         api.script["create"] += [error_reply(429, retry_after="60")] * 1000
         async with make_client(retry=RetryPolicy(throttle_timeout=600)) as client:
             began = asyncio.get_running_loop().time()
@@ -263,7 +261,7 @@ class TestRetries:
             assert client.submit_gate.refusals == 1
         assert api.count("create") == 31
 
-    async def test_a_poll_told_to_wait_too_long_waits_no_longer_than_the_limit(
+    async def test_a_poll_asked_to_wait_too_long_waits_no_longer_than_the_limit(
         self, make_client, api
     ):
         api.jobs["req_1"] = 0.0
@@ -286,7 +284,7 @@ class TestRetries:
             with pytest.raises(ConflictError):
                 await client.cancel("req_1")
 
-    async def test_the_id_learnt_for_a_cancelled_caller_is_logged(self, make_client, api, caplog):
+    async def test_the_id_learned_for_a_cancelled_caller_is_logged(self, make_client, api, caplog):
         api.answer_after = 2.0
         async with make_client() as client:
             creating = asyncio.ensure_future(client.create(REQUEST))

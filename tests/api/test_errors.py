@@ -145,23 +145,20 @@ def attributes(error):
     return data
 
 
-@pytest.mark.parametrize("error", SAMPLES, ids=name)
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_pickles_with_all_its_attributes(error, protocol):
-    other = pickle.loads(pickle.dumps(error, protocol))
-    assert type(other) is type(error)
-    assert (str(other), other.args) == (str(error), error.args)
-    assert attributes(other) == attributes(error)
+DUPLICATES = [copy.copy, copy.deepcopy] + [
+    lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+]
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=name)
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_an_error_copies_with_all_its_attributes(error, duplicate):
-    other = duplicate(error)
-    assert other is not error
-    assert type(other) is type(error)
-    assert str(other) == str(error)
-    assert attributes(other) == attributes(error)
+def test_an_error_pickles_and_copies_with_all_its_attributes(error):
+    for duplicate in DUPLICATES:
+        other = duplicate(error)
+        assert other is not error
+        assert type(other) is type(error)
+        assert (str(other), other.args) == (str(error), error.args)
+        assert attributes(other) == attributes(error)
 
 
 def test_notes_go_along_in_a_pickle():
@@ -190,11 +187,10 @@ async def test_the_job_of_an_unpickled_error_can_be_read_but_not_acted_on():
             await act()
 
 
-@pytest.mark.parametrize("error", SAMPLES, ids=name)
-def test_an_error_says_something_and_is_caught_by_the_root(error):
-    assert isinstance(error, SeedanceError)
-    assert len(str(error)) >= len("words")
-    assert any(word in str(error) for word in ("words", "must", "credits"))
+def test_an_error_says_something_and_is_caught_by_the_root():
+    for error in SAMPLES:
+        assert isinstance(error, SeedanceError)
+        assert any(word in str(error) for word in ("words", "must", "credits")), error
 
 
 # --- mixins -------------------------------------------------------------------------------------
@@ -214,7 +210,7 @@ def test_a_passed_deadline_is_a_timeout_error_too_and_nothing_else_is():
 # --- what the messages say ----------------------------------------------------------------------
 
 
-def test_an_invalid_request_tells_the_first_rule_as_attributes_and_all_in_words():
+def test_an_invalid_request_reports_the_first_rule_as_attributes_and_all_in_words():
     error = SAMPLES[2]
     assert (error.field, error.value, error.rule) == ("duration", 3, "must be 5")
     assert str(error) == "duration must be 5, not 3; prompt must, not ''"
@@ -229,7 +225,7 @@ def test_a_rule_that_does_not_say_must_is_not_ended_with_not_none():
     assert told.endswith("; prompt is required")
 
 
-def test_a_long_value_is_told_in_short_and_kept_in_full():
+def test_a_long_value_is_reported_in_short_and_kept_in_full():
     error = InvalidRequestError([Violation("prompt", "x" * 10_000, "must be shorter")])
     assert len(str(error)) < 200
     assert len(error.value) == 10_000
@@ -268,7 +264,7 @@ def test_a_job_error_begins_with_the_jobs_id_or_else_its_key():
     assert error.request_id is None
 
 
-def test_an_api_error_tells_status_code_and_the_servers_words():
+def test_an_api_error_shows_status_code_and_the_servers_words():
     error = BadRequestError(422, "no such model", code="bad_model")
     assert str(error) == "HTTP 422 bad_model: no such model"
     assert str(APIError(418, "words")) == "HTTP 418: words"

@@ -48,7 +48,7 @@ def test_an_empty_base_url_argument_is_a_mistake_and_not_the_vendors_api():
 
 
 @pytest.mark.parametrize("key", [None, "", 5, b"key"], ids=repr)
-def test_no_key_is_told_with_what_to_do(key):
+def test_a_missing_key_is_refused_with_what_to_do(key):
     with pytest.raises(ConfigurationError, match="pass api_key or set SEEDANCE_API_KEY"):
         resolve(api_key=key)
 

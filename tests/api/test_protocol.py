@@ -280,7 +280,7 @@ def test_whatever_the_id_it_stays_one_part_of_the_path(request_id):
 
 
 @pytest.mark.parametrize("request_id", HOSTILE_IDS)
-def test_an_odd_id_can_still_be_asked_for(request_id):
+def test_an_odd_id_can_still_be_queried(request_id):
     assert build_get(request_id).path
 
 
@@ -367,7 +367,7 @@ def test_a_submit_answered_without_a_usable_id_is_no_answer(request_id):
 @pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b'"req_1"', b"<html>", b"\xff\xfe", b"{", b"{}", b"[" * 10**5]
 )
-def test_what_is_not_the_apis_answer_is_told_as_such(body):
+def test_an_answer_that_is_not_the_apis_is_reported_as_such(body):
     for decipher in (
         decipher_create,
         decipher_models,
@@ -417,7 +417,7 @@ def test_fields_of_a_wrong_type_are_dropped():
         (False, ErrorDetail("false")),
     ],
 )
-def test_why_a_job_failed_is_told_in_whatever_shape_it_comes(told, detail):
+def test_the_reason_of_a_failure_is_reported_in_any_shape(told, detail):
     assert decipher_get(answer({"status": "failed", "error": told}), ID).error == detail
 
 

@@ -68,7 +68,7 @@ def test_a_violation_names_field_value_and_rule():
     assert violation == Violation("duration", 3, "must be 4 to 15 seconds for seedance-2.0")
 
 
-def test_every_broken_rule_is_told_and_not_only_the_first():
+def test_every_broken_rule_is_reported_and_not_only_the_first():
     fields = {
         "prompt": "",
         "duration": 99,
@@ -184,7 +184,7 @@ URL_RULES = [
 
 
 @pytest.mark.parametrize(("url", "rule"), URL_RULES, ids=[repr(url) for url, _ in URL_RULES])
-def test_a_url_that_breaks_a_rule_is_told_with_its_place(url, rule):
+def test_a_url_that_breaks_a_rule_is_reported_with_its_place(url, rule):
     assert broken(media_urls=[PHOTO, url]) == [("media_urls[1]", rule)]
     assert broken(webhook_url=url) == [("webhook_url", rule)]
 

@@ -86,7 +86,7 @@ def listening(make_session, heard):
 # --- what is told -------------------------------------------------------------------------------
 
 
-async def test_a_job_is_told_of_from_its_submit_to_its_end(listening, heard):
+async def test_a_job_is_reported_from_its_submit_to_its_end(listening, heard):
     async with listening() as session:
         began = asyncio.get_running_loop().time()
         job = await session.submit(REQUEST)
@@ -101,7 +101,7 @@ async def test_a_job_is_told_of_from_its_submit_to_its_end(listening, heard):
     assert succeeded.request is REQUEST
 
 
-async def test_a_job_that_is_processed_at_once_is_told_to_have_started(listening, heard, api):
+async def test_a_job_that_is_processed_at_once_is_reported_to_have_started(listening, heard, api):
     api.script["create"].append(accepted("req_0", status="processing"))
     api.script["get"].append(told("req_0", "succeeded"))
     async with listening() as session:
@@ -109,7 +109,7 @@ async def test_a_job_that_is_processed_at_once_is_told_to_have_started(listening
     assert kinds(heard) == [JobSubmitted, JobAccepted, JobStarted, JobSucceeded]
 
 
-async def test_a_failed_job_is_told_of_with_the_servers_reason(listening, heard, api):
+async def test_a_failed_job_is_reported_with_the_servers_reason(listening, heard, api):
     api.script["get"].append(told("req_0", "failed", error={"code": "x", "message": "moderated"}))
     async with listening() as session:
         await session.run([REQUEST])
@@ -117,14 +117,14 @@ async def test_a_failed_job_is_told_of_with_the_servers_reason(listening, heard,
     assert heard[-1].reason.message == "moderated"
 
 
-async def test_a_cancelled_job_is_told_of(listening, heard):
+async def test_a_cancelled_job_is_reported(listening, heard):
     async with listening() as session:
         job = await session.submit(REQUEST)
         await job.cancel()
     assert kinds(heard)[-1] is JobCancelled
 
 
-async def test_a_refused_job_is_told_of_with_the_error(listening, heard, api):
+async def test_a_refused_job_is_reported_with_the_error(listening, heard, api):
     api.script["create"].append(error_reply(402))
     async with listening(max_in_flight=1) as session:
         await session.run([REQUEST, REQUEST])
@@ -132,14 +132,14 @@ async def test_a_refused_job_is_told_of_with_the_error(listening, heard, api):
     assert all(isinstance(event.error, InsufficientCreditsError) for event in heard[1:])
 
 
-async def test_what_is_no_request_at_all_is_told_of_as_rejected(listening, heard):
+async def test_a_value_that_is_no_request_is_reported_as_rejected(listening, heard):
     async with listening() as session:
         await session.run(["not a request"])
     assert kinds(heard) == [JobRejected]
     assert heard[0].request is None
 
 
-async def test_an_uncertain_submit_is_told_of_and_its_acceptance_when_it_is_learnt(
+async def test_an_uncertain_submit_is_reported_and_its_acceptance_when_it_is_learned(
     listening, heard, api
 ):
     api.script["create"].append(LOST)
@@ -155,7 +155,7 @@ async def test_an_uncertain_submit_is_told_of_and_its_acceptance_when_it_is_lear
     assert heard[-1].seconds is None, "nobody saw when it was accepted"
 
 
-async def test_a_job_past_its_deadline_is_told_to_be_abandoned(listening, heard, api):
+async def test_a_job_past_its_deadline_is_reported_as_abandoned(listening, heard, api):
     api.seconds = 1000.0
     async with listening(job_timeout=50.0) as session:
         await session.run([REQUEST])
@@ -163,7 +163,7 @@ async def test_a_job_past_its_deadline_is_told_to_be_abandoned(listening, heard,
     assert (heard[-1].error, heard[-1].seconds) == (None, 50.0)
 
 
-async def test_a_poll_that_fails_after_the_end_is_not_told(listening, heard, api):
+async def test_a_poll_that_fails_after_the_end_is_not_reported(listening, heard, api):
     async def fail_late(request):
         await asyncio.sleep(200.0)
         return error_reply(500)
@@ -176,7 +176,7 @@ async def test_a_poll_that_fails_after_the_end_is_not_told(listening, heard, api
     assert PollFailed not in kinds(heard)
 
 
-async def test_jobs_that_run_when_a_session_is_left_are_told_to_be_abandoned(listening, heard):
+async def test_jobs_that_run_when_a_session_is_left_are_reported_as_abandoned(listening, heard):
     with pytest.raises(ZeroDivisionError):
         async with listening() as session:
             await session.submit(REQUEST)
@@ -185,7 +185,7 @@ async def test_jobs_that_run_when_a_session_is_left_are_told_to_be_abandoned(lis
     assert "left" in str(heard[-1].error)
 
 
-async def test_a_job_taken_up_by_its_id_is_told_to_be_resumed(listening, heard, api):
+async def test_a_job_resumed_by_its_id_is_reported_as_resumed(listening, heard, api):
     api.jobs["req_old"] = asyncio.get_running_loop().time()
     async with listening() as session:
         await (await session.attach("req_old"))
@@ -194,7 +194,7 @@ async def test_a_job_taken_up_by_its_id_is_told_to_be_resumed(listening, heard, 
     assert {event.request for event in heard} == {None}
 
 
-async def test_a_later_run_of_a_journal_tells_of_no_second_submit(make_session, heard, api):
+async def test_a_later_run_of_a_journal_reports_no_second_submit(make_session, heard, api):
     heard_before = []
     journal = KeptJournal()
     api.seconds = 1000.0
@@ -213,7 +213,7 @@ async def test_a_later_run_of_a_journal_tells_of_no_second_submit(make_session, 
     assert {event.key for event in heard} == {event.key for event in heard_before}
 
 
-async def test_refusals_by_a_rate_limit_are_told_with_what_was_asked(listening, heard, api):
+async def test_refusals_by_a_rate_limit_are_reported_with_the_wait_asked_for(listening, heard, api):
     api.script["create"] += [error_reply(429, retry_after="7"), error_reply(429)]
     api.script["get"].append(error_reply(429, retry_after="3"))
     async with listening() as session:
@@ -226,7 +226,7 @@ async def test_refusals_by_a_rate_limit_are_told_with_what_was_asked(listening, 
     ]  # fmt: skip
 
 
-async def test_a_failed_poll_is_told_of_and_the_job_goes_on(listening, heard, api):
+async def test_a_failed_poll_is_reported_and_the_job_goes_on(listening, heard, api):
     api.script["get"] += [LOST, error_reply(500)]
     async with listening() as session:
         await session.generate(REQUEST)
@@ -236,7 +236,9 @@ async def test_a_failed_poll_is_told_of_and_the_job_goes_on(listening, heard, ap
     assert kinds(heard)[-1] is JobSucceeded
 
 
-async def test_a_caller_that_is_cancelled_before_anything_is_sent_is_told_of(listening, heard, api):
+async def test_a_caller_that_is_cancelled_before_anything_is_sent_is_reported(
+    listening, heard, api
+):
     api.script["create"] += [NOT_SENT] * 100
     async with listening() as session:
         submitting = asyncio.ensure_future(session.submit(REQUEST))
@@ -246,7 +248,7 @@ async def test_a_caller_that_is_cancelled_before_anything_is_sent_is_told_of(lis
     assert kinds(heard) == [JobSubmitted, JobWithdrawn]
 
 
-async def test_a_caller_cancelled_before_its_slot_is_not_told_of(listening, heard):
+async def test_a_caller_cancelled_before_its_slot_is_not_reported(listening, heard):
     async with listening(max_in_flight=1) as session:
         await session.submit(REQUEST)
         waiting = asyncio.ensure_future(session.submit(REQUEST))
@@ -304,7 +306,7 @@ def entries_when_told(make_session):
     return make_session(journal=journal, on_event=listen), told_with
 
 
-async def test_an_acceptance_is_on_disk_before_it_is_told_and_what_follows_waits(
+async def test_an_acceptance_is_on_disk_before_it_is_reported_and_what_follows_waits(
     entries_when_told, api
 ):
     session, told_with = entries_when_told
@@ -319,7 +321,7 @@ async def test_an_acceptance_is_on_disk_before_it_is_told_and_what_follows_waits
     assert taken[0].at <= started[0].at
 
 
-async def test_an_acceptance_learnt_after_the_callers_cancellation_is_on_disk_before_it_is_told(
+async def test_an_acceptance_learned_after_a_cancellation_is_on_disk_before_it_is_reported(
     entries_when_told, api
 ):
     session, told_with = entries_when_told
@@ -334,7 +336,7 @@ async def test_an_acceptance_learnt_after_the_callers_cancellation_is_on_disk_be
     assert told_with[1][1].request_id == "req_0"
 
 
-async def test_an_uncertain_submit_is_on_disk_before_it_is_told(entries_when_told, api):
+async def test_an_uncertain_submit_is_on_disk_before_it_is_reported(entries_when_told, api):
     session, told_with = entries_when_told
     api.script["create"].append(LOST)
     async with session:
@@ -355,7 +357,9 @@ async def by_a_callback(session, receiver, api):
 
 
 @pytest.mark.parametrize("learnt", [by_a_token, by_a_callback])
-async def test_an_id_that_is_learnt_later_is_on_disk_before_it_is_told(make_session, api, learnt):
+async def test_an_id_that_is_learned_later_is_on_disk_before_it_is_reported(
+    make_session, api, learnt
+):
     journal, entries = SlowJournal(), []
     receiver = WebhookReceiver("https://app.example/hooks")
     api.script["create"].append(LOST)
@@ -372,7 +376,7 @@ async def test_an_id_that_is_learnt_later_is_on_disk_before_it_is_told(make_sess
     assert [(entry.state, entry.request_id) for entry in entries] == [("queued", "req_lost")]
 
 
-async def test_an_acceptance_that_cannot_be_recorded_is_told_all_the_same(make_session, heard):
+async def test_an_acceptance_that_cannot_be_recorded_is_reported_nevertheless(make_session, heard):
     class FullJournal(MemoryJournal):
         async def update(self, key, **changes):
             raise JournalError("the disk is full")
@@ -427,7 +431,7 @@ async def test_the_events_of_a_capricious_run_add_up_to_its_stats(make_session, 
     assert len(refused) == stats.refusals + stats.query_refusals > 0
 
 
-async def test_wherever_a_run_is_cancelled_each_submit_is_told_to_have_come_to_something(
+async def test_wherever_a_run_is_cancelled_each_submit_reports_an_outcome(
     make_session,
 ):
     """The run is cancelled at its first suspension, then at its second, and so on to its last."""

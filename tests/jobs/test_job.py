@@ -31,7 +31,7 @@ def running(registry, request_id="req_1"):
     return record
 
 
-def test_a_job_without_an_id_has_no_token_and_tells_its_state(registry):
+def test_a_job_without_an_id_has_no_token_and_names_its_state(registry):
     job = Job(registry.add("mine", GenerationRequest("a river")), ACTIONS)
     assert repr(job) == "<Job mine pending>"
     assert (job.error, job.generation, job.done) == (None, None, False)
@@ -78,7 +78,7 @@ async def test_cancelling_a_job_that_has_ended_asks_nobody(registry):
     await Job(record, ACTIONS).cancel()
 
 
-def test_a_record_tells_a_late_watcher_at_once():
+def test_a_record_calls_a_late_watcher_at_once():
     seen = []
     JobRecord("k", None, JobState.REJECTED).on_final(seen.append)
     assert len(seen) == 1

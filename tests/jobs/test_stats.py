@@ -97,7 +97,7 @@ async def test_the_eta_of_many_waiting_jobs_comes_true(make_session, api):
 # --- of a session -------------------------------------------------------------------------------
 
 
-async def test_a_run_tells_how_long_its_jobs_took_and_how_often_each_was_asked_for(
+async def test_a_run_reports_how_long_its_jobs_took_and_how_often_each_was_polled(
     make_session, api
 ):
     async with make_session(max_in_flight=50) as session:
@@ -109,7 +109,7 @@ async def test_a_run_tells_how_long_its_jobs_took_and_how_often_each_was_asked_f
     assert stats.finish_rate is None, "nothing runs any more"
 
 
-async def test_every_end_that_the_server_tells_counts_and_no_other(make_session, api):
+async def test_every_end_that_the_server_reports_counts_and_no_other(make_session, api):
     api.script["get"] += [told("req_0", "failed")]
     async with make_session(job_timeout=30.0) as session:
         await session.run([REQUEST])
@@ -138,7 +138,7 @@ async def test_refusals_of_submits_and_of_queries_are_counted_apart(make_session
     assert (stats.refusals, stats.query_refusals) == (2, 3)
 
 
-async def test_what_the_server_grants_is_told_as_the_gate_has_learnt_it(make_session, monkeypatch):
+async def test_stats_report_the_limits_that_the_gate_has_learned(make_session, monkeypatch):
     async with make_session() as session:
         assert (session.stats().submit_rate, session.stats().submit_limit) == (None, None)
         with monkeypatch.context() as patch:

@@ -80,7 +80,7 @@ async def test_a_probe_that_is_refused_hands_the_probing_on():
     assert (await others[1]).credits == 32
 
 
-async def test_a_charge_that_is_not_told_counts_as_what_was_set_aside():
+async def test_an_unknown_charge_counts_as_what_was_reserved():
     limit = limit_of(1000, four=32)
     limit.settle(await limit.reserve(FOUR), None)
     assert limit.spent == 32
@@ -102,7 +102,7 @@ async def test_an_uncertain_probe_counts_by_its_estimate_where_there_is_one():
     assert limit.spent == 64
 
 
-async def test_a_price_that_changes_is_learnt():
+async def test_a_price_that_changes_is_learned():
     limit = limit_of(1000, four=32)
     limit.settle(await limit.reserve(FOUR), 50)
     assert (await limit.reserve(FOUR)).credits == 50
@@ -114,7 +114,7 @@ async def test_an_unknown_price_that_is_estimated_not_to_fit_is_not_tried():
         await limit.reserve(EIGHT)
 
 
-async def test_nothing_goes_once_all_is_spent():
+async def test_nothing_is_reserved_once_everything_is_spent():
     limit = CreditLimit(100, spent=100)
     with pytest.raises(BudgetExceededError, match="100 of 100"):
         await limit.reserve(FOUR)

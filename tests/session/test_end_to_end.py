@@ -192,7 +192,7 @@ async def test_under_every_fault_of_a_poll_each_job_reaches_its_end(start):
     assert batch.counts == {JobState.SUCCEEDED: 150}
 
 
-async def test_a_job_that_the_service_fails_tells_why(start):
+async def test_a_job_that_the_service_fails_reports_why(start):
     async with start() as emulator, session_to(emulator) as session:
         emulator.faults.script("job", Fault("failed", code="moderation", message="not this"))
         with pytest.raises(GenerationFailedError, match="not this") as caught:

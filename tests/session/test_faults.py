@@ -249,7 +249,7 @@ async def test_leaving_waits_for_what_is_being_submitted_and_no_longer(make_sess
 
 
 @pytest.mark.virtual_time
-async def test_a_job_accepted_after_the_session_was_left_is_told_of_too(make_session, caplog):
+async def test_a_job_accepted_after_the_session_was_left_is_reported_too(make_session, caplog):
     session = make_session(transport=FakeAPI(answer_after=60.0))
     with pytest.raises(LookupError):
         async with session:
@@ -263,7 +263,7 @@ async def test_a_job_accepted_after_the_session_was_left_is_told_of_too(make_ses
 
 
 @pytest.mark.virtual_time
-async def test_a_job_accepted_after_the_journal_was_closed_is_told_with_its_id(
+async def test_a_job_accepted_after_the_journal_was_closed_is_reported_with_its_id(
     make_session, caplog
 ):
     session = make_session(transport=FakeAPI(answer_after=60.0), journal=MemoryJournal())
@@ -281,7 +281,7 @@ async def test_a_job_accepted_after_the_journal_was_closed_is_told_with_its_id(
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("journal", [False, True])
-async def test_a_submit_cancelled_after_the_session_was_left_is_told_too(
+async def test_a_submit_cancelled_after_the_session_was_left_is_reported_too(
     make_session, caplog, journal
 ):
     session = make_session(
@@ -442,7 +442,9 @@ async def test_after_an_outage_polls_come_back_within_the_rate_and_not_all_at_on
 
 
 @pytest.mark.virtual_time
-async def test_an_unforeseen_error_of_the_transport_is_uncertain_and_told_once(make_session, api):
+async def test_an_unforeseen_error_of_the_transport_is_uncertain_and_reported_once(
+    make_session, api
+):
     async def break_down(_):
         raise ZeroDivisionError("a bug of the transport")
 
@@ -480,7 +482,7 @@ async def test_an_ambiguous_cancellation_is_settled_by_the_polls(make_session, a
 
 
 @pytest.mark.virtual_time
-async def test_a_loop_that_was_blocked_is_told_of(make_session, api, caplog):
+async def test_a_blocked_loop_is_reported(make_session, api, caplog):
     async with make_session(poll=Backoff(initial=1.0, maximum=1.0, jitter=0)) as session:
         job = await session.submit(GenerationRequest("x"))
         asyncio.get_running_loop().block(3.0)
@@ -490,6 +492,6 @@ async def test_a_loop_that_was_blocked_is_told_of(make_session, api, caplog):
 
 
 @pytest.mark.virtual_time
-async def test_a_loop_that_is_in_time_is_told_to_be(make_session, api):
+async def test_a_loop_that_is_in_time_has_no_lag(make_session, api):
     async with make_session() as session:
         assert session.stats().loop_lag == 0.0

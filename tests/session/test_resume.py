@@ -106,7 +106,7 @@ async def test_a_key_of_the_callers_own_names_the_job(begin, api):
     assert api.prompts == {"prompt a": 1}
 
 
-async def test_a_running_job_of_a_killed_run_is_taken_up(begin, api, path):
+async def test_a_running_job_of_a_killed_run_is_resumed(begin, api, path):
     await left_by_a_killed_run(path, state="queued", request_id="req_9", credits_charged=40)
     api.jobs["req_9"] = asyncio.get_running_loop().time()
     async with begin(max_in_flight=1) as session:
@@ -118,7 +118,7 @@ async def test_a_running_job_of_a_killed_run_is_taken_up(begin, api, path):
     assert states(path) == {"prompt a": "succeeded"}
 
 
-async def test_an_abandoned_job_of_an_earlier_run_is_taken_up(begin, api, path):
+async def test_an_abandoned_job_of_an_earlier_run_is_resumed(begin, api, path):
     api.seconds = 1e6
     async with begin(job_timeout=0.05) as session:
         assert (await session.run([A])).counts == {JobState.ABANDONED: 1}
@@ -129,7 +129,7 @@ async def test_an_abandoned_job_of_an_earlier_run_is_taken_up(begin, api, path):
     assert api.count("create") == 1
 
 
-async def test_a_session_left_by_an_error_is_gone_on_with(begin, api, path):
+async def test_a_run_left_by_an_error_can_be_resumed(begin, api, path):
     api.seconds = 0.3
     with pytest.raises(LookupError):
         async with begin() as session:
@@ -140,7 +140,7 @@ async def test_a_session_left_by_an_error_is_gone_on_with(begin, api, path):
     assert api.count("create") == 1
 
 
-async def test_a_failed_job_is_told_again_and_not_bought_again(begin, api):
+async def test_a_failed_job_is_reported_again_and_not_bought_again(begin, api):
     api.script["get"].append(told("req_0", "failed", error={"code": "x", "message": "moderated"}))
     for _ in range(2):
         async with begin() as session:
@@ -179,9 +179,7 @@ async def test_a_submit_cancelled_before_it_was_sent_is_sent_by_the_next_run(beg
 
 
 @pytest.mark.parametrize("limit", [None, 60])
-async def test_what_was_paid_for_is_taken_up_though_nothing_can_be_submitted(
-    begin, api, path, limit
-):
+async def test_paid_jobs_are_resumed_although_nothing_can_be_submitted(begin, api, path, limit):
     """The account is empty, or the limit reached, at a request before it in the input."""
     await left_by_a_killed_run(path, B, state="queued", request_id="req_9", credits_charged=40)
     api.jobs["req_9"] = asyncio.get_running_loop().time()

@@ -84,7 +84,7 @@ async def test_a_failed_generation_raises_with_the_servers_words_and_the_job(mak
         assert caught.value.generation.error.code == "x"
 
 
-async def test_a_failure_without_a_reason_is_told_as_such(make_session, api):
+async def test_a_failure_without_a_reason_says_so(make_session, api):
     api.script["get"].append(told("req_0", "failed"))
     async with make_session() as session:
         with pytest.raises(GenerationFailedError, match="gives no reason"):
@@ -216,7 +216,7 @@ async def test_a_submit_that_may_have_arrived_is_not_sent_again(make_session, ap
     assert api.count("create") == 1
 
 
-async def test_an_uncertain_submit_is_settled_by_the_id_learnt_later(make_session, api):
+async def test_an_uncertain_submit_is_settled_by_the_id_learned_later(make_session, api):
     api.script["create"].append(LOST)
     async with make_session() as session:
         with pytest.raises(SubmitUncertainError):
@@ -238,7 +238,7 @@ async def test_a_request_id_of_another_job_makes_the_submit_uncertain(make_sessi
         assert (await first).request_id == "req_0"
 
 
-async def test_an_accepted_job_without_a_usable_charge_is_accepted_and_told(
+async def test_an_accepted_job_without_a_usable_charge_is_accepted_and_reported(
     make_session, api, caplog
 ):
     api.script["create"].append(accepted("req_x", credits_charged=-5))
@@ -306,7 +306,7 @@ async def test_a_cancelled_submit_without_an_answer_in_time_is_uncertain(make_se
     ("answer", "state"),
     [(error_reply(402), "rejected"), (error_reply(500), "uncertain"), (ValueError(), "uncertain")],
 )
-async def test_what_a_cancelled_submit_comes_to_is_recorded(make_session, api, answer, state):
+async def test_the_outcome_of_a_cancelled_submit_is_recorded(make_session, api, answer, state):
     async def slow(_):
         await asyncio.sleep(3)
         return answer
@@ -429,7 +429,7 @@ async def test_as_completed_hands_on_what_was_accepted_before_it_raises(make_ses
 # --- many jobs ----------------------------------------------------------------------------------
 
 
-async def test_run_tells_every_outcome_in_the_order_of_the_input(make_session, api):
+async def test_run_returns_every_outcome_in_the_order_of_the_input(make_session, api):
     api.script["create"] += [LOST, error_reply(400), accepted("req_f")]
     api.script["get"] += [told("req_f", "failed")]
     mixed = [*requests(5), GenerationRequest(" "), "no request"]
@@ -584,7 +584,7 @@ async def test_a_job_that_never_ends_is_abandoned_at_its_deadline_not_failed(
     assert api.count("cancel") == 0
 
 
-async def test_an_abandoned_job_can_be_taken_up_again(make_session, api):
+async def test_an_abandoned_job_can_be_resumed_again(make_session, api):
     api.seconds = 200
     async with make_session(job_timeout=120) as session:
         with pytest.raises(JobTimeoutError) as caught:
@@ -681,7 +681,7 @@ async def test_nothing_but_failed_polls_ends_as_state_unknown(make_session, api)
         assert job.state is JobState.ABANDONED
 
 
-async def test_a_job_not_yet_known_to_the_server_is_asked_for_again(make_session, api):
+async def test_a_job_not_yet_known_to_the_server_is_polled_again(make_session, api):
     api.script["get"] += [error_reply(404)] * 4
     async with make_session() as session:
         assert (await session.generate(GenerationRequest("a"))).status == "succeeded"
@@ -991,7 +991,7 @@ def test_options_out_of_bounds_are_named(api):
             SeedanceSession(api_key="k", transport=api, **{name: value})
 
 
-def test_a_session_tells_no_secret(make_session):
+def test_a_session_shows_no_secret(make_session):
     session = make_session()
     assert "sd2_live" not in repr(session)
     assert "api.example" in repr(session)
