@@ -42,6 +42,10 @@ class GenerationStatus(StrEnum):
         unknown._value_ = value
         return unknown
 
+    def __reduce_ex__(self, protocol: object) -> tuple[type[GenerationStatus], tuple[str]]:
+        # Python 3.11.2 would look an unknown status up by its name, and there is none.
+        return type(self), (self.value,)
+
     @property
     def is_known(self) -> bool:
         """Whether the API's pages name this status."""

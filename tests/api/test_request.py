@@ -612,13 +612,23 @@ def test_an_unknown_status_survives_and_is_not_terminal(value):
     assert repr(status)
 
 
-@pytest.mark.parametrize("value", ["paused", "succeeded"])
+@pytest.mark.parametrize("value", ["paused", " Paused ", "UNKNOWN", "succeeded"])
 def test_a_status_known_or_not_pickles_and_copies(value):
     status = GenerationStatus(value)
-    for other in (pickle.loads(pickle.dumps(status)), copy.copy(status), copy.deepcopy(status)):
+    protocols = range(pickle.HIGHEST_PROTOCOL + 1)
+    others = [pickle.loads(pickle.dumps(status, protocol)) for protocol in protocols]
+    for other in (*others, copy.copy(status), copy.deepcopy(status)):
         assert other == status
+        assert other.value == status.value
         assert type(other) is GenerationStatus
         assert other.is_known is status.is_known
+
+
+def test_a_generation_with_an_unknown_status_pickles_and_copies():
+    generation = Generation("req_1", GenerationStatus("paused"))
+    for other in (pickle.loads(pickle.dumps(generation)), copy.deepcopy(generation)):
+        assert other == generation
+        assert other.status.is_known is False
 
 
 def test_two_unknown_statuses_differ():
