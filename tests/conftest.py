@@ -7,7 +7,8 @@ import os
 import random
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from seedance_async import Backoff, RetryPolicy, SeedanceClient, SeedanceSession
 from tests.support.fakes import FakeAPI
@@ -34,8 +35,19 @@ def pytest_report_header():
     return f"seed of the SDK's jitter: {SEED}"
 
 
+@settings(max_examples=1, database=None)
+@given(st.none())
+def _first_example(_):
+    """Has Hypothesis set up what it keeps for all later examples."""
+
+
 def pytest_collection_finish():
-    """What is loaded by now stays: the collections after each test need not look at it again."""
+    """What is loaded by now stays: the collections after each test need not look at it again.
+
+    Hypothesis looks for who refers to its source of randomness when it makes its first example,
+    and would not find a frozen object: so it makes one before.
+    """
+    _first_example()
     gc.collect()
     gc.freeze()
 
