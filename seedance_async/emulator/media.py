@@ -121,20 +121,14 @@ class Media:
 
     async def _file(self, key: str, write: Writer) -> MediaFile:
         future = self._files.get(key)
-        if future is None:
+        if future is None or _failed(future):
             loop = asyncio.get_running_loop()
             future = loop.run_in_executor(self._pool, self._make, key, write)
             self._files[key] = future
-            future.add_done_callback(lambda made: self._forget_failure(key, made))
             if len(self._files) > self._keep:
                 self._forget_oldest()
         self._files.move_to_end(key)
         return await asyncio.shield(future)
-
-    def _forget_failure(self, key: str, made: "asyncio.Future[MediaFile]") -> None:
-        """Let the next request try again what went wrong now."""
-        if made.cancelled() or made.exception() is not None:
-            self._files.pop(key, None)
 
     def _forget_oldest(self) -> None:
         _, oldest = self._files.popitem(last=False)
@@ -159,6 +153,10 @@ def _rendering(picture: Picture) -> Writer:
     return lambda path, stopped: render(picture, path, stopped)
 
 
+def _failed(made: "asyncio.Future[MediaFile]") -> bool:
+    return made.done() and (made.cancelled() or made.exception() is not None)
+
+
 def _remove(made: "asyncio.Future[MediaFile]") -> None:
-    if not made.cancelled() and made.exception() is None:
+    if not _failed(made):
         made.result().path.unlink(missing_ok=True)
