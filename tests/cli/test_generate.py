@@ -61,12 +61,13 @@ def test_a_file_in_the_way_is_told_before_anything_is_paid(seedance, seedance_em
     assert Path("river.mp4").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
 @pytest.mark.parametrize("output", ["file/x.mp4", "x" * 300 + ".mp4"])
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_paid(
-    seedance, seedance_emulator, output
+    seedance, seedance_emulator, output, overwrite
 ):
     Path("file").write_text("no folder")
-    done = seedance("generate", "A river", "-o", output)
+    done = seedance("generate", "A river", "-o", output, *overwrite)
     assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
     assert "cannot be written" in done.err
 

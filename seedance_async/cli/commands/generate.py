@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
     """The folder and the file to save to. A file in the way is told before anything is paid."""
     path = Path(output or ".")
     try:
+        # To `Path.exists` of Python 3.14 a name that is too long is merely not there.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
         wants_folder = output is None or output.endswith(("/", os.sep)) or path.is_dir()
         folder = path if wants_folder else path.parent
         folder.mkdir(parents=True, exist_ok=True)
