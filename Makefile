@@ -1,38 +1,65 @@
 # `make demo` and `make test` need Python 3.11 or newer and make, and set up the rest themselves.
 PYTHON ?= python3
-VENV := .venv
+
+# The environment of `python3` is .venv; that of another version has its version in its name.
+version_of = $(shell $(1) -c 'import platform, sys; print(platform.python_version() + sys.abiflags)' 2>/dev/null)
+VERSION := $(call version_of,$(PYTHON))
+VENV := $(if $(filter $(VERSION),$(call version_of,python3)),.venv,.venv-$(VERSION))
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# The version is in the marker's name too, so that an environment made by another Python is noticed.
+READY := $(VENV)/.ready-$(VERSION)
 
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 60
-.PHONY: fuzz help demo test check lint format types coverage clean
+# What `make test` runs: all tests, or those named here.
+TESTS ?=
+.PHONY: fuzz help demo test test-all check lint format types coverage package clean
 
 help:
 	@echo "make demo     24 jobs against the built-in emulator; the videos are in demo-out/"
-	@echo "make test     the test suite"
+	@echo "make test     the test suite; PYTHON=python3.13 runs it on another Python"
+	@echo "make test-all the test suite on every Python from 3.11 on that is on this machine"
 	@echo "make check    what CI runs: lint, formatting, types, and the test suite with the layers"
 	@echo "make coverage the test suite once more, with the branches it covers"
+	@echo "make package  build the sdist and the wheel, and try both in empty environments"
 	@echo "make torture  kill a batch again and again for ten minutes; nothing may be lost"
 	@echo "make bench    every benchmark beside its rivals; tables, JSON and plots, half an hour"
 	@echo "make fuzz     a coverage-guided fuzzer on the parser of answers, for a minute"
 	@echo "make format   format the code"
 	@echo "make clean    remove what make has made"
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEBIAN_VENV := python$(basename $(VERSION))-venv
+
 # A Debian without python3-venv has no ensurepip: it is installed where that is possible.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; name one by PYTHON=..."; exit 1; }
+	  { echo "Python 3.11 or newer is needed; name one with PYTHON=..."; exit 1; }
+	@[ ! -e $(VENV) ] || [ "$(VERSION)" = "$(call version_of,$(BIN)/python)" ] || \
+	  { echo "$(VENV) was made by another Python than $(VERSION): it is made again"; rm -rf $(VENV); }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV) || { apt-get update -q \
-	  && apt-get install -qy python3-venv && $(PYTHON) -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,emulator,dev]'
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -qy $(DEBIAN_VENV) \
+	  && $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Python $(VERSION) in $(VENV)"
+	$(PIP) -e '.[cli,emulator,dev]'
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/seedance demo --output demo-out
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto $(TESTS)
+
+# The summary comes last, whatever failed before it.
+test-all:
+	@pythons=$$($(PYTHON) .ci/pythons.py) && [ -n "$$pythons" ] || \
+	  { echo "no Python from 3.11 on was found"; exit 1; }; \
+	ran=; failed=0; \
+	for python in $$pythons; do \
+	  if $(MAKE) test PYTHON=$$python; then result=passed; else result=FAILED; failed=1; fi; \
+	  ran="$$ran\n$$result  $$python"; \
+	done; \
+	printf "\nmake test, by Python:$$ran\n"; exit $$failed
 
 check: $(READY) lint types test
 
@@ -42,7 +69,7 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Branches of the whole package, child processes included.
 coverage: $(READY)
@@ -53,14 +80,19 @@ coverage: $(READY)
 
 # The fuzzer has wheels for some Pythons only, so it is not among the other tools.
 fuzz: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(PIP) atheris
 	$(BIN)/python fuzz/fuzz_protocol.py -max_total_time=$(FUZZ_SECONDS) -max_len=600
+
+# Builds into dist/ and tries what it built elsewhere; TESTS names the tests run from the sdist.
+package: $(READY)
+	$(PIP) build twine
+	BIN=$(BIN) .ci/package $(TESTS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .fuzz demo-out .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* dist .fuzz demo-out .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # 10,000 submissions under random faults, the worker killed 200 times; about ten minutes.
 .PHONY: torture
@@ -72,6 +104,6 @@ torture: $(READY)
 BENCHMARKS := imports polling throttle overhead flight peers download journal connections
 .PHONY: bench
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(PIP) -e '.[bench]'
 	@for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit 1; echo; done
 	$(BIN)/python -m benchmarks.document
