@@ -1,4 +1,4 @@
-"""Pure delay arithmetic: exponential growth, jitter, a cap; and Retry-After in both its forms.
+"""Pure delay arithmetic: exponential growth, jitter and a cap; and both forms of Retry-After.
 
 No clock is read and nothing is awaited here.
 """
@@ -18,19 +18,18 @@ _SECONDS = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 
 @attrs.frozen(kw_only=True)
 class Backoff:
-    """Delays that grow: `initial`, then `multiplier` times the last, never above `maximum`.
+    """Delays that grow: `initial`, then `multiplier` times the last, at most `maximum`.
 
     Args:
-        initial: seconds of the first delay, above zero.
+        initial: the first delay in seconds, above zero.
         multiplier: growth from one delay to the next, at least 1.
-        maximum: seconds that no delay exceeds, at least `initial`.
-        jitter: the share of each delay that is drawn at random, 0 to 1. With 1 ("full jitter") a
-            delay is uniform between `floor` and its full length; with 0.1 it loses a tenth at
-            the most.
-        floor: seconds that no delay falls below.
+        maximum: the longest delay in seconds, at least `initial`.
+        jitter: the random share of each delay, 0 to 1. With 1 ("full jitter") a delay is uniform
+            between `floor` and its full length; with 0.1 it is shortened by a tenth at most.
+        floor: the shortest delay in seconds.
 
     Raises:
-        ValueError: a value outside its bounds; the message names it.
+        ValueError: a value is out of bounds; the message names it.
     """
 
     initial: float = 2.0
@@ -60,7 +59,7 @@ class Backoff:
     def full_delay(self, attempt: int) -> float:
         """Seconds before attempt number `attempt` (0 is the first), before jitter."""
         try:
-            # A float, since a whole multiplier would grow to a number of a million digits.
+            # A float, since an integer power would grow to a million digits.
             return min(self.maximum, self.initial * float(self.multiplier) ** attempt)
         except OverflowError:
             return self.maximum
@@ -72,7 +71,7 @@ class Backoff:
 
 
 def is_finite(value: float) -> bool:
-    """Whether a number is finite as a float; a whole number can be too large for one."""
+    """Whether a number is finite as a float; an integer can be too large for one."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -80,13 +79,13 @@ def is_finite(value: float) -> bool:
 
 
 def retry_after(value: str | None, *, date: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header asks for, or None where it says nothing usable.
+    """Seconds that a Retry-After header asks for, or None if it cannot be read.
 
     Args:
         value: the header: seconds, or an HTTP date (RFC 9110, section 10.2.3).
-        date: the same answer's Date header; an HTTP date is read against it, so that a skewed
-            local clock does no harm.
-        now: the local wall clock, seconds since the epoch, for an answer without a usable Date.
+        date: the Date header of the same response; an HTTP date is relative to it, so that a
+            skewed local clock does no harm.
+        now: the local wall clock, seconds since the epoch, for a response without a valid Date.
     """
     if value is None:
         return None
@@ -103,7 +102,7 @@ def retry_after(value: str | None, *, date: str | None, now: float) -> float | N
 def _http_date(text: str) -> float | None:
     try:
         date = parsedate_to_datetime(text)
-        # HTTP dates are in GMT; one that does not say so must not be read as local time.
+        # HTTP dates are in GMT; one without a zone must not be read as local time.
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None

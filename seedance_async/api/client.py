@@ -159,7 +159,7 @@ class SeedanceClient:
         wire, request = protocol.build_create(prepared), prepared.request
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
-            async with self.submit_gate.since(began):
+            async with self.submit_gate.enter(began):
                 try:
                     submission = await self._post_shielded(wire, request, if_cancelled)
                 except SeedanceError as error:
@@ -242,14 +242,14 @@ class SeedanceClient:
         asked, most = requested_wait(error), self._retry.max_retry_after
         gate.refused(min(asked, most))
         patience = self._retry.throttle_timeout if asked <= most else 0.0
-        gate.turn_away(error, patience, gate.refusing_since)
+        gate.fail_overdue(error, patience, gate.refusing_since)
 
     async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
         gate, most = self.query_gate, self._retry.attempts
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
             try:
-                return await self._call(gate.since(began), wire, decipher)
+                return await self._call(gate.enter(began), wire, decipher)
             except SeedanceError as error:
                 verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:
@@ -324,7 +324,7 @@ class SeedanceClient:
         gate.failed()
         reason = f"not sent, because nothing has got through for {patience:g} seconds: {error}"
         behind = TransportError(reason, delivered="no", transient=True)
-        gate.turn_away(behind, patience, gate.failing_since)
+        gate.fail_overdue(behind, patience, gate.failing_since)
 
 
 class _Sent:

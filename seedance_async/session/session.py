@@ -99,7 +99,7 @@ class SeedanceSession:
             workers=options.max_connections,
             job_timeout=options.job_timeout,
             patience=options.poll_failure_timeout,
-            freed=self.client.submit_gate.freed,
+            freed=self.client.submit_gate.job_ended,
             events=self._events,
             rng=options.rng,
         )
@@ -116,7 +116,7 @@ class SeedanceSession:
             poller=self._poller,
             journal=self._journal,
             events=self._events,
-            job_started=self.client.submit_gate.joined,
+            job_started=self.client.submit_gate.job_started,
             changed=self._changed,
         )
         self._callbacks = self._expected_callbacks(options)

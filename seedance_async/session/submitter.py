@@ -215,7 +215,7 @@ class Submitter:
             try:
                 self._accept(record, outcome, settlement)
             except ValueError as error:
-                self._client.submit_gate.freed()  # the id of a job that was there already
+                self._client.submit_gate.job_ended()  # the id of a job that was there already
                 outcome = SubmitUncertainError(
                     str(error), request=request, request_id=outcome.request_id
                 )

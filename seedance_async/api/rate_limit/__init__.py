@@ -1,6 +1,6 @@
-"""Who may send now: the gate that a rate limit closes for everyone, and the budget of polls.
+"""Who may send now: the gate that a rate limit closes for everyone, and the budget of a rate.
 
-Both are shared by all coroutines of a session and safe under cancellation. Time is the event
+All coroutines of a session share them, and a cancellation leaves them intact. Time is the event
 loop's monotonic clock. Nothing here knows what is sent.
 """
 

@@ -1,4 +1,4 @@
-"""The gate: who may send now, and how it learns what the server grants."""
+"""The gate: who may send now, and how it learns the server's limits from refusals."""
 
 from __future__ import annotations
 
@@ -14,52 +14,53 @@ from types import TracebackType
 import attrs
 
 from seedance_async.api.backoff import Backoff
-from seedance_async.api.rate_limit.learned import GrantedJobs, GrantedRate
+from seedance_async.api.rate_limit.learned import LearnedJobLimit, LearnedRate
 
-#: Callers inside up to which the gate opens by one for each call taken after a hold, and then by
-#: a quarter: at the next refusal, all that are inside may be refused.
+#: After a hold, each accepted call makes room for one more caller up to this many, and beyond that
+#: for a quarter of one: at the next refusal, all callers inside may be refused.
 QUICK_WIDTH = 8
 
-#: How many jobs may have ended without being known to: so many, or this share of those running.
+#: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
-#: Seconds after which, nothing having been tried though the gate was open, the loop has stood still
-#: or nothing was asked for: that is no time in which the service was in trouble.
+#: If the gate was open for this many seconds and nobody tried, then the event loop was blocked or
+#: nobody had anything to send: that time does not count as trouble of the service.
 STANDSTILL = 330.0
 
-#: Seconds by which a timer may be early.
+#: Seconds by which a timer may fire early.
 _EARLY = 1e-6
 
 
 class Gate:
-    """At most `most` callers inside, and no more than the server grants.
+    """Admits at most `most` callers at once, and no more than the server's limits allow.
 
-    A refusal by the server (429) concerns every caller, so it is told here once instead of being
-    found out by each: `refused` holds the gate until the server's delay, or a growing one of our
-    own, is over. Then one caller goes first, and the others follow when it has come through.
+    A refusal by the server (429) concerns every caller, so it is reported here once instead of each
+    caller meeting its own: `refused` holds the gate for the delay that the server asked for, or for
+    a growing delay of our own. Then one caller goes first, and the others follow once its call was
+    accepted.
 
-    What the server grants, a rate or a number of jobs at once, is learnt from what helped after
-    a refusal: if time alone did, it was the rate; if it took a job's end, the jobs. From then on
-    calls are spaced by that rate and kept under that number, and a little more is tried rarely.
+    The server's limit, a rate or a number of concurrent jobs, is inferred from what helped after a
+    refusal: time alone means a rate, the end of a job means a job limit. From then on calls are
+    spaced to that rate and kept below that number, and now and then the gate tries a little more.
 
-    `shut` turns everyone away with an error for a while, those waiting too; `turn_away` those who
-    have waited in vain for too long.
+    `shut` fails every caller for a while, those waiting included; `fail_overdue` fails those who
+    have waited for too long.
 
     ```
     async with gate: ...  # waits for as long as it takes
-    async with gate.since(began): ...  # may be turned away
+    async with gate.enter(waiting_since=began): ...  # `fail_overdue` may fail it
     ```
 
     Attributes:
-        counts_jobs: whether each call that is taken begins a job, and `freed` tells of its end.
-            Without that nothing can be learnt of a limit on jobs at once.
-        refusing_since: when the refusals began that no call taken has ended yet; else inf.
-        failing_since: the same of calls that did not get through, and an answer of any kind.
+        counts_jobs: whether each accepted call starts a job whose end `job_ended` reports. Without
+            it, no limit on concurrent jobs can be learned.
+        refusing_since: when the refusals began, if no call was accepted since; else inf.
+        failing_since: when calls began to fail, if no answer of any kind came since; else inf.
         refusals: how many there were.
 
     Args:
         most: callers inside at once.
-        backoff: our own delays, for refusals in a row.
+        backoff: our own delays, for consecutive refusals.
         rng: the source of jitter.
     """
 
@@ -70,13 +71,13 @@ class Gate:
         self._running = 0
         self._backoff, self._rng = backoff, rng
         self._troubles_in_a_row = 0
-        self._rate = GrantedRate(slowest=1 / backoff.maximum)
-        self._jobs = GrantedJobs()
+        self._rate = LearnedRate(slowest=1 / backoff.maximum)
+        self._jobs = LearnedJobLimit()
         self._refused: _Refusals | None = None
         self._held_until = -math.inf
-        self._calm = True  # whether nothing but `most` limits who is inside
-        self._delayed = False  # whether the last who was let in had to wait
-        self._still = False  # whether nobody has been let in since the last hold
+        self._calm = True  # whether `most` is the only limit
+        self._delayed = False  # whether the last caller admitted had to wait
+        self._still = False  # whether nobody was admitted since the last hold
         self._shut_until = -math.inf
         self._shut_error: Exception | None = None
         self._waiting: deque[_Place] = deque()
@@ -88,33 +89,34 @@ class Gate:
 
     def __repr__(self) -> str:
         waiting = sum(not place.done() for place, _ in self._waiting)
-        return f"<Gate {self._inside}/{int(self._width)} inside, {waiting} waiting>"
+        jobs = f", {self._running} running" if self.counts_jobs else ""
+        return f"<Gate {self._inside}/{int(self._width)} inside{jobs}, {waiting} waiting>"
 
     @property
     def rate(self) -> float | None:
-        """Calls a second that the server seems to grant; None while no such limit is known."""
+        """Calls a second that the server seems to allow; None while no such limit is known."""
         return self._rate.pace
 
     @property
     def limit(self) -> int | None:
-        """Jobs at once that the server seems to grant; None while no such limit is known."""
+        """Concurrent jobs that the server seems to allow; None while no such limit is known."""
         return self._jobs.limit
 
-    # --- coming and going -------------------------------------------------------------------
+    # --- entering and leaving ---------------------------------------------------------------
 
     async def __aenter__(self) -> None:
-        await self._come(math.inf)
+        await self._wait_and_enter(math.inf)
 
     @asynccontextmanager
-    async def since(self, began: float) -> AsyncIterator[None]:
-        """As the gate itself, for a call that began then and is not to wait for ever."""
-        await self._come(began)
+    async def enter(self, waiting_since: float) -> AsyncIterator[None]:
+        """Enter with a bounded wait: `fail_overdue` counts it from `waiting_since`."""
+        await self._wait_and_enter(waiting_since)
         try:
             yield
         finally:
             self._leave()
 
-    async def _come(self, began: float) -> None:
+    async def _wait_and_enter(self, waiting_since: float) -> None:
         if self._calm and not self._waiting and self._inside < self._most:
             self._inside += 1
             self._delayed = False
@@ -127,7 +129,7 @@ class Gate:
             self._enter(now, delayed=False)
             return
         place: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((place, began))
+        self._waiting.append((place, waiting_since))
         self._admit()
         try:
             await place
@@ -147,10 +149,10 @@ class Gate:
         self._leave()
 
     async def pause(self, seconds: float) -> None:
-        """Wait outside, but no longer than the gate is open: once it is shut, raise as it does."""
+        """Wait outside for this long; if the gate is shut meanwhile, raise its error."""
         loop = asyncio.get_running_loop()
         pause: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(seconds, _end, pause)
+        timer = loop.call_later(seconds, _finish, pause)
         self._pausing.add(pause)
         try:
             await pause
@@ -158,20 +160,20 @@ class Gate:
             timer.cancel()
             self._pausing.discard(pause)
 
-    # --- what became of the calls -----------------------------------------------------------
+    # --- outcomes of calls and jobs ---------------------------------------------------------
 
     def passed(self) -> None:
-        """The server took the call of one inside."""
+        """The server accepted a call."""
         self.refusing_since = self.failing_since = math.inf
         self._running += 1
-        self._rate.took(pressed=self._delayed or bool(self._waiting))
+        self._rate.accepted(pressed=self._delayed or bool(self._waiting))
         if self._calm:
             self._troubles_in_a_row = 0
             return
-        self._jobs.took(self._running, self._inside - 1, asyncio.get_running_loop().time())
-        if self._still:  # it went out before the hold, and does not tell that that helped
+        self._jobs.accepted(self._running, self._inside - 1, asyncio.get_running_loop().time())
+        if self._still:  # it was sent before the hold, so it does not show that the hold helped
             if self._refused is not None:
-                self._refused.took_late(self._running)
+                self._refused.accepted_late(self._running)
             return
         if self._refused is not None and self._judge(self._refused):
             self._refused = None
@@ -180,20 +182,20 @@ class Gate:
         self._admit()
 
     def answered(self) -> None:
-        """The server answered, whatever it was."""
+        """The server answered, whatever the answer."""
         self.failing_since = math.inf
 
-    def freed(self) -> None:
-        """One of the jobs that calls have started, or that were `joined`, has ended."""
+    def job_ended(self) -> None:
+        """A job has ended that an accepted call started, or that `job_started` reported."""
         self._running = max(0, self._running - 1)
         self._admit()
 
-    def joined(self) -> None:
+    def job_started(self) -> None:
         """A job is running that was started elsewhere, or earlier."""
         self._running += 1
 
     def refused(self, server_delay: float) -> None:
-        """The server refused the call of one inside and asks for a delay in seconds, or 0."""
+        """The server refused a call and asks for a delay in seconds, or 0."""
         now = asyncio.get_running_loop().time()
         self.refusing_since = self._trouble_since(self.refusing_since, now)
         self.failing_since = math.inf
@@ -201,7 +203,7 @@ class Gate:
         if self._refused is None:
             self._refused = _Refusals(now, self._running)
             self._rate.refused(now)
-        self._refused.add(self._running, out_together=self._still)
+        self._refused.add(self._running, concurrent=self._still)
         limit = self._jobs.limit
         self._jobs.refused(self._running, now, first=first)
         self.refusals += 1
@@ -209,10 +211,10 @@ class Gate:
         self.hold(max(self._delay_after_refusal(limit), server_delay))
 
     def failed(self) -> None:
-        """The call of one inside did not get through, for whatever reason.
+        """A call did not get through, for whatever reason.
 
-        Once may happen. From the second in a row on everybody waits and one goes first, so that
-        an outage is met by one call at a time and not by all that wait.
+        A single failure changes nothing. From the second in a row on everybody waits and one
+        caller goes first, so that an outage is met by one call at a time and not by all callers.
         """
         now = asyncio.get_running_loop().time()
         self.failing_since = self._trouble_since(self.failing_since, now)
@@ -221,36 +223,37 @@ class Gate:
             self.hold(self._own_delay())
 
     def hold(self, seconds: float) -> None:
-        """Let nobody in for at least this long, and then one at first."""
+        """Admit nobody for at least this long, and then one caller first."""
         self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
         self._width = 1.0
         self._calm, self._still = False, True
 
     def shut(self, error: Exception, seconds: float) -> None:
-        """Turn everyone away with a copy of `error`: those waiting, and who comes meanwhile."""
+        """Fail everyone waiting, and everyone who comes in this time, with a copy of `error`."""
         self.hold(seconds)
         self._shut_error, self._shut_until = error, self._held_until
         _reject((*(place for place, _ in self._waiting), *self._pausing), error)
         self._waiting.clear()
 
-    def turn_away(self, error: Exception, patience: float, trouble: float) -> None:
-        """Turn away those who will have waited in vain for too long before the gate opens again.
+    def fail_overdue(self, error: Exception, timeout: float, trouble_since: float) -> None:
+        """Fail the calls whose wait will exceed their timeout before the gate opens again.
 
         Args:
-            error: what they are given a copy of.
-            patience: seconds that a call may wait in vain.
-            trouble: since when nothing has helped.
+            error: each call raises a copy of it.
+            timeout: seconds that a call may wait while the service is in trouble.
+            trouble_since: when that began; a wait before it does not count.
         """
         opens = max(self._held_until, asyncio.get_running_loop().time())
         waiting = list(self._waiting)
         _reject(
-            (place for place, began in waiting if opens - max(began, trouble) > patience), error
+            (place for place, since in waiting if opens - max(since, trouble_since) > timeout),
+            error,
         )
 
-    # --- judging ----------------------------------------------------------------------------
+    # --- inferring the limit ----------------------------------------------------------------
 
     def _judge(self, refusals: _Refusals) -> bool:
-        """A call was taken again: learn from what has helped. Whether that is clear yet."""
+        """A call was accepted again: learn from what helped. Returns whether that is clear yet."""
         now = asyncio.get_running_loop().time()
         job_helped = self._a_job_helped(refusals, now)
         if job_helped is None:
@@ -264,11 +267,11 @@ class Gate:
         return True
 
     def _a_job_helped(self, refusals: _Refusals, now: float) -> bool | None:
-        """Whether it was a job's end that ended the refusals, and not time.
+        """Whether the end of a job ended the refusals, and not time.
 
-        None where it may have been either: a job's end is learnt late, by its next poll. Then the
-        calls to come will tell, for either the job's end is learnt of, or more are taken than can
-        have ended unseen.
+        None where it may have been either: a poll reports the end of a job only later. The next
+        calls show it: either that end is reported, or more calls are accepted than jobs can have
+        ended without our knowing.
         """
         if not self.counts_jobs:
             return False
@@ -286,7 +289,7 @@ class Gate:
         return now if quiet > STANDSTILL else min(since, now)
 
     def _count_trouble(self) -> None:
-        """Count a refusal or a failure; those of calls that were out together count once."""
+        """Count a refusal or a failure; those of concurrent calls count once."""
         if not self._still:
             self._troubles_in_a_row += 1
 
@@ -295,7 +298,7 @@ class Gate:
 
     def _delay_after_refusal(self, limit: int | None) -> float:
         if limit is not None and self._running:
-            # It is a job's end that is waited for, and not time.
+            # This waits for the end of a job, not for time to pass.
             return 0.0 if self._running >= limit else self._backoff.delay(0, self._rng)
         pace = self._rate.pace
         if pace is None:
@@ -303,10 +306,10 @@ class Gate:
         one_call = 1 / pace
         return one_call if self._troubles_in_a_row <= 1 else max(one_call, self._own_delay())
 
-    # --- letting in -------------------------------------------------------------------------
+    # --- admitting --------------------------------------------------------------------------
 
     def _widen(self) -> None:
-        if self._rate.pace is not None:  # that alone keeps the calls apart
+        if self._rate.pace is not None:  # the rate alone spaces the calls
             self._width = self._most
         else:
             step = 1.0 if self._width < QUICK_WIDTH else 0.25
@@ -314,7 +317,7 @@ class Gate:
             self._calm = self._width == self._most and self._jobs.limit is None
 
     def _opens_in(self, now: float) -> float:
-        """Seconds until one more may enter; inf if time alone does not help."""
+        """Seconds until one more caller may enter; inf if time alone does not help."""
         if self._inside + 1 > self._width:
             return math.inf
         jobs = self._jobs.wait(self._running + self._inside, self._inside, now)
@@ -350,13 +353,13 @@ class Gate:
 
 @attrs.define(eq=False, repr=False)
 class _Refusals:
-    """Refusals in a row, until it is clear what has ended them.
+    """Consecutive refusals, until it is clear what ended them.
 
     Args:
         since: when the first came.
-        full_with: jobs that ran then.
-        running: jobs that ran at the last.
-        rounds: how many came, those of calls that were out together counted once.
+        full_with: jobs running at the first.
+        running: jobs running at the last.
+        rounds: how many came; those of concurrent calls count once.
     """
 
     since: float
@@ -364,24 +367,24 @@ class _Refusals:
     running: int = 0
     rounds: int = 0
 
-    def add(self, running: int, *, out_together: bool) -> None:
-        """One more."""
+    def add(self, running: int, *, concurrent: bool) -> None:
+        """Count one more."""
         self.running = running
-        self.rounds += not out_together
+        self.rounds += not concurrent
 
-    def took_late(self, running: int) -> None:
-        """A call was taken that had gone out before the refusal; so many jobs run now."""
+    def accepted_late(self, running: int) -> None:
+        """A call sent before the refusal was accepted; this many jobs are running now."""
         self.running = running
         if self.rounds <= 1:
             self.full_with = running
 
     def may_have_ended_unseen(self, running: int) -> bool:
-        """Whether as many may have ended, unknown to us, as run now beyond what was full."""
+        """Whether the jobs above `full_with` can be jobs that ended without our knowing."""
         most = max(UNSEEN_ENDS, UNSEEN_SHARE * self.full_with)
         return running - self.full_with <= most
 
 
-_Place = tuple[asyncio.Future[None], float]  # and when its call began
+_Place = tuple[asyncio.Future[None], float]  # and since when its call has been waiting
 
 
 def _reject(places: Iterable[asyncio.Future[None]], error: Exception) -> None:
@@ -390,6 +393,6 @@ def _reject(places: Iterable[asyncio.Future[None]], error: Exception) -> None:
             place.set_exception(copy.copy(error))
 
 
-def _end(pause: asyncio.Future[None]) -> None:
+def _finish(pause: asyncio.Future[None]) -> None:
     if not pause.done():
         pause.set_result(None)

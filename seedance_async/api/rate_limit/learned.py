@@ -1,7 +1,7 @@
-"""What the server grants, learnt from what it refuses: a rate, and a number of jobs at once.
+"""The server's limits as inferred from its refusals: a rate, and a number of concurrent jobs.
 
-Pure arithmetic on the times and counts that the gate gives. Which of the two a refusal was about
-is judged by the gate, from what helped: time passing, or a job's end.
+Pure arithmetic on the times and counts that the gate passes in. The gate judges which of the two a
+refusal was about, from what helped afterwards: time passing, or the end of a job.
 """
 
 from __future__ import annotations
@@ -10,48 +10,48 @@ import math
 
 from seedance_async.api.rate_limit.rate import RateBudget
 
-#: Calls taken between two refusals from which a rate can be read.
+#: A rate is computed from at least this many calls accepted between two refusals.
 ENOUGH = 8
 
-#: Calls that are taken after a refusal before the rate is back at what was found.
+#: After a refusal, the pace is back at the rate found once this many calls were accepted.
 QUIET_CALLS = 60
 
-#: How many times the rate that was found the pace has to reach for that limit to be forgotten.
+#: The limit is forgotten once the pace reaches this many times the rate found.
 NO_LIMIT = 30
 
-#: Of the calls between two refusals the share that was held by the gate, from which on their number
-#: tells what the server grants and not what was asked of it.
+#: If at least this share of the calls between two refusals was held by the gate, their number shows
+#: what the server allows, and not just how many calls there were to make.
 BUSY = 0.8
 
-#: Refusals in a row that came though less was asked for than had been granted: if so many did not
-#: go away by asking for less, they are not about the rate.
+#: If this many refusals in a row came at less than the server had allowed before, slowing down does
+#: not help, so they are not about the rate.
 UNMOVED = 8
 
-#: Calls for which refusals are then not taken to be about the rate; twice as many each time.
+#: For this many calls, refusals are then not attributed to the rate; twice as many each time.
 DOUBT_CALLS, MOST_DOUBT_CALLS = 500, 16_000
 
-#: Jobs taken between two attempts at one more than was granted; or seconds, where few are taken.
+#: One job above the limit is tried after this many accepted jobs, or seconds where jobs are few.
 PROBE_CALLS = 150
 PROBE_SECONDS = 300.0
 
-#: The share of the jobs running by which that number may be off: their ends are learnt late.
+#: The number of running jobs may be wrong by this share: polls report their ends late.
 SLACK = 0.015
 
-#: Seconds for which a job's end is waited for before a full server is asked again.
+#: Seconds to wait for the end of a job before a full server is asked again.
 PATIENCE = 30.0
 
 
-class GrantedRate:
+class LearnedRate:
     """Calls a second.
 
-    At a refusal the server has nothing left. So what it took between two refusals, over the time
-    between them, is what it grants, whatever burst it allows. From just below that the pace
-    rises along a cubic, as in CUBIC congestion control: hardly at first, then through what was
-    found, then ever faster, until the next refusal.
+    At a refusal the server's quota is used up. So the calls accepted between two refusals, divided
+    by the time between them, are the rate it allows, whatever burst it allows. From just below that
+    rate the pace rises along a cubic, as in CUBIC congestion control: slowly at first, then past
+    the rate found, then ever faster, until the next refusal.
 
-    What is found falls only at a refusal that comes before the pace is back there. A server may
-    refuse for reasons that have nothing to do with a rate; if asking for less again and again does
-    not help, no rate is kept for a while.
+    The rate found falls only at a refusal that comes before the pace is back at it. A server may
+    refuse for reasons that have nothing to do with a rate; if slowing down repeatedly does not
+    help, no rate is kept for a while.
 
     Args:
         slowest: calls a second that the pace never falls below.
@@ -64,7 +64,7 @@ class GrantedRate:
         self._quiet = float(QUIET_CALLS)
         self._calls = 0
         self._empty_at: float | None = None
-        self._taken = self._pressed = 0
+        self._accepted = self._pressed = 0
         self._refusal = (0.0, 0, 0)
         self._unmoved = 0
         self._doubting, self._doubt = 0, DOUBT_CALLS
@@ -79,13 +79,13 @@ class GrantedRate:
         return 0.0 if self._pace is None else self._pace.wait(now)
 
     def spend(self, now: float) -> None:
-        """One call goes out now."""
+        """One call is sent now."""
         if self._pace is not None:
             self._pace.spend(now)
 
-    def took(self, *, pressed: bool) -> None:
-        """The server took a call; `pressed`: more were waiting, so the pace is what held them."""
-        self._taken += 1
+    def accepted(self, *, pressed: bool) -> None:
+        """The server accepted a call; `pressed`: others were waiting, so the pace held them."""
+        self._accepted += 1
         self._pressed += pressed
         self._doubting = max(0, self._doubting - 1)
         if pressed and self._pace is not None:
@@ -96,41 +96,41 @@ class GrantedRate:
                 self._pace = self._empty_at = None
 
     def explains(self, seconds: float) -> bool:
-        """Whether refusals for so long can be about the rate, even if it was lowered a lot."""
+        """Whether refusals over this time can be about the rate, even if it fell a lot."""
         if self._pace is not None:
             return seconds * self._found <= 10
         return seconds <= (5 if self._empty_at is None else 30)
 
     def refused(self, now: float) -> None:
-        """The server refused a call, having taken the one before."""
-        self._refusal = (now, self._taken, self._pressed)
+        """The server refused a call after it had accepted the one before."""
+        self._refusal = (now, self._accepted, self._pressed)
 
     def settle(self, now: float) -> None:
-        """The refusal was about the rate: the next call, now, was taken."""
-        at, taken, pressed = self._refusal
+        """The refusal was about the rate: the next call, now, was accepted."""
+        at, accepted, pressed = self._refusal
         if self._doubting:
             return
-        before, busy = self._found, pressed >= BUSY * taken
+        before, busy = self._found, pressed >= BUSY * accepted
         if self._empty_at is not None and busy:
-            self._learn(taken, max(at - self._empty_at, 1e-3))
+            self._learn(accepted, max(at - self._empty_at, 1e-3))
         if self._doubting:
             return
-        if self._empty_at is None or taken >= ENOUGH or not busy:
+        if self._empty_at is None or accepted >= ENOUGH or not busy:
             self._empty_at = at
-            self._taken, self._pressed = self._taken - taken, self._pressed - pressed
+            self._accepted, self._pressed = self._accepted - accepted, self._pressed - pressed
         if self._pace is not None:
             self._slow_down(self._pace, now - at, settled=self._found <= 1.1 * before)
 
     def dismiss(self) -> None:
-        """The refusal was about something else, and so there may be more to be had than was."""
+        """The refusal was about something else, so the rate may be higher than it seemed."""
         self._empty_at = None
 
-    def _learn(self, taken: int, seconds: float) -> None:
-        # Between two moments of having nothing left, the count is certain but for one call.
-        most = (taken + 1) / seconds
+    def _learn(self, accepted: int, seconds: float) -> None:
+        # Between two moments of an empty quota, the count is certain up to one call.
+        most = (accepted + 1) / seconds
         if self._pace is None:
-            if taken >= ENOUGH:
-                self._found = max(taken / seconds, self._slowest)
+            if accepted >= ENOUGH:
+                self._found = max(accepted / seconds, self._slowest)
                 self._pace = RateBudget(self._found)
             return
         pace = self._pace.rate
@@ -141,19 +141,19 @@ class GrantedRate:
         self._unmoved += 1
         if self._unmoved > UNMOVED:
             self._give_up()
-        else:  # not below two thirds: the time between may have begun when less was granted
+        else:  # not below two thirds: the interval may have begun while less was allowed
             self._found = max(min(pace, most), pace * 0.65, self._slowest)
 
     def _give_up(self) -> None:
-        """Asking for less did not help, so it is not the rate that is refused."""
+        """Slowing down did not help, so the refusals are not about the rate."""
         self._pace = self._empty_at = None
         self._unmoved = 0
         self._doubting, self._doubt = self._doubt, min(2 * self._doubt, MOST_DOUBT_CALLS)
 
     def _slow_down(self, pace: RateBudget, stall: float, *, settled: bool) -> None:
-        """Begin the cubic anew, the flatter the more time the refusal has cost.
+        """Start the cubic again, the flatter the more time the refusal cost.
 
-        While what is found still rises from one refusal to the next, the next is come by sooner.
+        While the rate found still rises from one refusal to the next, it is steeper.
         """
         found = self._found
         calls, seconds = (QUIET_CALLS, max(10, 15 * stall)) if settled else (QUIET_CALLS / 4, 1)
@@ -162,14 +162,14 @@ class GrantedRate:
         pace.rate = 0.98 * found
 
 
-class GrantedJobs:
-    """Jobs that run at once.
+class LearnedJobLimit:
+    """Concurrent jobs.
 
-    The number running at a refusal is what is granted. One more is tried now and then; each that
-    is taken raises the number. If the server still refuses though jobs have ended, the number
-    was lowered: then it falls by twice as much each time, and climbs back from there. If it refuses
-    again and again though no more than that were asked for, it is not about the jobs: none is kept
-    for a while.
+    The number running at a refusal is the limit. One more is tried now and then; each one accepted
+    raises the limit. If the server still refuses though jobs have ended, its limit was lowered:
+    then ours falls by twice as much each time, and climbs back from there. If the server refuses
+    repeatedly below the limit, the refusals are not about the jobs, and no limit is kept for a
+    while.
     """
 
     def __init__(self) -> None:
@@ -179,45 +179,45 @@ class GrantedJobs:
         self._base = 0
         self._refused_at = 0
         self._falls = 0
-        self._taken = self._probes = 0
+        self._accepted = self._probes = 0
         self._climbing = False
         self._probe_at = math.inf
         self._unmoved = 0
         self._doubting, self._doubt = 0, DOUBT_CALLS
 
-    def wait(self, occupied: int, out: int, now: float) -> float:
-        """Seconds until one more fits; inf if that depends on an answer or a job's end alone.
+    def wait(self, occupied: int, in_flight: int, now: float) -> float:
+        """Seconds until one more fits; inf if only an answer or the end of a job makes room.
 
         Args:
-            occupied: jobs running, and calls out that may become one each.
-            out: those calls alone.
+            occupied: running jobs and calls in flight, each of which may become a job.
+            in_flight: those calls alone.
             now: the time.
         """
         if self.limit is None or occupied < self.limit + self._probing:
             return 0.0
-        waits_for_time = occupied == self.limit or not out
+        waits_for_time = occupied == self.limit or not in_flight
         return max(0.0, self._probe_at - now) if waits_for_time else math.inf
 
     @property
     def _probing(self) -> bool:
-        return self._climbing or self._taken >= PROBE_CALLS
+        return self._climbing or self._accepted >= PROBE_CALLS
 
-    def took(self, running: int, out: int, now: float) -> None:
-        """The server took a job: so many are running, it included, and so many calls are out."""
-        self._taken += 1
+    def accepted(self, running: int, in_flight: int, now: float) -> None:
+        """The server accepted a job; `running` includes it, `in_flight` counts other calls."""
+        self._accepted += 1
         self._doubting = max(0, self._doubting - 1)
         if self.limit is None:
             return
-        if self._probing and running + out > self.limit:
+        if self._probing and running + in_flight > self.limit:
             self._probes += 1
-            if self._probes > out:  # all that were out at the last step have been answered
+            if self._probes > in_flight:  # all in flight at the last step were answered
                 self._probes = 0
                 self.limit += 1 + (self.limit - self._base) // 32  # the higher, the faster
-        if running > self.limit:  # it may also be that a job has ended unseen
+        if running > self.limit:  # or a job ended without our knowing
             self.limit, self._probe_at = running, max(self._probe_at, now + PATIENCE)
 
     def refused(self, running: int, now: float, *, first: bool) -> None:
-        """The server refused a job while so many were running; `first`: it took the one before."""
+        """The server refused a job while `running` ran; `first`: it accepted the one before."""
         if first:
             self._count_unmoved(running)
             self.before, self._falls = self.limit, 0
@@ -229,9 +229,9 @@ class GrantedJobs:
             self._lower(min(self.limit, running - fall), now + PATIENCE)
 
     def settle(self, running: int, now: float, *, certain: bool) -> None:
-        """The refusal was about the jobs running: so many, and one has ended since.
+        """The refusal was about the `running` jobs, of which one has ended since.
 
-        `certain`: there were so many refusals in a row that it can be nothing else.
+        `certain`: after that many refusals in a row it can be nothing else.
         """
         if self._doubting:
             return
@@ -243,17 +243,17 @@ class GrantedJobs:
             self._unmoved = 0
 
     def dismiss(self, running: int) -> None:
-        """The refusal was about something else; so many were running."""
+        """The refusal was about something else, while `running` jobs ran."""
         self.limit = self.before
         self._climbing = self.limit is not None and running >= self.limit
 
     def _count_unmoved(self, running: int) -> None:
         if self.limit is None:
             return
-        if running >= self.limit:  # one more was tried, and is not granted
+        if running >= self.limit:  # one more was tried and refused
             self._unmoved = max(0, self._unmoved - 1)
             return
-        if self._taken >= PROBE_CALLS:
+        if self._accepted >= PROBE_CALLS:
             self._unmoved, self._doubt = 0, DOUBT_CALLS
             return
         self._unmoved += 1
@@ -263,6 +263,6 @@ class GrantedJobs:
 
     def _lower(self, limit: int, probe_at: float) -> None:
         self.limit = self._base = max(1, limit)
-        self._taken = self._probes = 0
+        self._accepted = self._probes = 0
         self._climbing = False
         self._probe_at = probe_at

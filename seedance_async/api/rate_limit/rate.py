@@ -1,4 +1,4 @@
-"""A rate as a budget: whether one more event fits now. It reads no clock and waits for nothing."""
+"""A rate as a budget: whether one more event fits now. It reads no clock and never waits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 
 class RateBudget:
-    """At most `rate` events a second over all callers, evenly spaced but for a short burst.
+    """At most `rate` events a second over all callers, evenly spaced except for a short burst.
 
-    Pure arithmetic on the time that the caller gives (the generic cell rate algorithm).
+    Pure arithmetic on the time that the caller passes in (the generic cell rate algorithm).
     """
 
     def __init__(self, rate: float, *, burst_seconds: float = 0.05) -> None:

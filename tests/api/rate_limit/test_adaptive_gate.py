@@ -1,4 +1,4 @@
-"""What the gate learns of a server's limits, on virtual time and with fixed seeds."""
+"""What the gate learns about a server's limits, on virtual time and with fixed seeds."""
 
 import asyncio
 import random
@@ -18,13 +18,13 @@ def now():
 
 
 class Bucket:
-    """A server that grants a rate, with a burst."""
+    """A server that allows a rate, with a burst."""
 
     def __init__(self, rate, burst=10):
         self.rate, self.burst = rate, burst
         self.tokens, self.filled_at = burst, now()
 
-    def takes(self, active):
+    def accepts(self, active):
         self.tokens = min(self.burst, self.tokens + (now() - self.filled_at) * self.rate)
         self.filled_at = now()
         if self.tokens < 1:
@@ -33,22 +33,22 @@ class Bucket:
         return True
 
 
-class Places:
-    """A server that grants a number of jobs at once."""
+class JobLimit:
+    """A server that allows a number of concurrent jobs."""
 
-    def __init__(self, places):
-        self.places = places
+    def __init__(self, jobs):
+        self.jobs = jobs
 
-    def takes(self, active):
-        return active < self.places
+    def accepts(self, active):
+        return active < self.jobs
 
 
 class Run:
-    """Twenty callers who submit through a gate as fast as it lets them."""
+    """Twenty callers that submit through a gate as fast as it admits them."""
 
-    def __init__(self, server, *, retry_after=0.0, job_seconds=30.0, learnt_late=0.0, seed=SEED):
+    def __init__(self, server, *, retry_after=0.0, job_seconds=30.0, reported_late=0.0, seed=SEED):
         self.server, self.retry_after, self.job_seconds = server, retry_after, job_seconds
-        self.learnt_late = learnt_late
+        self.reported_late = reported_late
         self.rng = random.Random(seed)
         self.gate = Gate(20, RetryPolicy().backoff, self.rng)
         self.gate.counts_jobs = True
@@ -69,7 +69,7 @@ class Run:
             async with self.gate:
                 await asyncio.sleep(self.rng.uniform(0.08, 0.12))
                 self.sent += 1
-                if self.server.takes(self.active):
+                if self.server.accepts(self.active):
                     self.active += 1
                     seconds = self.job_seconds * self.rng.uniform(0.7, 1.3)
                     asyncio.get_running_loop().call_later(seconds, self.end)
@@ -80,14 +80,14 @@ class Run:
 
     def end(self):
         self.active -= 1
-        if self.learnt_late:
-            late = self.rng.uniform(0.0, self.learnt_late)
-            asyncio.get_running_loop().call_later(late, self.gate.freed)
+        if self.reported_late:
+            late = self.rng.uniform(0.0, self.reported_late)
+            asyncio.get_running_loop().call_later(late, self.gate.job_ended)
         else:
-            self.gate.freed()
+            self.gate.job_ended()
 
     async def count(self, seconds):
-        """How many were taken and how many refused within these seconds."""
+        """How many calls were accepted and how many refused within these seconds."""
         sent, refused = self.sent, self.refused
         await asyncio.sleep(seconds)
         refused = self.refused - refused
@@ -95,13 +95,13 @@ class Run:
 
 
 @pytest.mark.parametrize("retry_after", [0.0, 1.0])
-async def test_a_granted_rate_is_found_and_used(retry_after):
+async def test_the_rate_that_a_server_allows_is_found_and_used(retry_after):
     async with Run(Bucket(5.0), retry_after=retry_after) as run:
         await run.count(20)
         assert run.gate.limit is None
-        taken, refused = await run.count(200)
-        assert taken >= 0.97 * 5.0 * 200
-        assert refused <= 0.015 * taken
+        accepted, refused = await run.count(200)
+        assert accepted >= 0.97 * 5.0 * 200
+        assert refused <= 0.015 * accepted
         assert run.gate.rate == pytest.approx(5.0, rel=0.2)
 
 
@@ -114,61 +114,61 @@ async def test_a_rate_that_rises_and_falls_is_followed():
         run.server.rate = 3.0
         _, refused = await run.count(10)
         assert refused <= 20
-        taken, refused = await run.count(100)
-        assert taken >= 0.93 * 3.0 * 100
+        accepted, refused = await run.count(100)
+        assert accepted >= 0.93 * 3.0 * 100
         assert refused <= 6
 
 
-async def test_a_number_of_jobs_is_found_and_kept_filled():
-    async with Run(Places(40)) as run:
+async def test_a_job_limit_is_found_and_used_in_full():
+    async with Run(JobLimit(40)) as run:
         await run.count(90)
         assert run.gate.rate is None
         assert run.gate.limit == pytest.approx(40, abs=2)
-        taken, refused = await run.count(300)
-        assert taken >= 0.95 * 40 * 300 / 30
-        assert refused <= 0.02 * taken
+        accepted, refused = await run.count(300)
+        assert accepted >= 0.95 * 40 * 300 / 30
+        assert refused <= 0.02 * accepted
 
 
 @pytest.mark.parametrize("seed", range(24))
-async def test_ends_that_are_learnt_late_do_not_make_a_number_of_jobs_look_like_a_rate(seed):
-    """The first call taken after a long wait is taken before the end that made room is known."""
-    server = Places(100)
-    async with Run(server, retry_after=1.0, job_seconds=60.0, learnt_late=4.0, seed=seed) as run:
+async def test_job_ends_reported_late_do_not_make_a_job_limit_look_like_a_rate(seed):
+    """The first call after a long wait is accepted before the end that made room is reported."""
+    server = JobLimit(100)
+    async with Run(server, retry_after=1.0, job_seconds=60.0, reported_late=4.0, seed=seed) as run:
         await run.count(120)
-        taken, _ = await run.count(300)
-        assert taken >= 0.9 * 100 * 300 / 60
+        accepted, _ = await run.count(300)
+        assert accepted >= 0.9 * 100 * 300 / 60
 
 
-async def test_a_number_of_jobs_that_rises_and_falls_is_followed():
-    async with Run(Places(40)) as run:
+async def test_a_job_limit_that_rises_and_falls_is_followed():
+    async with Run(JobLimit(40)) as run:
         await run.count(90)
-        run.server.places = 80
+        run.server.jobs = 80
         await run.count(180)
         assert run.active >= 76
-        run.server.places = 20
+        run.server.jobs = 20
         _, refused = await run.count(60)
         assert refused <= 20
         assert run.gate.limit == pytest.approx(20, abs=2)
         assert run.active >= 18
 
 
-async def test_at_a_full_server_only_a_jobs_end_or_much_time_lets_one_more_in():
-    async with Run(Places(10), job_seconds=120) as run:
+async def test_at_a_full_server_only_the_end_of_a_job_or_a_long_time_admits_another():
+    async with Run(JobLimit(10), job_seconds=120) as run:
         await run.count(200)
         assert run.gate.limit == 10
-        run.gate.freed = lambda: None  # from now on nobody tells that a job has ended
+        run.gate.job_ended = lambda: None  # from now on no end of a job is reported
         sent = run.sent
         await run.count(25)
         few = run.sent - sent
         assert few <= 12
         await run.count(900)
-        assert run.sent - sent > few, "it asks again by itself"
+        assert run.sent - sent > few, "it tries again by itself"
 
 
-async def test_calls_that_start_no_jobs_are_not_taken_for_jobs_however_many_there_were():
+async def test_calls_that_start_no_jobs_are_never_counted_as_jobs():
     class Stormy(Bucket):
-        def takes(self, active):
-            return now() > 10 + self.began and super().takes(active)
+        def accepts(self, active):
+            return now() > 10 + self.began and super().accepts(active)
 
     server = Stormy(5.0)
     server.began = now()
@@ -178,22 +178,22 @@ async def test_calls_that_start_no_jobs_are_not_taken_for_jobs_however_many_ther
         run.gate.passed()
     async with run:
         await run.count(600)
-        taken, refused = await run.count(600)
-        assert taken >= 0.95 * 5.0 * 600
-        assert refused <= 0.03 * taken
+        accepted, refused = await run.count(600)
+        assert accepted >= 0.95 * 5.0 * 600
+        assert refused <= 0.03 * accepted
 
 
-async def test_a_few_places_with_long_jobs_are_not_forgotten():
-    """That one more is refused, whenever it is tried, tells nothing against the number."""
-    async with Run(Places(5), job_seconds=600.0, learnt_late=30.0) as run:
+async def test_a_small_limit_with_long_jobs_is_not_forgotten():
+    """That one more job is refused whenever it is tried does not contradict the limit."""
+    async with Run(JobLimit(5), job_seconds=600.0, reported_late=30.0) as run:
         await run.count(4 * 3600)
         assert run.gate.limit in (5, 6)
-        taken, refused = await run.count(4 * 3600)
-        assert taken >= 0.9 * 5 * 4 * 3600 / 600
-        assert refused <= 12 * taken
+        accepted, refused = await run.count(4 * 3600)
+        assert accepted >= 0.9 * 5 * 4 * 3600 / 600
+        assert refused <= 12 * accepted
 
 
-async def test_a_caller_who_comes_alone_finds_out_that_more_is_granted_now():
+async def test_a_single_caller_finds_out_that_the_server_allows_more_now():
     async with Run(Bucket(1.0)) as run:
         await run.count(300)
     gate = run.gate
@@ -211,7 +211,7 @@ async def test_a_caller_who_comes_alone_finds_out_that_more_is_granted_now():
     assert await calls(500) < 60
 
 
-async def test_calls_that_nothing_holds_are_not_taken_for_held_after_those_that_were():
+async def test_calls_that_never_waited_do_not_count_as_held_by_the_gate():
     gate = Gate(20, RetryPolicy().backoff, random.Random(SEED))
 
     async def call():
@@ -230,26 +230,26 @@ async def test_calls_that_nothing_holds_are_not_taken_for_held_after_those_that_
     assert gate.rate is None
 
 
-async def test_jobs_that_joined_count_as_running():
+async def test_jobs_started_elsewhere_count_as_running():
     gate = Gate(5, RetryPolicy().backoff, random.Random(SEED))
     gate.counts_jobs = True
     for _ in range(7):
-        gate.joined()
+        gate.job_started()
     for _ in range(6):
         async with gate:
             gate.refused(10.0)
-    gate.freed()
+    gate.job_ended()
     async with gate:
         gate.passed()
     assert gate.limit == 7
 
 
-async def test_a_burst_a_minute_is_not_mistaken_for_places_for_good():
+async def test_a_burst_a_minute_is_not_mistaken_for_a_job_limit_for_good():
     class Minute:
         def __init__(self):
             self.minute, self.left = 0, 0
 
-        def takes(self, active):
+        def accepts(self, active):
             minute = now() // 60
             if minute != self.minute:
                 self.minute, self.left = minute, 40
@@ -258,12 +258,12 @@ async def test_a_burst_a_minute_is_not_mistaken_for_places_for_good():
 
     async with Run(Minute(), job_seconds=40) as run:
         await run.count(1200)
-        taken, refused = await run.count(600)
-        assert taken >= 0.8 * 400
-        assert refused <= 0.1 * taken
+        accepted, refused = await run.count(600)
+        assert accepted >= 0.8 * 400
+        assert refused <= 0.1 * accepted
 
 
-async def test_a_limit_that_is_gone_is_forgotten():
+async def test_a_limit_that_the_server_lifts_is_forgotten():
     async with Run(Bucket(5.0), job_seconds=1.0) as run:
         await run.count(30)
         assert run.gate.rate is not None

@@ -26,10 +26,10 @@ def now():
 
 
 class Visitors:
-    """Coroutines that stay inside a gate for a second, and note when they came in."""
+    """Coroutines that stay inside a gate for a second, and note when they entered."""
 
-    def __init__(self, gate, *, tell=True):
-        self.gate, self.tell = gate, tell
+    def __init__(self, gate, *, report=True):
+        self.gate, self.report = gate, report
         self.began = now()
         self.entered = []
         self.inside = self.most = 0
@@ -41,21 +41,21 @@ class Visitors:
             self.entered.append(now() - self.began)
             await asyncio.sleep(1)
             self.inside -= 1
-            if self.tell:
+            if self.report:
                 self.gate.passed()
 
     async def come(self, count):
         await asyncio.gather(*(self.visit() for _ in range(count)))
 
 
-async def test_an_open_gate_lets_its_limit_in_at_once():
+async def test_an_open_gate_admits_its_limit_at_once():
     visitors = Visitors(new_gate(4))
     await visitors.come(12)
     assert visitors.most == 4
     assert visitors.entered == [0] * 4 + [1] * 4 + [2] * 4
 
 
-async def test_a_refusal_keeps_everyone_out_for_the_servers_delay():
+async def test_after_a_refusal_nobody_enters_for_the_delay_the_server_asked_for():
     gate = new_gate()
     visitors = Visitors(gate)
     gate.refused(30.0)
@@ -63,7 +63,7 @@ async def test_a_refusal_keeps_everyone_out_for_the_servers_delay():
     assert visitors.entered[0] == 30
 
 
-async def test_after_a_refusal_one_goes_first_and_each_that_comes_through_opens_wider():
+async def test_after_a_refusal_one_goes_first_and_each_accepted_call_makes_room_for_more():
     gate = new_gate(4)
     visitors = Visitors(gate)
     gate.refused(10.0)
@@ -71,15 +71,15 @@ async def test_after_a_refusal_one_goes_first_and_each_that_comes_through_opens_
     assert [visitors.entered.count(10 + second) for second in range(4)] == [1, 2, 4, 3]
 
 
-async def test_a_visitor_that_tells_nothing_does_not_widen_the_gate():
+async def test_a_call_without_a_reported_outcome_makes_no_room_for_more():
     gate = new_gate(4)
-    visitors = Visitors(gate, tell=False)
+    visitors = Visitors(gate, report=False)
     gate.refused(10.0)
     await visitors.come(3)
     assert visitors.entered == [10, 11, 12]
 
 
-async def test_refusals_without_a_delay_are_backed_off_from_exponentially():
+async def test_refusals_without_a_delay_of_the_server_hold_the_gate_exponentially_longer():
     gate, waits = new_gate(), []
     for _ in range(5):
         began = now()
@@ -94,7 +94,7 @@ async def test_refusals_without_a_delay_are_backed_off_from_exponentially():
         assert now() - began == 1
 
 
-async def test_refusals_of_calls_that_were_out_together_count_once():
+async def test_refusals_of_concurrent_calls_count_once():
     gate = new_gate()
     for _ in range(5):
         gate.refused(0.0)
@@ -104,7 +104,7 @@ async def test_refusals_of_calls_that_were_out_together_count_once():
     assert gate.refusals == 5
 
 
-async def test_one_failure_holds_nobody_back_and_a_second_in_a_row_all():
+async def test_one_failure_holds_nobody_and_a_second_in_a_row_holds_everyone():
     gate = new_gate()
     began = now()
     gate.failed()
@@ -128,7 +128,7 @@ async def test_a_longer_hold_is_never_shortened_by_a_shorter_one():
         assert now() - began == 20
 
 
-async def test_a_hold_that_grows_while_someone_waits_keeps_them_waiting():
+async def test_a_hold_extended_while_someone_waits_applies_to_them_too():
     gate = new_gate()
     visitors = Visitors(gate)
     gate.hold(5)
@@ -139,7 +139,7 @@ async def test_a_hold_that_grows_while_someone_waits_keeps_them_waiting():
     assert visitors.entered == [21]
 
 
-async def test_a_shut_gate_turns_away_who_waits_and_who_comes():
+async def test_a_shut_gate_fails_those_who_wait_and_those_who_come():
     gate = new_gate()
     gate.hold(100)
     waiting = [asyncio.ensure_future(gate.__aenter__()) for _ in range(3)]
@@ -147,7 +147,7 @@ async def test_a_shut_gate_turns_away_who_waits_and_who_comes():
     gate.shut(RateLimitError(429, "enough"), 50)
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [RateLimitError] * 3
-    assert len({id(result) for result in results}) == 3, "each raises an error of its own"
+    assert len({id(result) for result in results}) == 3, "each raises its own copy"
     with pytest.raises(RateLimitError, match="enough"):
         async with gate:
             raise AssertionError
@@ -156,7 +156,7 @@ async def test_a_shut_gate_turns_away_who_waits_and_who_comes():
         pass
 
 
-async def test_a_pause_ends_by_itself_or_with_the_gate():
+async def test_a_pause_ends_after_its_time_or_once_the_gate_is_shut():
     gate = new_gate()
     began = now()
     await gate.pause(3)
@@ -171,7 +171,7 @@ async def test_a_pause_ends_by_itself_or_with_the_gate():
     assert now() - began == 4
 
 
-async def test_cancelling_those_who_wait_leaves_the_gate_whole():
+async def test_cancelling_waiting_callers_leaves_the_gate_intact():
     gate = new_gate(1)
     async with gate:
         waiting = [asyncio.ensure_future(gate.__aenter__()) for _ in range(5)]
@@ -182,7 +182,7 @@ async def test_cancelling_those_who_wait_leaves_the_gate_whole():
     assert repr(gate) == "<Gate 1/1 inside, 0 waiting>"
 
 
-async def test_being_cancelled_at_the_moment_of_admission_gives_the_place_on():
+async def test_a_caller_cancelled_at_its_admission_passes_its_place_on():
     gate = new_gate(1)
     await gate.__aenter__()
     first, second = (asyncio.ensure_future(gate.__aenter__()) for _ in range(2))
@@ -194,7 +194,7 @@ async def test_being_cancelled_at_the_moment_of_admission_gives_the_place_on():
     await second
 
 
-async def test_being_cancelled_at_the_moment_of_being_turned_away_raises_nothing_unseen():
+async def test_a_caller_cancelled_as_the_gate_is_shut_leaves_no_unretrieved_error():
     gate = new_gate(1)
     gate.hold(10)
     waiting = asyncio.ensure_future(gate.__aenter__())
@@ -206,9 +206,9 @@ async def test_being_cancelled_at_the_moment_of_being_turned_away_raises_nothing
 
 
 @given(st.lists(st.sampled_from("ercphtfdj"), max_size=60), st.integers(1, 5))
-def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit):
+def test_whatever_happens_the_limit_holds_and_nobody_waits_forever(steps, limit):
     """e: one enters, r: is refused, f: fails, p: passes, c: is cancelled, h: hold, t: time;
-    d: a job ends, j: one joins."""
+    d: a job ends, j: one starts elsewhere."""
 
     async def main():
         gate, inside, most, tasks = new_gate(limit), 0, 0, []
@@ -236,9 +236,9 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
                 case "h":
                     gate.hold(0.5)
                 case "d":
-                    gate.freed()
+                    gate.job_ended()
                 case "j":
-                    gate.joined()
+                    gate.job_started()
                 case "c" if tasks:
                     tasks[number % len(tasks)].cancel()
                 case "t":
@@ -255,7 +255,7 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_for_ever(steps, limit
 
 @example([("h", 0.4), ("r", 1.0)])
 @given(st.lists(st.tuples(st.sampled_from("rph"), st.floats(0, 3)), max_size=20))
-def test_while_the_gate_is_held_nobody_enters_and_then_one_alone(steps):
+def test_while_the_gate_is_held_nobody_enters_and_then_one_goes_alone(steps):
     async def main():
         gate, inside, held_until = new_gate(4), 0, 0.0
 
@@ -282,7 +282,7 @@ def test_while_the_gate_is_held_nobody_enters_and_then_one_alone(steps):
                     gate.passed()
                     alone = False
             await asyncio.sleep(0.4)
-            for _ in range(3):  # who was let in at this very instant is in before the next step
+            for _ in range(3):  # callers admitted at this instant enter before the next step
                 await asyncio.sleep(0)
         alone = False
         with anyio.fail_after(10_000):
@@ -292,7 +292,7 @@ def test_while_the_gate_is_held_nobody_enters_and_then_one_alone(steps):
         runner.run(main())
 
 
-async def test_who_was_inside_before_a_hold_does_not_open_the_gate_by_passing():
+async def test_calls_sent_before_a_hold_do_not_open_the_gate_when_accepted():
     gate = new_gate(4)
     async with gate, gate, gate:
         gate.refused(10.0)
@@ -303,7 +303,7 @@ async def test_who_was_inside_before_a_hold_does_not_open_the_gate_by_passing():
     assert visitors.entered == [10, 11, 11]
 
 
-async def test_where_nobody_waits_entering_takes_no_turn_of_the_loop():
+async def test_entering_an_open_gate_takes_no_turn_of_the_loop():
     gate, turns = new_gate(), []
     asyncio.get_running_loop().call_soon(turns.append, 1)
     async with gate:
@@ -315,7 +315,7 @@ async def test_where_nobody_waits_entering_takes_no_turn_of_the_loop():
     st.floats(0, 1),
     st.lists(st.floats(0, 5), min_size=1, max_size=100),
 )
-def test_a_budget_never_lets_more_than_rate_and_burst_through(rate, burst, gaps):
+def test_a_budget_never_allows_more_than_its_rate_and_burst(rate, burst, gaps):
     budget, at, spent = RateBudget(rate, burst_seconds=burst), 0.0, []
     for gap in gaps:
         at += gap
@@ -329,7 +329,7 @@ def test_a_budget_never_lets_more_than_rate_and_burst_through(rate, burst, gaps)
             assert last - first <= allowed
 
 
-def test_a_budget_that_is_not_used_saves_up_no_more_than_its_burst():
+def test_an_unused_budget_saves_up_no_more_than_its_burst():
     budget = RateBudget(10.0, burst_seconds=0.5)
     for _ in range(5):
         assert budget.wait(1000.0) < 1e-9
@@ -337,15 +337,15 @@ def test_a_budget_that_is_not_used_saves_up_no_more_than_its_burst():
     assert budget.wait(1000.0) > 0
 
 
-async def test_only_those_who_wait_in_vain_are_turned_away():
-    """However long a call has waited for its turn before: that was no trouble of the service."""
+async def test_only_calls_that_waited_too_long_during_trouble_fail():
+    """A wait before the trouble began does not count, however long it was."""
     gate, ends = new_gate(), []
 
     async def call():
         try:
-            async with gate.since(began):
+            async with gate.enter(began):
                 gate.failed()
-                gate.turn_away(TimeoutError("behind"), 600, gate.failing_since)
+                gate.fail_overdue(TimeoutError("behind"), 600, gate.failing_since)
         except TimeoutError:
             ends.append(now() - began)
 
@@ -358,7 +358,7 @@ async def test_only_those_who_wait_in_vain_are_turned_away():
     assert len(ends) > 10
 
 
-async def test_an_answer_of_any_kind_gives_new_hope():
+async def test_an_answer_of_any_kind_ends_an_outage_and_an_accepted_call_ends_refusals():
     gate = new_gate()
     gate.failed()
     failing = gate.failing_since

@@ -1,4 +1,4 @@
-"""How long a call waits behind a service that takes nothing, and behind others; on virtual time."""
+"""How long a call waits for a service that accepts nothing, or behind others; on virtual time."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ def requests(count):
     return [GenerationRequest(f"prompt {number}", duration=5) for number in range(count)]
 
 
-class Deaf(FakeAPI):
+class Unchanging(FakeAPI):
     """Gives every call the same answer, `answer_after` seconds later."""
 
     def __init__(self, answer, **options):
@@ -40,21 +40,21 @@ class Deaf(FakeAPI):
         return self.answer
 
 
-class Places(FakeAPI):
-    """Takes so many jobs at once, and refuses the others for a second."""
+class Limited(FakeAPI):
+    """Accepts this many concurrent jobs, and refuses others for a second."""
 
-    def __init__(self, places, **options):
+    def __init__(self, limit, **options):
         super().__init__(**options)
-        self.places = places
+        self.limit = limit
 
     def create(self, request):
-        if self.active >= self.places:
+        if self.active >= self.limit:
             return error_reply(429, retry_after="1")
         return super().create(request)
 
 
 class Choosy(FakeAPI):
-    """Refuses one prompt for ever."""
+    """Refuses one prompt forever."""
 
     def create(self, request):
         if b"prompt 0" in request.body:
@@ -63,7 +63,7 @@ class Choosy(FakeAPI):
 
 
 async def ends_of(calls):
-    """When each call ended, in seconds from now, and with what."""
+    """When each call ended, in seconds from now, and its result or error."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -79,10 +79,10 @@ async def ends_of(calls):
 
 @pytest.mark.parametrize("count", [1, 20, 200])
 @pytest.mark.parametrize("retry_after", ["", "60", "300"])
-async def test_a_rate_limit_that_takes_nothing_for_an_hour_ends_all_that_wait(
+async def test_all_calls_fail_once_a_rate_limit_has_accepted_nothing_for_an_hour(
     make_client, count, retry_after
 ):
-    api = Deaf(error_reply(429, retry_after=retry_after))
+    api = Unchanging(error_reply(429, retry_after=retry_after))
     async with make_client(transport=api) as client:
         ends = await ends_of([client.create(request) for request in requests(count)])
     assert {type(what) for _, what in ends} == {RateLimitError}
@@ -91,20 +91,20 @@ async def test_a_rate_limit_that_takes_nothing_for_an_hour_ends_all_that_wait(
 
 
 @pytest.mark.parametrize("failure", [NOT_SENT, LOST])
-async def test_an_outage_ends_all_that_wait_when_their_time_is_over(make_client, failure):
-    api = Deaf(failure, answer_after=15.0)
+async def test_all_calls_fail_once_an_outage_exceeds_their_timeout(make_client, failure):
+    api = Unchanging(failure, answer_after=15.0)
     async with make_client(transport=api) as client:
         ends = await ends_of([client.create(request) for request in requests(300)])
     last = max(when for when, _ in ends)
-    assert 550 < last < 660, "the last attempts are out for 15 seconds and pause for 20"
+    assert 550 < last < 660, "the last attempts take 15 seconds and pause for 20"
     unsent = [what for _, what in ends if isinstance(what, TransportError)]
     assert len(unsent) > 150
     assert {error.delivered for error in unsent} == {"no"}
     assert len(api.sent) < 100
 
 
-async def test_a_call_that_comes_later_has_its_own_time(make_client):
-    async with make_client(transport=Deaf(NOT_SENT)) as client:
+async def test_a_later_call_has_its_own_timeout(make_client):
+    async with make_client(transport=Unchanging(NOT_SENT)) as client:
         first = asyncio.ensure_future(ends_of([client.create(r) for r in requests(20)]))
         await asyncio.sleep(500)
         (later, _), *_ = await ends_of([client.create(requests(1)[0])])
@@ -113,8 +113,10 @@ async def test_a_call_that_comes_later_has_its_own_time(make_client):
 
 
 @pytest.mark.parametrize("operation", ["get", "cancel"])
-async def test_queries_fail_at_once_when_the_server_asks_for_too_long(make_client, operation):
-    api = Deaf(error_reply(429, retry_after="86400"), answer_after=0.1)
+async def test_queries_fail_at_once_when_the_server_asks_for_too_long_a_wait(
+    make_client, operation
+):
+    api = Unchanging(error_reply(429, retry_after="86400"), answer_after=0.1)
     async with make_client(transport=api, max_connections=2) as client:
         ask = getattr(client, operation)
         ends = await ends_of([ask(f"req_{number}") for number in range(50)])
@@ -122,8 +124,8 @@ async def test_queries_fail_at_once_when_the_server_asks_for_too_long(make_clien
     assert len(api.sent) <= 2
 
 
-async def test_polls_wait_all_the_same(make_client, api):
-    """They come again anyway, so they need not end."""
+async def test_polls_wait_even_then(make_client, api):
+    """They are repeated anyway, so they need not fail."""
     api.jobs["req_1"] = 0.0
     api.script["get"] += [error_reply(429, retry_after="86400")]
     async with make_client() as client:
@@ -133,17 +135,17 @@ async def test_polls_wait_all_the_same(make_client, api):
     assert [other.status for other in others] == ["succeeded"] * 2
 
 
-@pytest.mark.parametrize(("places", "seconds"), [(1, 300.0), (2, 300.0), (5, 600.0)])
-async def test_a_batch_is_taken_however_long_a_small_tier_makes_it(make_session, places, seconds):
-    api = Places(places, seconds=seconds, answer_after=0.1)
+@pytest.mark.parametrize(("limit", "seconds"), [(1, 300.0), (2, 300.0), (5, 600.0)])
+async def test_a_batch_completes_however_long_a_small_tier_takes(make_session, limit, seconds):
+    api = Limited(limit, seconds=seconds, answer_after=0.1)
     async with make_session(transport=api, max_in_flight=50) as session:
-        result = await session.run(requests(40 * places))
-        assert len(result.succeeded) == 40 * places
-        assert places <= session.stats().submit_limit <= places + 2  # ends are learnt late
-    assert sum(sent.charges for sent in api.sent) <= 15 * 40 * places
+        result = await session.run(requests(40 * limit))
+        assert len(result.succeeded) == 40 * limit
+        assert limit <= session.stats().submit_limit <= limit + 2  # ends are reported late
+    assert sum(sent.charges for sent in api.sent) <= 15 * 40 * limit
 
 
-async def test_a_call_that_alone_is_refused_ends_too(make_client):
+async def test_a_call_that_alone_is_refused_fails_too(make_client):
     loop = asyncio.get_running_loop()
     async with make_client(transport=Choosy()) as client:
         refused = asyncio.ensure_future(client.create(requests(1)[0]))
@@ -156,9 +158,7 @@ async def test_a_call_that_alone_is_refused_ends_too(make_client):
             await refused
 
 
-async def test_a_refusal_that_asks_for_a_wait_but_is_no_rate_limit_concerns_one_job(
-    make_client, api
-):
+async def test_a_rejection_with_a_retry_after_concerns_one_job_alone(make_client, api):
     api.script["create"] += [NOT_SENT, error_reply(400, retry_after="86400")]
     async with make_client(max_connections=1) as client:
         ends = await ends_of([client.create(request) for request in requests(20)])
@@ -191,19 +191,19 @@ async def test_polls_pause_for_a_refused_key_and_not_for_a_refused_job(
         assert asyncio.get_running_loop().time() - began == pytest.approx(seconds)
 
 
-async def test_an_id_that_is_there_already_is_no_job_more(make_session, api):
-    """Else the places that are taken were counted too high from then on."""
+async def test_an_id_that_is_already_known_does_not_count_as_another_job(make_session, api):
+    """Otherwise the number of running jobs would be too high from then on."""
     api.script["create"] += [accepted("req_0"), accepted("req_0")]
     api.jobs["req_0"] = 0.0
     async with make_session() as session:
         result = await session.run(requests(2))
         assert [job.state for job in result] == ["succeeded", "uncertain"]
-        assert session.client.submit_gate._running == 0
+        assert ", 0 running," in repr(session.client.submit_gate)
 
 
 @pytest.mark.parametrize("trouble", [NOT_SENT, error_reply(429)])
-async def test_time_in_which_the_loop_stood_still_is_nobodys_patience(make_client, api, trouble):
-    """A laptop that sleeps, say: the network is not there yet when it wakes."""
+async def test_time_while_the_loop_is_blocked_counts_towards_no_timeout(make_client, api, trouble):
+    """A laptop that sleeps, say: when it wakes, the network is not up yet."""
     loop = asyncio.get_running_loop()
     api.answer_after = 1.0
     api.script["create"] += [trouble] * 60
