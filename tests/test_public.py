@@ -96,7 +96,7 @@ def test_names_that_are_imported_lazily_are_listed_and_found():
         "assert 'JobFailed' in dir(s) and 'seedance_async.jobs.events' not in sys.modules\n"
         "assert s.JobFailed.__name__ == 'JobFailed'\n"
         "assert 'seedance_async.jobs.events' in sys.modules\n"
-        "assert not hasattr(s, 'Teller')"
+        "assert not hasattr(s, 'EventEmitter')"
     )
     told = run(code)
     assert (told.returncode, told.stderr) == (0, "")

@@ -98,8 +98,8 @@ class SeedanceSession:
             poll_rate=options.poll_rate,
             workers=options.max_connections,
             job_timeout=options.job_timeout,
-            patience=options.poll_failure_timeout,
-            freed=self.client.submit_gate.job_ended,
+            poll_failure_timeout=options.poll_failure_timeout,
+            job_ended=self.client.submit_gate.job_ended,
             events=self._events,
             rng=options.rng,
         )
@@ -161,7 +161,7 @@ class SeedanceSession:
         return Callbacks(
             options.webhooks,
             get=self.client.get_once,
-            poll_soon=self._poller.hurry,
+            poll_soon=self._poller.poll_soon,
             resolve=self._resumer.resolve,
             changed=self._changed.set,
             rng=options.rng,
@@ -169,7 +169,7 @@ class SeedanceSession:
 
     def __repr__(self) -> str:
         limit = self._submitter.credit_limit
-        held = f"{self._submitter.in_flight} in flight, {len(self._poller)} polled"
+        held = f"{self._submitter.in_flight} in flight, {self._poller!r}"
         credits = "" if limit is None else f", {limit!r}"
         return f"<SeedanceSession {self.client!r} {self.registry!r}, {held}{credits}>"
 
@@ -291,7 +291,7 @@ class SeedanceSession:
             await self.client.cancel(record.request_id)
         except (ConflictError, NotFoundError) as error:
             _log.info("job %s was not cancelled: %s", record.request_id, error)
-        self._poller.hurry(record)
+        self._poller.poll_soon(record)
 
     # --- entering and leaving ---------------------------------------------------------------
 

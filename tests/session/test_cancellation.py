@@ -129,7 +129,7 @@ class SlowJournal(MemoryJournal):
 
 def check_whole(session, api):
     """What must hold of a session when all its jobs have ended."""
-    assert "0 in flight, 0 polled" in repr(session)
+    assert "0 in flight, <Poller 0 watched, 0 scheduled>" in repr(session)
     for gate in (session.client.submit_gate, session.client.query_gate):
         assert repr(gate).startswith("<Gate 0/")
         assert repr(gate).endswith(" 0 waiting>")
@@ -323,7 +323,7 @@ async def test_taking_up_a_job_can_be_cancelled_anywhere(make_session, books, ho
             run = cancelling(an_attached_job(session))
             await run.run()
             assert (await (await session.attach("req_0"))).status == "succeeded"
-        assert ", 0 polled" in repr(session)
+        assert "<Poller 0 watched, 0 scheduled>" in repr(session)
         assert session.stats().counts[JobState.QUEUED] == 0
         return run
 

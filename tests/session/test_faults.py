@@ -343,7 +343,7 @@ async def test_a_batch_goes_on_with_a_job_that_was_attached_before(make_session,
         await session.attach(token)
         batch = await session.run([REQUEST, *prompts(2)])
         assert [job.request_id for job in batch] == ["req_0", "req_1", "req_2"]
-        assert "0 in flight, 0 polled" in repr(session)
+        assert "0 in flight, <Poller 0 watched, 0 scheduled>" in repr(session)
     assert api.prompts["a river"] == 1
 
 

@@ -662,7 +662,7 @@ async def test_jobs_given_up_because_polls_are_too_rare_are_warned_of_once(
     async with make_session(job_timeout=100, poll_rate=0.1, max_in_flight=30) as session:
         batch = await session.run(requests(30))
     assert 0 < batch.counts[JobState.ABANDONED] < 30
-    assert caplog.text.count("without a last look") == 1
+    assert caplog.text.count("without an answer to their final poll") == 1
     assert "poll rate of 0.1" in caplog.text
 
 

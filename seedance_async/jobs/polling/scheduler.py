@@ -1,10 +1,10 @@
-"""One heap of due times, served by a bounded number of workers under one rate budget.
+"""One heap of due times, served by a bounded number of workers within one rate budget.
 
-A waiting item is an entry in the heap, not a task; workers are started for what is due and end when
-nothing is. What is put with no delay comes first, then the most overdue. While items are overdue
-because more is asked for than the budget allows, the clock that due times are told on goes slower:
-so every wait stretches alike, shrinks again when there are fewer, and none starves. What serving
-means is the caller's business.
+A waiting item is an entry in the heap and not a task; workers start when items are due and end when
+none is. Items put without a delay come first, then the most overdue. While items are overdue
+because they ask for more services than the budget allows, the clock on which due times are read
+runs slower: so every interval stretches by the same factor, shrinks again when there are fewer
+items, and none starves. What serving means is up to the caller.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ from seedance_async.api.rate_limit import RateBudget
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that the event loop may be late before that is told.
+#: Seconds that the event loop may be late before a warning is logged.
 LAG_WARNING = 1.0
 
-#: Seconds that count as none: less is lost in rounding, and would be waited for again and again.
+#: Due times that are less than this many seconds ahead are due: the difference is rounding, and
+#: waiting for it would set the timer again and again.
 _TICK = 1e-9
 
-#: Items are served in groups, with one wake of the event loop a group and not one an item: a due
-#: time is rounded up to a multiple of this many seconds, where that makes a delay longer by a 64th
-#: at the most.
+#: Due times are rounded up to a multiple of this many seconds, so that the event loop wakes up once
+#: for a group of items and not for each. Only delays that this makes longer by at most a 64th are
+#: rounded.
 _GROUP = 1 / 64
 
-#: A longer delay than this many seconds is as good as none at all.
+#: A delay longer than this many seconds never ends in practice, and is not rounded.
 _NEVER = 1e9
 
-#: A shorter delay than this many seconds asks for no more services a second than this one.
+#: A delay shorter than this many seconds counts as this one towards the services asked for.
 _SHORTEST = 0.001
 
 
 @attrs.define(eq=False, weakref_slot=False)
 class Item:
-    """What is put into a schedule. It knows its own place there: a table would cost more memory.
+    """What a scheduler serves. It knows its own place in the heap: a table would cost more memory.
 
-    A place is the due time, a number that decides between equal ones, the item, and how many
-    services a second it asks for.
+    A place is the due time, a number that breaks ties, the item, and how many services a second
+    the item asks for.
     """
 
     place: tuple[float, int, Any, float] | None = attrs.field(default=None, init=False, repr=False)
@@ -57,15 +58,16 @@ class Item:
 _T = TypeVar("_T", bound=Item)
 
 
-class Schedule(Generic[_T]):
-    """Items that are served when they are due, again and again until they are done.
+class Scheduler(Generic[_T]):
+    """Serves items when they are due, again and again until they are done.
 
-    Putting, dropping and serving one costs O(log n) where n wait.
+    Putting, dropping and serving an item costs O(log n) while n items wait.
 
     Args:
-        serve: awaited with a due item; the seconds until it is due again, or None when it is done.
-        rate: how many items are served a second, over all.
-        workers: how many are served at once.
+        serve: awaited with a due item; returns the seconds until it is due again, or None if it is
+            done.
+        rate: services a second over all items.
+        workers: items served at once.
     """
 
     def __init__(
@@ -76,28 +78,34 @@ class Schedule(Generic[_T]):
         self._clock = _Clock(self._budget)
         self._most_workers = workers
         self._workers: set[asyncio.Task[None]] = set()
-        # Places; one that its item has left stays until it is on top, or most are such.
+        # Places; one that its item has left stays until it is on top, or most places are left.
         self._heap: list[tuple[float, int, _T, float]] = []
         self._waiting = 0
         self._numbers = itertools.count()
         self._started = False
         self._context = copy_context()  # not that of whoever puts an item
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0  # uvloop's handles do not tell
+        self._timer_at = 0.0  # uvloop's handles do not show it
         self.longest_lag = 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Scheduler {self._waiting} waiting in {len(self._heap)} places,"
+            f" {len(self._workers)} being served>"
+        )
 
     def __len__(self) -> int:
         return self._waiting
 
     @property
     def stretch(self) -> float:
-        """How many times longer than they ask for items wait now, so that the budget holds."""
+        """How many times longer than asked for items wait now, so that the budget holds."""
         return 1 / self._clock.pace
 
     def start(self) -> None:
         """Start serving."""
         self._started = True
-        self._attend()
+        self._start_workers()
 
     async def stop(self) -> None:
         """Stop serving; nothing is served after this."""
@@ -110,53 +118,53 @@ class Schedule(Generic[_T]):
         await asyncio.gather(*workers, return_exceptions=True)
 
     def put(self, item: _T, delay: float) -> None:
-        """Make an item due in `delay` seconds, whenever it was due before; with 0, before others.
+        """Make an item due in `delay` seconds instead of when it was due; with 0, before others.
 
-        While more is asked for than the budget allows, the delay is stretched.
+        The delay is stretched while items ask for more services than the budget allows.
         """
         self.drop(item)
         now = asyncio.get_running_loop().time()
-        asked = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
-        due = self._clock.move_on(now, asked) + delay if asked else -math.inf
+        demand = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
+        due = self._clock.advance(now, demand) + delay if demand else -math.inf
         if 64 * _GROUP <= delay < _NEVER:
             due = math.ceil(due / _GROUP) * _GROUP
-        place = item.place = (due, next(self._numbers), item, asked)
+        place = item.place = (due, next(self._numbers), item, demand)
         self._waiting += 1
         heapq.heappush(self._heap, place)
         if self._heap[0] is place:
-            self._attend()
+            self._start_workers()
 
     def drop(self, item: _T) -> bool:
-        """Take an item out; whether it was waiting. One that is being served is not waiting."""
+        """Remove an item; returns whether it was waiting. One that is being served is not."""
         if item.place is None:
             return False
-        self._leave(item.place, asyncio.get_running_loop().time())
+        self._remove(item.place, asyncio.get_running_loop().time())
         if len(self._heap) > 64 and len(self._heap) > 2 * self._waiting:
             self._heap = [place for place in self._heap if place[2].place is place]
             heapq.heapify(self._heap)
         return True
 
-    def _leave(self, place: tuple[float, int, _T, float], now: float) -> None:
+    def _remove(self, place: tuple[float, int, _T, float], now: float) -> None:
         place[2].place = None
         self._waiting -= 1
-        self._clock.move_on(now, -place[3])
+        self._clock.advance(now, -place[3])
 
-    def _attend(self) -> None:
-        """Start workers for what is due, and come again when the next item is."""
+    def _start_workers(self) -> None:
+        """Start workers for the items that are due, and set the timer to the next due time."""
         loop = asyncio.get_running_loop()
         while self._started and len(self._workers) < self._most_workers:
             now = loop.time()
             wait = self._wait(now)
             if wait > 0:
-                self._come_again(now + wait)
+                self._set_timer(now + wait)
                 return
             work = self._work(self._take(now))
             neutral = self._context.copy()  # since this may be running in it already
             worker = neutral.run(loop.create_task, work, name="seedance-poll")
-            if not worker.done():  # an eager task may have come to its end by now
+            if not worker.done():  # an eager task may have ended already
                 self._workers.add(worker)
 
-    def _come_again(self, at: float) -> None:
+    def _set_timer(self, at: float) -> None:
         if self._timer is not None:
             if self._timer_at <= at:
                 return
@@ -170,7 +178,7 @@ class Schedule(Generic[_T]):
     def _timer_fired(self) -> None:
         self._timer = None
         self._note_lag(asyncio.get_running_loop().time() - self._timer_at)
-        self._attend()
+        self._start_workers()
 
     def _note_lag(self, lag: float) -> None:
         self.longest_lag = max(self.longest_lag, lag)
@@ -194,7 +202,7 @@ class Schedule(Generic[_T]):
             task = asyncio.current_task()
             assert task is not None
             self._workers.discard(task)
-            self._attend()
+            self._start_workers()
 
     async def _serve_once(self, item: _T) -> None:
         try:
@@ -202,54 +210,54 @@ class Schedule(Generic[_T]):
         except (Exception, asyncio.CancelledError) as error:
             if was_cancelled(error):
                 raise
-            _log.exception("serving %r failed; it is tried again in a minute", item)
+            _log.exception("serving %r failed; trying again in a minute", item)
             delay = 60.0
         if delay is not None and item.place is None:
             self.put(item, delay)
 
     def _wait(self, now: float) -> float:
-        """Seconds until an item is due and the budget allows it; infinite where none waits."""
+        """Seconds until an item is due and the budget allows it; infinite if none waits."""
         heap = self._heap
         while heap and heap[0][2].place is not heap[0]:
             heapq.heappop(heap)
         if not heap:
             return math.inf
-        early = heap[0][0] - self._clock.move_on(now)
+        early = heap[0][0] - self._clock.advance(now)
         overdue = early < _TICK
-        self._clock.slow_down(overdue)
+        self._clock.set_pace(overdue=overdue)
         return self._budget.wait(now) if overdue else max(early, self._budget.wait(now))
 
     def _take(self, now: float) -> _T:
-        """The first item, which is served now."""
+        """Remove the first item from the heap, to be served now."""
         place = heapq.heappop(self._heap)
-        self._leave(place, now)
+        self._remove(place, now)
         self._budget.spend(now)
         return place[2]
 
 
 class _Clock:
-    """A clock that goes slower while items wait for the budget.
+    """A clock that runs slower while items wait for the budget.
 
-    The more services a second are asked for, the slower. Changing its pace moves all due times that
-    are told on it, however many they are. With nothing overdue it goes as any clock does, so that
-    no part of the budget is left unused.
+    Its pace is the budget's rate divided by the services a second that are asked for. A change of
+    the pace moves all due times on this clock at once, however many they are. While nothing is
+    overdue it runs at the usual pace, so that no part of the budget is left unused.
     """
 
     def __init__(self, budget: RateBudget) -> None:
         self._budget = budget
-        self._shown, self._looked_at = 0.0, -math.inf
+        self._shown, self._read_at = 0.0, -math.inf
         self._demand = 0.0
         self.pace = 1.0
 
-    def move_on(self, now: float, asked: float = 0.0) -> float:
-        """The time it shows; from now on so many services a second more are asked for."""
-        if self._looked_at > -math.inf:
-            self._shown += (now - self._looked_at) * self.pace
-        self._looked_at = now
-        self._demand += asked
+    def advance(self, now: float, more_demand: float = 0.0) -> float:
+        """The time it shows; items ask for this many more services a second from now on."""
+        if self._read_at > -math.inf:
+            self._shown += (now - self._read_at) * self.pace
+        self._read_at = now
+        self._demand += more_demand
         return self._shown
 
-    def slow_down(self, overdue: bool) -> None:
-        """Whether items are overdue from now on."""
-        much = overdue and self._demand > self._budget.rate
-        self.pace = self._budget.rate / self._demand if much else 1.0
+    def set_pace(self, *, overdue: bool) -> None:
+        """Set the pace by whether items are overdue now."""
+        slower = overdue and self._demand > self._budget.rate
+        self.pace = self._budget.rate / self._demand if slower else 1.0
