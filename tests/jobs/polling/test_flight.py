@@ -1,4 +1,4 @@
-"""Very many jobs in flight: what a waiting one costs in memory and in tasks, and its deadline."""
+"""Very many jobs in flight: what a waiting job costs in memory and tasks, and its deadline."""
 
 import asyncio
 import gc
@@ -13,8 +13,8 @@ from seedance_async import Backoff, GenerationRequest, JobState
 from seedance_async.api.protocol import WireResponse
 from tests.support.fakes import accepted, told
 
-#: Bytes that a waiting job may take, its request and the server's last answer included. With fewer
-#: jobs than a hundred thousand the tables are a little fuller, and the session itself counts more.
+#: Bytes that a waiting job may take, including its request and the server's last answer. This is
+#: more than with a hundred thousand jobs: each one's share of the tables and the session is larger.
 MOST_BYTES = 1536
 JOBS = 1000
 
@@ -29,7 +29,7 @@ def request(number):
 
 
 class EndlessAPI:
-    """Takes every submit; no job ever ends. Keeps nothing, so that it does not count."""
+    """Accepts every submit; no job ever ends. It keeps nothing, so as not to count as memory."""
 
     def __init__(self):
         self.submits = self.polls = 0
@@ -60,7 +60,9 @@ async def until(condition):
 
 
 @pytest.mark.virtual_time
-async def test_a_waiting_job_takes_a_kilobyte_and_a_half_and_no_task(make_session, traced, caplog):
+async def test_a_waiting_job_takes_less_than_a_kilobyte_and_a_half_and_no_task(
+    make_session, traced, caplog
+):
     caplog.set_level("ERROR")
     api = EndlessAPI()
     session = make_session(
@@ -83,7 +85,7 @@ async def test_a_waiting_job_takes_a_kilobyte_and_a_half_and_no_task(make_sessio
     assert 800 < taken < MOST_BYTES
 
 
-async def test_leaving_very_many_jobs_names_each_and_gives_others_their_turn(make_session, caplog):
+async def test_leaving_very_many_jobs_names_each_and_does_not_block_the_loop(make_session, caplog):
     turns = 0
 
     async def others():
@@ -112,8 +114,8 @@ async def test_leaving_very_many_jobs_names_each_and_gives_others_their_turn(mak
 
 
 @pytest.mark.virtual_time
-async def test_deadlines_hold_though_the_budget_allows_one_poll_in_hours(make_session):
-    """A thousand jobs at a poll in ten seconds: most are not even asked for a last time."""
+async def test_deadlines_hold_even_if_the_poll_rate_allows_each_job_one_poll_in_hours(make_session):
+    """A thousand jobs at one poll in ten seconds: most do not even get their final poll."""
     api = EndlessAPI()
     session = make_session(
         transport=api, max_in_flight=JOBS, poll_rate=0.1, job_timeout=600, rng=random.Random(1)
@@ -126,8 +128,8 @@ async def test_deadlines_hold_though_the_budget_allows_one_poll_in_hours(make_se
     assert api.polls <= 67
 
 
-async def test_equal_answers_are_kept_once(make_session, api):
-    """Every poll brings a new copy of the prompt; a hundred thousand of them are many megabytes."""
+async def test_a_prompt_repeated_in_answers_is_kept_in_memory_once(make_session, api):
+    """Every answer has a copy of the prompt; a hundred thousand copies are many megabytes."""
     async with make_session(poll=Backoff(initial=0.01, maximum=0.01)) as session:
         api.seconds = 0.2
         api.get = lambda wire: told(

@@ -1,4 +1,4 @@
-"""A session that learns when its jobs end: what it tells the planner, and what comes first."""
+"""A session that learns when its jobs end: what the planner is given, and what takes precedence."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from seedance_async import Backoff, GenerationRequest, JobTimeoutError, LearnedPolls
+from seedance_async.jobs.polling import poller
 from seedance_async.jobs.polling.adaptive import PlainPolls
 from tests.support.fakes import error_reply, operation_of, reply
 
@@ -18,14 +19,16 @@ def draft(number):
 
 
 async def lag_and_polls(session, api, request):
-    """Seconds between a job's end and its notice, and the status queries that it took."""
+    """Seconds between the end of a job and its notice, and the status queries that it took."""
     job = await session.submit(request)
     begun, polls = api.jobs[job.request_id], api.count("get")
     await job
     return asyncio.get_running_loop().time() - begun - api.seconds, api.count("get") - polls
 
 
-async def test_after_some_jobs_the_next_of_their_kind_is_noticed_sooner(make_session, api):
+async def test_after_some_jobs_the_end_of_the_next_one_of_their_kind_is_noticed_sooner(
+    make_session, api
+):
     api.seconds = 97.0
     plain = {}
     async with make_session(poll=Backoff()) as session:
@@ -39,14 +42,12 @@ async def test_after_some_jobs_the_next_of_their_kind_is_noticed_sooner(make_ses
         other_lag, other_polls = await lag_and_polls(session, api, other)
     assert lag < 3
     assert polls <= plain["polls"] + 2
-    assert other_polls == plain["polls"], "another kind is not known yet"
+    assert other_polls == plain["polls"], "nothing is known about another kind yet"
     assert other_lag > 3
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.01])
-async def test_jobs_that_all_take_as_long_are_not_polled_where_that_tells_nothing(
-    make_session, api, unit
-):
+async def test_jobs_that_all_take_the_same_time_are_polled_only_around_it(make_session, api, unit):
     api.seconds = 97.0 * unit
     backoff = Backoff(initial=2 * unit, maximum=30 * unit, floor=0.01 * unit)
     async with make_session(poll=LearnedPolls(backoff=backoff)) as session:
@@ -58,7 +59,9 @@ async def test_jobs_that_all_take_as_long_are_not_polled_where_that_tells_nothin
     assert sum(polls) / 10 <= 5, "plain backoff makes eight or nine"
 
 
-async def test_a_service_that_becomes_slower_is_polled_no_more_than_by_backoff(make_session, api):
+async def test_a_job_on_a_service_that_became_slower_is_not_polled_without_bounds(
+    make_session, api
+):
     api.seconds = 30.0
     async with make_session(rng=random.Random(5)) as session:
         for _ in range(20):
@@ -67,10 +70,12 @@ async def test_a_service_that_becomes_slower_is_polled_no_more_than_by_backoff(m
         _, first = await lag_and_polls(session, api, draft(1))
     async with make_session(poll=Backoff()) as session:
         _, plain = await lag_and_polls(session, api, draft(2))
-    assert first <= 4 + 2 * plain + 1, "the bound that holds whatever was learnt"
+    assert first <= 4 + 2 * plain + 1, "the bound that holds whatever was learned"
 
 
-async def test_a_wait_that_the_server_asks_for_comes_before_what_is_learnt(make_session, api):
+async def test_a_retry_after_of_the_server_takes_precedence_over_what_was_learned(
+    make_session, api
+):
     asked = reply(
         body={"success": True, "requestId": "req_0", "status": "processing"},
         headers={"retry-after": "45"},
@@ -89,7 +94,7 @@ async def test_a_wait_that_the_server_asks_for_comes_before_what_is_learnt(make_
 
 
 @pytest.mark.parametrize("hint", ["0", "-3", "soon", "1e999", "99999999999"])
-async def test_a_senseless_hint_neither_hammers_the_server_nor_loses_the_job(
+async def test_a_senseless_retry_after_neither_floods_the_server_nor_loses_the_job(
     make_session, api, hint
 ):
     body = {"success": True, "requestId": "req_0", "status": "processing"}
@@ -102,7 +107,7 @@ async def test_a_senseless_hint_neither_hammers_the_server_nor_loses_the_job(
         assert (await job).status == "succeeded"
 
 
-async def test_a_hint_of_no_wait_at_all_is_given_half_a_second(make_session, api):
+async def test_a_retry_after_of_zero_still_waits_half_a_second(make_session, api):
     body = {"success": True, "requestId": "req_0", "status": "processing"}
     asked_at = []
 
@@ -116,45 +121,54 @@ async def test_a_hint_of_no_wait_at_all_is_given_half_a_second(make_session, api
     assert min(later - earlier for earlier, later in pairwise(asked_at)) >= 0.499
 
 
-async def test_a_hint_does_not_outlive_the_answer_that_gave_it(make_session, api):
+async def test_a_retry_after_applies_to_the_next_poll_only(make_session, api):
     body = {"success": True, "requestId": "req_0", "status": "processing"}
     api.script["get"] += [reply(body=body, headers={"retry-after": "1"})] * 3
     api.script["get"] += [error_reply(502)] * 1000
     async with make_session() as session:
         job = await session.submit(draft(0))
         await asyncio.sleep(600)
-        assert api.count("get") <= 30, "not once a second while nothing answers"
+        assert api.count("get") <= 30, "not one a second while every poll fails"
         api.script["get"].clear()
         await job
 
 
 class Recorder(PlainPolls):
-    """`PollTimes` that note what they are told."""
+    """`PollTimes` that record what polls have shown."""
 
-    def __init__(self, backoff):
+    def __init__(self, backoff, seen):
         super().__init__(backoff)
-        self.told = []
+        self.seen = seen
 
     def running(self, kind, after, by):
-        self.told.append(("running", after, by))
+        self.seen.append(("running", after, by))
 
     def finished(self, kind, after, by):
-        self.told.append(("finished", after, by))
+        self.seen.append(("finished", after, by))
 
 
-async def test_each_poll_tells_of_the_time_since_the_one_before(make_session, api):
+@pytest.fixture
+def seen(monkeypatch):
+    """What polls have shown in this test."""
+    seen = []
+    monkeypatch.setattr(poller, "poll_times", lambda backoff: Recorder(backoff, seen))
+    return seen
+
+
+async def test_each_poll_is_learned_from_together_with_the_one_before(make_session, api, seen):
     api.seconds = 30.0
     async with make_session(poll=Backoff(jitter=0)) as session:
-        recorder = session._poller._times = Recorder(Backoff(jitter=0))
         await session.generate(draft(0))
-    whats, afters, bys = zip(*recorder.told, strict=True)
+    whats, afters, bys = zip(*seen, strict=True)
     assert whats == ("running",) * (len(whats) - 1) + ("finished",)
     assert afters == (0.0, *bys[:-1])
     assert bys[-2] < 30.0 <= bys[-1]
 
 
-async def test_an_end_that_is_told_late_is_not_learnt_to_have_been_early(make_session, api):
-    """The poll waits at the gate, since another one was refused: it is sent after the end."""
+async def test_an_end_reported_by_a_delayed_poll_is_not_taken_for_an_early_one(
+    make_session, api, seen
+):
+    """The poll waits at the gate because another one was refused: it is sent after the end."""
     api.seconds = 60.0
 
     async def refuse(request):
@@ -162,17 +176,16 @@ async def test_an_end_that_is_told_late_is_not_learnt_to_have_been_early(make_se
 
     poll = Backoff(initial=40, maximum=40, jitter=0)
     async with make_session(poll=poll, max_connections=3) as session:
-        recorder = session._poller._times = Recorder(poll)
         api.script["get"] += [refuse]
         await session.submit(draft(0))
         await asyncio.sleep(1)
         await session.submit(draft(1))
-    ends = [by for what, _, by in recorder.told if what == "finished"]
+    ends = [by for what, _, by in seen if what == "finished"]
     assert len(ends) == 2
     assert min(ends) >= 60.0
 
 
-async def test_the_deadline_holds_whatever_was_learnt(make_session, api):
+async def test_the_deadline_holds_whatever_was_learned(make_session, api):
     api.seconds = 80.0
     async with make_session(job_timeout=100.0, poll=LearnedPolls(stretch=10)) as session:
         for _ in range(10):
@@ -184,7 +197,7 @@ async def test_the_deadline_holds_whatever_was_learnt(make_session, api):
         assert asyncio.get_running_loop().time() - began == pytest.approx(100.0, abs=1.0)
 
 
-async def test_a_job_of_another_session_is_polled_by_plain_backoff(make_session, api):
+async def test_a_job_accepted_in_another_session_is_polled_by_plain_backoff(make_session, api):
     api.seconds = 97.0
     async with make_session() as session:
         for _ in range(20):
