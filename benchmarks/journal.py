@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks.report import Target, draw_bars, report
 from seedance_async import Backoff, GenerationRequest, SeedanceSession, WireResponse
-from seedance_async.journal import MemoryJournal, SQLiteJournal
+from seedance_async.journal import SQLiteJournal
+from tests.support.memory_journal import MemoryJournal
 
 
 class NullTransport:

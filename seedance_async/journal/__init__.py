@@ -4,14 +4,13 @@ A run that is killed at any instant and started again with the same command know
 is running, what is finished, what was never sent and what cannot be known. So an intent is on
 disk before its submit, and an acceptance before anyone is told of it.
 
-`Journal` is the contract; `MemoryJournal` keeps to it until the process ends, `SQLiteJournal` on
-disk. The room knows nothing of sessions and decides about no job.
+`Journal` is the contract and `SQLiteJournal` its store. The package knows nothing of sessions and
+decides about no job.
 """
 
 from seedance_async.journal.contract import Journal
 from seedance_async.journal.entry import Changes, JournalEntry
 from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
-from seedance_async.journal.memory import MemoryJournal
 from seedance_async.journal.moving import move_journal
 from seedance_async.journal.sqlite import SQLiteJournal, read_entries
 
@@ -19,7 +18,6 @@ __all__ = [
     "Changes",
     "Journal",
     "JournalEntry",
-    "MemoryJournal",
     "Occurrences",
     "SQLiteJournal",
     "fingerprint",

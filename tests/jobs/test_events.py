@@ -37,10 +37,10 @@ from seedance_async import (
     WebhookReceiver,
 )
 from seedance_async.jobs import events
-from seedance_async.journal import MemoryJournal
 from tests.conftest import KEY
 from tests.session.test_cancellation import Cancelling
 from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, told
+from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
 

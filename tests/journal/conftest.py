@@ -3,7 +3,8 @@
 import attrs
 import pytest
 
-from seedance_async.journal import MemoryJournal, SQLiteJournal
+from seedance_async.journal import SQLiteJournal
+from tests.support.memory_journal import MemoryJournal
 
 START = 1_700_000_000.0
 PLAIN = {"fingerprint": "f", "request": "{}"}

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from seedance_async import JournalError
-from seedance_async.journal import MemoryJournal, SQLiteJournal, read_entries
+from seedance_async.journal import SQLiteJournal, read_entries
 from seedance_async.journal.entry import STATES
 from tests.journal.conftest import Clock
+from tests.support.memory_journal import MemoryJournal
 
 ANY_TEXT = st.text(max_size=12) | st.text(st.characters(), max_size=6)
 KEYS = st.sampled_from(["a", "b", "c", "c "]) | ANY_TEXT

@@ -17,10 +17,11 @@ from seedance_async import GenerationRequest, JobState, Timeouts
 from seedance_async.api.transport import MediaResponse
 from seedance_async.jobs.downloads import downloader as downloads
 from seedance_async.jobs.downloads.part_file import PartFile
-from seedance_async.journal import MemoryJournal, SQLiteJournal, read_entries
+from seedance_async.journal import SQLiteJournal, read_entries
 from tests.conftest import QUICK_POLL
 from tests.jobs.downloads.test_downloader import SIZE, VIDEO
 from tests.support.fakes import FakeAPI, error_reply
+from tests.support.memory_journal import MemoryJournal
 
 HOWS = ["at once", "a turn later", "three times", "by a scope"]
 SLOTS = 3

@@ -29,7 +29,6 @@ from seedance_async import (
 )
 from seedance_async.api.options import Endpoint
 from seedance_async.api.transport.media import public_socket
-from seedance_async.journal import MemoryJournal
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY
 from tests.jobs.downloads.test_downloader import (
     VIDEO,
@@ -42,6 +41,7 @@ from tests.jobs.downloads.test_downloader import (
 )
 from tests.session.test_cancellation import WithMedia, prompts
 from tests.support.fakes import FakeAPI, error_reply
+from tests.support.memory_journal import MemoryJournal
 from tests.support.raw_server import RawServer
 from tests.test_secrets import ACCEPTED
 

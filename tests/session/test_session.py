@@ -26,10 +26,10 @@ from seedance_async import (
     TransportError,
     WebhookReceiver,
 )
-from seedance_async.journal import MemoryJournal
 from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.shutdown import SessionShutdown
 from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply, told
+from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
 

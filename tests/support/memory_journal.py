@@ -45,7 +45,7 @@ class MemoryJournal:
         self._life.start()
         self._life.ready()
 
-    async def claim(  # noqa: D102
+    async def claim(
         self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
     ) -> JournalEntry | None:
         self._life.check()
@@ -61,7 +61,7 @@ class MemoryJournal:
         holder = self._entries.setdefault(entry.key, entry)
         return None if holder is entry else holder
 
-    async def reclaim(  # noqa: D102
+    async def reclaim(
         self,
         key: str,
         *,
@@ -84,11 +84,11 @@ class MemoryJournal:
         self._change(entry, changes)
         return True
 
-    async def update(self, key: str, **changes: Unpack[Changes]) -> None:  # noqa: D102
+    async def update(self, key: str, **changes: Unpack[Changes]) -> None:
         self._life.check()
         self._update(key, changes)
 
-    def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:  # noqa: D102
+    def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:
         self._life.check()
         try:
             self._update(key, changes)
@@ -96,18 +96,18 @@ class MemoryJournal:
             _log.error("not recorded: %s", error)
             self._kept = self._kept or error
 
-    async def find(self, key: str) -> JournalEntry | None:  # noqa: D102
+    async def find(self, key: str) -> JournalEntry | None:
         self._life.check()
         plain_key = checked_key(key, journal=None)
         self._raise_kept()
         return self._entries.get(plain_key)
 
-    async def entries(self) -> list[JournalEntry]:  # noqa: D102
+    async def entries(self) -> list[JournalEntry]:
         self._life.check()
         self._raise_kept()
         return list(self._entries.values())
 
-    async def forget(self, keys: Iterable[str]) -> int:  # noqa: D102
+    async def forget(self, keys: Iterable[str]) -> int:
         self._life.check()
         plain = [checked_key(key, journal=None) for key in keys]
         self._raise_kept()
@@ -116,11 +116,11 @@ class MemoryJournal:
             self._let_go(entry)
         return len(removed)
 
-    async def flush(self) -> None:  # noqa: D102
+    async def flush(self) -> None:
         self._life.check()
         self._raise_kept()
 
-    async def aclose(self) -> None:  # noqa: D102
+    async def aclose(self) -> None:
         if self._life.state == "open":
             self._life.check()
         self._life.end()
