@@ -1,18 +1,18 @@
-"""The durable record of a run: what was sent, what was accepted, what came of it.
+"""The durable record of a run: what was sent, what was accepted and how each job ended.
 
-A run that is killed at any instant and started again with the same command knows from here what
-is running, what is finished, what was never sent and what cannot be known. So an intent is on
-disk before its submit, and an acceptance before anyone is told of it.
+When a run was killed and the same command is started again, the journal says which jobs are
+running, which are finished, which were never sent, and for which that is unknown. To that end an
+intent is on disk before its submit, and an acceptance before the caller learns of it.
 
-`Journal` is the contract and `SQLiteJournal` its store. The package knows nothing of sessions and
-decides about no job.
+`Journal` is the contract, and `SQLiteJournal` implements it. This package knows nothing of
+sessions and makes no decision about a job.
 """
 
 from seedance_async.journal.contract import Journal
 from seedance_async.journal.entry import Changes, JournalEntry
+from seedance_async.journal.journal_file import move_journal, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
-from seedance_async.journal.moving import move_journal
-from seedance_async.journal.sqlite import SQLiteJournal, read_entries
+from seedance_async.journal.sqlite import SQLiteJournal
 
 __all__ = [
     "Changes",

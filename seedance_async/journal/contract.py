@@ -9,40 +9,40 @@ from seedance_async.journal.entry import Changes, JournalEntry
 
 
 class Journal(Protocol):
-    """The durable record of a run. One process writes at a time.
+    """The durable record of a run, written by one process at a time.
 
-    Whatever an awaited method wrote is durable when it returns. Cancelling the waiting takes
-    nothing back: the write is made or not as if nobody had been cancelled, so whoever must know
-    waits on (see `shielding`). Operations take effect in the order in which they were called.
+    When an awaited method returns, what it wrote is durable. Cancelling the caller does not cancel
+    the write: it is carried out as if nobody had been cancelled, so a caller that must know the
+    outcome shields its wait. Operations take effect in the order of the calls.
 
-    What every method raises:
+    Raised by every method:
         JournalError: the journal is not open, is closed, or belongs to another process or event
-            loop; a value cannot be recorded (the error names its field) or the disk failed. An
+            loop; a value cannot be recorded (the message names its field); or the disk failed. An
             operation that raised has changed nothing.
     """
 
     async def open(self) -> None:
-        """Make the journal ready; once in its life.
+        """Open the journal. A journal can be opened only once.
 
         Raises:
-            JournalError: what is there is no journal, is damaged, comes from a newer version, or
-                is being written by somebody else.
+            JournalError: the file is not a journal, is damaged, was written by a newer version, or
+                is being written by another run.
         """
 
     async def claim(
         self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
     ) -> JournalEntry | None:
-        """Record the intent to submit, if nobody has this key: in one step, by one caller only.
+        """Record the intent to submit unless the key is taken. Atomic: one caller gets the key.
 
         Args:
-            key: names the job over all runs.
-            fingerprint: of the request.
-            request: JSON text.
-            credits_reserved: what a spend guard has set aside.
+            key: the job's name over all runs.
+            fingerprint: the request's fingerprint.
+            request: the request as JSON text.
+            credits_reserved: what the credit limit reserved.
 
         Returns:
-            None if the key was free: the intent, state "submitting", is durable and the caller's.
-            Otherwise the entry that holds the key, and nothing is changed.
+            None if the key was free: the intent, in state "submitting", is durable and belongs to
+            the caller. Otherwise the entry that has the key, unchanged.
         """
 
     async def reclaim(
@@ -53,45 +53,46 @@ class Journal(Protocol):
         credits_reserved: int | None = None,
         credits_doubtful: int | None = None,
     ) -> bool:
-        """Turn an entry back into a fresh intent, if its state is `expected`, in one step.
+        """Turn an entry back into an intent if its state is `expected`. Atomic, like `claim`.
 
         Args:
-            key: the entry's.
+            key: the entry's key.
             expected: "rejected", "uncertain" or "submitting".
-            credits_reserved: what a spend guard has set aside.
-            credits_doubtful: what earlier submits of an unknown outcome may have cost.
+            credits_reserved: what the credit limit reserved.
+            credits_doubtful: what earlier submits with an unknown outcome may have cost.
 
         Returns:
-            Whether the intent is the caller's; False if the state is another or the key unknown.
+            Whether the intent belongs to the caller: False if the entry is in another state or
+            there is no such key.
         """
 
     async def update(self, key: str, **changes: Unpack[Changes]) -> None:
-        """Record what has become of a job.
+        """Record a change of a job.
 
         Raises:
-            JournalError: also for an unknown key, and for a request id that another key has.
-                Where the changes have a request id, the error has it as `request_id`.
+            JournalError: also if there is no such key or another entry has the request id. If the
+                changes include a request id, the error has it as `request_id`.
         """
 
     def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:
-        """The same without waiting: durable after the next flush or awaited write.
+        """Record a change without waiting: durable after the next flush or awaited write.
 
-        A failure is logged and kept. The next awaited call but `update` raises it and does
-        nothing else; `update` does not, so that one job's failure never keeps another's
-        acceptance from the record.
+        A failure is logged and kept. The next awaited call raises it and does nothing else, except
+        `update`, which ignores it so that one job's failure never keeps another's acceptance from
+        being recorded.
         """
 
     async def find(self, key: str) -> JournalEntry | None:
-        """The entry with this key; sees everything written before."""
+        """Return the entry with this key. Sees every earlier write."""
 
     async def entries(self) -> list[JournalEntry]:
-        """All entries in the order of their creation; sees everything written before."""
+        """Return all entries in the order of their creation. Sees every earlier write."""
 
     async def forget(self, keys: Iterable[str]) -> int:
-        """Remove entries; how many there were. Their keys are free again."""
+        """Remove entries and return how many there were. Their keys are free again."""
 
     async def flush(self) -> None:
-        """Wait until everything written before is durable."""
+        """Wait until every earlier write is durable."""
 
     async def aclose(self) -> None:
-        """Flush and close. Closing again does nothing; any other use afterwards raises."""
+        """Flush and close. Closing again does nothing; any other call then raises."""

@@ -1,8 +1,8 @@
-"""The tables of a journal in SQLite, and each operation on them as one statement.
+"""The tables of an SQLite journal, and each operation on them as one statement.
 
-A statement that fails takes back what it did and nothing else, so the operations of one
-transaction do not touch each other. Rows are fetched at once: a cursor that an error keeps alive
-would keep the file open. All of this blocks: it runs in the journal's own thread.
+A statement that fails undoes its own changes and no others, so the operations of one transaction
+are independent. All rows are fetched at once, because a cursor that an exception keeps alive would
+keep the file open. Everything here blocks: it runs in the journal's own thread.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import attrs
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
 
-#: "SDJL": tells a journal from every other SQLite file.
+#: "SDJL". Distinguishes a journal from other SQLite files.
 APPLICATION_ID = 0x53444A4C
 
-#: The steps from each version of the tables to the next; their number is the version. A step is
-#: never changed once released.
-STEPS: tuple[tuple[str, ...], ...] = (
+#: The statements that lead from each version of the tables to the next. The number of migrations is
+#: the latest version. A released migration is never changed.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE jobs (
             number INTEGER PRIMARY KEY,  -- the order of creation
@@ -46,7 +46,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE jobs ADD COLUMN credits_doubtful INTEGER",),
 )
 
-# Only names of this module's own stand in the statements; values are always bound.
+# Statements are built from field names only. Values are always bound as parameters.
 _SELECT = f"SELECT {', '.join(FIELDS)} FROM jobs"  # noqa: S608
 _INSERT = (
     f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))}) "  # noqa: S608
@@ -55,15 +55,15 @@ _INSERT = (
 
 
 class Database:
-    """The entries of a journal over one open connection.
+    """The entries of a journal, over an open connection.
 
     Args:
-        connection: one in autocommit mode.
+        connection: a connection in autocommit mode.
         path: the journal's file, for errors.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        # What is no UTF-8 is left for the rules of an entry to refuse.
+        # Text that is not UTF-8 is read too, and then refused by the rules of an entry.
         connection.text_factory = _lenient_text
         self.connection = connection
         self.path = path
@@ -77,7 +77,7 @@ class Database:
         self.connection.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Take back everything since `begin`; never raises."""
+        """Undo everything since `begin`. Never raises."""
         with suppress(sqlite3.Error):
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
@@ -87,26 +87,30 @@ class Database:
         self.connection.close()
 
     def claim(self, entry: JournalEntry) -> JournalEntry | None:
-        """Add the entry; else the one that holds its key."""
+        """Add the entry and return None; if its key is taken, return the entry that has it."""
         added = self.connection.execute(_INSERT, attrs.astuple(entry)).rowcount
         return None if added else self.find(entry.key)
 
     def reclaim(self, key: str, expected: str, changes: Mapping[str, Any], now: float) -> bool:
-        """Change the entry if its state is `expected`; whether it was."""
+        """Change the entry if its state is `expected`. Returns whether it was."""
         return self._change(changes, now, "key = ? AND state = ?", key, expected) == 1
 
     def update(self, key: str, changes: Mapping[str, Any], now: float) -> None:
-        """Change the entry. Raises JournalError for an unknown key or another's request id."""
-        lost = changes.get("request_id")
+        """Change the entry.
+
+        Raises:
+            JournalError: there is no such key, or another entry has the request id.
+        """
+        request_id = changes.get("request_id")
         try:
             changed = self._change(changes, now, "key = ?", key)
         except sqlite3.IntegrityError:
-            holder = self._holder(lost)
-            words = f"the request id {lost!r} is that of the entry with key {holder!r}"
-            raise JournalError(words, path=self.path, request_id=lost) from None
+            holder = self._key_with(request_id)
+            message = f"the request id {request_id!r} is that of the entry with key {holder!r}"
+            raise JournalError(message, path=self.path, request_id=request_id) from None
         if not changed:
-            words = f"no entry has the key {key!r}"
-            raise JournalError(words, path=self.path, request_id=lost)
+            message = f"no entry has the key {key!r}"
+            raise JournalError(message, path=self.path, request_id=request_id)
 
     def find(self, key: str) -> JournalEntry | None:
         """The entry with this key."""
@@ -119,7 +123,7 @@ class Database:
         return [self._entry(row) for row in rows]
 
     def forget(self, keys: Iterable[str]) -> int:
-        """Remove entries; how many there were."""
+        """Remove entries and return how many there were."""
         rows = ((key,) for key in keys)
         return self.connection.executemany("DELETE FROM jobs WHERE key = ?", rows).rowcount
 
@@ -128,9 +132,9 @@ class Database:
         statement = f"UPDATE jobs SET {columns} WHERE {where}"  # noqa: S608
         return self.connection.execute(statement, (*changes.values(), now, *values)).rowcount
 
-    def _holder(self, request_id: Any) -> object:
-        where = "SELECT key FROM jobs WHERE request_id = ?"
-        return self.connection.execute(where, (request_id,)).fetchall()[0][0]
+    def _key_with(self, request_id: Any) -> object:
+        statement = "SELECT key FROM jobs WHERE request_id = ?"
+        return self.connection.execute(statement, (request_id,)).fetchall()[0][0]
 
     def _entry(self, row: Sequence[Any]) -> JournalEntry:
         return entry_from_values(dict(zip(FIELDS, row, strict=True)), journal=self.path)
@@ -141,17 +145,19 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
-    """Bring the tables from the version they have to the last one, or leave them as they are."""
+def migrate(
+    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Bring the tables to the latest version. If that fails, they are unchanged."""
     version = version_of(connection)
-    if version == len(steps):
+    if version == len(migrations):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in steps[version:]:
-            for statement in step:
+        for statements in migrations[version:]:
+            for statement in statements:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
     except sqlite3.Error:
         connection.execute("ROLLBACK")
@@ -159,7 +165,7 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = STE
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection in autocommit mode; `mode` is that of an SQLite URI. Creates no file."""
+    """Connect to an existing file in autocommit mode; `mode` is the mode of an SQLite URI."""
     return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
 
 

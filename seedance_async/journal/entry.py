@@ -1,7 +1,7 @@
-"""One job as a journal knows it, and the rules for what may stand in an entry.
+"""One job as a journal records it, and the rules for the values of an entry.
 
-The rules are checked before anything is written and after anything is read: an entry that exists
-keeps them. Nothing here does I/O.
+The rules are checked before anything is written and after anything is read, so every entry keeps
+them. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -13,40 +13,41 @@ from typing import Any, TypedDict
 import attrs
 
 from seedance_async.api.errors import JournalError
+from seedance_async.jobs.state import JobState
 
-#: The states of a job that a journal records; a job that was never sent is in none.
-STATES = frozenset(
-    {"submitting", "queued", "processing", "succeeded", "failed", "cancelled"}
-    | {"rejected", "uncertain", "abandoned"}
+#: The states that a journal records. A pending job has sent nothing, so it has no entry.
+STATES = frozenset(state.value for state in JobState if state is not JobState.PENDING)
+#: The states from which a job may be submitted again, if the caller asks for it.
+RECLAIMABLE = frozenset(
+    {JobState.SUBMITTING.value, JobState.REJECTED.value, JobState.UNCERTAIN.value}
 )
-#: The states from which a job may be submitted anew, if who asks for it says so.
-RECLAIMABLE = frozenset({"submitting", "rejected", "uncertain"})
 
 _MAX_WHOLE_NUMBER = 2**63 - 1  # what SQLite and Postgres hold
 
 
 @attrs.frozen
 class JournalEntry:
-    """One job as the journal knows it.
+    """One job as the journal records it.
 
     Attributes:
-        key: who claims to have sent it; unique in the journal.
-        fingerprint: of the request, see `fingerprint`.
+        key: the job's name, unique in the journal.
+        fingerprint: the request's `fingerprint`.
         request: the request as JSON text, as `dump_request` gives it.
         state: the value of a `JobState`, but never "pending".
         request_id: the server's id once the job is accepted; unique in the journal.
-        credits_charged: as the server told; None where it is not known.
-        credits_reserved: what a spend guard had set aside for the job.
-        credits_doubtful: what earlier submits of it, each of an unknown outcome, may have cost.
-        error: what went wrong, in words.
-        path, size, sha256: of the downloaded file.
-        created_at, updated_at: wall clock, seconds since the epoch; for people, not for order.
+        credits_charged: what the server says it charged; None where that is unknown.
+        credits_reserved: what the credit limit reserved for the job.
+        credits_doubtful: what earlier submits of the job with an unknown outcome may have cost.
+        error: the last error's message.
+        path, size, sha256: the downloaded file.
+        created_at, updated_at: wall clock, seconds since the epoch. For people to read; entries
+            are not ordered by them.
     """
 
     key: str
     fingerprint: str
     request: str = attrs.field(repr=False)
-    state: str = "submitting"
+    state: str = JobState.SUBMITTING.value
     request_id: str | None = None
     credits_charged: int | None = None
     credits_reserved: int | None = None
@@ -60,7 +61,7 @@ class JournalEntry:
 
 
 class Changes(TypedDict, total=False):
-    """What may be changed of an entry; a field that is not named stays as it is."""
+    """The fields of an entry that can change. A field that is not named keeps its value."""
 
     state: str
     request_id: str | None
@@ -86,80 +87,89 @@ def new_intent(
     request: str,
     credits_reserved: int | None,
     now: float,
-    journal: str | None,
+    journal: str,
 ) -> JournalEntry:
-    """The entry that a claim makes. Raises JournalError for a value that cannot be recorded."""
-    values = {"key": key, "fingerprint": fingerprint, "request": request}
-    given = checked({**values, "credits_reserved": credits_reserved}, journal=journal)
-    return JournalEntry(**given, created_at=now, updated_at=now)
+    """The entry that a claim creates.
+
+    Raises:
+        JournalError: a value cannot be recorded.
+    """
+    values = {
+        "key": key,
+        "fingerprint": fingerprint,
+        "request": request,
+        "credits_reserved": credits_reserved,
+    }
+    return JournalEntry(**checked(values, journal=journal), created_at=now, updated_at=now)
 
 
-def fresh_intent(
+def reclaim_changes(
     expected: str,
     *,
     credits_reserved: int | None,
     credits_doubtful: int | None,
-    journal: str | None,
+    journal: str,
 ) -> dict[str, Any]:
-    """The changes that make an entry in the state `expected` a fresh intent again.
+    """The changes that turn an entry in the state `expected` back into an intent.
 
     Raises:
-        JournalError: a job in that state must not be submitted anew, whatever the caller wishes.
+        JournalError: a job in that state must never be submitted again.
     """
     if expected not in RECLAIMABLE:
-        words = f"expected must be one of {', '.join(sorted(RECLAIMABLE))}, not {expected!r}"
-        raise JournalError(words, path=journal)
+        message = f"expected must be one of {', '.join(sorted(RECLAIMABLE))}, not {expected!r}"
+        raise JournalError(message, path=journal)
     credits = {"credits_reserved": credits_reserved, "credits_doubtful": credits_doubtful}
-    given = checked(credits, journal=journal)
-    return dict.fromkeys(Changes.__annotations__) | {"state": "submitting"} | given
+    cleared: dict[str, Any] = dict.fromkeys(Changes.__annotations__)
+    return cleared | {"state": JobState.SUBMITTING.value} | checked(credits, journal=journal)
 
 
-def checked_changes(changes: Mapping[str, Any], *, journal: str | None) -> dict[str, Any]:
+def checked_changes(changes: Mapping[str, Any], *, journal: str) -> dict[str, Any]:
     """The changes as plain values.
 
     Raises:
-        TypeError: a name that is none of `Changes`.
-        JournalError: a value that cannot be recorded.
+        TypeError: a name is not in `Changes`.
+        JournalError: a value cannot be recorded.
     """
     unknown = changes.keys() - Changes.__annotations__.keys()
     if unknown:
-        raise TypeError(f"no fields of a journal entry to change: {', '.join(sorted(unknown))}")
+        names = ", ".join(sorted(unknown))
+        raise TypeError(f"fields of a journal entry that cannot be changed: {names}")
     return checked(changes, journal=journal)
 
 
-def checked_key(key: str, *, journal: str | None) -> str:
-    """The key as plain text. Raises JournalError if it cannot be one."""
+def checked_key(key: str, *, journal: str) -> str:
+    """The key as plain text. Raises JournalError if it cannot be recorded."""
     return str(checked({"key": key}, journal=journal)["key"])
 
 
-def entry_from_values(values: Mapping[str, Any], *, journal: str | None) -> JournalEntry:
-    """An entry from the values of all its fields, as they were read.
+def entry_from_values(values: Mapping[str, Any], *, journal: str) -> JournalEntry:
+    """An entry from the values of all its fields, as read from the store.
 
     Raises:
-        JournalError: a value is not what it must be; names the key and the field.
+        JournalError: a value breaks its rule; the message names the key and the field.
     """
-    about = f"the entry with key {_short(values['key'])} is damaged: "
-    return JournalEntry(**checked(values, journal=journal, about=about))
+    prefix = f"the entry with key {_short(values['key'])} is damaged: "
+    return JournalEntry(**checked(values, journal=journal, prefix=prefix))
 
 
-def checked(values: Mapping[str, Any], *, journal: str | None, about: str = "") -> dict[str, Any]:
+def checked(values: Mapping[str, Any], *, journal: str, prefix: str = "") -> dict[str, Any]:
     """Values of an entry's fields as plain text, numbers and None.
 
     Args:
         values: by field.
-        journal: the file, for the error.
-        about: put before the reason.
+        journal: the journal's file, for the error.
+        prefix: text before the error's reason. Where it is given, the values were read.
 
     Raises:
-        JournalError: a value that cannot be recorded; names the field, and carries the request
-            id that is among the values.
+        JournalError: a value cannot be recorded. The message names the field, and the error has
+            the request id that would have been recorded.
     """
     try:
         return {name: _checked(name, value) for name, value in values.items()}
     except ValueError as error:
         request_id = values.get("request_id")
-        lost = request_id if isinstance(request_id, str) and not about else None
-        raise JournalError(f"{about}{error}", path=journal, request_id=lost) from None
+        lost = request_id if isinstance(request_id, str) and not prefix else None
+        raise JournalError(f"{prefix}{error}", path=journal, request_id=lost) from None
 
 
 def _checked(name: str, value: object) -> str | int | float | None:
@@ -178,7 +188,7 @@ def _checked(name: str, value: object) -> str | int | float | None:
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, not {type(value).__name__}")
-    text = str.__str__(value)  # of a StrEnum its plain value
+    text = str.__str__(value)  # the plain value of a StrEnum
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""New, open, closed: what a journal's life has in common wherever the entries are kept."""
+"""The lifecycle of a journal, wherever it keeps its entries: new, opening, open, closed."""
 
 from __future__ import annotations
 
@@ -7,45 +7,51 @@ import os
 
 from seedance_async.api.errors import JournalError
 
-_Place = tuple[int, asyncio.AbstractEventLoop | None]
+_Owner = tuple[int, asyncio.AbstractEventLoop | None]
 
 
 class Lifecycle:
-    """The state of a journal, and the one process and event loop that it belongs to."""
+    """The state of a journal, and the one process and event loop that may use it.
 
-    def __init__(self, path: str | None = None) -> None:
-        self.path = path
+    Args:
+        journal: the journal's file, for errors.
+    """
+
+    def __init__(self, journal: str) -> None:
+        self._journal = journal
         self.state = "new"
-        self._home: _Place | None = None
+        self._owner: _Owner | None = None
 
-    def start(self) -> None:
-        """It is being opened, here. Raises JournalError if that was done before."""
+    def start_opening(self) -> None:
+        """Enter "opening", for the current event loop. Raises JournalError on a second call."""
         if self.state != "new":
-            raise JournalError(f"it is {self.state} and can't be opened again", path=self.path)
-        self._home = _here()
+            raise self._error(f"it is {self.state} and can't be opened again")
+        self._owner = _current_owner()
         self.state = "opening"
 
-    def ready(self) -> None:
-        """It is open. Raises JournalError if it was closed meanwhile."""
+    def finish_opening(self) -> None:
+        """Enter "open". Raises JournalError if the journal was closed meanwhile."""
         if self.state != "opening":
-            raise JournalError(f"it is {self.state}, not open", path=self.path)
+            raise self._error(f"it is {self.state}, not open")
         self.state = "open"
 
-    def end(self) -> None:
-        """It is closed for good."""
+    def close(self) -> None:
+        """Enter "closed", the last state."""
         self.state = "closed"
 
-    def check(self) -> None:
-        """Raises JournalError unless it is open, and open here."""
+    def check_open(self) -> None:
+        """Raise JournalError unless the journal is open in this process and event loop."""
         if self.state != "open":
-            raise JournalError(f"it is {self.state}, not open", path=self.path)
-        if self._home != _here():
-            reason = "it belongs to the process and event loop in which it was opened"
-            raise JournalError(reason, path=self.path)
+            raise self._error(f"it is {self.state}, not open")
+        if self._owner != _current_owner():
+            raise self._error("it belongs to the process and event loop in which it was opened")
+
+    def _error(self, reason: str) -> JournalError:
+        return JournalError(reason, path=self._journal)
 
 
-def _here() -> _Place:
+def _current_owner() -> _Owner:
     try:
         return os.getpid(), asyncio.get_running_loop()
-    except RuntimeError:  # in a thread without one; in a forked child, where none runs any more
+    except RuntimeError:  # a thread without an event loop, or a forked child, where none runs
         return os.getpid(), None

@@ -1,4 +1,4 @@
-"""`SQLiteJournal`: the journal in a file that outlives the process, whatever ends it."""
+"""`SQLiteJournal`: the journal in a file, which survives the process however it ends."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 from seedance_async._utils.cancellation import wait_shielded
 from seedance_async.api.errors import JournalError
+from seedance_async.journal.database import Database
 from seedance_async.journal.entry import (
     Changes,
     JournalEntry,
     checked_changes,
     checked_key,
-    fresh_intent,
     new_intent,
+    reclaim_changes,
 )
 from seedance_async.journal.lifecycle import Lifecycle
 from seedance_async.journal.writer import Operation, Writer
-
-if TYPE_CHECKING:
-    from seedance_async.journal.database import Database
 
 _T = TypeVar("_T")
 
 
 class SQLiteJournal:
-    """A `Journal` in one SQLite file. Prompts stand in it: only its owner may read it.
+    """A `Journal` in one SQLite file. It contains prompts, so only its owner may read it.
 
-    Beside it are `<path>.lock`, which stays, and while it is open SQLite's `-wal` and `-shm`.
+    Beside the file are `<path>.lock`, which stays, and, while it is open, SQLite's `-wal` and
+    `-shm`.
 
     Args:
-        path: the file; made if it is absent or empty. Its folder must exist.
-        clock: seconds since the epoch.
+        path: the file; created if it is missing or empty. Its folder must exist.
+        clock: returns seconds since the epoch.
     """
 
     def __init__(
@@ -44,35 +43,35 @@ class SQLiteJournal:
     ) -> None:
         self._path = os.fspath(path)
         self._clock = clock
-        self._life = Lifecycle(self._path)
+        self._lifecycle = Lifecycle(self._path)
         self._writer: Writer | None = None
 
     def __repr__(self) -> str:
-        return f"<SQLiteJournal {self._path} {self._life.state}>"
+        return f"<SQLiteJournal {self._path} {self._lifecycle.state}>"
 
     async def open(self) -> None:
-        """See `Journal`, as for all that follows."""
-        self._life.start()
+        """See `Journal`, as for every method below."""
+        self._lifecycle.start_opening()
         writer = Writer(self._path, asyncio.get_running_loop())
         try:
             writer.start()
         except RuntimeError as error:
-            self._life.end()
+            self._lifecycle.close()
             raise JournalError(f"no thread can be started: {error}", path=self._path) from error
         self._writer = writer
-        # Dropped without being closed, the journal still lets go of its file.
+        # A journal that is garbage collected without being closed still releases its file.
         weakref.finalize(self, writer.stop).atexit = False
         try:
             await writer.opened
-            self._life.ready()
+            self._lifecycle.finish_opening()
         except BaseException:
-            await self._end()
+            await self._close()
             raise
 
     async def claim(  # noqa: D102
         self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
     ) -> JournalEntry | None:
-        self._life.check()
+        self._lifecycle.check_open()
         entry = new_intent(
             key,
             fingerprint=fingerprint,
@@ -81,7 +80,7 @@ class SQLiteJournal:
             now=self._clock(),
             journal=self._path,
         )
-        return await self._done(lambda database: database.claim(entry))
+        return await self._run(lambda database: database.claim(entry))
 
     async def reclaim(  # noqa: D102
         self,
@@ -91,62 +90,62 @@ class SQLiteJournal:
         credits_reserved: int | None = None,
         credits_doubtful: int | None = None,
     ) -> bool:
-        self._life.check()
-        changes = fresh_intent(
+        self._lifecycle.check_open()
+        changes = reclaim_changes(
             expected,
             credits_reserved=credits_reserved,
             credits_doubtful=credits_doubtful,
             journal=self._path,
         )
-        plain, now = checked_key(key, journal=self._path), self._clock()
-        return await self._done(lambda database: database.reclaim(plain, expected, changes, now))
+        checked, now = checked_key(key, journal=self._path), self._clock()
+        return await self._run(lambda database: database.reclaim(checked, expected, changes, now))
 
     async def update(self, key: str, **changes: Unpack[Changes]) -> None:  # noqa: D102
-        self._life.check()
-        await self._done(
-            self._change(key, changes), request_id=changes.get("request_id"), raises_kept=False
+        self._lifecycle.check_open()
+        await self._run(
+            self._update(key, changes), request_id=changes.get("request_id"), raises_kept=False
         )
 
     def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:  # noqa: D102
-        self._life.check()
+        self._lifecycle.check_open()
         try:
-            run = self._change(key, changes)
+            run = self._update(key, changes)
         except JournalError as error:
             run = partial(_fail, error)
         self._put(Operation(run, request_id=changes.get("request_id"), raises_kept=False))
 
     async def find(self, key: str) -> JournalEntry | None:  # noqa: D102
-        self._life.check()
-        plain = checked_key(key, journal=self._path)
-        return await self._done(lambda database: database.find(plain))
+        self._lifecycle.check_open()
+        checked = checked_key(key, journal=self._path)
+        return await self._run(lambda database: database.find(checked))
 
     async def entries(self) -> list[JournalEntry]:  # noqa: D102
-        self._life.check()
-        return await self._done(lambda database: database.entries())
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.entries())
 
     async def forget(self, keys: Iterable[str]) -> int:  # noqa: D102
-        self._life.check()
-        plain = [checked_key(key, journal=self._path) for key in keys]
-        return await self._done(lambda database: database.forget(plain))
+        self._lifecycle.check_open()
+        checked = [checked_key(key, journal=self._path) for key in keys]
+        return await self._run(lambda database: database.forget(checked))
 
     async def flush(self) -> None:  # noqa: D102
-        self._life.check()
-        await self._done(lambda _: None)
+        self._lifecycle.check_open()
+        await self._run(lambda _: None)
 
     async def aclose(self) -> None:  # noqa: D102
-        if self._life.state == "open":
-            self._life.check()
-        await self._end()
+        if self._lifecycle.state == "open":
+            self._lifecycle.check_open()
+        await self._close()
         kept = self._writer.take_kept() if self._writer else None
         if kept is not None:
             raise kept
 
-    def _change(self, key: str, changes: Changes) -> Callable[[Database], None]:
-        plain_key = checked_key(key, journal=self._path)
-        plain, now = checked_changes(changes, journal=self._path), self._clock()
-        return lambda database: database.update(plain_key, plain, now)
+    def _update(self, key: str, changes: Changes) -> Callable[[Database], None]:
+        checked = checked_key(key, journal=self._path)
+        values, now = checked_changes(changes, journal=self._path), self._clock()
+        return lambda database: database.update(checked, values, now)
 
-    async def _done(
+    async def _run(
         self,
         run: Callable[[Database], _T],
         *,
@@ -158,39 +157,22 @@ class SQLiteJournal:
         return await future
 
     def _put(self, operation: Operation) -> None:
-        assert self._writer is not None  # it is open
+        assert self._writer is not None  # the journal is open
         self._writer.put(operation)
 
-    async def _end(self) -> None:
-        """Close the file, whatever cancellations come meanwhile."""
-        already = self._life.state == "closed"
-        self._life.end()
+    async def _close(self) -> None:
+        """Close the file, even if the caller is cancelled meanwhile."""
+        was_closed = self._lifecycle.state == "closed"
+        self._lifecycle.close()
         if self._writer is None or self._writer.closed.done():
             return
-        if not already:
+        if not was_closed:
             self._writer.stop()
-        cancelled = await wait_shielded(asyncio.ensure_future(_wait(self._writer.closed)))
-        self._writer.thread.join()  # it has said its last word
+        cancelled = await wait_shielded(self._writer.closed)
+        self._writer.thread.join()  # it is about to end
         if cancelled:
             raise asyncio.CancelledError
 
 
-def read_entries(path: str | os.PathLike[str]) -> list[JournalEntry]:
-    """The entries of the journal in a file, in order; a run may be writing it meanwhile.
-
-    It blocks while it reads, changes nothing and needs no lock.
-
-    Raises:
-        JournalError: there is no journal, or it is damaged or of a newer version.
-    """
-    from seedance_async.journal.files import read
-
-    return read(os.fspath(path))
-
-
 def _fail(error: JournalError, _: Database) -> None:
     raise error
-
-
-async def _wait(future: asyncio.Future[None]) -> None:
-    await future

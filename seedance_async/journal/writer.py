@@ -1,8 +1,8 @@
-"""The thread of an SQLite journal: operations in their order, many in one transaction.
+"""The thread of an SQLite journal: runs operations in order, many in one transaction.
 
-Whatever is queued when the thread looks is committed at once, so the cost of a flush to the disk
-is shared by all who wait. The event loop never waits for the disk, and the disk never for the
-event loop.
+Everything that is queued when the thread is free is committed at once, so the callers share the
+cost of one flush to the disk. The event loop never waits for the disk, and the thread never waits
+for the event loop.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from seedance_async.api.errors import JournalError
-
-if TYPE_CHECKING:  # importing the SDK does not import sqlite3
-    from seedance_async.journal.database import Database
+from seedance_async.journal.database import Database
+from seedance_async.journal.journal_file import OpenJournal
 
 _log = logging.getLogger(__name__)
 
-# Futures settled in one turn of the event loop: who waited for them runs in the next.
-_AT_ONCE = 100
+# Futures resolved in one turn of the event loop. Whoever waits for them runs in the next turn.
+_RESOLVED_PER_TURN = 100
 
 
 @attrs.frozen(eq=False)
@@ -34,9 +33,9 @@ class Operation:
 
     Attributes:
         run: does it, in the thread.
-        future: of who waits for the outcome, if anybody does.
-        request_id: the id that is lost if this fails.
-        raises_kept: whether a failure that nobody waited for is raised instead.
+        future: receives the outcome; None if nobody waits for it.
+        request_id: the id that is not recorded if this fails.
+        raises_kept: whether a kept failure, one that nobody waited for, is raised instead.
     """
 
     run: Callable[[Database], Any]
@@ -46,11 +45,11 @@ class Operation:
 
 
 class Writer:
-    """The one thread that touches the file.
+    """The only thread that uses the file.
 
     Args:
         path: the journal's file.
-        loop: where the futures are settled.
+        loop: the event loop of the futures.
     """
 
     def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -63,46 +62,44 @@ class Writer:
         self.thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; `opened` is done once the file is open, or told what is wrong."""
+        """Start the thread. `opened` is done once the file is open, or has the error."""
         self.thread.start()
 
     def put(self, operation: Operation) -> None:
-        """Queue an operation, behind all that came before."""
+        """Queue an operation."""
         self._queue.put(operation)
 
     def stop(self) -> None:
-        """End the thread after all that was queued; `closed` is done once the file is closed."""
+        """End the thread after everything queued. `closed` is done once the file is closed."""
         self._queue.put(None)
 
     def take_kept(self) -> JournalError | None:
-        """The failure that nobody has been told of; only once `closed` is done."""
+        """The kept failure, if no call has raised it. Call this only once `closed` is done."""
         kept, self._kept = self._kept, None
         return kept
 
     def _run(self) -> None:
-        from seedance_async.journal.files import OpenJournal
-
         try:
             journal = OpenJournal(self._path)
         except Exception as error:
-            refusal = error if isinstance(error, JournalError) else self._failure(error)
-            self._tell([(self.opened, refusal), (self.closed, None)])
+            failure = error if isinstance(error, JournalError) else self._failure(error)
+            self._resolve([(self.opened, failure), (self.closed, None)])
             return
-        self._tell([(self.opened, None)])
+        self._resolve([(self.opened, None)])
         try:
-            self._serve(journal.database)
+            self._process_queue(journal.database)
             journal.close()
-        except Exception:  # all that was acknowledged is on disk
+        except Exception:  # everything that was acknowledged is on disk
             _log.exception("the journal %s was not closed well", self._path)
         finally:
-            self._tell([(self.closed, None)])
+            self._resolve([(self.closed, None)])
 
-    def _serve(self, database: Database) -> None:
+    def _process_queue(self, database: Database) -> None:
         stopping = False
         while not stopping:
             batch, stopping = self._next_batch()
             outcomes = self._commit(database, batch) if batch else []
-            self._tell(
+            self._resolve(
                 [
                     (operation.future, outcome)
                     for operation, outcome in zip(batch, outcomes, strict=True)
@@ -111,7 +108,7 @@ class Writer:
             )
 
     def _next_batch(self) -> tuple[list[Operation], bool]:
-        """All that is queued, at least one thing; and whether it ends there for good."""
+        """Wait for an operation, then take everything queued; and whether to stop after it."""
         batch: list[Operation] = []
         item = self._queue.get()
         while item is not None:
@@ -123,7 +120,7 @@ class Writer:
         return batch, True
 
     def _commit(self, database: Database, batch: list[Operation]) -> list[Any]:
-        """Do all in one transaction; the outcome of each, an exception where it failed."""
+        """Run a batch in one transaction; each outcome is a result or a JournalError."""
         kept = self._kept
         try:
             database.begin()
@@ -137,8 +134,7 @@ class Writer:
 
     def _outcome(self, database: Database, operation: Operation) -> Any:
         if operation.raises_kept and self._kept is not None:
-            kept, self._kept = self._kept, None
-            return kept
+            return self.take_kept()
         try:
             return operation.run(database)
         except JournalError as error:
@@ -151,28 +147,28 @@ class Writer:
         return error
 
     def _failure(self, error: Exception, request_id: str | None = None) -> JournalError:
-        words = f"it cannot be read or written: {error}"
-        failure = JournalError(words, path=self._path, request_id=request_id)
+        message = f"it cannot be read or written: {error}"
+        failure = JournalError(message, path=self._path, request_id=request_id)
         failure.__cause__ = error
         return failure
 
-    def _tell(self, outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    def _resolve(self, outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
         if outcomes and not self._loop.is_closed():
-            with suppress(RuntimeError):  # closed just now: nobody is left to be told
-                self._loop.call_soon_threadsafe(_settle, self._loop, outcomes)
+            with suppress(RuntimeError):  # the loop was closed just now: nobody is waiting
+                self._loop.call_soon_threadsafe(_resolve_futures, self._loop, outcomes)
 
 
-def _settle(
+def _resolve_futures(
     loop: asyncio.AbstractEventLoop, outcomes: list[tuple[asyncio.Future[Any], Any]]
 ) -> None:
-    """Settle some futures, and the others after all that waits has had its turn."""
-    for future, outcome in outcomes[:_AT_ONCE]:
+    """Resolve some futures, and the rest in later turns, so that other tasks can run between."""
+    for future, outcome in outcomes[:_RESOLVED_PER_TURN]:
         if not future.done():
             if isinstance(outcome, JournalError):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
         elif isinstance(outcome, JournalError):
-            _log.error("not recorded, and whoever asked for it no longer waits: %s", outcome)
-    if len(outcomes) > _AT_ONCE:
-        loop.call_soon(_settle, loop, outcomes[_AT_ONCE:])
+            _log.error("not recorded, and the caller no longer waits: %s", outcome)
+    if len(outcomes) > _RESOLVED_PER_TURN:
+        loop.call_soon(_resolve_futures, loop, outcomes[_RESOLVED_PER_TURN:])

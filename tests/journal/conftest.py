@@ -1,5 +1,9 @@
 """What the journal's tests share: each kind of journal, open, on a clock that the test moves."""
 
+import asyncio
+import sqlite3
+from contextlib import closing, contextmanager
+
 import attrs
 import pytest
 
@@ -32,7 +36,7 @@ def path(tmp_path):
 
 @pytest.fixture(params=["memory", "sqlite"])
 def new_journal(request, clock, path):
-    """Makes a journal of each kind, not yet open. Another kind of journal joins here."""
+    """Creates a journal of each kind, not yet open. Add other kinds of journal here."""
     if request.param == "memory":
         return lambda: MemoryJournal(clock=clock)
     return lambda: SQLiteJournal(path, clock=clock)
@@ -53,3 +57,39 @@ async def on_disk(path, clock):
     await journal.open()
     yield journal
     await journal.aclose()
+
+
+def sqlite(path):
+    return closing(sqlite3.connect(path, isolation_level=None))
+
+
+async def fill(path, count=60):
+    """Write a journal of some pages."""
+    journal = SQLiteJournal(path, clock=lambda: START)
+    await journal.open()
+    for number in range(count):
+        await journal.claim(f"key-{number}", fingerprint="f" * 32, request="x" * 400)
+    await journal.aclose()
+
+
+def files_in(folder):
+    """Every file's name and bytes; a link by where it leads."""
+    return {
+        file.name: file.readlink() if file.is_symlink() else file.is_file() and file.read_bytes()
+        for file in folder.iterdir()
+    }
+
+
+@contextmanager
+def file_held(path):
+    """Meanwhile the journal's thread cannot commit: another connection holds the file."""
+    with sqlite(path) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+async def turns(count=3):
+    """Let whatever is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A writer that is killed, a full disk, a fork: what was acknowledged is there, nothing half."""
+"""Killed writers, full disks, forks: what was acknowledged is there, and no entry is half."""
 
 import asyncio
 import os
@@ -25,21 +25,21 @@ def start(path, run):
 
 
 def killed_after(process, lines):
-    """Kill the writer once it has told so many lines; all that it told."""
-    told = [process.stdout.readline() for _ in range(lines)]
+    """Kill the writer after so many lines of output, and return all its output."""
+    output = [process.stdout.readline() for _ in range(lines)]
     process.kill()
-    told += process.communicate(timeout=60)[0].splitlines(keepends=True)
-    return [line.split() for line in told if line.endswith("\n")][1:]
+    output += process.communicate(timeout=60)[0].splitlines(keepends=True)
+    return [line.split() for line in output if line.endswith("\n")][1:]
 
 
 def assert_whole(entry):
-    """Either the intent alone, or all that an acceptance tells, or all that an end tells too."""
+    """The entry has the intent alone, or also a whole acceptance, or also a whole result."""
     run_worker, _, number = entry.key.rpartition("-")
     accepted = (f"req_{entry.key}", int(number))
-    end = (f"{entry.key}.mp4", int(number), entry.key)
+    result = (f"{entry.key}.mp4", int(number), entry.key)
     reached = ORDER.index(entry.state)
     assert (entry.request_id, entry.credits_charged) == (accepted if reached > 0 else (None, None))
-    assert (entry.path, entry.size, entry.sha256) == (end if reached > 1 else (None, None, None))
+    assert (entry.path, entry.size, entry.sha256) == (result if reached > 1 else (None, None, None))
     assert run_worker
 
 
@@ -53,12 +53,12 @@ def test_a_writer_killed_at_any_instant_loses_nothing_that_was_acknowledged(path
         entries = {entry.key: entry for entry in read_entries(path)}
         for entry in entries.values():
             assert_whole(entry)
-        lacking = {k for k, r in acknowledged.items() if ORDER.index(entries[k].state) < r}
-        assert lacking == set()
+        missing = {k for k, r in acknowledged.items() if ORDER.index(entries[k].state) < r}
+        assert missing == set()
     assert len(acknowledged) > 100
 
 
-async def test_a_killed_writer_holds_the_file_no_longer_and_a_living_one_does(path):
+async def test_a_killed_writer_no_longer_holds_the_lock_and_a_living_one_does(path):
     process = start(path, 0)
     try:
         assert process.stdout.readline() == "open\n"
@@ -74,15 +74,15 @@ async def test_a_killed_writer_holds_the_file_no_longer_and_a_living_one_does(pa
 
 
 def run(script, *arguments):
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
-    return told.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 FULL_DISK = """
@@ -97,14 +97,14 @@ async def main(path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     full = os.path.getsize(path + "-wal")
     resource.setrlimit(resource.RLIMIT_FSIZE, (full, limits[1]))
-    told = await asyncio.gather(
+    errors = await asyncio.gather(
         journal.update("a", state="queued", request_id="req_1"),
         journal.claim("b", fingerprint="f", request="{}"),
         journal.find("a"),
         return_exceptions=True,
     )
-    for error in told:
-        assert type(error) is JournalError, told
+    for error in errors:
+        assert type(error) is JournalError, errors
         print(error.path, error.request_id)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     print((await journal.find("a")).state, await journal.find("b"))
@@ -117,10 +117,10 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes there")
-def test_on_a_full_disk_nothing_is_written_and_all_goes_on_once_there_is_room(path):
-    told = run(FULL_DISK, str(path))
-    assert told[:2] == [f"{path} req_1", f"{path} None"]
-    assert told[-1] == "submitting None"
+def test_a_full_disk_fails_every_call_and_writes_work_again_once_there_is_room(path):
+    output = run(FULL_DISK, str(path))
+    assert output[:2] == [f"{path} req_1", f"{path} None"]
+    assert output[-1] == "submitting None"
     assert [entry.state for entry in read_entries(path)] == ["queued", "submitting"]
 
 
@@ -155,7 +155,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
-def test_a_forked_child_is_refused_and_the_parent_goes_on(path):
+def test_a_forked_child_cannot_use_the_journal_and_its_parent_still_can(path):
     assert run(FORK, str(path)) == ["True", "True"]
     assert [entry.state for entry in read_entries(path)] == ["queued"]
 
@@ -174,12 +174,12 @@ kept = asyncio.run(main(sys.argv[1]))
 """
 
 
-def test_a_journal_that_was_never_closed_does_not_keep_the_process_from_ending(path):
+def test_a_process_ends_even_if_its_journal_was_never_closed(path):
     assert run(LEFT_OPEN, str(path)) == []
     assert [entry.key for entry in read_entries(path)] == ["a"]
 
 
-def test_a_run_that_ended_so_is_taken_up_by_the_next(path):
+def test_a_journal_that_was_never_closed_is_opened_by_the_next_run(path):
     run(LEFT_OPEN, str(path))
 
     async def next_run():

@@ -1,4 +1,4 @@
-"""Any operations in any order: both journals tell the same, and the file tells it again."""
+"""Any operations in any order: both journals agree, also once the file is opened again."""
 
 import asyncio
 import tempfile
@@ -49,22 +49,20 @@ class BothJournals(RuleBasedStateMachine):
         self.runner.run(self.memory.open())
         self.runner.run(self.file.open())
 
-    async def told(self, journal, act):
-        """What came of it, an error by its words behind the journal's name."""
+    async def outcome(self, journal, act):
+        """The result of a call, or an error's message without the journal's name."""
         try:
-            outcome = act(journal)
-            return await outcome if outcome is not None else None
+            awaitable = act(journal)
+            return await awaitable if awaitable is not None else None
         except JournalError as error:
-            return str(error).removeprefix(
-                f"journal {error.path or 'in memory'}: "
-            ), error.request_id
+            return str(error).removeprefix(f"journal {error.path}: "), error.request_id
 
     def both(self, act):
         self.clock.now += 1.5
-        of_memory = self.runner.run(self.told(self.memory, act))
-        of_file = self.runner.run(self.told(self.file, act))
-        assert of_file == of_memory
-        return of_file
+        in_memory = self.runner.run(self.outcome(self.memory, act))
+        in_file = self.runner.run(self.outcome(self.file, act))
+        assert in_file == in_memory
+        return in_file
 
     @rule(key=KEYS, fingerprint=ANY_TEXT, request=ANY_TEXT, reserved=NUMBERS)
     def claim(self, key, fingerprint, request, reserved):
@@ -97,13 +95,13 @@ class BothJournals(RuleBasedStateMachine):
         self.both(lambda journal: journal.forget(keys))
 
     @rule()
-    def look_at_all(self):
+    def entries(self):
         self.both(lambda journal: journal.entries())
 
     @rule()
-    def open_the_file_anew(self):
+    def close_and_open_the_file_again(self):
         """Closing loses nothing: the same entries are there when it is opened again."""
-        self.both(lambda journal: journal.flush())  # a kept failure ends with its journal
+        self.both(lambda journal: journal.flush())  # closing would raise a kept failure
         entries = self.both(lambda journal: journal.entries())
         assert read_entries(self.path) == entries
         self.runner.run(self.file.aclose())
@@ -114,7 +112,7 @@ class BothJournals(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "file"):
-            self.open_the_file_anew()
+            self.close_and_open_the_file_again()
             self.both(lambda journal: journal.aclose())
         self.runner.close()
         self.folder.cleanup()

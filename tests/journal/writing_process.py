@@ -1,7 +1,7 @@
-"""Writes a journal as fast as it can until it is killed, telling each write once it returned.
+"""Writes a journal as fast as it can until it is killed, and prints each write that returned.
 
-Of each job it claims the key, records the acceptance and, without waiting, the end; a line
-"<key> <state>" is printed for what the journal has acknowledged.
+For each job it claims the key, records the acceptance and, without waiting, the result. A line
+"<key> <state>" is printed for each write that the journal acknowledged.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import sys
 from seedance_async.journal import SQLiteJournal
 
 
-def tell(*words):
+def report(*words):
     sys.stdout.write(" ".join(words) + "\n")
     sys.stdout.flush()
 
@@ -21,19 +21,19 @@ async def work(journal, run, worker):
         number += 1
         key = f"{run}-{worker}-{number}"
         await journal.claim(key, fingerprint="f" * 32, request='{"prompt": "' + "x" * 300 + '"}')
-        tell(key, "submitting")
+        report(key, "submitting")
         await journal.update(key, state="queued", request_id=f"req_{key}", credits_charged=number)
-        tell(key, "queued")
+        report(key, "queued")
         journal.update_soon(key, state="succeeded", path=f"{key}.mp4", size=number, sha256=key)
         if number % 5 == 0:
             await journal.flush()
-            tell(key, "succeeded")
+            report(key, "succeeded")
 
 
 async def main(path, run):
     journal = SQLiteJournal(path)
     await journal.open()
-    tell("open")
+    report("open")
     await asyncio.gather(*(work(journal, run, worker) for worker in range(8)))
 
 

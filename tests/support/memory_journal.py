@@ -1,4 +1,4 @@
-"""`MemoryJournal`: the journal of a run that need not outlive its process. Also for tests."""
+"""`MemoryJournal`: a journal for tests that need no file."""
 
 from __future__ import annotations
 
@@ -15,47 +15,44 @@ from seedance_async.journal.entry import (
     JournalEntry,
     checked_changes,
     checked_key,
-    fresh_intent,
     new_intent,
+    reclaim_changes,
 )
 from seedance_async.journal.lifecycle import Lifecycle
 
+#: In place of a file, in errors.
+NAME = "in memory"
 _log = logging.getLogger(__name__)
 
 
 class MemoryJournal:
-    """A `Journal` in a dict: gone when it is closed.
-
-    Args:
-        clock: seconds since the epoch.
-    """
+    """A `Journal` in a dict, empty again once it is closed. The contract suite runs over it too."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._life = Lifecycle()
+        self._lifecycle = Lifecycle(NAME)
         self._entries: dict[str, JournalEntry] = {}
-        self._holders: dict[str, str] = {}  # keys by request id
+        self._keys: dict[str, str] = {}  # by request id
         self._kept: JournalError | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryJournal {self._life.state}, {len(self._entries)} entries>"
+        return f"<MemoryJournal {self._lifecycle.state}, {len(self._entries)} entries>"
 
     async def open(self) -> None:
-        """See `Journal`, as for all that follows."""
-        self._life.start()
-        self._life.ready()
+        self._lifecycle.start_opening()
+        self._lifecycle.finish_opening()
 
     async def claim(
         self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
     ) -> JournalEntry | None:
-        self._life.check()
+        self._lifecycle.check_open()
         entry = new_intent(
             key,
             fingerprint=fingerprint,
             request=request,
             credits_reserved=credits_reserved,
             now=self._clock(),
-            journal=None,
+            journal=NAME,
         )
         self._raise_kept()
         holder = self._entries.setdefault(entry.key, entry)
@@ -69,14 +66,14 @@ class MemoryJournal:
         credits_reserved: int | None = None,
         credits_doubtful: int | None = None,
     ) -> bool:
-        self._life.check()
-        changes = fresh_intent(
+        self._lifecycle.check_open()
+        changes = reclaim_changes(
             expected,
             credits_reserved=credits_reserved,
             credits_doubtful=credits_doubtful,
-            journal=None,
+            journal=NAME,
         )
-        plain_key = checked_key(key, journal=None)
+        plain_key = checked_key(key, journal=NAME)
         self._raise_kept()
         entry = self._entries.get(plain_key)
         if entry is None or entry.state != expected:
@@ -85,11 +82,11 @@ class MemoryJournal:
         return True
 
     async def update(self, key: str, **changes: Unpack[Changes]) -> None:
-        self._life.check()
+        self._lifecycle.check_open()
         self._update(key, changes)
 
     def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:
-        self._life.check()
+        self._lifecycle.check_open()
         try:
             self._update(key, changes)
         except JournalError as error:
@@ -97,33 +94,33 @@ class MemoryJournal:
             self._kept = self._kept or error
 
     async def find(self, key: str) -> JournalEntry | None:
-        self._life.check()
-        plain_key = checked_key(key, journal=None)
+        self._lifecycle.check_open()
+        plain_key = checked_key(key, journal=NAME)
         self._raise_kept()
         return self._entries.get(plain_key)
 
     async def entries(self) -> list[JournalEntry]:
-        self._life.check()
+        self._lifecycle.check_open()
         self._raise_kept()
         return list(self._entries.values())
 
     async def forget(self, keys: Iterable[str]) -> int:
-        self._life.check()
-        plain = [checked_key(key, journal=None) for key in keys]
+        self._lifecycle.check_open()
+        plain = [checked_key(key, journal=NAME) for key in keys]
         self._raise_kept()
         removed = [self._entries.pop(key) for key in plain if key in self._entries]
         for entry in removed:
-            self._let_go(entry)
+            self._release_id(entry)
         return len(removed)
 
     async def flush(self) -> None:
-        self._life.check()
+        self._lifecycle.check_open()
         self._raise_kept()
 
     async def aclose(self) -> None:
-        if self._life.state == "open":
-            self._life.check()
-        self._life.end()
+        if self._lifecycle.state == "open":
+            self._lifecycle.check_open()
+        self._lifecycle.close()
         self._entries.clear()
         self._raise_kept()
 
@@ -133,24 +130,24 @@ class MemoryJournal:
             raise kept
 
     def _update(self, key: str, changes: Changes) -> None:
-        plain = checked_changes(changes, journal=None)
-        lost = plain.get("request_id")
-        entry = self._entries.get(checked_key(key, journal=None))
+        plain = checked_changes(changes, journal=NAME)
+        request_id = plain.get("request_id")
+        entry = self._entries.get(checked_key(key, journal=NAME))
         if entry is None:
-            raise JournalError(f"no entry has the key {key!r}", request_id=lost)
-        holder = self._holders.get(lost, entry.key) if lost is not None else entry.key
+            raise JournalError(f"no entry has the key {key!r}", path=NAME, request_id=request_id)
+        holder = self._keys.get(request_id, entry.key)
         if holder != entry.key:
-            words = f"the request id {lost!r} is that of the entry with key {holder!r}"
-            raise JournalError(words, request_id=lost)
+            message = f"the request id {request_id!r} is that of the entry with key {holder!r}"
+            raise JournalError(message, path=NAME, request_id=request_id)
         self._change(entry, plain)
 
     def _change(self, entry: JournalEntry, changes: dict[str, Any]) -> None:
         changed = attrs.evolve(entry, **changes, updated_at=self._clock())
-        self._let_go(entry)
+        self._release_id(entry)
         if changed.request_id is not None:
-            self._holders[changed.request_id] = changed.key
+            self._keys[changed.request_id] = changed.key
         self._entries[changed.key] = changed
 
-    def _let_go(self, entry: JournalEntry) -> None:
+    def _release_id(self, entry: JournalEntry) -> None:
         if entry.request_id is not None:
-            del self._holders[entry.request_id]
+            del self._keys[entry.request_id]

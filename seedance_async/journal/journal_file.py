@@ -1,0 +1,271 @@
+"""The file of an SQLite journal: opened for writing, read, moved, and refused if it is no journal.
+
+A file that is refused keeps every byte, and no file is left beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from seedance_async.api.errors import JournalError
+from seedance_async.journal.database import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    Database,
+    connect,
+    migrate,
+    version_of,
+)
+from seedance_async.journal.entry import FIELDS, JournalEntry
+from seedance_async.journal.lock import WriteLock, create_private
+
+# Modes of an SQLite URI for reading. With `immutable`, SQLite takes no locks and creates no files.
+_WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"
+#: Files that SQLite keeps beside a database that was not closed; they hold part of its data.
+_COMPANIONS = ("-wal", "-shm")
+_Snapshot = tuple[int, int, int]
+
+
+class OpenJournal:
+    """A journal's file, open for writing in the current thread and locked against other runs.
+
+    Raises:
+        JournalError: another run is writing the file, or it cannot be used as a journal.
+    """
+
+    def __init__(self, path: str) -> None:
+        with _journal_errors(path):
+            file = _resolve(path)
+            self._lock = WriteLock(file)
+            self._lock.acquire()
+            try:
+                self.database = _open(file, path)
+            except BaseException:
+                self._lock.undo()
+                raise
+
+    def close(self) -> None:
+        """Close the file, then release the lock."""
+        try:
+            self.database.close()
+        finally:
+            self._lock.release()
+
+
+def read_entries(path: str | os.PathLike[str]) -> list[JournalEntry]:
+    """The entries of the journal in a file, in the order of creation. Blocks.
+
+    Another run may be writing the journal: reading needs no lock and changes nothing.
+
+    Raises:
+        JournalError: there is no such file, or it is no journal, damaged or of a newer version.
+    """
+    name = os.fspath(path)
+    with _journal_errors(name):
+        file = _resolve(name)
+        while True:
+            before, mode = _snapshot(file), _reading_mode(file)
+            if before is None:
+                raise JournalError("there is no such file", path=name)
+            try:
+                entries = _read(file, mode, name) if before[0] else []
+            except (sqlite3.Error, JournalError):
+                if not _was_written(file, mode, before):
+                    raise
+            else:
+                if not _was_written(file, mode, before):
+                    return entries
+
+
+def move_journal(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename a journal's file, with what SQLite keeps beside it. Blocks.
+
+    The file may be damaged or no journal at all.
+
+    Args:
+        path: the journal's file.
+        target: its new name, in the same folder. Nothing may exist there.
+
+    Raises:
+        JournalError: a run is writing the journal, something exists at the new name, or the file
+            cannot be renamed.
+    """
+    name = os.fspath(path)
+    file, new = _resolve(name), Path(target)
+    lock = WriteLock(file)
+    try:
+        lock.acquire()
+        try:
+            # The file goes first. If the move stops halfway, a log without its file is refused,
+            # but a file without its log would be taken for a whole journal.
+            for suffix in ("", *_COMPANIONS):
+                _rename(_beside(file, suffix), _beside(new, suffix))
+        finally:
+            lock.release()
+    except OSError as error:
+        raise JournalError(f"it cannot be renamed: {error}", path=name) from error
+
+
+def _rename(source: Path, target: Path) -> None:
+    if source.exists():
+        if target.exists():
+            raise FileExistsError(17, "a file is there", str(target))
+        source.rename(target)
+
+
+def _read(file: Path, mode: str, path: str) -> list[JournalEntry]:
+    with closing(connect(file, mode)) as connection:
+        _check_kind(connection, path)
+        with _migrated(connection) as current:
+            return Database(current, path).entries()
+
+
+@contextmanager
+def _migrated(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """The tables in the latest version; those of an older version are copied into memory."""
+    if version_of(connection) == len(MIGRATIONS):
+        yield connection
+        return
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        connection.backup(copy)
+        migrate(copy)
+        yield copy
+
+
+def _was_written(file: Path, mode: str, before: _Snapshot) -> bool:
+    """Whether a run wrote the file while it was read without locks: then read it again."""
+    return mode != _WITH_LOG and (_has_log(file) or _snapshot(file) != before)
+
+
+def _resolve(path: str) -> Path:
+    """The file that the path leads to. Raises JournalError for what cannot be a file."""
+    file = Path(os.path.realpath(path))
+    if not file.parent.is_dir():
+        raise JournalError(f"there is no folder {file.parent}", path=path)
+    if file.is_symlink() or (Path(path).is_symlink() and not file.exists()):
+        raise JournalError("it is a link to a file that does not exist", path=path)
+    if file.exists() and not file.is_file():
+        kind = "a folder" if file.is_dir() else "not a regular file"
+        raise JournalError(f"it is {kind}", path=path)
+    return file
+
+
+def _open(file: Path, path: str) -> Database:
+    if _size(file) == 0:
+        _create(file, path)
+    else:
+        _check(file, path)
+    connection = connect(file, "rw")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        connection.close()
+        raise
+    return Database(connection, path)
+
+
+def _create(file: Path, path: str) -> None:
+    """Create an empty journal under another name and move it to its place, so it is never half."""
+    if _has_log(file):
+        log = _beside(file, "-wal")
+        message = (
+            f"the file is empty or missing, but its log {log} is there: restore it or remove both"
+        )
+        raise JournalError(message, path=path)
+    new = _beside(file, ".new")
+    new.unlink(missing_ok=True)
+    create_private(new)
+    try:
+        with closing(connect(new, "rw")) as connection:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            migrate(connection)
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _check(file: Path, path: str) -> None:
+    """Refuse a file that is no journal or is damaged, without changing a byte."""
+    with closing(connect(file, _WITHOUT_LOG)) as connection:
+        _check_kind(connection, path)
+    had_index = _beside(file, "-shm").exists()
+    try:
+        with closing(connect(file, _reading_mode(file))) as connection:
+            _check_kind(connection, path)
+            _check_tables(connection, path)
+    except BaseException:
+        if not had_index:
+            with suppress(OSError):
+                _beside(file, "-shm").unlink(missing_ok=True)
+        raise
+
+
+def _check_kind(connection: sqlite3.Connection, path: str) -> None:
+    kind = connection.execute("PRAGMA application_id").fetchone()[0]
+    if kind != APPLICATION_ID:
+        raise JournalError("it is a database of another program", path=path)
+    version, latest = version_of(connection), len(MIGRATIONS)
+    if version > latest:
+        message = f"it is of version {version}, newer than {latest}: update seedance-async"
+        raise JournalError(message, path=path)
+
+
+def _check_tables(connection: sqlite3.Connection, path: str) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise JournalError(f"it is damaged: {found}", path=path)
+    with _migrated(connection) as current:
+        current.execute(f"SELECT {', '.join(FIELDS)} FROM jobs LIMIT 0")  # noqa: S608
+
+
+def _reading_mode(file: Path) -> str:
+    """The mode that leaves no trace: unless told not to, SQLite would create a missing log."""
+    return _WITH_LOG if _has_log(file) else _WITHOUT_LOG
+
+
+def _has_log(file: Path) -> bool:
+    return _size(_beside(file, "-wal")) > 0
+
+
+def _beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+def _size(file: Path) -> int:
+    snapshot = _snapshot(file)
+    return 0 if snapshot is None else snapshot[0]
+
+
+def _snapshot(file: Path) -> _Snapshot | None:
+    """Size, time of the last change and inode; None if there is no file."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@contextmanager
+def _journal_errors(path: str) -> Iterator[None]:
+    """Turn errors of SQLite and the file system into JournalErrors that name the file."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise JournalError(_describe(error), path=path) from error
+    except (OSError, ValueError) as error:
+        raise JournalError(f"it cannot be opened: {error}", path=path) from error
+
+
+def _describe(error: sqlite3.DatabaseError) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_NOTADB:
+        return "it is no SQLite file"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+        return f"it is damaged: {error}"
+    return f"it cannot be opened: {error}"
