@@ -27,7 +27,7 @@ from seedance_async import (
 from seedance_async.api.options import Endpoint
 from seedance_async.emulator import Emulator, EmulatorOptions, Fault
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY, SEED
-from tests.jobs.downloads.test_downloader import VIDEO
+from tests.support.downloads import VIDEO
 from tests.support.fakes import LOST, error_reply, reply
 from tests.support.raw_server import RawServer
 

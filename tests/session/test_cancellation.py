@@ -19,7 +19,7 @@ from seedance_async.jobs.downloads import downloader as downloads
 from seedance_async.jobs.downloads.part_file import PartFile
 from seedance_async.journal import SQLiteJournal, read_entries
 from tests.conftest import QUICK_POLL
-from tests.jobs.downloads.test_downloader import SIZE, VIDEO
+from tests.support.downloads import SIZE, VIDEO
 from tests.support.fakes import FakeAPI, error_reply
 from tests.support.memory_journal import MemoryJournal
 
@@ -415,7 +415,7 @@ def slowly(method, running):
 
 
 async def test_a_download_can_be_cancelled_anywhere(make_session, how, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "_BATCH", 3_000)
+    monkeypatch.setattr(downloads, "WRITE_SIZE", 3_000)
     running = []
     for name in ("open", "write", "publish"):
         monkeypatch.setattr(PartFile, name, slowly(getattr(PartFile, name), running))

@@ -1,1 +1,1 @@
-"""From an output URL to a verified file."""
+"""Downloads: from an output URL to a verified file."""

@@ -1,9 +1,13 @@
-"""Downloads: from an output URL to a verified file, whatever the connection does.
+"""Downloads: from an output URL to a verified file, whatever happens to the connection.
 
-The video goes to a temporary file in the target's folder, is resumed by Range where a transfer
-breaks, checked, written to disk for good (fsync) and only then given its name. At no time is the
-whole video in memory, and no file is ever half there under its final name. Files are written off
-the event loop, each piece while the next one is on its way.
+The video goes to a temporary file in the target's folder. A transfer that breaks is resumed with a
+Range request. The whole file is checked and flushed to the disk (fsync) before it gets its name, so
+there is never half a file under that name. At no time is the whole video in memory. Files are
+written off the event loop, each batch while the next one is being received.
+
+API page "Image to Video", "Query Result": the output URL is returned once the task has succeeded.
+How long it is valid is not documented. Assumed: a URL that is refused with 401, 403, 404 or 410 has
+expired, and the next status query returns a fresh one.
 """
 
 from __future__ import annotations
@@ -30,25 +34,25 @@ from seedance_async.jobs.registry import SavedFile
 
 _T = TypeVar("_T")
 
-_TOTAL = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)"
-_LENGTH = r"[0-9]{1,18}"
+_CONTENT_RANGE = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)"
+_CONTENT_LENGTH = r"[0-9]{1,18}"
 
-#: Answers that mean the URL is no longer good; a fresh one comes with the next status query.
-_STALE = frozenset({401, 403, 404, 410})
+#: Statuses of a URL that has expired.
+_EXPIRED = frozenset({401, 403, 404, 410})
 
-#: Bytes that go to a thread at once: enough that the way there costs little beside the writing.
-_BATCH = 1 << 20
+#: Bytes that are written at once: so many that handing them to a thread costs little.
+WRITE_SIZE = 1 << 20
 
 
 class Downloader:
     """Saves videos, at most `limit` at a time.
 
     Args:
-        transport: where the bytes come from.
-        refresh: a status query, for a fresh output URL.
-        limit: downloads at once.
+        transport: fetches the videos.
+        refresh: makes a status query, for a fresh output URL.
+        limit: the number of downloads at once.
         retry, timeouts, rng: as in `SeedanceClient`.
-        free: bytes that a folder has room for; None where that is not known.
+        free: returns the free bytes of a folder's disk, or None where that is unknown.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Downloader:
         return SavedFile(target, part.size, part.sha256)
 
     async def _fetch(self, generation: Generation, part: PartFile) -> None:
-        """Transfer after transfer until the file is whole."""
+        """Make transfers until the file is whole."""
         url, refreshed, failures = generation.output_url, False, 0
         while True:
             if url is None:
@@ -96,12 +100,11 @@ class Downloader:
             try:
                 await self._transfer(url, part)
                 return
-            except _StaleURLError as stale:
+            except _ExpiredURLError as expired:
                 if refreshed:
-                    told = f"HTTP {stale.status}, and again with a fresh URL"
-                    raise part.error(told, stale.status) from None
+                    message = f"HTTP {expired.status}, and again with a fresh URL"
+                    raise part.error(message, expired.status) from None
                 url = None
-                continue
             except BrokenTransferError as broken:
                 failures += 1
                 if failures >= self._retry.attempts or not broken.transient:
@@ -115,34 +118,36 @@ class Downloader:
             raise part.error(f"its URL could not be refreshed: {error}") from error
 
     async def _transfer(self, url: str, part: PartFile) -> None:
-        """One GET, from where the file ends to the end of the video."""
+        """Make one GET, from the end of the file to the end of the video."""
         try:
             async with self._transport.open_media(url, part.range_headers()) as response:
-                await self._begin(response, part)
-                floor = _RateFloor(self._timeouts)
-                async with _WriteBehind(part) as file:
+                await self._start(response, part)
+                rate = MinimumRate(self._timeouts)
+                async with _BackgroundWriter(part) as writer:
                     async for piece in response.chunks:
-                        floor.received(len(piece))
-                        await file.write(piece)
-                        floor.wait_on()
+                        rate.received(len(piece))
+                        await writer.write(piece)
+                        rate.start_waiting()
         except TransportError as error:
             raise BrokenTransferError(str(error), transient=error.transient) from error
         await _in_thread(part.verify)
 
-    async def _begin(self, response: MediaResponse, part: PartFile) -> None:
+    async def _start(self, response: MediaResponse, part: PartFile) -> None:
+        """Prepare the file for the body of a response, or raise if the body is not the video."""
         status, headers = response.status, response.headers
-        if status in _STALE:
-            raise _StaleURLError(status)
+        if status in _EXPIRED:
+            raise _ExpiredURLError(status)
         kind = headers.get("content-type", "")
         if status in (200, 206) and kind.startswith(("text/", "application/json")):
             raise BrokenTransferError(f"a video was expected, not {kind}", status=status)
-        start, total = _extent(status, headers)
+        start, total = _start_and_total(status, headers)
         resumed = status == 206 and start == part.size and part.total in (None, total)
         if status in (200, 206, 416) and not resumed and part.size:
             await _in_thread(part.restart)
         if status == 200 or resumed:
-            # No thread before the first piece is read: should the connection break meanwhile, what
-            # has come already would be lost, and a server that always breaks never got past.
+            # Do not go to a thread before the first piece is read: if the connection broke
+            # meanwhile, the bytes received so far would be lost, and a download from a server that
+            # always breaks the connection would never progress.
             part.expect(total, headers.get("etag"))
         elif status in (206, 416):
             raise BrokenTransferError("the server does not resume there", status=status)
@@ -151,39 +156,39 @@ class Downloader:
             raise BrokenTransferError(f"HTTP {status}", status=status, transient=transient)
 
 
-class _RateFloor:
-    """Finds out a transfer that only trickles; the time that writing takes is not counted.
+class MinimumRate:
+    """Breaks off a transfer that only trickles. The time that writing takes does not count.
 
-    That nothing comes at all is noticed by the transport.
+    A transfer in which nothing arrives at all is broken off by the transport.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._window, self._rate = timeouts.download_idle, timeouts.download_rate
         self._clock = asyncio.get_running_loop().time
         self._waited, self._received = 0.0, 0
-        self._since = self._clock()
+        self._waiting_since = self._clock()
 
     def received(self, size: int) -> None:
-        """So many bytes came at the end of a wait."""
-        self._waited += self._clock() - self._since
+        """Count the bytes that end a wait. Raises BrokenTransferError if the rate is too low."""
+        self._waited += self._clock() - self._waiting_since
         self._received += size
         if self._waited < self._window:
             return
         if self._received < self._rate * self._waited:
-            told = f"only {self._received} bytes came in {self._waited:.0f} seconds"
-            raise BrokenTransferError(told)
+            message = f"only {self._received} bytes came in {self._waited:.0f} seconds"
+            raise BrokenTransferError(message)
         self._waited, self._received = 0.0, 0
 
-    def wait_on(self) -> None:
-        """The next wait begins."""
-        self._since = self._clock()
+    def start_waiting(self) -> None:
+        """Start the next wait."""
+        self._waiting_since = self._clock()
 
 
-class _WriteBehind:
-    """Writes pieces to a file in a thread, many at once, while the next ones are on their way.
+class _BackgroundWriter:
+    """Writes pieces to a file in a thread, in batches, while the next ones are being received.
 
-    At its end no thread has the file, and all that came is in it unless the writer was cancelled:
-    a broken transfer is resumed from there.
+    When the block ends, no thread uses the file, and it holds everything that was received unless
+    the task was cancelled: a broken transfer is resumed from there.
     """
 
     def __init__(self, part: PartFile) -> None:
@@ -192,56 +197,55 @@ class _WriteBehind:
         self._size = 0
         self._writing: asyncio.Future[None] | None = None
 
-    async def __aenter__(self) -> _WriteBehind:
+    async def __aenter__(self) -> _BackgroundWriter:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._written()
+        await self._wait_for_thread()
         if self._pieces:
-            self._begin()
-            await self._written()
+            self._start_thread()
+            await self._wait_for_thread()
 
     async def write(self, piece: bytes) -> None:
-        """Take a piece; waits while a whole batch before it is still being written."""
+        """Add a piece. Waits if a batch is complete and the one before is still being written."""
         self._pieces.append(piece)
         self._size += len(piece)
-        if self._size >= _BATCH:
-            await self._written()
-            self._begin()
+        if self._size >= WRITE_SIZE:
+            await self._wait_for_thread()
+            self._start_thread()
 
-    def _begin(self) -> None:
+    def _start_thread(self) -> None:
         pieces, self._pieces, self._size = self._pieces, [], 0
-        self._writing = asyncio.ensure_future(_run_in_thread(self._part.write, pieces))
+        self._writing = asyncio.ensure_future(_in_thread(self._part.write, pieces))
 
-    async def _written(self) -> None:
+    async def _wait_for_thread(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
             await shielded(writing)
 
 
 async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
-    """Call in a thread, to its end even if cancelled: no two ever have the file at once."""
-    return await shielded(_run_in_thread(work, *arguments))
+    """Run blocking work in a thread, and wait for it even if the caller is cancelled.
 
-
-async def _run_in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
+    So no two threads ever use the file at once.
+    """
     from anyio import to_thread  # imported only if something is downloaded
 
-    return await to_thread.run_sync(work, *arguments)
+    return await shielded(to_thread.run_sync(work, *arguments))
 
 
-class _StaleURLError(Exception):
+class _ExpiredURLError(Exception):
     def __init__(self, status: int) -> None:
         self.status = status
         super().__init__(status)
 
 
-def _extent(status: int, headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """First byte and total length that an answer tells of."""
+def _start_and_total(status: int, headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Position of the body's first byte and length of the whole video, as far as they are given."""
     if status == 206:
-        match = re.fullmatch(_TOTAL, headers.get("content-range", ""))
+        match = re.fullmatch(_CONTENT_RANGE, headers.get("content-range", ""))
         if match is None:
             return None, None
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = headers.get("content-length", "")
-    return 0, int(length) if re.fullmatch(_LENGTH, length) else None
+    return 0, int(length) if re.fullmatch(_CONTENT_LENGTH, length) else None

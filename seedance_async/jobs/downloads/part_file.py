@@ -1,6 +1,6 @@
-"""The file side of a download: its name, the temporary file beside it, and whether it is whole.
+"""The file of a download: its name, the temporary file beside it, and whether it is whole.
 
-What blocks is called off the event loop by `downloads`. Nothing here knows of HTTP.
+Nothing here sends anything. What blocks is called off the event loop by `Downloader`.
 """
 
 from __future__ import annotations
@@ -23,31 +23,41 @@ from seedance_async.api.models import Generation
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed anyway
+except ImportError:  # Windows, where an open file cannot be removed anyway
     fcntl = None  # type: ignore[assignment]
 
-_SAFE_NAME = r"[A-Za-z0-9_-]{1,64}"
-_RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
+_SAFE_STEM = r"[A-Za-z0-9_-]{1,64}"
+_RESERVED_ON_WINDOWS = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
 
 
-def file_name(request_id: str) -> str:
-    """A file name for a job's video that is safe whatever the server's id says."""
-    if re.fullmatch(_SAFE_NAME, request_id) and not re.fullmatch(_RESERVED, request_id):
-        return f"{request_id}.mp4"
+def safe_file_stem(request_id: str) -> str:
+    """A file name without a suffix for a job's video: the request id, or a hash of an unsafe one.
+
+    The server's ids are not documented beyond the example `req_1234567890` (API page "Image to
+    Video"), so no path is built from one that has any other characters or is too long.
+    """
+    safe = re.fullmatch(_SAFE_STEM, request_id)
+    if safe and not re.fullmatch(_RESERVED_ON_WINDOWS, request_id):
+        return request_id
     digest = hashlib.sha256(request_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"job-{digest[:32]}.mp4"
+    return f"job-{digest[:32]}"
 
 
 class BrokenTransferError(Exception):
-    """A transfer that has to be made again, from where it ended or from the start."""
+    """A transfer that must be repeated, from where it stopped or from the start.
 
-    def __init__(self, told: str, *, status: int | None = None, transient: bool = True) -> None:
+    Attributes:
+        status: the HTTP status where the server refused, else None.
+        transient: whether repeating it can help.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, transient: bool = True) -> None:
         self.status, self.transient = status, transient
-        super().__init__(told)
+        super().__init__(message)
 
 
 def free_space(folder: Path) -> int | None:
-    """Bytes that a folder has room for; None where the file system does not tell."""
+    """The free bytes of a folder's disk, or None where the file system does not say."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
@@ -57,7 +67,18 @@ def free_space(folder: Path) -> int | None:
 
 @attrs.define(eq=False, repr=False)
 class PartFile:
-    """The temporary file beside the target. All its methods but the small ones block."""
+    """The temporary file of a download, beside the target.
+
+    `open`, `restart`, `write`, `verify` and `publish` block.
+
+    Attributes:
+        target: the video's final path.
+        request_id: the job's id, for errors.
+        size: bytes written so far.
+        total: bytes of the whole video, where the server gave them.
+        etag: the server's name for this version of the video, where it gave one.
+        free: returns the free bytes of a folder's disk, or None where that is unknown.
+    """
 
     target: Path
     request_id: str
@@ -79,12 +100,12 @@ class PartFile:
 
     @property
     def sha256(self) -> str:
-        """Of what is written so far, in hexadecimal."""
+        """The hash of the bytes written so far, in hexadecimal."""
         return str(self._hash.hexdigest())
 
-    def error(self, told: str, status: int | None = None) -> DownloadError:
+    def error(self, message: str, status: int | None = None) -> DownloadError:
         """A `DownloadError` about this file."""
-        return DownloadError(told, request_id=self.request_id, path=self.target, status=status)
+        return DownloadError(message, request_id=self.request_id, path=self.target, status=status)
 
     def range_headers(self) -> dict[str, str]:
         """The headers that ask for the rest of the video."""
@@ -96,20 +117,20 @@ class PartFile:
         return headers
 
     def expect(self, total: int | None, etag: str | None) -> None:
-        """What the server tells of the whole video: its bytes, and its ETag."""
+        """Set what the server says about the whole video: its size and its ETag."""
         self.total, self.etag, self._room_checked = total, etag, False
 
     def open(self) -> None:
-        """Make the file, and sweep away what killed processes have left of this one."""
+        """Create the file, and remove the temporary files that killed processes left of it."""
         for other in self.target.parent.iterdir():
             if other.name.startswith(self._stem) and other.name.endswith(".part"):
-                _remove_if_forsaken(other)
+                _remove_if_abandoned(other)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.fdopen(os.open(self._path, flags, 0o666), "wb")
         _lock(self._file)
 
     def restart(self) -> None:
-        """Forget what is written."""
+        """Empty the file."""
         file = self._opened()
         file.seek(0)
         file.truncate()
@@ -117,10 +138,10 @@ class PartFile:
         self._hash = hashlib.sha256()
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        """Append pieces; the first ones only if there is room for all that is to come.
+        """Append pieces. Before the first ones, check that the disk has room for the whole video.
 
         Raises:
-            OSError: there is none, or the disk fails otherwise.
+            OSError: the disk has no room, or fails in another way.
         """
         self._check_room()
         file = self._opened()
@@ -136,11 +157,15 @@ class PartFile:
         free = self.free(self.target.parent)
         needed = 0 if self.total is None else self.total - self.size
         if free is not None and free < needed:
-            told = f"the disk has no room: {needed:,} bytes are needed, {free:,} are free"
-            raise OSError(errno.ENOSPC, told)
+            message = f"the disk has no room: {needed:,} bytes are needed, {free:,} are free"
+            raise OSError(errno.ENOSPC, message)
 
     def verify(self) -> None:
-        """Whether the video is whole: by its told length, and by the boxes of the MP4."""
+        """Check that the video is whole, by its announced size and by its MP4 boxes.
+
+        Raises:
+            BrokenTransferError: it is not.
+        """
         if self.total is not None and self.size < self.total:
             raise BrokenTransferError(f"cut short at {self.size} of {self.total} bytes")
         self._opened().flush()
@@ -150,7 +175,7 @@ class PartFile:
             raise BrokenTransferError(problem)
 
     def publish(self, overwrite: bool) -> None:
-        """Have the file on disk for good, and give it its name."""
+        """Flush the file to the disk and give it its final name."""
         file = self._opened()
         file.flush()
         os.fsync(file.fileno())
@@ -162,9 +187,9 @@ class PartFile:
         _sync_folder(self.target.parent)
 
     def discard(self) -> None:
-        """Close the file and remove what is left of it."""
+        """Close the file and remove its temporary name."""
         if self._file is not None:
-            with suppress(OSError):  # what is still in the buffer finds the disk full again
+            with suppress(OSError):  # a full disk refuses the rest of the buffer again
                 self._file.close()
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -175,22 +200,27 @@ class PartFile:
 
 
 def checked_target(generation: Generation, path: Path, overwrite: bool) -> Path:
-    """The file to write, for a path that may be a folder. Raises `DownloadError` if it is taken."""
-    target = path / file_name(generation.request_id) if path.is_dir() else path
-    told = None
+    """The file to write, for a path that may be a folder.
+
+    Raises:
+        DownloadError: the path cannot be written, or a file exists and must not be replaced.
+    """
+    name = f"{safe_file_stem(generation.request_id)}.mp4"
+    target = path / name if path.is_dir() else path
+    problem = None
     if not target.parent.is_dir():
-        told = "its folder does not exist"
+        problem = "its folder does not exist"
     elif not overwrite and (target.exists() or target.is_symlink()):
-        told = "a file is there; pass overwrite=True to replace it"
+        problem = "a file is there; pass overwrite=True to replace it"
     elif target.is_dir():
-        told = "a folder is there"
-    if told is not None:
-        raise DownloadError(told, request_id=generation.request_id, path=target)
+        problem = "a folder is there"
+    if problem is not None:
+        raise DownloadError(problem, request_id=generation.request_id, path=target)
     return target
 
 
 def _rename_new(source: Path, target: Path) -> None:
-    """Rename, but never over a file that came meanwhile."""
+    """Rename a file, but never over one that was created meanwhile."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -212,14 +242,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _lock(file: BinaryIO) -> None:
-    """Show, for as long as this process lives, that the file is being written."""
+    """Mark the file as being written, for as long as this process lives."""
     if fcntl is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _remove_if_forsaken(path: Path) -> None:
-    """Remove a temporary file that no living process writes."""
+def _remove_if_abandoned(path: Path) -> None:
+    """Remove a temporary file unless a living process is writing it."""
     with suppress(OSError), path.open("rb") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -227,9 +257,9 @@ def _remove_if_forsaken(path: Path) -> None:
 
 
 def mp4_problem(path: Path) -> str | None:
-    """What is wrong with an MP4 file as a container, or None: its boxes must fill it exactly.
+    """What is wrong with the structure of an MP4 file, or None: its boxes must fill it exactly.
 
-    This finds a file that was cut short even where the server told no length.
+    This detects a file that was cut short even if the server gave no length.
     """
     size = path.stat().st_size
     kinds: list[bytes] = []
@@ -244,7 +274,7 @@ def mp4_problem(path: Path) -> str | None:
             elif length == 0:
                 length = size - at
             if not kinds and kind != b"ftyp":
-                return "what came is no MP4 file"
+                return "the response is no MP4 file"
             if length < 8:
                 return "the MP4 file is damaged"
             kinds.append(kind)
