@@ -1,4 +1,4 @@
-"""Plain values: what can be sent as text and as JSON, as it is and within bounds."""
+"""Values that can be sent as text or as JSON without conversion, within bounds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 MAX_LEVELS = 64
 MAX_VALUES = 100_000
-MAX_INTEGER_BITS = 2048  # more digits than some JSON readers, Python's among them, take
+MAX_INTEGER_BITS = 2048  # some JSON parsers, Python's among them, refuse very long integers
 
 
 def is_unicode(value: str) -> bool:
-    """Whether a text can be encoded: it holds no lone surrogate."""
+    """Whether a text can be encoded, that is, contains no lone surrogate."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -19,15 +19,18 @@ def is_unicode(value: str) -> bool:
 
 
 def is_json_object(value: object) -> bool:
-    """Whether a value is a dict that JSON can hold as it is."""
+    """Whether a value is a dict that can be written as JSON without conversion."""
     try:
         return isinstance(value, dict) and _is_json(value)
-    except Exception:  # a dict of the caller's own class can do as it likes
+    except Exception:  # methods of the caller's own classes can raise anything
         return False
 
 
 def _is_json(value: object) -> bool:
-    """Whether JSON can hold a value. Counted, since shared parts can unfold to any size."""
+    """Whether a value can be written as JSON.
+
+    Values are counted, because a part that is used in many places is written in each of them.
+    """
     waiting = [(value, 1)]
     for _ in range(MAX_VALUES + 1):
         if not waiting:

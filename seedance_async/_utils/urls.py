@@ -1,4 +1,4 @@
-"""Addresses: what a URL shows and where it leads. Text in, text or a verdict out; no look-ups."""
+"""URLs: what may be shown of one, and whether its host is public. Nothing is resolved."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _HOST_AND_PORT = r"(?:\[[^\]]*\]|[^:\\]*)(?::[0-9]*)?"
 
 
 def redact_url(url: str | None) -> str:
-    """A URL without what may be a signature or a secret in it: no userinfo, query, fragment.
+    """A URL without the parts that may hold a signature or a secret: userinfo, query, fragment.
 
-    Where the text is so odd that its user name or password cannot be told apart, all of it goes.
+    If the text is so odd that a user name or password cannot be located, everything after the
+    scheme is left out.
     """
     if not url:
         return repr(url)
@@ -33,10 +34,10 @@ def redact_url(url: str | None) -> str:
 
 
 def broken_url_rule(url: str, *, allow_local: bool) -> str | None:
-    """The first rule that a media or webhook URL breaks, in words; None when it is good."""
+    """The first rule that a media or webhook URL breaks, or None if it breaks none."""
     if re.search(_BLANK, url):
         return "must not contain white space or control characters"
-    if "\\" in url:  # some readers take it for a slash, and so see another host
+    if "\\" in url:  # some parsers read it as a slash, and so another host
         return "must not contain a backslash"
     try:
         parts = urlsplit(url)
@@ -58,7 +59,7 @@ def broken_url_rule(url: str, *, allow_local: bool) -> str | None:
 _LOCAL_NAMES = frozenset({"localhost.localdomain"})
 _LOCAL_DOMAINS = (".localhost", ".local", ".internal")
 
-# IPv6 networks whose addresses lead to an IPv4 address, and where in the 128 bits that stands.
+# IPv6 networks whose addresses contain an IPv4 address, and the number of bits after it.
 _IPV4_INSIDE = (
     (ipaddress.IPv6Network("::/96"), 0),  # compatible
     (ipaddress.IPv6Network("::ffff:0:0/96"), 0),  # mapped
@@ -67,12 +68,12 @@ _IPV4_INSIDE = (
 )
 
 
-@lru_cache(maxsize=1024)  # it is asked for every request, mostly about the same few hosts
+@lru_cache(maxsize=1024)  # called for every request, mostly with the same few hosts
 def is_local_host(host: str) -> bool:
     """Whether a host name or IP literal, in any spelling, is not on the public internet.
 
-    A name without a dot is one of the own network. Only the text is looked at: a public name that
-    resolves to a private address is not found.
+    A name without a dot belongs to the local network. Only the text is examined: a public name that
+    resolves to a private address is not detected.
     """
     host = _ascii_host(host).rstrip(".").lower()
     address = _address(host)
@@ -82,7 +83,7 @@ def is_local_host(host: str) -> bool:
 
 
 def _ascii_host(host: str) -> str:
-    """The host as HTTP libraries come to see it: full-width digits and their like made ASCII."""
+    """The host as HTTP libraries see it, with characters such as full-width digits made ASCII."""
     if host.isascii():
         return host
     try:
@@ -92,11 +93,11 @@ def _ascii_host(host: str) -> str:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that an IP literal leads to; None for a name."""
+    """The address that an IP literal stands for; None for a name."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        try:  # the old spellings, which resolvers still accept: 127.1, 0x7f000001, 2130706433
+        try:  # old spellings that resolvers still accept: 127.1, 0x7f000001, 2130706433
             return ipaddress.IPv4Address(socket.inet_aton(host))
         except (OSError, ValueError):
             return None

@@ -1,4 +1,4 @@
-"""Where an application receives the server's callbacks."""
+"""Webhooks: where an application receives the server's callbacks."""
 
 from seedance_async.webhooks.receiver import WebhookReceiver
 

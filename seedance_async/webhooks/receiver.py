@@ -1,9 +1,18 @@
-"""Webhooks: callbacks of the server as hints, each verified by a query before anything changes.
+"""The receiver of callbacks. A callback is only a hint: a status query verifies it.
 
-The payload and its signature are not documented, so nothing of a callback is believed. What it may
-do is make a status query come sooner, and tell the id that an uncertain submit has lost: which is
-then looked up. Polling always runs beside it. Nothing here sends anything by itself, serves HTTP,
-or writes to the registry.
+Documented (API page "Image to Video", "Request Body"): `webhookUrl` is a "callback URL that
+receives the final task result".
+
+Not documented, so assumed here:
+
+- The payload is taken to be the JSON of the status query (same page, "Query Result"). Only its
+  `requestId` is read, and that is not believed either.
+- No signature is expected. Instead, each job's URL ends in a secret nonce.
+- A callback may be forged, repeated, late or missing, or arrive before the response to the submit.
+
+So a callback can only make a status query come sooner, or propose the request id of an uncertain
+submit, which is then queried. Polling goes on as if there were no callbacks. Nothing here sends a
+request, runs a server or writes to the registry.
 """
 
 from __future__ import annotations
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
     from aiohttp.web import Request, StreamResponse
 
 _log = logging.getLogger(__name__)
-#: Jobs that have ended and whose late callbacks are still answered by 200.
+#: The number of ended jobs whose late callbacks are still answered with 200.
 REMEMBERED = 10_000
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -32,7 +41,7 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class WebhookReceiver:
-    """Where an application takes the server's callbacks, for `SeedanceSession(webhooks=…)`.
+    """Receives the server's callbacks in an application, for `SeedanceSession(webhooks=…)`.
 
     ```python
     receiver = WebhookReceiver("https://app.example/hooks/seedance")
@@ -40,21 +49,21 @@ class WebhookReceiver:
     app.mount("/hooks/seedance", receiver.asgi)                               # FastAPI, Starlette
     ```
 
-    Every job has a secret path of its own below `base_url`. A callback must be taken in the event
-    loop of the session. One receiver may serve many sessions, one after another or at once.
+    Every job has its own secret path below `base_url`. The receiver must run in the event loop of
+    the session. One receiver can serve many sessions, one after another or at once.
 
     Args:
-        base_url: the public https:// address under which the application serves the receiver;
-            http:// and a local one only with an API that is local too.
-        max_body: bytes of a callback that are read; a longer one is refused.
+        base_url: the public https:// URL at which the application serves the receiver. A local or
+            http:// URL works only with an API that is local too.
+        max_body: the most bytes that a callback's body may have.
 
     Raises:
-        ConfigurationError: no such address.
+        ConfigurationError: `base_url` is not such a URL.
     """
 
     def __init__(self, base_url: str, *, max_body: int = 65536) -> None:
         self.base_url, self.max_body = base_url.rstrip("/"), max_body
-        self._expected: dict[bytes, tuple[str, Callable[[str], None]]] = {}
+        self._expected: dict[bytes, tuple[str, Callable[[str], None]]] = {}  # by digest
         self._ended: dict[bytes, None] = {}
         self.check(allow_local=True)
 
@@ -62,10 +71,13 @@ class WebhookReceiver:
         return f"<WebhookReceiver {redact_url(self.base_url)}, {len(self._expected)} expected>"
 
     def check(self, *, allow_local: bool) -> None:
-        """Whether the server may be given addresses of this receiver.
+        """Check that the API can be given URLs of this receiver.
+
+        Args:
+            allow_local: whether the API is local, so that local and http:// URLs are allowed.
 
         Raises:
-            ConfigurationError: it may not.
+            ConfigurationError: the base URL breaks a rule.
         """
         rule = broken_url_rule(self.base_url, allow_local=allow_local)
         if "?" in self.base_url or "#" in self.base_url:
@@ -74,21 +86,21 @@ class WebhookReceiver:
             raise ConfigurationError(f"the webhook URL {redact_url(self.base_url)} {rule}")
 
     def url_for(self, nonce: str) -> str:
-        """The address at which the callback with this nonce is taken."""
+        """The URL of the callback with this nonce."""
         return f"{self.base_url}/{nonce}"
 
     def expect(self, hint: Callable[[str], None]) -> str:
-        """A new nonce; `hint` is given the request id of every callback that comes with it."""
+        """Create a nonce. `hint` is called with the request id of every callback that has it."""
         nonce = secrets.token_urlsafe(24)
         self._expected[_digest(nonce)] = nonce, hint
         return nonce
 
     def forget(self, nonce: str, *, ended: bool = False) -> None:
-        """Expect no more callbacks with this nonce.
+        """Stop expecting callbacks with this nonce.
 
         Args:
             nonce: as `expect` returned it.
-            ended: the job has ended: callbacks that come late are taken, and do nothing.
+            ended: whether the job has ended. Then late callbacks are answered with 200 and ignored.
         """
         digest = _digest(nonce)
         if self._expected.pop(digest, None) is not None and ended:
@@ -97,15 +109,15 @@ class WebhookReceiver:
                 del self._ended[next(iter(self._ended))]
 
     def receive(self, path: str, body: bytes) -> int:
-        """Take one callback.
+        """Process one callback.
 
         Args:
-            path: of the request; its last part is the nonce.
-            body: of the request, as it came.
+            path: the request's path; its last part is the nonce.
+            body: the request's body.
 
         Returns:
-            The HTTP status to answer: 200; 404 where nobody expects it; 413 where it is too large;
-            400 where it is no JSON object with a request id.
+            The HTTP status of the response: 200; 404 if no callback with this nonce is expected;
+            413 if the body is too large; 400 if it is not a JSON object with a request id.
         """
         if len(body) > self.max_body:
             return 413
@@ -113,10 +125,10 @@ class WebhookReceiver:
         digest = _digest(nonce)
         if digest in self._ended:
             return 200
-        known, hint = self._expected.get(digest, ("", _nobody))
-        if not hmac.compare_digest(_bytes(known), _bytes(nonce)) or not known:
+        expected, hint = self._expected.get(digest, ("", _ignore))
+        if not hmac.compare_digest(_bytes(expected), _bytes(nonce)) or not expected:
             return 404
-        request_id = _told_id(body)
+        request_id = _request_id(body)
         if request_id is None:
             return 400
         hint(request_id)
@@ -124,10 +136,10 @@ class WebhookReceiver:
 
     async def aiohttp_handler(self, request: Request) -> StreamResponse:
         """A handler for `aiohttp.web`."""
-        from aiohttp.web import RequestPayloadError, Response  # a server's part: only if needed
+        from aiohttp.web import RequestPayloadError, Response  # imported only if it is used
 
         try:
-            body = await self._bounded(request.content.iter_any())
+            body = await self._read(request.content.iter_any())
         except RequestPayloadError:
             return Response(status=400)
         return Response(status=self.receive(request.path, body))
@@ -139,16 +151,16 @@ class WebhookReceiver:
         status = 405
         if scope["method"] == "POST":
             try:
-                body = await self._bounded(_asgi_body(receive))
-            except ConnectionError:  # there is nobody left to answer
+                body = await self._read(_asgi_body(receive))
+            except ConnectionError:  # the client has gone
                 return
             status = self.receive(scope["path"], body)
         start = {"type": "http.response.start", "status": status}
         await send({**start, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _bounded(self, pieces: AsyncIterator[bytes]) -> bytes:
-        """A body, or as much of it as shows that it is too large."""
+    async def _read(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """Read a body, or as much of it as shows that it is too large."""
         body = bytearray()
         async for piece in pieces:
             body += piece[: self.max_body + 1 - len(body)]
@@ -157,8 +169,8 @@ class WebhookReceiver:
         return bytes(body)
 
 
-def _told_id(body: bytes) -> str | None:
-    """The request id in a callback, if there is one and it can be one."""
+def _request_id(body: bytes) -> str | None:
+    """The request id in a callback, or None if there is none or a status query cannot have it."""
     try:
         request_id = json.loads(body)["requestId"]
         build_get(request_id)
@@ -177,12 +189,12 @@ async def _asgi_body(receive: _Receive) -> AsyncIterator[bytes]:
             return
 
 
-def _nobody(_: str) -> None:
-    """What a callback that nobody expects does."""
+def _ignore(_: str) -> None:
+    """The hint of a nonce that is not expected."""
 
 
 def _digest(nonce: str) -> bytes:
-    """What a nonce is looked up by: how long that takes tells nothing of the nonce itself."""
+    """The key of a nonce: the time that looking it up takes reveals nothing about the nonce."""
     return hashlib.sha256(_bytes(nonce)).digest()
 
 

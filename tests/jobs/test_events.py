@@ -265,7 +265,7 @@ class KeptJournal(MemoryJournal):
     """A journal that a later session finds as the earlier one left it."""
 
     async def open(self):
-        if self._life.state == "new":
+        if self._lifecycle.state == "new":
             await super().open()
 
     async def aclose(self):
