@@ -301,7 +301,7 @@ def entries_when_told(make_session):
     journal, told_with = SlowJournal(), []
 
     def listen(event):
-        told_with.append((event, journal._entries[event.key]))
+        told_with.append((event, journal.recorded[event.key]))
 
     return make_session(journal=journal, on_event=listen), told_with
 
@@ -367,7 +367,7 @@ async def test_an_id_that_is_learned_later_is_on_disk_before_it_is_reported(
 
     def listen(event):
         if isinstance(event, JobAccepted):
-            entries.append(journal._entries[event.key])
+            entries.append(journal.recorded[event.key])
 
     async with make_session(journal=journal, webhooks=receiver, on_event=listen) as session:
         with pytest.raises(SubmitUncertainError):

@@ -57,8 +57,8 @@ async def test_one_operation_of_a_transaction_can_fail_without_the_others(path, 
         )
         await turns()
     await first
-    told = await rest
-    assert [type(outcome).__name__ for outcome in told] == [
+    outcomes = await rest
+    assert [type(outcome).__name__ for outcome in outcomes] == [
         "NoneType",
         "JournalError",
         "JournalError",
@@ -88,14 +88,14 @@ def unusable(path):
 async def test_a_failing_disk_fails_every_caller_and_later_calls_work_again(path, on_disk):
     await on_disk.claim("a", **PLAIN)
     with unusable(path):
-        told = await asyncio.gather(
+        errors = await asyncio.gather(
             on_disk.update("a", state="queued", request_id="req_1"),
             on_disk.claim("b", **PLAIN),
             on_disk.entries(),
             return_exceptions=True,
         )
-    assert [(type(error), error.path) for error in told] == [(JournalError, str(path))] * 3
-    assert told[0].request_id == "req_1"
+    assert [(type(error), error.path) for error in errors] == [(JournalError, str(path))] * 3
+    assert errors[0].request_id == "req_1"
     assert [entry.state for entry in await on_disk.entries()] == ["submitting"]
     await on_disk.update("a", state="queued", request_id="req_1")
 

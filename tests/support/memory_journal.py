@@ -31,12 +31,12 @@ class MemoryJournal:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lifecycle = Lifecycle(NAME)
-        self._entries: dict[str, JournalEntry] = {}
+        self.recorded: dict[str, JournalEntry] = {}
         self._keys: dict[str, str] = {}  # by request id
         self._kept: JournalError | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryJournal {self._lifecycle.state}, {len(self._entries)} entries>"
+        return f"<MemoryJournal {self._lifecycle.state}, {len(self.recorded)} entries>"
 
     async def open(self) -> None:
         self._lifecycle.start_opening()
@@ -55,7 +55,7 @@ class MemoryJournal:
             journal=NAME,
         )
         self._raise_kept()
-        holder = self._entries.setdefault(entry.key, entry)
+        holder = self.recorded.setdefault(entry.key, entry)
         return None if holder is entry else holder
 
     async def reclaim(
@@ -75,7 +75,7 @@ class MemoryJournal:
         )
         plain_key = checked_key(key, journal=NAME)
         self._raise_kept()
-        entry = self._entries.get(plain_key)
+        entry = self.recorded.get(plain_key)
         if entry is None or entry.state != expected:
             return False
         self._change(entry, changes)
@@ -97,18 +97,18 @@ class MemoryJournal:
         self._lifecycle.check_open()
         plain_key = checked_key(key, journal=NAME)
         self._raise_kept()
-        return self._entries.get(plain_key)
+        return self.recorded.get(plain_key)
 
     async def entries(self) -> list[JournalEntry]:
         self._lifecycle.check_open()
         self._raise_kept()
-        return list(self._entries.values())
+        return list(self.recorded.values())
 
     async def forget(self, keys: Iterable[str]) -> int:
         self._lifecycle.check_open()
         plain = [checked_key(key, journal=NAME) for key in keys]
         self._raise_kept()
-        removed = [self._entries.pop(key) for key in plain if key in self._entries]
+        removed = [self.recorded.pop(key) for key in plain if key in self.recorded]
         for entry in removed:
             self._release_id(entry)
         return len(removed)
@@ -121,7 +121,7 @@ class MemoryJournal:
         if self._lifecycle.state == "open":
             self._lifecycle.check_open()
         self._lifecycle.close()
-        self._entries.clear()
+        self.recorded.clear()
         self._raise_kept()
 
     def _raise_kept(self) -> None:
@@ -132,7 +132,7 @@ class MemoryJournal:
     def _update(self, key: str, changes: Changes) -> None:
         plain = checked_changes(changes, journal=NAME)
         request_id = plain.get("request_id")
-        entry = self._entries.get(checked_key(key, journal=NAME))
+        entry = self.recorded.get(checked_key(key, journal=NAME))
         if entry is None:
             raise JournalError(f"no entry has the key {key!r}", path=NAME, request_id=request_id)
         holder = self._keys.get(request_id, entry.key)
@@ -146,7 +146,7 @@ class MemoryJournal:
         self._release_id(entry)
         if changed.request_id is not None:
             self._keys[changed.request_id] = changed.key
-        self._entries[changed.key] = changed
+        self.recorded[changed.key] = changed
 
     def _release_id(self, entry: JournalEntry) -> None:
         if entry.request_id is not None:
