@@ -1,22 +1,22 @@
 """A local Seedance 2.0 Open API, to develop and test against without spending credits.
 
-It shares no code with the SDK: it is written from the API's pages alone, so that one wrong idea
-cannot sit on both sides.
+It shares no code with the SDK: it is written from the vendor's pages alone, so that a
+misunderstanding cannot be on both sides and go unnoticed.
 
 >>> async with Emulator(EmulatorOptions(speed=600, seed=7)) as emulator:  # doctest: +SKIP
 ...     print(emulator.url, emulator.api_key)
 """
 
-from .accounts import Account, Accounts
-from .faults import Fault
-from .injection import FaultRates, Faults, Script
-from .jobs import Jobs, SimulatedJob
-from .kinds import KINDS
-from .ledger import Ledger, LedgerEntry, Refund
-from .options import EmulatorOptions
-from .request_log import MediaRequest, RequestLog, RequestRecord
-from .server import Emulator, run, serve
-from .webhooks import Delivery
+from seedance_async.emulator.accounts import Account, Accounts
+from seedance_async.emulator.faults import Fault
+from seedance_async.emulator.injection import FaultRates, Faults, Script
+from seedance_async.emulator.jobs import Jobs, SimulatedJob
+from seedance_async.emulator.kinds import KINDS
+from seedance_async.emulator.ledger import Ledger, LedgerEntry, Refund
+from seedance_async.emulator.options import EmulatorOptions
+from seedance_async.emulator.request_log import MediaRequest, RequestLog, RequestRecord
+from seedance_async.emulator.server import Emulator, run, serve
+from seedance_async.emulator.webhooks import Delivery
 
 __all__ = [
     "KINDS",

@@ -1,4 +1,4 @@
-"""Accounts: owns the API keys, the balances and the price table. Does not record who paid what."""
+"""Accounts: the API keys, the balances and the price table. The ledger records who paid what."""
 
 import hmac
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from attrs import define, field
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {"duration": 5, "aspectRatio": "16:9", "resolution": "720p"}
 )
-"""What an absent field of a submit means. ASSUMPTION: the API's pages give no defaults."""
+"""The value of a field that a submit leaves out. ASSUMPTION: the vendor documents no defaults."""
 
 CREDITS_PER_SECOND: Mapping[tuple[str, str], int] = MappingProxyType(
     {
@@ -25,11 +25,12 @@ CREDITS_PER_SECOND: Mapping[tuple[str, str], int] = MappingProxyType(
         ("seedance-1.5-pro", "1080p"): 8,
     }
 )
-"""Credits a second by model and resolution.
+"""Credits per second by model and resolution.
 
-ASSUMPTION. The API's examples charge 40 credits for 5 s and 64 for 8 s at 720p, which fits 8 a
-second for the two 2.0 models; every other number is invented, and only its order (fewer pixels and
-the older model are cheaper) is plausible.
+ASSUMPTION. The vendor's examples ("Image to Video", "Success Response", and its text-to-video page)
+charge 40 credits for 5 s and 64 for 8 s at 720p, which fits 8 credits per second for the two 2.0
+models. The other prices are invented; only their order (fewer pixels and the older model cost less)
+is plausible.
 """
 
 DURATIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(
@@ -39,17 +40,17 @@ DURATIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(
         "seedance-1.5-pro": (5, 10),
     }
 )
-"""Durations of each model in seconds, as the API's pages list them."""
+"""Durations of each model in seconds: "Image to Video", table "Request Body", row ``duration``."""
 
 
 def price(body: Mapping[str, Any]) -> int:
-    """Credits for a validated submit body, by the assumed table."""
+    """The credits that a validated submit body costs, by the assumed table."""
     full = {**DEFAULTS, **body}
     return CREDITS_PER_SECOND[full["model"], full["resolution"]] * int(full["duration"])
 
 
 def model_entries() -> list[dict[str, Any]]:
-    """The entries of the models endpoint. The names of their fields are an ASSUMPTION."""
+    """The entries of the models endpoint (API overview). Their field names are an ASSUMPTION."""
     return [
         {
             "id": model,
@@ -68,7 +69,7 @@ def model_entries() -> list[dict[str, Any]]:
 
 @define
 class Account:
-    """One customer: a name for the records, the secret key, and the credits left."""
+    """One customer: a name for the records, the secret key and the remaining credits."""
 
     name: str
     key: str = field(repr=False)
@@ -91,16 +92,19 @@ class Accounts:
         return account
 
     def revoke(self, key: str) -> None:
-        """Make the key invalid from now on."""
+        """Make the key invalid."""
         self._accounts = [account for account in self._accounts if account.key != key]
 
     def refund(self, name: str, credits: int) -> None:
-        """Give the account of that name credits back, if its key has not been revoked."""
+        """Return credits to the account of that name, unless its key has been revoked."""
         for account in (each for each in self._accounts if each.name == name):
             account.balance += credits
 
     def by_header(self, authorization: str | None) -> Account | None:
-        """The account of an ``Authorization`` header, if it is a bearer's with a known key."""
+        """The account of an ``Authorization: Bearer …`` header with a known key, else ``None``.
+
+        API overview, "Authentication": a missing, revoked, expired or wrong key is refused.
+        """
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None

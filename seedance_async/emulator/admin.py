@@ -1,4 +1,4 @@
-"""The admin routes: own the view and the control of an emulator from another process."""
+"""The admin routes: they let another process inspect an emulator and set its faults."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from aiohttp import web
 from attrs import asdict
 
-from .faults import Fault
-from .state import State
+from seedance_async.emulator.faults import Fault
+from seedance_async.emulator.state import State
 
 
 class Admin:
@@ -17,7 +17,7 @@ class Admin:
         self._state, self._stats = state, stats
 
     def add_routes(self, app: web.Application) -> None:
-        """The three routes."""
+        """Add the three routes."""
         app.router.add_get("/_emulator/ledger", self._ledger)
         app.router.add_get("/_emulator/stats", self._show_stats)
         app.router.add_post("/_emulator/faults", self._change_faults)
@@ -38,21 +38,21 @@ class Admin:
         """``{"clear": true}``, ``{"operation", "rates"}`` or ``{"operation", "fault", …}``."""
         try:
             self._apply(await request.json())
-        except (ValueError, TypeError, KeyError, AttributeError) as mistake:
-            return web.json_response({"ok": False, "error": str(mistake)}, status=400)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return web.json_response({"ok": False, "error": str(error)}, status=400)
         return web.json_response({"ok": True})
 
-    def _apply(self, wanted: dict[str, Any]) -> None:
+    def _apply(self, command: dict[str, Any]) -> None:
         faults = self._state.faults
-        if wanted.get("clear"):
+        if command.get("clear"):
             faults.clear()
-        if "rates" in wanted:
-            faults.set_rates(wanted["operation"], wanted["rates"])
-        if "fault" in wanted:
-            fault = wanted["fault"]
+        if "rates" in command:
+            faults.set_rates(command["operation"], command["rates"])
+        if "fault" in command:
+            fault = command["fault"]
             faults.script(
-                wanted["operation"],
+                command["operation"],
                 Fault(**fault) if isinstance(fault, dict) else fault,
-                times=wanted.get("times", 1),
-                match=wanted.get("match"),
+                times=command.get("times", 1),
+                match=command.get("match"),
             )

@@ -1,4 +1,4 @@
-"""Answers: owns the form of what the emulator says, before it goes out on the wire."""
+"""Answers: the responses of the emulator before they are written to the wire."""
 
 import json
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ CODES: Mapping[int, str] = {
     500: "internal_error",
     503: "service_unavailable",
 }
-"""Error codes by status. Only ``unauthorized`` is documented; the others are an ASSUMPTION."""
+"""Error codes by status. API overview documents ``unauthorized``; the others are an ASSUMPTION."""
 
 
 @define
 class Answer:
-    """An HTTP answer: either ``data``, to be sent as JSON, or a ``body`` of any type."""
+    """An HTTP response: either ``data``, which is sent as JSON, or a ``body`` of any type."""
 
     status: int
     data: dict[str, Any] | None = None
@@ -40,13 +40,13 @@ class Answer:
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Answer:
-    """An error in the documented shape."""
-    told = {"code": code or CODES.get(status, "error"), "message": message}
-    return Answer(status, {"success": False, "error": told}, headers=headers)
+    """An error response in the documented shape (API overview, "Authentication")."""
+    detail = {"code": code or CODES.get(status, "error"), "message": message}
+    return Answer(status, {"success": False, "error": detail}, headers=headers)
 
 
-class Refused(Exception):  # noqa: N818 -- an answer that is thrown, not a defect
-    """Ends the work on a request with an error answer."""
+class Refused(Exception):  # noqa: N818 -- a response that is raised, not a defect
+    """Ends the handling of a request with an error response."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The routes: owns the way of a request through the emulator, from its arrival to its answer.
+"""The routes: the path of a request through the emulator, from its arrival to its response.
 
 Routes are made from the contract's operations by ``operationId``; the method of ``Operations`` with
-that name does the work. What goes wrong is drawn by ``injection`` and carried out by ``wire``.
+that name does the work. ``injection`` chooses what goes wrong, and ``wire`` carries it out.
 """
 
 import json
@@ -10,15 +10,15 @@ from typing import Any
 
 from aiohttp import web
 
-from . import wire
-from .answers import Answer, Refused, error
-from .contract import Operation
-from .distortions import distort
-from .faults import Fault
-from .operations import Call, Operations
-from .state import State
+from seedance_async.emulator import wire
+from seedance_async.emulator.answers import Answer, Refused, error
+from seedance_async.emulator.contract import Operation
+from seedance_async.emulator.distortions import can_distort, distort
+from seedance_async.emulator.faults import Fault
+from seedance_async.emulator.operations import Call, Operations
+from seedance_async.emulator.state import State
 
-BIGGEST_BODY = 1024 * 1024
+MAX_BODY = 1024 * 1024  # ASSUMPTION: the vendor documents no limit
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _INVALID = frozenset({400, 413, 415})
 
@@ -31,7 +31,7 @@ class Api:
         self._operations = Operations(state)
 
     def add_routes(self, app: web.Application) -> None:
-        """One route for each operation of the contract, and 404 in the API's shape below /api."""
+        """Add a route for each operation of the contract, and a 404 for the rest of /api."""
         for operation in self._state.contract.operations.values():
             app.router.add_route(operation.method, operation.path, self._handler(operation))
         app.router.add_route("*", "/api{rest:.*}", self._not_found)
@@ -82,7 +82,7 @@ class Api:
             call.job.polls += 1
 
     async def _read(self, call: Call) -> bool:
-        """Read the body; false if a fault at arrival or the body's size ends the matter."""
+        """Read the body; false if it was not read, because of a fault at arrival or its size."""
         call.fault = self._draw(call, early=True)
         if call.fault is not None:
             return False
@@ -90,7 +90,7 @@ class Api:
             try:
                 call.raw = await call.request.read()
             except web.HTTPRequestEntityTooLarge:
-                call.refused = Refused(413, f"The body is larger than {BIGGEST_BODY} bytes")
+                call.refused = Refused(413, f"The body is larger than {MAX_BODY} bytes")
                 return False
             except (ConnectionError, web.RequestPayloadError):
                 call.client_left = True
@@ -107,21 +107,19 @@ class Api:
         def applies(fault: Fault) -> bool:
             if fault.first is not None and (job is None or job.polls > fault.first):
                 return False
-            if fault.kind == "regressed":
-                return job is not None and job.end_was_told
-            return fault.kind != "duplicate_request_id" or len(self._state.jobs) > 0
+            return can_distort(fault, job, self._state.jobs)
 
         return self._state.faults.draw(call.operation.id, *subjects, early=early, applies=applies)
 
     # -- work ------------------------------------------------------------------------------
 
     def _answer(self, call: Call, work: Callable[[Call], Answer]) -> Answer | None:
-        """Do the work, or what the fault puts in its place. Nothing here awaits."""
+        """Do the work, or what the fault replaces it with. Nothing here awaits."""
         fault = call.fault
-        if call.client_left:  # within its body: nothing was submitted
+        if call.client_left:  # before its body was complete: nothing was submitted
             return None
         if fault is not None and (fault.is_early or fault.replaces_work):
-            instead = wire.instead(fault)
+            instead = wire.instead(fault, call.request)
             if call.operation.id == "submit":
                 self._record_unworked(call, instead)
             return instead
@@ -131,7 +129,7 @@ class Api:
             answer = work(call)
         except Refused as refused:
             if fault is not None and fault.spec.stage in ("instead", "body"):
-                call.fault = None  # the refusal goes out as it is, so the records know no fault
+                call.fault = None  # the refusal is sent unchanged, so no fault is recorded
             if call.operation.id == "submit":
                 self._record_refused(call, refused)
             return refused.answer
@@ -139,15 +137,14 @@ class Api:
             return answer
         if fault.spec.stage == "body":
             return distort(fault, answer, self._state.jobs)
-        return (wire.instead(fault) if fault.spec.stage == "instead" else None) or answer
+        return wire.instead(fault, call.request) if fault.spec.stage == "instead" else answer
 
     def _record_unworked(self, call: Call, instead: Answer | None) -> None:
-        data = instead.data if instead else None
         self._state.ledger.append(
             "refused" if instead else "dropped",
             body=call.body,
             status=instead.status if instead else None,
-            code=data["error"]["code"] if data else None,
+            code=_error_code(instead),
             fault=call.fault_name,
             answered=call.answered,
         )
@@ -163,10 +160,10 @@ class Api:
             answered=call.answered,
         )
 
-    # -- the end ---------------------------------------------------------------------------
+    # -- before the response ---------------------------------------------------------------
 
     async def _before_answer(self, call: Call) -> None:
-        """Give a callback that overtakes the submit's answer the time to do so."""
+        """Wait for a callback that is to arrive before the submit's answer."""
         if call.operation.id == "submit" and call.job is not None:
             await self._state.webhooks.overtake(call.job, self._state.jobs)
 
@@ -177,9 +174,14 @@ class Api:
 
 
 def _lenient_json(raw: bytes) -> dict[str, Any] | None:
-    """The body if it is a JSON object; deep nesting and huge numbers are no JSON here."""
+    """The body if it is a JSON object; not if it is nested too deeply or has huge numbers."""
     try:
-        found = json.loads(raw)
+        value = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
+
+
+def _error_code(answer: Answer | None) -> str | None:
+    detail = answer.data.get("error") if answer and answer.data else None
+    return detail.get("code") if isinstance(detail, dict) else None

@@ -1,12 +1,12 @@
-"""The API's contract: owns the OpenAPI document and says whether a request keeps to it.
+"""The API's contract: validates requests against the OpenAPI document.
 
-Paths, methods and every rule that JSON Schema can express live in ``openapi.json`` alone; the
-routes are made from it, so that the two cannot drift apart. Nothing here knows of accounts, jobs
-or HTTP answers.
+Paths, methods and every rule that JSON Schema can express are in ``openapi.json`` alone, with the
+vendor's page beside each; the routes are made from it, so the two cannot drift apart. Nothing here
+knows about accounts, jobs or HTTP responses.
 
-The schemas are compiled once by jsonschema-rs. A whole-request validator (openapi-core) costs
-about 1.5 ms a request, which is more than the rest of the emulator together and too slow for load
-tests; the compiled schemas cost microseconds.
+The schemas are compiled once by jsonschema-rs and cost microseconds per request. A validator of
+whole requests (openapi-core) costs about 1.5 ms, more than the rest of the emulator together, which
+is too slow for load tests.
 """
 
 import json
@@ -19,7 +19,10 @@ import jsonschema_rs
 from attrs import field, frozen
 
 AllowHttp = bool | Literal["loopback"]
-"""Whether ``http://`` media URLs pass: never, always, or for loopback hosts only."""
+"""Whether ``http://`` media URLs are accepted: never, always, or for loopback hosts only."""
+
+UnknownFields = Literal["refused", "ignored"]
+"""What happens to fields of a submit that the vendor's table "Request Body" does not list."""
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _HTTPS_ONLY = "^https://"
@@ -29,7 +32,7 @@ _LONGEST_MESSAGE = 300
 
 @cache
 def load_document() -> dict[str, Any]:
-    """The OpenAPI document as it is shipped. Treat it as read-only."""
+    """The OpenAPI document as shipped. Treat it as read-only."""
     text = files(__package__).joinpath("openapi.json").read_text(encoding="utf-8")
     document: dict[str, Any] = json.loads(text)
     return document
@@ -47,15 +50,15 @@ class Operation:
 
     @property
     def takes_body(self) -> bool:
-        """Whether the document gives this operation a request body."""
+        """Whether this operation has a request body."""
         return self._body is not None
 
     def body_problem(self, body: object) -> str | None:
-        """What is wrong with a request body, naming the field; ``None`` if nothing is."""
+        """What is wrong with a request body, with the field's name; ``None`` if it is valid."""
         return None if self._body is None else _problem(self._body, body, "body")
 
     def parameter_problem(self, name: str, value: str) -> str | None:
-        """What is wrong with a path parameter; ``None`` if nothing is or it has no schema."""
+        """What is wrong with a path parameter; ``None`` if it is valid or has no schema."""
         validator = self._parameters.get(name)
         return None if validator is None else _problem(validator, value, name)
 
@@ -63,9 +66,11 @@ class Operation:
 class Contract:
     """The operations of the OpenAPI document, with their schemas compiled."""
 
-    def __init__(self, allow_http: AllowHttp = "loopback") -> None:
+    def __init__(
+        self, allow_http: AllowHttp = "loopback", unknown_fields: UnknownFields = "refused"
+    ) -> None:
         self.document = load_document()
-        self._components = _components(self.document, allow_http)
+        self._components = _components(self.document, allow_http, unknown_fields)
         self.operations = {found.id: found for found in self._find_operations()}
 
     def _find_operations(self) -> list[Operation]:
@@ -99,26 +104,32 @@ class Contract:
         return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
     def schema(self, name: str) -> jsonschema_rs.Validator:
-        """The compiled schema of that name, for judging answers in tests."""
+        """The compiled schema of that name, for tests that check responses."""
         return self._compile({"$ref": f"#/components/schemas/{name}"})
 
 
-def _components(document: dict[str, Any], allow_http: AllowHttp) -> dict[str, Any]:
-    """The components, with the one deviation from the document that the emulator allows itself."""
+def _components(
+    document: dict[str, Any], allow_http: AllowHttp, unknown_fields: UnknownFields
+) -> dict[str, Any]:
+    """The document's components, relaxed as the emulator's options say."""
     components: dict[str, Any] = document["components"]
-    if not allow_http:
-        return components
-    media_url = components["schemas"]["MediaUrl"]
-    start = _LOOPBACK_TOO if allow_http == "loopback" else "^https?://"
-    relaxed = {**media_url, "pattern": media_url["pattern"].replace(_HTTPS_ONLY, start)}
-    return {**components, "schemas": {**components["schemas"], "MediaUrl": relaxed}}
+    schemas = dict(components["schemas"])
+    if allow_http:
+        media_url = schemas["MediaUrl"]
+        start = _LOOPBACK_TOO if allow_http == "loopback" else "^https?://"
+        pattern = media_url["pattern"].replace(_HTTPS_ONLY, start)
+        schemas["MediaUrl"] = {**media_url, "pattern": pattern}
+    if unknown_fields == "ignored":
+        request = schemas["GenerationRequest"]
+        schemas["GenerationRequest"] = {**request, "additionalProperties": True}
+    return {**components, "schemas": schemas}
 
 
 def _problem(validator: jsonschema_rs.Validator, value: object, whole: str) -> str | None:
     try:
         if validator.is_valid(value):
             return None
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell and UTF-8 cannot
+    except UnicodeEncodeError:  # a lone surrogate: JSON can contain it, UTF-8 cannot
         return f"{whole}: text that is not valid Unicode"
     error = next(iter(validator.iter_errors(value)))
     message = error.message

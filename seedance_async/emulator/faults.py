@@ -1,6 +1,6 @@
-"""A fault: owns the value that says what goes wrong, and its reading from words.
+"""A fault: the value that describes what goes wrong, and how it is parsed from text.
 
-Which request it happens to is decided by ``injection``; ``wire`` and the routes carry it out.
+``injection`` decides which request it happens to; ``wire`` and the routes carry it out.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from attrs import field, fields_dict, frozen
 from attrs.validators import in_
 
-from .kinds import KINDS, NOTHING_CHARGED, Kind
+from seedance_async.emulator.kinds import ENCODINGS, KINDS, NOTHING_CHARGED, Kind
 
 Framing = Literal["length", "chunked", "ended", "close"]
 RetryForm = Literal["seconds", "date", "garbage", "absent"]
@@ -22,24 +22,24 @@ class Fault:
 
     Attributes:
         kind: a name of ``KINDS``.
-        accepted: the request is done (a submit charged) behind the answer of an ``instead``
+        accepted: the request is carried out (a submit charged) behind the answer of an ``instead``
             fault, or before the delay of a ``latency``.
-        seconds: delay, with any kind; ``slow_body`` pauses so long after each piece.
-        virtual: ``seconds`` are virtual ones.
+        seconds: delay, with any kind; ``slow_body`` pauses this long after each piece.
+        virtual: ``seconds`` are virtual seconds.
         reset: a dropped connection ends with RST instead of FIN.
-        at: bytes of the body that are sent before it is cut; ``None`` is half of it. A negative
+        at: bytes of the body that are sent before it is cut; ``None``: half of it. A negative
             number cuts inside the headers.
         framing: how a cut body ends. ``length``: Content-Length promises the whole;
-            ``chunked``: inside a chunk; ``ended``: chunked and properly ended, so that nobody can
-            tell; ``close``: without a length, which nobody can tell either.
+            ``chunked``: inside a chunk; ``ended``: chunked and properly ended, so the cut cannot be
+            noticed; ``close``: without a length, so it cannot be noticed either.
         retry_after: seconds in the Retry-After header.
-        retry_form: how that header is written, if at all; ``garbage`` is value, or nonsense.
-        skew: how far ahead the server's clock is in an answer with retry_form ``date``.
-        first: only the first so many polls of each job (``not_found``: an accepted job that is
+        retry_form: how that header is written, if at all; ``garbage``: value, or nonsense.
+        skew: seconds by which the server's clock is ahead, with retry_form ``date``.
+        first: only the first polls of each job, this many (``not_found``: an accepted job that is
             not yet visible).
-        value: what is put in, where the kind puts something in.
-        status: the status of a ``redirect``.
-        code, message: the error of a failed job or an error answer.
+        value: what the kind inserts, if it inserts something.
+        status: the status of a ``redirect``, ``error``, ``html``, ``key_echo`` or ``wrong_status``.
+        code, message: the error of a failed job or an error response.
         size: bytes of a ``huge_body`` or of an unpacked ``gzip_bomb``.
     """
 
@@ -63,18 +63,20 @@ class Fault:
     @kind.validator
     def _known(self, _attribute: object, kind: str) -> None:
         if kind not in KINDS:
-            raise ValueError(f"no such fault: {kind!r}; there are {', '.join(KINDS)}")
+            raise ValueError(f"no such fault: {kind!r}; choose from {', '.join(KINDS)}")
 
     def __attrs_post_init__(self) -> None:
         if self.accepted and self.kind in NOTHING_CHARGED:
             raise ValueError(f"{self.kind} means that nothing is charged: not accepted=True")
+        if self.kind == "compressed" and self.value not in (None, *ENCODINGS):
+            raise ValueError(f"value is none of {', '.join(ENCODINGS)}: {self.value!r}")
 
     @classmethod
     def parse(cls, text: str) -> "Fault":
-        """A fault from words, for a command line: ``502 accepted=true seconds=0.5``.
+        """Parse a fault from text, as on a command line: ``502 accepted=true seconds=0.5``.
 
         Raises:
-            ValueError: for an unknown kind or field, or a value that doesn't fit.
+            ValueError: an unknown kind or field, or a value that does not fit.
         """
         kind, *settings = text.split()
         return cls(kind, **dict(_setting(each) for each in settings))
@@ -91,19 +93,19 @@ class Fault:
 
     @property
     def replaces_work(self) -> bool:
-        """Whether the request is answered without being done."""
+        """Whether the request is answered without being carried out."""
         return self.spec.stage == "instead" and not self.accepted
 
     @property
     def hides_answer(self) -> bool:
-        """Whether the client is kept from reading what became of its request."""
+        """Whether the client cannot read the outcome of its request."""
         if self.spec.stage == "instead":
             return self.accepted or self.kind == "drop_before_accept"
         return self.spec.hides
 
     @property
     def delays_work(self) -> bool:
-        """Whether its delay comes before the work, rather than between work and answer."""
+        """Whether its delay comes before the work rather than between work and answer."""
         return self.replaces_work or (self.spec.stage == "delay" and not self.accepted)
 
 
@@ -115,20 +117,20 @@ def _setting(text: str) -> tuple[str, Any]:
     return name, _READERS.get(str(known[name].type), str)(value)
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(f"neither true nor false: {text!r}")
     return text.lower() == "true"
 
 
 _READERS: Mapping[str, Any] = MappingProxyType(
-    {str(bool): _truth, str(float): float, str(int): int, str(int | None): int}
+    {str(bool): _boolean, str(float): float, str(int): int, str(int | None): int}
 )
 
 Rates = Mapping[str | Fault, float]
-"""Probabilities of faults: a ``Fault``, or the words that ``Fault.parse`` takes."""
+"""Probabilities of faults: each a ``Fault``, or text that ``Fault.parse`` takes."""
 
 
 def as_fault(fault: "str | Fault") -> Fault:
-    """The fault itself, or the one that the words name."""
+    """The fault itself, or the one that the text names."""
     return Fault.parse(fault) if isinstance(fault, str) else fault

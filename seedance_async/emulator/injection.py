@@ -1,7 +1,7 @@
-"""Injection: owns the choice of what goes wrong with which request.
+"""Injection: chooses which fault happens to which request.
 
 A fault comes from a script (the next matching requests get it) or from a seeded probability. This
-module only chooses; the request log records what was chosen.
+module only chooses; the request log records the choice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,25 +9,25 @@ from random import Random
 
 from attrs import define
 
-from .faults import Fault, Rates, as_fault
-from .kinds import OPERATIONS
+from seedance_async.emulator.faults import Fault, Rates, as_fault
+from seedance_async.emulator.kinds import OPERATIONS
 
 
 def _check(operation: str, fault: Fault) -> None:
     if operation not in OPERATIONS:
-        raise ValueError(f"no such operation: {operation!r}; there are {sorted(OPERATIONS)}")
+        raise ValueError(f"no such operation: {operation!r}; choose from {sorted(OPERATIONS)}")
     if operation not in fault.spec.operations:
-        raise ValueError(f"the fault {fault.kind} does not happen to {operation}")
+        raise ValueError(f"the fault {fault.kind} cannot happen to {operation}")
     if fault.first is not None and operation != "poll":
-        raise ValueError(f"`first` counts polls: not for {operation}")
+        raise ValueError(f"`first` counts polls; it does not apply to {operation}")
 
 
 class FaultRates:
     """The probabilities of one operation's faults.
 
     Raises:
-        ValueError: for a fault that this operation can't have, or probabilities that are
-            negative or add up to more than 1.
+        ValueError: a fault cannot happen to this operation, or probabilities are negative or add
+            up to more than 1.
     """
 
     def __init__(self, operation: str, rates: Rates) -> None:
@@ -40,19 +40,19 @@ class FaultRates:
             raise ValueError(f"the probabilities of the faults of {operation} exceed 1")
         self._early = [(fault, rate) for fault, rate in given if fault.is_early]
         missed = 1 - sum(rate for _, rate in self._early)
-        # The second throw happens only if the first gave nothing: scaled to the same odds.
+        # The second draw happens only if the first gave nothing, so its odds are scaled up.
         self._late = [(fault, rate / missed) for fault, rate in given if not fault.is_early]
 
     def roll(self, random: Random, *, early: bool) -> Fault | None:
-        """One throw of the dice, for the faults at arrival or for the others."""
+        """One random draw, among the faults at arrival or among the others."""
         rates = self._early if early else self._late
         if not rates:
             return None
-        thrown = random.random()
+        rolled = random.random()
         for fault, rate in rates:
-            if thrown < rate:
+            if rolled < rate:
                 return fault
-            thrown -= rate
+            rolled -= rate
         return None
 
 
@@ -66,7 +66,7 @@ class Script:
     match: str | None
 
     def wants(self, operation: str, subjects: Sequence[str]) -> bool:
-        """Whether this request is one of those that the script waits for."""
+        """Whether this request matches the script."""
         if operation != self.operation:
             return False
         return self.match is None or any(self.match in subject for subject in subjects)
@@ -78,7 +78,7 @@ class Script:
 
 
 class Faults:
-    """What goes wrong from now on; can be changed at any time."""
+    """The faults to inject; can be changed at any time."""
 
     def __init__(self, random: Random, rates: Mapping[str, Rates] | None = None) -> None:
         self._random = random
@@ -103,28 +103,30 @@ class Faults:
         times: int | None = 1,
         match: str | None = None,
     ) -> Script:
-        """Give the next ``times`` matching requests this fault; ``None`` is all of them.
+        """Give the next ``times`` matching requests this fault; ``None`` means all of them.
 
         Args:
             operation: submit, poll, cancel, models, media, job or webhook.
-            fault: what happens.
+            fault: what goes wrong.
             times: how often.
-            match: a part of the request id or the prompt. At the arrival of a submit neither
-                is known, so ``drop_before_read`` takes no match there.
+            match: part of the request id or the prompt. Neither is known when a submit arrives,
+                so ``drop_before_read`` takes no match there.
 
         Raises:
-            ValueError: for a fault that can't happen to this operation.
+            ValueError: the fault cannot happen to this operation.
         """
         made = as_fault(fault)
         _check(operation, made)
         if match is not None and operation == "submit" and made.spec.stage == "arrival":
-            raise ValueError(f"{made.kind} happens before the prompt is read: no match possible")
+            raise ValueError(
+                f"{made.kind} happens before the prompt is read, so it cannot be matched"
+            )
         script = Script(operation, made, times, match)
         self._scripts.append(script)
         return script
 
     def clear(self) -> None:
-        """Forget all scripts and probabilities."""
+        """Remove all scripts and probabilities."""
         self._scripts.clear()
         self._rates.clear()
 
@@ -138,10 +140,10 @@ class Faults:
         """The fault of this request, if any.
 
         Args:
-            operation: what is asked for.
-            subjects: the request id and the prompt, as far as they are known.
+            operation: the operation that is called.
+            subjects: the request id and the prompt, where known.
             early: draw among the faults that act before the request is read, or the others.
-            applies: whether a fault could act here at all; a script waits until it can.
+            applies: whether a fault can act on this request; a script waits until it can.
         """
         fault = self._scripted(operation, subjects, early, applies)
         if fault is not None:

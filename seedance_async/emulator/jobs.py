@@ -1,8 +1,8 @@
-"""Jobs: owns the simulated GPUs and each job's life from queued to its end.
+"""Jobs: the simulated GPUs, and each job from queued to its final state.
 
-A job waits for one of N GPUs, runs for a seeded random time and ends. There is no task for a job
-and a timer only for those that run, so tens of thousands cost no more than their records. It knows
-nothing of HTTP, money or faults; who cares about an end passes ``on_end``.
+A job waits for one of N GPUs, runs for a seeded random time and ends. No job has a task, and only
+running jobs have a timer, so tens of thousands cost no more than their records. Nothing here knows
+about HTTP, money or faults; ``on_end`` is called with each job that ends.
 """
 
 from collections import Counter, deque
@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from .accounts import DEFAULTS
-from .clock import Changes, Clock
+from seedance_async.emulator.accounts import DEFAULTS
+from seedance_async.emulator.clock import Changes, Clock
 
+# API overview, "Statuses"; the last three are terminal.
 Status = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
 End = Literal["succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -24,7 +25,7 @@ _NO_ERROR = {"code": "generation_failed", "message": "The generation failed"}
 
 @frozen
 class Fate:
-    """How a job will end when its time is over; ``end=None`` is never."""
+    """The final state that a job will reach; ``end=None``: none, it runs for ever."""
 
     end: End | None = "succeeded"
     error: Mapping[str, str] | None = None
@@ -45,7 +46,7 @@ class SimulatedJob:
     started_at: float | None = None
     ended_at: float | None = None
     polls: int = 0
-    end_was_told: bool = False
+    end_was_reported: bool = False
 
     @property
     def is_terminal(self) -> bool:
@@ -58,7 +59,7 @@ class SimulatedJob:
         return str(self.body["prompt"])
 
     def setting(self, name: str) -> Any:
-        """A field of the submit body, or what its absence means."""
+        """A field of the submit body, or its assumed default."""
         return self.body.get(name, DEFAULTS.get(name))
 
 
@@ -68,8 +69,8 @@ class Jobs:
     Args:
         gpus: how many jobs run at once.
         median_seconds: median running time, virtual seconds.
-        sigma: spread of the log-normal running time; 0 makes every job take the median.
-        hold: jobs never start or end by themselves, only by ``start`` and ``finish``.
+        sigma: spread of the log-normal running time; with 0 every job takes the median.
+        hold: jobs start and end only by ``start`` and ``finish``.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Jobs:
     def accept(
         self, request_id: str, account: str, body: Mapping[str, Any], cost: int, fate: Fate
     ) -> SimulatedJob:
-        """Take a job into the queue; it starts at once if a GPU is free."""
+        """Queue a job; it starts at once if a GPU is free."""
         job = SimulatedJob(request_id, account, body, cost, self._clock.now(), fate)
         self._by_id[request_id] = job
         self._queue.append(job)
@@ -161,7 +162,7 @@ class Jobs:
             self._running[job.request_id] = timer.cancel
 
     def start(self, request_id: str) -> None:
-        """Make a queued job process now, whether or not a GPU is free."""
+        """Start a queued job now, whether or not a GPU is free."""
         job = self._by_id[request_id]
         if job.status != "queued":
             raise ValueError(f"job {request_id} is {job.status}, so it cannot start")
@@ -174,14 +175,14 @@ class Jobs:
         status: End = "succeeded",
         error: Mapping[str, str] | None = None,
     ) -> SimulatedJob:
-        """End a job now, whatever its fate was.
+        """End a job now, whatever its fate.
 
         Raises:
             ValueError: if it has already ended.
         """
         job = self._by_id[request_id]
         if job.is_terminal:
-            raise ValueError(f"job {request_id} is {job.status} already")
+            raise ValueError(f"job {request_id} is already {job.status}")
         self._end(job, status, error)
         return job
 

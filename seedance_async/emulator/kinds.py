@@ -1,4 +1,4 @@
-"""Kinds of faults: owns the table of what can go wrong, where, and when it acts."""
+"""Kinds of faults: the table of what can go wrong, with which operation, and when it acts."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -11,16 +11,18 @@ Stage = Literal["delay", "arrival", "instead", "wire", "body", "media", "job", "
 API: frozenset[str] = frozenset({"submit", "poll", "cancel", "models"})
 HTTP: frozenset[str] = API | {"media"}
 OPERATIONS: frozenset[str] = HTTP | {"job", "webhook"}
+ENCODINGS: tuple[str, ...] = ("gzip", "deflate", "br", "zstd")
+"""The values of ``compressed``."""
 
 
 @frozen
 class Kind:
     """A kind of fault: where it can happen and when it acts.
 
-    ``stage``: ``delay`` only waits; ``arrival`` acts before the request is read; ``instead`` of
-    the work (or after it, with ``accepted=True``); ``wire``, ``body`` and ``media`` act on the
-    answer to work that was done; ``job`` and ``webhook`` later. ``hides``: the client can't read
-    the answer.
+    ``stage``: ``delay`` only waits; ``arrival`` acts before the request is read; ``instead``
+    replaces the work (or, with ``accepted=True``, the answer to it); ``wire``, ``body`` and
+    ``media`` change the answer to work that was done; ``job`` and ``webhook`` act later.
+    ``hides``: the client cannot read from the answer what was done.
     """
 
     stage: Stage
@@ -37,22 +39,27 @@ def _kinds(
 
 
 NOTHING_CHARGED: Mapping[str, str] = {
-    "drop_before_accept": "read whole, then closed; nothing charged",
+    "drop_before_accept": "read completely, then closed; nothing charged",
     "rate_limited": "429, with Retry-After as retry_form says; never charged",
     "503_refused": "503 with Retry-After and the API's error body; never charged",
 }
 _ANYWHERE: Mapping[str, str] = {
     "500": "500 with the API's error body",
     "502": "502 with a gateway's HTML",
-    "503": "503, bare",
+    "503": "503 without a body",
     "504": "504 with a gateway's HTML",
-    "html": "200 with an HTML page",
+    "error": "`status`, or 400, with the API's error body, or value as the JSON body",
+    "html": "`status`, or 200, with an HTML page",
     "redirect": "307 (media: 302) to value",
 }
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        **_kinds("delay", HTTP, {"latency": "only the delay; after the work if accepted"}),
+        **_kinds(
+            "delay",
+            HTTP | {"webhook"},
+            {"latency": "only the delay, before the work; after it if accepted"},
+        ),
         **_kinds(
             "arrival",
             HTTP,
@@ -60,9 +67,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             hides=True,
         ),
         **_kinds("instead", HTTP, {**NOTHING_CHARGED, **_ANYWHERE}),
-        **_kinds("instead", API, {"unauthorized": "401 although the key is right"}),
+        **_kinds(
+            "instead",
+            API,
+            {
+                "unauthorized": "401 although the key is valid",
+                "success_false": "200 with the API's error body",
+                "key_echo": "`status`, or 500, with an error message that repeats the API key",
+            },
+        ),
         **_kinds("instead", ("poll", "cancel", "media"), {"not_found": "404 although it exists"}),
-        **_kinds("instead", ("media",), {"expired": "403, as of an old signature", "gone": "410"}),
+        **_kinds("instead", ("media",), {"expired": "403, as for an old signature", "gone": "410"}),
         **_kinds(
             "wire",
             HTTP,
@@ -77,8 +92,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             API,
             {
                 "huge_body": "the answer, padded to `size` bytes",
-                "huge_headers": "the answer, with 64 KiB in a header",
-                "gzip_bomb": "the answer, padded to `size` bytes, compressed to next to nothing",
+                "huge_headers": "the answer, with 64 KiB in one header",
+                "gzip_bomb": "the answer, padded to `size` bytes and compressed to a few KB",
+                "bad_gzip": "the answer, labelled as gzip but not compressed",
+                "wrong_status": "the answer with `status`, or with 429 and Retry-After",
             },
             hides=True,
         ),
@@ -87,19 +104,31 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             HTTP,
             {
                 "slow_body": "the body in 16 pieces, `seconds` after each",
-                "wrong_content_type": "the right body labelled value, or text/plain",
+                "wrong_content_type": "the correct body labelled value, or text/plain",
+                "closes_after": "the whole answer, then the connection is closed unannounced",
             },
+        ),
+        **_kinds(
+            "wire",
+            API,
+            {"compressed": "the answer compressed as value (gzip, deflate, br, zstd), or gzip"},
         ),
         **_kinds(
             "body",
             ("submit", "poll", "cancel"),
-            {"missing_request_id": "no requestId in the answer"},
+            {
+                "missing_request_id": "no requestId in the answer",
+                "nested": "the answer as the member value, or `data`, of another object",
+            },
             hides=True,
         ),
         **_kinds(
             "body",
             ("submit",),
-            {"duplicate_request_id": "the requestId of another job"},
+            {
+                "duplicate_request_id": "the requestId of another job",
+                "bad_request_id": "requestId null, a number, a list, empty or blank; or value",
+            },
             hides=True,
         ),
         **_kinds(
@@ -107,7 +136,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("submit",),
             {
                 "evil_request_id": "a job whose id is a hostile path: value, or one of a list",
-                "bad_credits": "creditsCharged missing, negative, a float, a string: or value",
+                "bad_credits": "creditsCharged missing, negative, a float, a string; or value",
+                "price_changed": "value times the usual price, or twice, is charged",
             },
         ),
         **_kinds(
@@ -115,25 +145,38 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("submit", "poll", "cancel"),
             {
                 "unknown_status": "the status value, or rendering",
-                "odd_case": "a status like Succeeded, QUEUED, canceled",
+                "odd_case": "a status spelt like Succeeded, QUEUED or canceled",
             },
         ),
-        **_kinds("body", ("poll",), {"regressed": "processing again after an end was told"}),
-        **_kinds("body", API, {"extra_fields": "fields that nobody has documented: value"}),
+        **_kinds(
+            "body",
+            ("poll",),
+            {
+                "regressed": "processing again, after a final state was reported",
+                "other_job": "the status of another job",
+                "trimmed_prompt": "the prompt, stripped and cut to value characters, or to half",
+                "bad_output": "succeeded, but output is missing or unusable; or value",
+                "bad_error": "failed, but error is null, text, a list or empty; or value",
+            },
+        ),
+        **_kinds(
+            "body", ("cancel",), {"not_cancelled": "answered as cancelled, but the job goes on"}
+        ),
+        **_kinds("body", API, {"extra_fields": "undocumented fields: value, or some"}),
         **_kinds(
             "body",
             ("poll", "models"),
             {
-                "missing_fields": "everything but requestId, status and output is left out",
-                "null_fields": "everything but requestId, status and output is null",
+                "missing_fields": "all fields but requestId, status and output are left out",
+                "null_fields": "all fields but requestId, status and output are null",
             },
         ),
         **_kinds(
             "media",
             ("media",),
             {
-                "range_ignored": "200 and the whole file, although a Range was asked for",
-                "etag_changed": "another ETag each time",
+                "range_ignored": "200 and the whole file, although a Range was requested",
+                "etag_changed": "a different ETag each time",
             },
         ),
         **_kinds(
@@ -141,7 +184,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("job",),
             {
                 "failed": "the job fails with code and message",
-                "stuck": "the job processes for ever",
+                "stuck": "the job stays in processing for ever",
                 "cancelled": "the server cancels the job",
             },
         ),
@@ -150,10 +193,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("webhook",),
             {
                 "never": "no callback",
-                "duplicate": "the callback comes twice",
-                "out_of_order": "the end first, processing after it",
+                "duplicate": "the callback is sent twice",
+                "out_of_order": "first the final state, then processing",
                 "before_answer": "the job ends, and calls back, before the submit is answered",
                 "forged": "a forged callback (changed by value) before the true one",
+                "garbled": "half of the JSON, then the whole of it",
             },
         ),
     }

@@ -1,4 +1,4 @@
-"""The ledger: owns the truth about money, one frozen entry for every submit received.
+"""The ledger: one immutable entry for every submit received, with what was charged.
 
 It is append-only, in memory and (if a path is given) in a file of JSON lines that is flushed
 before the client is answered, so that it outlives the process. It decides nothing.
@@ -13,19 +13,19 @@ from typing import IO, Any, Literal, overload
 
 from attrs import asdict, frozen
 
-from .clock import Changes
+from seedance_async.emulator.clock import Changes
 
 Outcome = Literal["charged", "refused", "invalid", "dropped"]
 
 
 @frozen(kw_only=True)
 class LedgerEntry:
-    """What became of one received submit.
+    """The outcome of one received submit.
 
-    ``outcome`` is ``charged``, ``refused`` (an error answer), ``invalid`` (a 400, 413 or 415: the
+    ``outcome`` is ``charged``, ``refused`` (an error response), ``invalid`` (a 400, 413 or 415: the
     request breaks the contract) or ``dropped`` (the connection was closed and nothing was
-    charged). ``answered`` is false where a fault, or its own leaving, kept the client from reading
-    what this entry says. ``time`` is in seconds since the epoch.
+    charged). ``answered`` is false if the client could not read this outcome, because of a fault or
+    because it had disconnected. ``time`` is in seconds since the epoch.
     """
 
     number: int
@@ -44,7 +44,7 @@ class LedgerEntry:
 
 @frozen(kw_only=True)
 class Refund:
-    """Credits given back for a job that failed or was cancelled."""
+    """Credits returned for a job that failed or was cancelled."""
 
     time: float
     account: str
@@ -54,7 +54,7 @@ class Refund:
 
 
 class Ledger(Sequence[LedgerEntry]):
-    """The entries in order of arrival, with the sums that tests ask for."""
+    """The entries in order of arrival, and their sums."""
 
     def __init__(self, changes: Changes, path: Path | None = None) -> None:
         self._changes = changes
@@ -77,7 +77,8 @@ class Ledger(Sequence[LedgerEntry]):
     def __repr__(self) -> str:
         outcomes = Counter(entry.outcome for entry in self._entries)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        return f"<Ledger {len(self)} submits: {counts or 'none'}>"
+        submits = "1 submit" if len(self) == 1 else f"{len(self)} submits"
+        return f"<Ledger {submits}: {counts or 'none'}>"
 
     def append(
         self,
@@ -92,7 +93,7 @@ class Ledger(Sequence[LedgerEntry]):
         fault: str | None = None,
         answered: bool = True,
     ) -> LedgerEntry:
-        """Record one submit, in the file too, before its answer goes out."""
+        """Record one submit, in the file too, before its response is sent."""
         prompt = body.get("prompt") if body else None
         entry = LedgerEntry(
             number=len(self._entries) + 1,
@@ -117,7 +118,7 @@ class Ledger(Sequence[LedgerEntry]):
         return entry
 
     def refund(self, *, account: str, request_id: str, credits: int, reason: str) -> None:
-        """Record credits given back."""
+        """Record returned credits."""
         refund = Refund(
             time=time.time(),
             account=account,
@@ -141,11 +142,11 @@ class Ledger(Sequence[LedgerEntry]):
 
     @property
     def charged(self) -> list[LedgerEntry]:
-        """The entries that cost something."""
+        """The entries of submits that were charged."""
         return [entry for entry in self._entries if entry.outcome == "charged"]
 
     def charged_prompts(self) -> Counter[str]:
-        """How often each prompt was charged: more than once is what must never happen."""
+        """How often each prompt was charged; more than once must never happen."""
         return Counter(self._charged)
 
     def duplicates(self) -> dict[str, int]:
@@ -153,7 +154,7 @@ class Ledger(Sequence[LedgerEntry]):
         return {prompt: count for prompt, count in self._charged.items() if count > 1}
 
     async def wait_for(self, count: int) -> None:
-        """Wait until so many submits have been received."""
+        """Wait until this many submits have been received."""
         await self._changes.wait_until(lambda: len(self._entries) >= count)
 
     def __iter__(self) -> Iterator[LedgerEntry]:

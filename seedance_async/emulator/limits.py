@@ -1,17 +1,17 @@
-"""Limits: owns the 429s that are no faults: submits a second, and jobs at once."""
+"""Limits: the 429s that are not faults, on submits per second and on active jobs."""
 
 import math
 import time
 
-from .answers import Refused
-from .jobs import Jobs
-from .options import EmulatorOptions
+from seedance_async.emulator.answers import Refused
+from seedance_async.emulator.jobs import Jobs
+from seedance_async.emulator.options import EmulatorOptions
 
 
 class Limits:
     """A token bucket for submits and a bound on active jobs, as the options say.
 
-    ASSUMPTION: the API's pages document no limit; a refused submit is never charged.
+    ASSUMPTION: the vendor documents no limit; a refused submit is never charged.
     """
 
     def __init__(self, options: EmulatorOptions, jobs: Jobs) -> None:
@@ -20,13 +20,13 @@ class Limits:
         self._tokens, self._filled_at = float(self._burst), time.monotonic()
 
     def admit(self, account: str) -> None:
-        """Let one submit pass.
+        """Admit one submit.
 
         Raises:
             Refused: 429 with Retry-After in whole seconds.
         """
         if self._max_active is not None and self._jobs.active >= self._max_active:
-            self._refuse(f"{self._jobs.active} jobs are active already", 1.0, account)
+            self._refuse(f"Too many active jobs; the limit is {self._max_active}", 1.0, account)
         if self._rate is None:
             return
         now = time.monotonic()

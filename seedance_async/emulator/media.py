@@ -1,7 +1,7 @@
-"""Media: owns the output files, their cache on disk and the expiring signatures of their URLs.
+"""Media: the output files, their cache on disk and the expiring signatures of their URLs.
 
-It renders on a small thread pool, at the first request for a file, and removes everything when it
-is closed. It knows nothing of HTTP.
+Files are rendered on a small thread pool at the first request for each, and removed on close.
+Nothing here knows about HTTP.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from attrs import frozen
 
-from .jobs import SimulatedJob
-from .render import Picture, render
-from .samples import SAMPLES
+from seedance_async.emulator.jobs import SimulatedJob
+from seedance_async.emulator.render import Picture, render
+from seedance_async.emulator.samples import SAMPLES, Writer
 
 OUTPUT_PATH = "/media/open-api-results/"
 _THREADS = 2
@@ -29,7 +29,10 @@ _IMAGE = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def mode(body: Mapping[str, Any]) -> str:
-    """The generation mode that follows from the number and type of the media."""
+    """The mode that the server infers from the number and type of the media.
+
+    "Image to Video", introduction and examples; the listed file extensions are the common ones.
+    """
     urls = body.get("mediaUrls") or []
     if not urls:
         return "text to video"
@@ -54,17 +57,14 @@ class MediaFile:
             return file.read(stop - start)
 
 
-Writer = Callable[[Path, Callable[[], bool]], None]
-
-
 class Media:
     """The output files of jobs.
 
     Args:
-        shared: one small clip for all jobs of one format and duration, for load tests.
-        ttl: virtual seconds for which an output URL works; ``None`` is for ever.
-        secret: what signs the URLs.
-        keep: how many files stay on disk; the one asked for longest ago is removed.
+        shared: one small clip for all jobs of the same format and duration, for load tests.
+        ttl: virtual seconds for which an output URL is valid; ``None``: for ever.
+        secret: signs the URLs.
+        keep: how many files stay on disk; the least recently requested one is removed.
     """
 
     def __init__(self, *, shared: bool, ttl: float | None, secret: bytes, keep: int = 512) -> None:
@@ -87,7 +87,7 @@ class Media:
         return f"{path}?{urlencode(signed)}"
 
     def may_read(self, request_id: str, query: Mapping[str, str], now: float) -> bool:
-        """Whether the signature in the query is right and has not expired."""
+        """Whether the signature in the query is valid and has not expired."""
         if self._ttl is None:
             return True
         expires, given = query.get("expires", ""), query.get("signature", "")
@@ -103,7 +103,7 @@ class Media:
     # -- files -----------------------------------------------------------------------------
 
     async def output(self, job: SimulatedJob) -> MediaFile:
-        """The file of a job, rendered if it isn't there yet."""
+        """The file of a job, rendered if it does not exist yet."""
         resolution, ratio = job.setting("resolution"), job.setting("aspectRatio")
         duration = int(job.setting("duration"))
         if self._shared:
@@ -115,7 +115,7 @@ class Media:
         return await self._file(job.request_id, _rendering(picture))
 
     async def sample(self, name: str) -> MediaFile | None:
-        """An example of reference media by name, if there is one of that name."""
+        """The sample of reference media of that name, if there is one."""
         make = SAMPLES.get(name)
         return None if make is None else await self._file(f"sample {name}", make)
 

@@ -1,6 +1,6 @@
-"""The media routes: own how a file is served: ranges, validators, and what goes wrong with both.
+"""The media routes: they serve files, with ranges, validators and the faults of both.
 
-No credentials are needed here, and any that come are kept as evidence.
+No credentials are needed here; any that are sent are recorded, as evidence of a leak.
 """
 
 import asyncio
@@ -11,24 +11,24 @@ from collections import deque
 
 from aiohttp import web
 
-from . import wire
-from .answers import Answer, error
-from .faults import Fault
-from .jobs import SimulatedJob
-from .media import OUTPUT_PATH, MediaFile
-from .request_log import MediaRequest
-from .state import State
+from seedance_async.emulator import wire
+from seedance_async.emulator.answers import Answer, error
+from seedance_async.emulator.faults import Fault
+from seedance_async.emulator.jobs import SimulatedJob
+from seedance_async.emulator.media import OUTPUT_PATH, MediaFile
+from seedance_async.emulator.request_log import MediaRequest
+from seedance_async.emulator.state import State
 
 MOVED_PATH = "/media/moved/"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
-class Unsatisfiable(Exception):  # noqa: N818 -- becomes a 416, which is an answer
+class Unsatisfiable(Exception):  # noqa: N818 -- becomes a 416, which is a response
     """No byte of the file lies in the range."""
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and stop of a ``Range`` header; ``None`` where the whole file is to be sent.
+    """Start and stop of a ``Range`` header; ``None`` if the whole file is to be sent.
 
     Several ranges and malformed ones are ignored, as RFC 9110 section 14.2 allows.
 
@@ -51,28 +51,28 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 class MediaRoutes:
-    """Serves outputs and samples, and keeps the requests for ``emulator.media_requests``."""
+    """Serves outputs and samples, and records the requests for ``emulator.media_requests``."""
 
     def __init__(self, state: State, keep: int = 10_000) -> None:
         self._state = state
-        self.seen: deque[MediaRequest] = deque(maxlen=keep)
+        self.requests: deque[MediaRequest] = deque(maxlen=keep)
 
     def add_routes(self, app: web.Application) -> None:
-        """GET and HEAD for outputs and samples."""
+        """Add GET and HEAD for outputs and samples."""
         for prefix in (OUTPUT_PATH, MOVED_PATH):
             app.router.add_get(prefix + "{requestId}.mp4", self._output)
         app.router.add_get("/media/samples/{name}", self._sample)
 
-    def _see(self, request: web.Request) -> None:
+    def _record(self, request: web.Request) -> None:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.seen.append(
+        self.requests.append(
             MediaRequest(
                 time=time.time(), method=request.method, path=request.raw_path, headers=headers
             )
         )
 
     async def _sample(self, request: web.Request) -> web.StreamResponse:
-        self._see(request)
+        self._record(request)
         name = request.match_info["name"]
         file = await self._state.media.sample(name)
         answer = error(404, f"No such sample: {name}")
@@ -81,7 +81,7 @@ class MediaRoutes:
         return await self._finish(request, answer, None)
 
     async def _output(self, request: web.Request) -> web.StreamResponse:
-        self._see(request)
+        self._record(request)
         job = self._state.jobs.get(request.match_info["requestId"])
         fault = self._draw(request, job, early=True)
         if fault is None:
@@ -107,7 +107,7 @@ class MediaRoutes:
         if fault is not None and fault.kind == "redirect" and fault.value is None:
             return _moved(request, fault)
         if fault is not None and fault.spec.stage in ("arrival", "instead"):
-            return wire.instead(fault)
+            return wire.instead(fault, request)
         if job is None or job.status != "succeeded":
             return error(404, "No such file")
         state = self._state
@@ -133,11 +133,11 @@ async def _file_answer(request: web.Request, file: MediaFile, fault: Fault | Non
     kind = fault.kind if fault else ""
     etag = f'"{time.monotonic_ns():x}"' if kind == "etag_changed" else file.etag
     headers = {"Accept-Ranges": "bytes", "ETag": etag}
-    asked = request.headers.get("Range")
+    wanted = request.headers.get("Range")
     if kind == "range_ignored" or request.headers.get("If-Range", etag) != etag:
-        asked = None
+        wanted = None
     try:
-        found = parse_range(asked, file.size)
+        found = parse_range(wanted, file.size)
     except Unsatisfiable:
         headers["Content-Range"] = f"bytes */{file.size}"
         return error(416, "No byte of the file lies in that range", **headers)

@@ -1,7 +1,7 @@
-"""The operations: own what the API does for each of its four endpoints.
+"""The operations: what the API does for each of its four endpoints.
 
-They change the state and return the answer, and never await: nothing can come between the check
-of a balance and the charge. What goes wrong on the way to the client is not their business.
+They change the state and return the answer. They never await, so nothing can come between the check
+of a balance and the charge. What goes wrong on the way to the client is not decided here.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from typing import Any
 from aiohttp import web
 from attrs import define
 
-from .accounts import Account, model_entries, price
-from .answers import Answer, Refused
-from .contract import Operation
-from .distortions import evil_request_id
-from .faults import Fault
-from .jobs import Fate, SimulatedJob
-from .limits import Limits
-from .state import State
+from seedance_async.emulator.accounts import Account, model_entries, price
+from seedance_async.emulator.answers import Answer, Refused
+from seedance_async.emulator.contract import Operation
+from seedance_async.emulator.distortions import evil_request_id
+from seedance_async.emulator.faults import Fault
+from seedance_async.emulator.jobs import Fate, SimulatedJob
+from seedance_async.emulator.limits import Limits
+from seedance_async.emulator.state import State
 
 
 @define(eq=False)
 class Call:
-    """One API request while it is worked on."""
+    """One API request while it is handled."""
 
     operation: Operation
     request: web.Request
@@ -36,19 +36,19 @@ class Call:
 
     @property
     def fault_name(self) -> str | None:
-        """The fault's kind, for the records."""
+        """The kind of its fault, for the records."""
         return self.fault.kind if self.fault else None
 
     @property
     def answered(self) -> bool:
-        """Whether the client gets a readable answer."""
+        """Whether the client gets an answer that it can read."""
         transport = self.request.transport
         is_gone = transport is None or transport.is_closing()
         return not is_gone and not (self.fault and self.fault.hides_answer)
 
 
 class Operations:
-    """The four operations by ``operationId``. Each raises ``Refused`` for an error answer."""
+    """The four operations by ``operationId``. Each raises ``Refused`` for an error response."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -57,20 +57,23 @@ class Operations:
     def _account(self, call: Call) -> Account:
         account = self._state.accounts.by_header(call.request.headers.get("Authorization"))
         if account is None:
-            raise Refused(401, "Invalid API key")
+            raise Refused(401, "Invalid API key")  # API overview, "Authentication"
         return account
 
     def models(self, call: Call) -> Answer:
-        """What can be generated."""
+        """The models. API overview: durations, aspect ratios, resolutions and pricing metadata."""
         self._account(call)
         return Answer(200, {"success": True, "data": model_entries()})
 
     def submit(self, call: Call) -> Answer:
-        """Charge and take a job, and put both on record; the caller records what is refused."""
+        """Charge, accept a job and record both; the caller records refusals.
+
+        "Image to Video", "Endpoint", "Request Body" and "Success Response".
+        """
         state, account = self._state, self._account(call)
         body = _validated_body(call, account)
         self._limits.admit(account.name)
-        cost = price(body)
+        cost = _charge(body, call.fault)
         if cost > account.balance:
             raise Refused(
                 402, f"{cost} credits needed, {account.balance} left", account=account.name
@@ -128,18 +131,28 @@ class Operations:
         return call.job
 
     def poll(self, call: Call) -> Answer:
-        """The job as it is now."""
+        """The job as it is now. "Image to Video", "Query Result"."""
         job = self._job(call)
-        job.end_was_told = job.end_was_told or job.is_terminal
+        job.end_was_reported = job.end_was_reported or job.is_terminal
+        if call.fault is not None and call.fault.kind == "other_job":
+            job = next(other for other in self._state.jobs.values() if other is not job)
         return Answer(200, self._state.status_body(job))
 
     def cancel(self, call: Call) -> Answer:
-        """End a job that is queued or processing."""
+        """End a job that is queued or processing. "Image to Video", "Cancel Task"."""
         job = self._job(call)
-        if job.is_terminal:
-            raise Refused(409, f"The request is {job.status} already")
-        self._state.jobs.finish(job.request_id, "cancelled")
+        if job.is_terminal:  # ASSUMPTION: the vendor does not say how this is answered
+            raise Refused(409, f"The request is already {job.status}")
+        if call.fault is None or call.fault.kind != "not_cancelled":
+            self._state.jobs.finish(job.request_id, "cancelled")
         return Answer(200, {"success": True, "requestId": job.request_id, "status": "cancelled"})
+
+
+def _charge(body: Mapping[str, Any], fault: Fault | None) -> int:
+    """What a submit costs, with a surprise if the fault says so."""
+    if fault is None or fault.kind != "price_changed":
+        return price(body)
+    return round(price(body) * float(2 if fault.value is None else fault.value))
 
 
 def _validated_body(call: Call, account: Account) -> dict[str, Any]:
@@ -152,6 +165,7 @@ def _validated_body(call: Call, account: Account) -> dict[str, Any]:
         )
     if call.body is None:
         raise Refused(400, "body: not a JSON object", account=account.name)
+    # "Image to Video", table "Request Body"
     problem = call.operation.body_problem(call.body)
     if problem is not None:
         raise Refused(400, problem, account=account.name)

@@ -1,36 +1,38 @@
-"""What the emulator can be told at its start. Owns the options and their defaults, nothing else."""
+"""The options of an emulator and their defaults."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from attrs import field, frozen
 from attrs.converters import optional as optional_converter
 from attrs.validators import ge, gt, in_, optional
 
-from .contract import AllowHttp
-from .faults import Rates
+from seedance_async.emulator.contract import AllowHttp, UnknownFields
+from seedance_async.emulator.faults import Rates
 
 
 @frozen(kw_only=True)
 class EmulatorOptions:
-    """Options of an ``Emulator``. Virtual seconds are real ones times ``speed``.
+    """Options of an ``Emulator``. Virtual seconds are real seconds times ``speed``.
 
     Attributes:
-        host, port: where to listen; port 0 is a free one.
-        seed: drives everything random: ids, running times, faults.
-        speed: virtual seconds in a real one; 600 makes 90 s last 0.15 s.
+        host, port: where to listen; port 0 picks a free one.
+        seed: of everything random: ids, running times, faults.
+        speed: virtual seconds per real second; with 600, 90 s take 0.15 s.
         gpus: jobs that run at once.
-        median_seconds, sigma: the log-normal running time of a job, virtual seconds.
+        median_seconds, sigma: the log-normal running time of a job, in virtual seconds.
         hold: jobs start and end only by ``emulator.jobs.start`` and ``finish``.
         api_key, balance: the first account.
-        refund_failed: give the credits of failed and cancelled jobs back. Undocumented.
-        submit_rate, submit_burst: a token bucket, submits a real second; ``None`` is no limit.
-        max_active: 429 while so many jobs are queued or processing; ``None`` is no limit.
-        allow_http: whether ``http://`` media URLs pass; by default only loopback ones.
-        media: ``rendered`` a clip of its own for every job; ``shared`` one clip of 240 lines for
-            all jobs of one length and format, for load tests.
-        media_ttl: virtual seconds for which an output URL works; ``None`` is for ever.
+        refund_failed: return the credits of failed and cancelled jobs. Undocumented.
+        submit_rate, submit_burst: a token bucket, submits per real second; ``None``: no limit.
+        max_active: 429 while this many jobs are queued or processing; ``None``: no limit.
+        allow_http: whether ``http://`` media URLs are accepted; by default for loopback hosts only.
+        unknown_fields: a submit with a field that the vendor does not list is a 400, or the field
+            is ignored. Undocumented.
+        media: ``rendered``: a clip of its own for every job; ``shared``: one clip of 240 lines for
+            all jobs of the same length and format, for load tests.
+        media_ttl: virtual seconds for which an output URL is valid; ``None``: for ever.
         ledger_path: a file of JSON lines that the ledger is appended to.
         submit_faults and so on: probabilities of faults by operation, ``{"502": 0.1}``.
     """
@@ -50,6 +52,7 @@ class EmulatorOptions:
     submit_burst: int = field(default=10, validator=ge(1))
     max_active: int | None = field(default=None, validator=optional(ge(1)))
     allow_http: AllowHttp = "loopback"
+    unknown_fields: UnknownFields = field(default="refused", validator=in_(get_args(UnknownFields)))
     media: Literal["rendered", "shared"] = field(
         default="rendered", validator=in_(("rendered", "shared"))
     )

@@ -1,8 +1,8 @@
-"""Rendering: owns the making of a real H.264 MP4 that a person can tell from any other.
+"""Rendering: makes real H.264 MP4 files that a viewer can tell apart.
 
 A still background with the prompt is drawn once with Pillow; every frame is then a copy of its
-planes with a few rows changed (a moving block, a counter, a progress bar), so that the encoder is
-what costs time. It blocks, so it is called on a thread.
+planes with a few rows changed (a moving block, a counter, a progress bar), so that most of the time
+goes into encoding. It blocks, so it is called on a thread.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Picture:
 
 
 class Canvas:
-    """The three planes of the background, and of the frame that is made from it."""
+    """The three planes of the background, and of the frame drawn over it."""
 
     def __init__(self, picture: Picture) -> None:
         self.width, self.height = picture.size
@@ -69,7 +69,7 @@ class Canvas:
         self._block = (_LUMA[tone[0]], _CHROMA[tone[1]], _CHROMA[tone[2]])
 
     def _plane(self, image: Image.Image, index: int) -> bytes:
-        """The rows of one plane, each as long as the encoder wants them."""
+        """The rows of one plane, each padded to the encoder's stride."""
         padded = Image.new("L", (self._strides[index], image.height))
         padded.paste(image, (0, 0))
         return padded.tobytes()
@@ -124,10 +124,10 @@ class Canvas:
 
 
 def render(picture: Picture, path: Path, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Write the clip as H.264 in MP4 with the index first, 24 frames a second.
+    """Write the clip as H.264 in MP4, index first, 24 frames per second.
 
     Raises:
-        RenderingStoppedError: if ``stopped()`` became true meanwhile.
+        RenderingStoppedError: ``stopped()`` became true meanwhile.
     """
     canvas, count = Canvas(picture), picture.duration * FPS
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
@@ -143,7 +143,7 @@ def render(picture: Picture, path: Path, stopped: Callable[[], bool] = lambda: F
 
 
 def still(picture: Picture) -> Image.Image:
-    """The clip's background as a picture, for a reference image."""
+    """The clip's background as an image, for reference media."""
     return _background(picture, _digest(picture.title)[0] * 360 // 256)
 
 

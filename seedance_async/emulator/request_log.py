@@ -1,16 +1,16 @@
-"""The request log: owns the counts of what was asked and answered, and the recent requests."""
+"""The request log: counts of requests, responses and faults, and the recent requests."""
 
 import time
 from collections import Counter, deque
 
 from attrs import field, frozen
 
-from .clock import Changes
+from seedance_async.emulator.clock import Changes
 
 
 @frozen(kw_only=True)
 class RequestRecord:
-    """One request. ``status`` is the one meant for the client, ``None`` if it was dropped."""
+    """One request. ``status`` is that of the response, ``None`` if the connection was dropped."""
 
     time: float
     operation: str
@@ -22,7 +22,7 @@ class RequestRecord:
 
 @frozen(kw_only=True)
 class MediaRequest:
-    """One request to a media file, with all its headers in lower case."""
+    """One request for a media file, with its header names in lower case."""
 
     time: float
     method: str
@@ -31,7 +31,7 @@ class MediaRequest:
 
     @property
     def carried_credentials(self) -> bool:
-        """Whether it had an ``Authorization`` header, which no media request should have."""
+        """Whether it had an ``Authorization`` header; no media request should have one."""
         return "authorization" in self.headers
 
 
@@ -51,7 +51,7 @@ class RequestLog:
     def record(
         self, operation: str, method: str, path: str, status: int | None, fault: str | None
     ) -> None:
-        """Count one request, before its answer goes out."""
+        """Count one request, before its response is sent."""
         self.by_status[operation, status] += 1
         if fault is not None:
             self.by_fault[operation, fault] += 1
@@ -67,15 +67,15 @@ class RequestLog:
         self._changes.notify()
 
     def record_fault(self, operation: str, kind: str) -> None:
-        """Count a fault that belongs to no request: a job's or a webhook's."""
+        """Count a fault of a job or a webhook, which belongs to no request."""
         self.by_fault[operation, kind] += 1
 
     def count(self, operation: str, status: int | None = None) -> int:
-        """How many requests of this operation there were, or only those with this status."""
+        """The number of requests of this operation, or of those with this status."""
         if status is not None:
             return self.by_status[operation, status]
         return sum(count for (of, _), count in self.by_status.items() if of == operation)
 
     def fault_count(self, operation: str, kind: str) -> int:
-        """How often this fault was applied to this operation."""
+        """How often this fault happened to this operation."""
         return self.by_fault[operation, kind]

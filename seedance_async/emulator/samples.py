@@ -1,4 +1,4 @@
-"""Samples: owns a few tiny reference files, so that examples can point at loopback URLs."""
+"""Samples: a few tiny reference files, so that examples can use loopback URLs."""
 
 import wave
 from array import array
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import av
 
-from .render import Picture, render, still
+from seedance_async.emulator.render import Picture, render, still
 
 _RATE = 16_000
 _SECONDS = 2
 _BEATS = 4
 Writer = Callable[[Path, Callable[[], bool]], None]
+"""Writes a file to a path; it may stop early once the given function returns true."""
 
 
 def _write_still(title: str) -> Writer:
@@ -29,7 +30,7 @@ def _write_clip(path: Path, stopped: Callable[[], bool]) -> None:
 
 
 def _beat() -> bytes:
-    """A low tone that is struck four times in two seconds, 16 bits, one channel."""
+    """A low tone struck four times in two seconds, 16 bits, one channel."""
     step = _RATE * _SECONDS // _BEATS
     return array(
         "h",
@@ -68,4 +69,4 @@ SAMPLES: Mapping[str, Writer] = {
     "beat.wav": _write_wav,
     "beat.mp3": _write_mp3,
 }
-"""What writes each sample, by file name."""
+"""The function that writes each sample, by file name."""

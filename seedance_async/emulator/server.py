@@ -1,4 +1,4 @@
-"""The server: owns an emulator's start and stop, and what its user holds in the hand."""
+"""The server: starts and stops an emulator, and gives access to its parts."""
 
 import asyncio
 import signal
@@ -10,20 +10,20 @@ from typing import Any
 
 from aiohttp import web
 
-from .accounts import Accounts
-from .admin import Admin
-from .app import BIGGEST_BODY, Api
-from .clock import Changes, Clock, Predicate
-from .contract import Contract
-from .injection import Faults
-from .jobs import Jobs
-from .ledger import Ledger
-from .media import Media
-from .media_routes import MediaRoutes
-from .options import EmulatorOptions
-from .request_log import MediaRequest, RequestLog
-from .state import State
-from .webhooks import Delivery, Webhooks
+from seedance_async.emulator.accounts import Accounts
+from seedance_async.emulator.admin import Admin
+from seedance_async.emulator.app import MAX_BODY, Api
+from seedance_async.emulator.clock import Changes, Clock, Predicate
+from seedance_async.emulator.contract import Contract
+from seedance_async.emulator.injection import Faults
+from seedance_async.emulator.jobs import Jobs
+from seedance_async.emulator.ledger import Ledger
+from seedance_async.emulator.media import Media
+from seedance_async.emulator.media_routes import MediaRoutes
+from seedance_async.emulator.options import EmulatorOptions
+from seedance_async.emulator.request_log import MediaRequest, RequestLog
+from seedance_async.emulator.state import State
+from seedance_async.emulator.webhooks import Delivery, Webhooks
 
 _BACKLOG = 4096
 _GRACE = 0.1  # real seconds for handlers to end when the emulator stops
@@ -32,8 +32,8 @@ _GRACE = 0.1  # real seconds for handlers to end when the emulator stops
 class Emulator:
     """A local Seedance API on a real HTTP server.
 
-    ``async with Emulator(EmulatorOptions(speed=600)) as emulator`` starts and stops it; afterwards
-    the records can still be read.
+    ``async with Emulator(EmulatorOptions(speed=600)) as emulator`` starts and stops it; the records
+    can still be read afterwards.
     """
 
     def __init__(self, options: EmulatorOptions | None = None) -> None:
@@ -43,10 +43,10 @@ class Emulator:
         self._exits = AsyncExitStack()
 
     def __repr__(self) -> str:
-        told = f"seed={self.options.seed} speed={self.options.speed:g} gpus={self.options.gpus}"
+        options = f"seed={self.options.seed} speed={self.options.speed:g} gpus={self.options.gpus}"
         if self._state is None:
-            return f"<Emulator not started, {told}>"
-        return f"<Emulator {self.url} {told}: {self.jobs!r} {self.ledger!r}>"
+            return f"<Emulator not started, {options}>"
+        return f"<Emulator {self.url} {options}: {self.jobs!r} {self.ledger!r}>"
 
     async def __aenter__(self) -> "Emulator":
         await self.start()
@@ -61,12 +61,12 @@ class Emulator:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen. Everything that was begun is undone if this fails."""
+        """Listen. If this fails, everything that was started is stopped again."""
         if self._state is not None:
-            raise RuntimeError("an emulator starts once only; make another one")
+            raise RuntimeError("an emulator starts only once; create another one")
         async with AsyncExitStack() as exits:
             state = _build(self.options, exits)
-            app = web.Application(client_max_size=BIGGEST_BODY)
+            app = web.Application(client_max_size=MAX_BODY)
             self._state, media_routes = state, MediaRoutes(state)
             self._media_routes = media_routes
             for part in (media_routes, Admin(state, self.stats), Api(state)):
@@ -80,7 +80,7 @@ class Emulator:
             self._exits = exits.pop_all()
 
     async def stop(self) -> None:
-        """Stop listening, rendering and calling back, and remove the files. May be repeated."""
+        """Stop listening, rendering and calling webhooks, and remove the files. Can be repeated."""
         await self._exits.aclose()
 
     @property
@@ -96,7 +96,7 @@ class Emulator:
 
     @property
     def api_key(self) -> str:
-        """A key that is accepted."""
+        """The key of the first account."""
         return self.options.api_key
 
     @property
@@ -106,7 +106,7 @@ class Emulator:
 
     @property
     def ledger(self) -> Ledger:
-        """Every submit received, and what became of it."""
+        """Every submit received, and its outcome."""
         return self._running.ledger
 
     @property
@@ -116,7 +116,7 @@ class Emulator:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong from now on."""
+        """The faults to inject; can be changed at any time."""
         return self._running.faults
 
     @property
@@ -126,24 +126,24 @@ class Emulator:
 
     @property
     def webhooks(self) -> list[Delivery]:
-        """Every attempt to call back, in order."""
+        """Every attempt to deliver a callback, in order."""
         return self._running.webhooks.deliveries
 
     @property
     def media_requests(self) -> list[MediaRequest]:
         """The recent requests for files, with their headers."""
-        return list(self._media_routes.seen) if self._media_routes else []
+        return list(self._media_routes.requests) if self._media_routes else []
 
     def media_url(self, sample: str) -> str:
         """The URL of a sample: ``photo.jpg``, ``last.jpg``, ``clip.mp4``, ``beat.mp3``/``.wav``."""
         return f"{self.url}/media/samples/{sample}"
 
     async def wait_until(self, predicate: Predicate) -> None:
-        """Wait until ``predicate()`` is true. It is asked again at every change."""
+        """Wait until ``predicate()`` is true. It is evaluated again after every change."""
         await self._running.changes.wait_until(predicate)
 
     def stats(self) -> dict[str, Any]:
-        """The sums, as plain JSON."""
+        """Counts and sums, as plain JSON."""
         state = self._running
         by_status: dict[str, dict[str, int]] = {}
         for (operation, status), count in state.requests.by_status.items():
@@ -165,7 +165,7 @@ class Emulator:
 
 
 def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
-    """One emulator's parts. Each random thing has a generator of its own from the one seed."""
+    """The parts of one emulator. Each random part has a generator seeded from the one seed."""
     clock, changes = Clock(options.speed), Changes()
     accounts = Accounts()
     accounts.add(options.api_key, options.balance)
@@ -193,7 +193,7 @@ def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
         options=options,
         clock=clock,
         changes=changes,
-        contract=Contract(options.allow_http),
+        contract=Contract(options.allow_http, options.unknown_fields),
         accounts=accounts,
         ledger=ledger,
         jobs=jobs,
@@ -206,7 +206,7 @@ def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
 
 
 def _random(options: EmulatorOptions, purpose: str) -> Random:
-    return Random(f"{options.seed} {purpose}")  # noqa: S311 -- to be repeated, not to be secret
+    return Random(f"{options.seed} {purpose}")  # noqa: S311 -- reproducible, not secret
 
 
 def _origin(address: tuple[Any, ...]) -> str:
@@ -222,7 +222,7 @@ async def serve(options: EmulatorOptions | None = None, ready: Ready | None = No
 
     Args:
         options: as for ``Emulator``.
-        ready: called, and awaited if need be, once the emulator listens.
+        ready: called once the emulator listens, and awaited if it is a coroutine function.
     """
     async with Emulator(options) as emulator:
         awaitable = ready(emulator) if ready else None
@@ -241,6 +241,6 @@ async def _serve_until_terminated(options: EmulatorOptions | None, ready: Ready 
     task = asyncio.current_task()
     assert task is not None
     with suppress(NotImplementedError):  # Windows has no such handlers
-        for number in (signal.SIGINT, signal.SIGTERM):  # whatever handled them before
+        for number in (signal.SIGINT, signal.SIGTERM):  # replaces earlier handlers
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await serve(options, ready)

@@ -1,24 +1,24 @@
-"""The state: owns nothing but the putting together of one emulator's parts."""
+"""The state: the parts of one emulator, and what needs several of them."""
 
 from typing import Any
 
 from attrs import define, field
 
-from .accounts import Accounts
-from .clock import Changes, Clock
-from .contract import Contract
-from .injection import Faults
-from .jobs import Jobs, SimulatedJob
-from .ledger import Ledger
-from .media import Media
-from .options import EmulatorOptions
-from .request_log import RequestLog
-from .webhooks import Webhooks
+from seedance_async.emulator.accounts import Accounts
+from seedance_async.emulator.clock import Changes, Clock
+from seedance_async.emulator.contract import Contract
+from seedance_async.emulator.injection import Faults
+from seedance_async.emulator.jobs import Jobs, SimulatedJob
+from seedance_async.emulator.ledger import Ledger
+from seedance_async.emulator.media import Media
+from seedance_async.emulator.options import EmulatorOptions
+from seedance_async.emulator.request_log import RequestLog
+from seedance_async.emulator.webhooks import Webhooks
 
 
 @define(eq=False)
 class State:
-    """The parts that the routes work with. ``origin`` is known once the server listens."""
+    """The parts that the routes use. ``origin`` is known once the server listens."""
 
     options: EmulatorOptions
     clock: Clock
@@ -34,7 +34,7 @@ class State:
     origin: str = field(default="")
 
     def job_ended(self, job: SimulatedJob) -> None:
-        """Call back, and give the credits back if the options say so."""
+        """Call the webhook, and return the credits if the options say so."""
         if self.options.refund_failed and job.status != "succeeded":
             self.ledger.refund(
                 account=job.account,
@@ -46,7 +46,10 @@ class State:
         self.webhooks.job_ended(job)
 
     def status_body(self, job: SimulatedJob) -> dict[str, Any]:
-        """What the status query says about a job, with a fresh output URL if there is one."""
+        """The body of a status query, with a fresh output URL if the job has succeeded.
+
+        "Image to Video", "Query Result": the output URL is only returned once the job succeeded.
+        """
         output = None
         if job.status == "succeeded":
             path = self.media.output_path(job.request_id, self.clock.now())

@@ -1,14 +1,15 @@
-"""The wire: owns how an answer, whole or broken, gets onto the connection.
+"""The wire: how an answer, whole or broken, is written to the connection.
 
-It carries faults out and decides none. Broken answers are written straight to the transport,
-because a server library will not let one send less than it promised.
+It carries faults out and chooses none. Broken answers are written straight to the transport,
+because a server library refuses to send less than it announced.
 """
 
 import asyncio
 import gzip
 import socket
 import struct
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -16,35 +17,16 @@ from time import time
 
 from aiohttp import web
 
-from .answers import Answer, error
-from .clock import Clock
-from .faults import Fault, Framing
+from seedance_async.emulator.answers import Answer, error
+from seedance_async.emulator.clock import Clock
+from seedance_async.emulator.faults import Fault, Framing
 
 HTML = "<!doctype html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
 _PADDING = 64 * 1024
 _DROPS = frozenset({"drop_before_read", "drop_before_accept", "drop_after_accept"})
 _PIECES = 16
-
-
-def instead(fault: Fault) -> Answer | None:
-    """What a fault answers instead of the truth; ``None`` if it closes the connection."""
-    kind, message = fault.kind, fault.message
-    if kind in _DROPS:
-        return None
-    if kind in ("500", "503_refused"):
-        status = int(kind[:3])
-        answer = error(status, message or "Something went wrong, try again", fault.code)
-        if kind == "503_refused":
-            answer.headers.update(_retry_after(fault))
-        return answer
-    if kind == "rate_limited":
-        return error(429, message or "Too many requests", fault.code, **_retry_after(fault))
-    if kind in ("unauthorized", "not_found", "expired", "gone"):
-        status = {"unauthorized": 401, "not_found": 404, "expired": 403, "gone": 410}[kind]
-        return error(status, message or _MESSAGES[kind], fault.code)
-    return _foreign(fault)
-
-
+_BROTLI_BLOCK = 64 * 1024
+_ZSTD_BLOCK = 128 * 1024
 _MESSAGES = {
     "unauthorized": "Invalid API key",
     "not_found": "No such request",
@@ -53,22 +35,57 @@ _MESSAGES = {
 }
 
 
+def instead(fault: Fault, request: web.Request) -> Answer | None:
+    """What a fault answers instead of the truth; ``None`` if it closes the connection."""
+    kind, message = fault.kind, fault.message or "Something went wrong, try again"
+    match kind:
+        case "drop_before_read" | "drop_before_accept" | "drop_after_accept":
+            return None
+        case "500":
+            return error(500, message, fault.code)
+        case "503_refused":
+            return error(503, message, fault.code, **_retry_after(fault))
+        case "rate_limited":
+            headers = _retry_after(fault)
+            return error(429, fault.message or "Too many requests", fault.code, **headers)
+        case "unauthorized" | "not_found" | "expired" | "gone":
+            status = {"unauthorized": 401, "not_found": 404, "expired": 403, "gone": 410}[kind]
+            return error(status, fault.message or _MESSAGES[kind], fault.code)
+        case "error":
+            answer = error(fault.status or 400, message, fault.code)
+            answer.data = answer.data if fault.value is None else fault.value
+            return answer
+        case "success_false":
+            return Answer(200, error(500, message, fault.code).data)
+        case "key_echo":
+            key = request.headers.get("Authorization", "none")
+            return error(fault.status or 500, f"Cannot authorize {key}", fault.code)
+    return _foreign(fault)
+
+
 def _foreign(fault: Fault) -> Answer:
-    """An answer that is not the API's own: a gateway's, a portal's, a redirect."""
+    """An answer that is not the API's own: a gateway's, a captive portal's, a redirect."""
     if fault.kind == "redirect":
         target = str(fault.value or "http://127.0.0.1:9/elsewhere")
         return Answer(fault.status or 307, headers={"Location": target}, content_type="text/plain")
     if fault.kind == "503":
         return Answer(503, content_type="text/plain")
-    status = 200 if fault.kind == "html" else int(fault.kind)
-    title = "Sign in to continue" if status == 200 else f"{status} {HTTPStatus(status).phrase}"
+    status = (fault.status or 200) if fault.kind == "html" else int(fault.kind)
+    title = "Sign in to continue" if status == 200 else f"{status} {_phrase(status)}"
     return Answer(status, body=HTML.format(title).encode(), content_type="text/html")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # gateways have statuses of their own, such as 520
+        return "Unknown Error"
 
 
 def _retry_after(fault: Fault) -> dict[str, str]:
     match fault.retry_form:
         case "seconds":
-            return {"Retry-After": f"{fault.retry_after:g}"}
+            return {"Retry-After": f"{fault.retry_after:.15g}"}
         case "date":
             now = time() + fault.skew
             retry_at = formatdate(now + fault.retry_after, usegmt=True)
@@ -79,14 +96,20 @@ def _retry_after(fault: Fault) -> dict[str, str]:
 
 
 def status(answer: Answer | None, fault: Fault | None) -> int | None:
-    """The status for the records: ``None`` where the connection is closed without an answer."""
-    return None if answer is None or (fault and fault.kind in _DROPS) else answer.status
+    """The status for the records: ``None`` if the connection is closed without an answer."""
+    if answer is None or (fault and fault.kind in _DROPS):
+        return None
+    return _wrong_status(fault) if fault and fault.kind == "wrong_status" else answer.status
+
+
+def _wrong_status(fault: Fault) -> int:
+    return fault.status or 429
 
 
 async def send(
     request: web.Request, answer: Answer | None, fault: Fault | None
 ) -> web.StreamResponse:
-    """Send the answer the way the fault wants it; ``None`` closes the connection."""
+    """Send the answer in the way that the fault demands; ``None`` closes the connection."""
     kind = fault.kind if fault else ""
     if answer is None or kind in _DROPS:
         return _drop(request, reset=bool(fault and fault.reset))
@@ -103,13 +126,26 @@ async def send(
         case "huge_headers":
             answer.headers["X-Padding"] = "x" * _PADDING
             return _whole(answer, answer.payload())
+        case "wrong_status":
+            answer.status = _wrong_status(fault)
+            answer.headers.update(_retry_after(fault) if answer.status in (429, 503) else {})
+            return _whole(answer, answer.payload())
+        case "compressed":
+            encoding = str(fault.value or "gzip")
+            answer.headers["Content-Encoding"] = encoding
+            return _whole(answer, _COMPRESSORS[encoding](answer.payload()))
+        case "bad_gzip":
+            answer.headers["Content-Encoding"] = "gzip"
+            return _whole(answer, answer.payload())
+        case "closes_after":
+            return await _closed_after(request, answer)
     return await _padded(request, answer, fault)
 
 
 async def delay(fault: Fault, clock: Clock) -> None:
-    """Wait as long as the fault says, in real or virtual seconds."""
+    """Wait as long as the fault says."""
     if fault.seconds and fault.kind != "slow_body":
-        await asyncio.sleep(clock.real(fault.seconds) if fault.virtual else fault.seconds)
+        await asyncio.sleep(clock.real_delay(fault.seconds, virtual=fault.virtual))
 
 
 def _headers(answer: Answer) -> dict[str, str]:
@@ -123,12 +159,12 @@ def _whole(answer: Answer, body: bytes) -> web.Response:
 def _drop(request: web.Request, *, reset: bool) -> web.Response:
     transport = request.transport
     if transport is not None and reset:
-        found = transport.get_extra_info("socket")
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     elif transport is not None:
         transport.close()
-    return web.Response()  # goes nowhere: the connection is closed
+    return web.Response()  # is never sent: the connection is closed
 
 
 def _truncated(request: web.Request, answer: Answer, fault: Fault) -> web.Response:
@@ -144,7 +180,7 @@ def _truncated(request: web.Request, answer: Answer, fault: Fault) -> web.Respon
 
 
 def _framed(body: bytes, at: int, framing: Framing) -> tuple[str, bytes]:
-    """The header that announces the body, and what is sent of it."""
+    """The header that announces the body, and the bytes that are sent."""
     cut = body[:at]
     match framing:
         case "length":
@@ -157,12 +193,23 @@ def _framed(body: bytes, at: int, framing: Framing) -> tuple[str, bytes]:
     return "Transfer-Encoding: chunked", chunk + b"0\r\n\r\n"  # ended
 
 
+async def _closed_after(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """A whole answer on a connection that then closes, as at the end of a keep-alive timeout."""
+    response = _whole(answer, answer.payload())
+    with suppress(ConnectionError):  # the client has disconnected
+        await response.prepare(request)
+        await response.write_eof()
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
 async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
     body = answer.payload()
     size = max(1, len(body) // _PIECES)
     response = web.StreamResponse(status=answer.status, headers=_headers(answer))
     response.content_length = len(body)
-    with suppress(ConnectionError):  # the client has had enough
+    with suppress(ConnectionError):  # the client has disconnected
         await response.prepare(request)
         for start in range(0, len(body), size):
             await response.write(body[start : start + size])
@@ -171,15 +218,15 @@ async def _slow(request: web.Request, answer: Answer, fault: Fault) -> web.Strea
 
 
 async def _padded(request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
-    """The true answer with blanks after it: still JSON, and far more than one should read."""
+    """The true answer followed by blanks: still JSON, but far more than a client should read."""
     response = web.StreamResponse(status=answer.status, headers=_headers(answer))
     squeeze = fault.kind == "gzip_bomb"
     if squeeze:
         response.headers["Content-Encoding"] = "gzip"
-    with suppress(ConnectionError):  # the client has had enough
+    with suppress(ConnectionError):  # the client has disconnected
         await response.prepare(request)
         async for piece in _pieces(answer.payload(), fault.size):
-            # Members of a gzip file may follow one another, so each piece is one of its own.
+            # A gzip file may consist of several members: each piece is one.
             await response.write(gzip.compress(piece) if squeeze else piece)
     return response
 
@@ -189,3 +236,33 @@ async def _pieces(payload: bytes, size: int) -> AsyncIterator[bytes]:
     blank = b" " * _PADDING
     for start in range(len(payload), size, _PADDING):
         yield blank[: size - start]
+
+
+def _brotli(content: bytes) -> bytes:
+    """A Brotli stream (RFC 7932) of stored blocks, which needs no library."""
+    stream = b""
+    for start in range(0, len(content), _BROTLI_BLOCK):
+        block = content[start : start + _BROTLI_BLOCK]
+        # From the lowest bit: not last (1), length in 4 nibbles (2), length - 1 (16), stored (1).
+        header = (len(block) - 1) << 3 | 1 << 19
+        window = 0 if stream else 1  # the stream begins with one bit for the window's size
+        stream += (header << window).to_bytes(3, "little") + block
+    return stream + b"\x03"  # an empty last block
+
+
+def _zstd(content: bytes) -> bytes:
+    """A Zstandard frame (RFC 8878) of raw blocks, which needs no library."""
+    frame = bytes.fromhex("28b52ffda0") + len(content).to_bytes(4, "little")
+    for start in range(0, len(content), _ZSTD_BLOCK):
+        block = content[start : start + _ZSTD_BLOCK]
+        is_last = start + _ZSTD_BLOCK >= len(content)
+        frame += (len(block) << 3 | is_last).to_bytes(3, "little") + block
+    return frame
+
+
+_COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": _brotli,
+    "zstd": _zstd,
+}

@@ -1,4 +1,4 @@
-"""What the emulator's tests share: a started emulator, and plain clients to look at it with."""
+"""What the emulator's tests share: a started emulator and a plain client to it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ BODY = {"model": "seedance-2.0", "prompt": "A river in autumn"}
 
 @frozen
 class Reply:
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,6 +52,14 @@ class Api:
         body = {**BODY, **fields}
         return await self.call("POST", GENERATIONS, json=body)
 
+    async def post(self, data: Any, content_type: str = "application/json") -> Reply:
+        """Submit a body of any bytes."""
+        headers = {
+            "Authorization": f"Bearer {self.emulator.api_key}",
+            "Content-Type": content_type,
+        }
+        return await self.call("POST", GENERATIONS, data=data, headers=headers)
+
     async def accepted(self, **fields: Any) -> str:
         reply = await self.submit(**fields)
         assert reply.status == 200, reply
@@ -81,7 +89,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts an emulator with the given options; a plain client to it is returned."""
+    """Starts an emulator with the given options and returns a plain client to it."""
     async with AsyncExitStack() as exits:
 
         async def begin(**options: Any) -> Api:
@@ -95,5 +103,5 @@ async def start() -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def api(start: Start) -> Api:
-    """A client to an emulator whose jobs end only by hand."""
+    """A client to an emulator whose jobs end only when the test says so."""
     return await start()

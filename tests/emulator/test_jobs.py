@@ -1,4 +1,4 @@
-"""Jobs: GPUs bound how many run, time is virtual, and the seed decides."""
+"""Jobs: the GPUs limit how many run, time is virtual, and the seed decides the rest."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def accept(jobs: Jobs, count: int, fate: Fate | None = None) -> list[str]:
     return ids
 
 
-async def test_a_job_goes_from_queued_over_processing_to_succeeded(start: Start) -> None:
+async def test_a_job_goes_from_queued_through_processing_to_succeeded(start: Start) -> None:
     api: Api = await start(hold=False, speed=6000, gpus=1)
     request_id = await api.accepted()
     job = api.emulator.jobs[request_id]
@@ -54,7 +54,7 @@ async def test_no_more_jobs_run_than_there_are_gpus() -> None:
     assert jobs.counts["succeeded"] == 50
 
 
-async def test_jobs_run_in_the_order_of_their_acceptance() -> None:
+async def test_jobs_run_in_the_order_in_which_they_were_accepted() -> None:
     ended: list[str] = []
     jobs, changes = make(gpus=1, on_end=lambda job: ended.append(job.request_id))
     ids = accept(jobs, 20)
@@ -63,33 +63,34 @@ async def test_jobs_run_in_the_order_of_their_acceptance() -> None:
 
 
 class StillClock(Clock):
-    """A clock that stands still and notes what it is asked to do later."""
+    """A clock that stands still and records the delays it is asked for."""
 
     def __init__(self) -> None:
         super().__init__(speed=1)
-        self.asked: list[float] = []
+        self.delays: list[float] = []
 
     def call_later(self, virtual_seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
-        self.asked.append(virtual_seconds)
+        self.delays.append(virtual_seconds)
         return asyncio.get_running_loop().call_later(3600, act)
 
 
-async def test_running_times_are_log_normal_about_the_median() -> None:
+async def test_running_times_are_log_normal_around_the_median() -> None:
     clock = StillClock()
     jobs = Jobs(clock, Changes(), Random(SEED), gpus=2000, median_seconds=90, sigma=0.5)
     accept(jobs, 2000)
     jobs.close()
-    logs = sorted(log(seconds) for seconds in clock.asked)
+    logs = sorted(log(seconds) for seconds in clock.delays)
     assert logs[1000] == pytest.approx(log(90), abs=0.06)
     assert stdev(logs) == pytest.approx(0.5, abs=0.05)
 
 
 async def test_the_seed_decides_ids_and_times() -> None:
-    def draw() -> list[Any]:
-        jobs, _ = make(gpus=5)
-        found = [accept(jobs, 5), jobs._random.random()]
+    def draw() -> tuple[list[str], list[float]]:
+        clock = StillClock()
+        jobs = Jobs(clock, Changes(), Random(SEED), gpus=5, median_seconds=90, sigma=0.5)
+        ids = accept(jobs, 5)
         jobs.close()
-        return found
+        return ids, clock.delays
 
     assert draw() == draw()
 
@@ -105,7 +106,7 @@ async def test_tens_of_thousands_of_jobs_cost_no_task_and_few_timers() -> None:
     assert len(jobs) == 20_000
 
 
-async def test_a_held_job_moves_only_by_hand() -> None:
+async def test_a_held_job_changes_only_when_told_to() -> None:
     jobs, _ = make(hold=True)
     first, second, third = accept(jobs, 3)
     assert jobs.counts["queued"] == 3
@@ -118,7 +119,7 @@ async def test_a_held_job_moves_only_by_hand() -> None:
         "code": "generation_failed",
         "message": "The generation failed",
     }
-    with pytest.raises(ValueError, match="is failed already"):
+    with pytest.raises(ValueError, match="is already failed"):
         jobs.finish(first)
     jobs.finish(second, "cancelled")
     jobs.start(third)
@@ -148,7 +149,7 @@ async def test_a_job_cancelled_in_the_queue_never_runs() -> None:
     jobs.close()
 
 
-async def test_a_stuck_job_holds_its_gpu_for_ever_and_can_still_be_ended() -> None:
+async def test_a_stuck_job_keeps_its_gpu_until_it_is_ended_by_hand() -> None:
     jobs, changes = make(gpus=2)
     (stuck,) = accept(jobs, 1, Fate(None))
     accept(jobs, 3)
@@ -158,7 +159,7 @@ async def test_a_stuck_job_holds_its_gpu_for_ever_and_can_still_be_ended() -> No
     assert jobs.active == 0
 
 
-async def test_a_fate_is_fulfilled() -> None:
+async def test_a_job_ends_as_its_fate_says() -> None:
     jobs, changes = make()
     error = {"code": "moderation", "message": "No"}
     (failed,) = accept(jobs, 1, Fate("failed", error))
@@ -181,7 +182,7 @@ async def test_jobs_are_a_mapping_with_an_honest_repr() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(gpus=st.integers(1, 4), steps=st.lists(st.sampled_from("asfc"), max_size=30))
-async def test_the_counts_are_right_whatever_happens(gpus: int, steps: list[str]) -> None:
+async def test_the_counts_stay_right_through_any_events(gpus: int, steps: list[str]) -> None:
     jobs, _ = make(gpus=gpus, speed=1e-6)
     random = Random(SEED)
     for step in steps:
@@ -199,7 +200,7 @@ async def test_the_counts_are_right_whatever_happens(gpus: int, steps: list[str]
     jobs.close()
 
 
-async def test_waiting_for_what_is_true_returns_at_once_and_cancelling_leaves_nothing() -> None:
+async def test_a_true_predicate_is_not_waited_for_and_a_cancelled_wait_leaves_nothing() -> None:
     changes = Changes()
     await changes.wait_until(lambda: True)
     waiting = asyncio.create_task(changes.wait_until(lambda: False))

@@ -1,4 +1,4 @@
-"""The four operations: keys, balances, limits, and what the ledger says of them."""
+"""The four operations: keys, balances, limits, and what the ledger records."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ CONTRACT = Contract()
 UNAUTHORIZED = {"success": False, "error": {"code": "unauthorized", "message": "Invalid API key"}}
 
 
-async def test_a_submit_is_charged_and_on_record(api: Api) -> None:
+async def test_a_submit_is_charged_and_recorded(api: Api) -> None:
     reply = await api.submit(duration=8, metadata={"scene": 4})
     assert reply.data == {
         "success": True,
@@ -53,7 +53,12 @@ async def test_two_submits_of_one_prompt_are_two_charges(api: Api) -> None:
     assert repr(api.emulator.ledger) == "<Ledger 3 submits: 3 charged>"
 
 
-async def test_a_job_is_told_as_the_page_shows_it(api: Api) -> None:
+async def test_one_submit_is_counted_in_the_singular(api: Api) -> None:
+    await api.submit()
+    assert repr(api.emulator.ledger) == "<Ledger 1 submit: 1 charged>"
+
+
+async def test_a_status_query_looks_as_on_the_page(api: Api) -> None:
     request_id = await api.accepted(duration=5, aspectRatio="9:16")
     queued = (await api.poll(request_id)).data
     assert queued == {
@@ -90,14 +95,14 @@ async def test_a_failed_job_says_why(api: Api) -> None:
     assert answer["output"] is None
 
 
-async def test_absent_settings_have_the_assumed_defaults(api: Api) -> None:
+async def test_settings_that_are_left_out_have_the_assumed_defaults(api: Api) -> None:
     answer = (await api.poll(await api.accepted())).data
     assert answer["duration"] == 5
     assert answer["aspectRatio"] == "16:9"
     assert api.emulator.ledger[0].credits == 40
 
 
-async def test_cancelling_ends_a_job_once(api: Api) -> None:
+async def test_a_job_can_be_cancelled_once(api: Api) -> None:
     request_id = await api.accepted()
     reply = await api.cancel(request_id)
     assert reply.data == {"success": True, "requestId": request_id, "status": "cancelled"}
@@ -121,15 +126,21 @@ async def test_the_models_are_listed_with_what_they_can_do(api: Api) -> None:
     }
 
 
-def test_the_prices_fit_the_examples_of_the_page() -> None:
+def test_the_prices_match_the_examples_of_the_page() -> None:
     assert price({"model": "seedance-2.0", "duration": 5, "resolution": "720p"}) == 40
     assert price({"model": "seedance-2.0-fast", "duration": 8, "resolution": "720p"}) == 64
     assert {model for model, _ in CREDITS_PER_SECOND} == set(DURATIONS)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+async def test_a_missing_or_wrong_key_is_refused_everywhere(api: Api) -> None:
+    request_id = await api.accepted()
+    calls = [
+        ("GET", "/api/open/v1/models"),
+        ("POST", GENERATIONS),
+        ("GET", f"{GENERATIONS}/{request_id}"),
+        ("POST", f"{GENERATIONS}/{request_id}/cancel"),
+    ]
+    for header in (
         None,
         "",
         "Bearer",
@@ -139,33 +150,24 @@ def test_the_prices_fit_the_examples_of_the_page() -> None:
         "sd2_live_emulator",
         "Bearer sd2_live_emulator sd2_live_emulator",
         "Bearer sd2_live_ümlaut",
-    ],
-)
-async def test_a_missing_or_wrong_key_is_refused_everywhere(api: Api, header: str | None) -> None:
-    request_id = await api.accepted()
-    headers = {} if header is None else {"Authorization": header}
-    calls = [
-        ("GET", "/api/open/v1/models"),
-        ("POST", GENERATIONS),
-        ("GET", f"{GENERATIONS}/{request_id}"),
-        ("POST", f"{GENERATIONS}/{request_id}/cancel"),
-    ]
-    for method, path in calls:
-        kwargs = {"json": BODY} if path == GENERATIONS else {}
-        reply = await api.call(method, path, headers=headers, **kwargs)
-        assert reply.status == 401
-        assert reply.data == UNAUTHORIZED
+    ):
+        headers = {} if header is None else {"Authorization": header}
+        for method, path in calls:
+            kwargs = {"json": BODY} if path == GENERATIONS else {}
+            reply = await api.call(method, path, headers=headers, **kwargs)
+            assert reply.status == 401, header
+            assert reply.data == UNAUTHORIZED
     assert api.emulator.ledger[-1].outcome == "refused"
     assert api.emulator.ledger[-1].code == "unauthorized"
     assert not api.emulator.jobs[request_id].is_terminal
 
 
-async def test_the_scheme_of_the_key_is_read_in_any_case(api: Api) -> None:
+async def test_the_bearer_scheme_is_case_insensitive(api: Api) -> None:
     headers = {"Authorization": f"bearer {api.emulator.api_key}"}
     assert (await api.call("GET", "/api/open/v1/models", headers=headers)).status == 200
 
 
-async def test_one_account_does_not_see_anothers_jobs(api: Api) -> None:
+async def test_an_account_does_not_see_the_jobs_of_another(api: Api) -> None:
     request_id = await api.accepted()
     other = api.emulator.accounts.add("sd2_live_other", balance=100)
     headers = {"Authorization": f"Bearer {other.key}"}
@@ -179,7 +181,7 @@ async def test_one_account_does_not_see_anothers_jobs(api: Api) -> None:
 async def test_an_empty_balance_is_a_402_and_costs_nothing(start: Start) -> None:
     api = await start(balance=79)
     assert (await api.submit()).status == 200
-    reply = await api.submit(prompt="The one too many")
+    reply = await api.submit(prompt="One too many")
     assert reply.status == 402
     assert reply.error["code"] == "insufficient_credits"
     last = api.emulator.ledger[-1]
@@ -198,17 +200,16 @@ async def test_an_unknown_request_is_a_404(api: Api) -> None:
     assert reply.error["message"].startswith("requestId: ")
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/open/v1/videos", "/api/open/v2/models"])
-async def test_unknown_paths_below_api_are_404_in_the_documented_shape(api: Api, path: str) -> None:
-    reply = await api.call("GET", path)
-    assert reply.status == 404
-    assert reply.error["code"] == "not_found"
-    assert CONTRACT.schema("Error").is_valid(reply.data)
+async def test_unknown_paths_below_api_are_404_in_the_documented_shape(api: Api) -> None:
+    for path in ("/api", "/api/", "/api/open/v1/videos", "/api/open/v2/models"):
+        reply = await api.call("GET", path)
+        assert reply.status == 404, path
+        assert reply.error["code"] == "not_found"
+        assert CONTRACT.schema("Error").is_valid(reply.data)
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
+async def test_a_body_that_is_not_a_json_object_is_a_400(api: Api) -> None:
+    for raw in (
         b"",
         b"{",
         b"[]",
@@ -217,55 +218,37 @@ async def test_unknown_paths_below_api_are_404_in_the_documented_shape(api: Api,
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"duration": ' + b"9" * 10_000 + b"}",
-    ],
-)
-async def test_a_body_that_is_no_json_object_is_a_400(api: Api, raw: bytes) -> None:
-    headers = {
-        "Authorization": f"Bearer {api.emulator.api_key}",
-        "Content-Type": "application/json",
-    }
-    reply = await api.call("POST", GENERATIONS, data=raw, headers=headers)
-    assert reply.status == 400
-    assert reply.error["message"].startswith("body: ")
-    assert api.emulator.ledger[-1].outcome == "invalid"
-    assert api.emulator.ledger[-1].prompt is None
+    ):
+        reply = await api.post(raw)
+        assert reply.status == 400, raw[:20]
+        assert reply.error["message"].startswith("body: ")
+        assert api.emulator.ledger[-1].outcome == "invalid"
+        assert api.emulator.ledger[-1].prompt is None
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ";"])
-async def test_another_content_type_is_a_415(api: Api, content_type: str) -> None:
-    headers = {
-        "Authorization": f"Bearer {api.emulator.api_key}",
-        "Content-Type": content_type,
-    }
-    reply = await api.call("POST", GENERATIONS, data=json.dumps(BODY), headers=headers)
-    assert reply.status == 415
-    assert reply.error["code"] == "unsupported_media_type"
-    assert api.emulator.ledger[-1].outcome == "invalid"
+async def test_another_content_type_is_a_415(api: Api) -> None:
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", ";"):
+        reply = await api.post(json.dumps(BODY), content_type)
+        assert reply.status == 415, content_type
+        assert reply.error["code"] == "unsupported_media_type"
+        assert api.emulator.ledger[-1].outcome == "invalid"
 
 
-async def test_a_charset_beside_the_content_type_does_no_harm(api: Api) -> None:
-    headers = {
-        "Authorization": f"Bearer {api.emulator.api_key}",
-        "Content-Type": "application/json; charset=utf-8",
-    }
-    reply = await api.call("POST", GENERATIONS, data=json.dumps(BODY), headers=headers)
+async def test_a_charset_in_the_content_type_is_accepted(api: Api) -> None:
+    reply = await api.post(json.dumps(BODY), "application/json; charset=utf-8")
     assert reply.status == 200
 
 
 async def test_a_body_over_a_mebibyte_is_a_413(api: Api) -> None:
-    headers = {
-        "Authorization": f"Bearer {api.emulator.api_key}",
-        "Content-Type": "application/json",
-    }
     body = BytesIO(json.dumps({**BODY, "prompt": "x" * 1024 * 1024}).encode())
-    reply = await api.call("POST", GENERATIONS, data=body, headers=headers)
+    reply = await api.post(body)
     assert reply.status == 413
     assert reply.error["code"] == "payload_too_large"
     assert api.emulator.ledger[-1].outcome == "invalid"
     assert len(api.emulator.jobs) == 0
 
 
-async def test_no_more_jobs_are_taken_than_may_be_active(start: Start) -> None:
+async def test_no_more_jobs_are_accepted_than_may_be_active(start: Start) -> None:
     api = await start(max_active=2)
     first = await api.accepted()
     await api.accepted()
@@ -289,13 +272,13 @@ async def test_submits_are_limited_by_a_token_bucket(start: Start) -> None:
     assert api.emulator.requests.count("submit", 429) == 3
 
 
-async def test_a_full_bucket_fills_again(start: Start) -> None:
+async def test_an_empty_bucket_fills_again(start: Start) -> None:
     api = await start(submit_rate=1e9, submit_burst=1)
     assert [(await api.submit()).status for _ in range(5)] == [200] * 5
 
 
 @pytest.mark.parametrize(("refund", "expected"), [(True, 1000), (False, 960)])
-async def test_failures_are_refunded_only_if_the_options_say_so(
+async def test_a_cancelled_job_is_refunded_only_if_the_options_say_so(
     start: Start, refund: bool, expected: int
 ) -> None:
     api = await start(balance=1000, refund_failed=refund)
@@ -306,13 +289,13 @@ async def test_failures_are_refunded_only_if_the_options_say_so(
     assert refunds == ([(request_id, 40)] if refund else [])
 
 
-async def test_success_is_not_refunded(start: Start) -> None:
+async def test_a_succeeded_job_is_not_refunded(start: Start) -> None:
     api = await start(balance=1000, refund_failed=True)
     await api.succeeded()
     assert api.emulator.ledger.refunds == ()
 
 
-async def test_the_ledgers_file_is_written_before_the_answer(start: Start, tmp_path: Path) -> None:
+async def test_the_ledger_file_is_written_before_the_response(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     api = await start(ledger_path=str(path), refund_failed=True)
     request_id = await api.accepted()
@@ -325,9 +308,7 @@ async def test_the_ledgers_file_is_written_before_the_answer(start: Start, tmp_p
     assert records == ["submit", "submit", "refund"]
 
 
-async def test_the_ledgers_file_is_continued_by_the_next_emulator(
-    start: Start, tmp_path: Path
-) -> None:
+async def test_the_next_emulator_appends_to_the_ledger_file(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     for _ in range(2):
         api = await start(ledger_path=path)
@@ -337,7 +318,7 @@ async def test_the_ledgers_file_is_continued_by_the_next_emulator(
     assert len(path.read_text().splitlines()) == 2
 
 
-async def test_one_can_wait_for_a_number_of_submits(api: Api) -> None:
+async def test_a_test_can_wait_for_a_number_of_submits(api: Api) -> None:
     waiting = asyncio.create_task(api.emulator.ledger.wait_for(2))
     await api.submit()
     assert not waiting.done()
@@ -348,7 +329,7 @@ async def test_one_can_wait_for_a_number_of_submits(api: Api) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(header=st.none() | st.text() | st.text().map("Bearer {}".format))
-def test_any_authorization_header_is_read_without_an_exception(header: str | None) -> None:
+def test_any_authorization_header_is_parsed_without_an_exception(header: str | None) -> None:
     accounts = Accounts()
     accounts.add("key", balance=1)
     account = accounts.by_header(header)
@@ -360,5 +341,5 @@ def test_any_authorization_header_is_read_without_an_exception(header: str | Non
 def test_no_repr_shows_a_key() -> None:
     accounts = Accounts()
     secret = "sd2_live_secret"
-    told: list[Any] = [accounts.add(secret, 1), Emulator(), Emulator().options]
-    assert not any(secret in repr(each) or "sd2_live" in repr(each) for each in told)
+    shown: list[Any] = [accounts.add(secret, 1), Emulator(), Emulator().options]
+    assert not any(secret in repr(each) or "sd2_live" in repr(each) for each in shown)
