@@ -1,8 +1,8 @@
-"""A coverage-guided fuzzer for `protocol`: nothing but the documented errors ever escapes.
+"""A coverage-guided fuzzer for `protocol`: it raises only the documented errors.
 
-    make fuzz            # a bounded time; FUZZ_SECONDS=600 for longer
+    make fuzz            # for a minute; FUZZ_SECONDS=600 for longer
 
-What must hold besides: a request id that is taken can be asked for, and a charge is never negative.
+Besides, an accepted request id can be polled, and a charge is never negative.
 """
 
 import itertools
@@ -18,7 +18,8 @@ with atheris.instrument_imports(
         "seedance_async.api.retry",
     ]
 ):
-    from seedance_async import SeedanceError, protocol, verdicts
+    from seedance_async.api import protocol, retry
+    from seedance_async.api.errors import SeedanceError
     from seedance_async.api.protocol import WireResponse
 
 FOLDER = Path(__file__).parents[1] / ".fuzz"
@@ -38,7 +39,7 @@ WORDS = (
 
 
 def test_one_input(data):
-    """A byte for the status, one for whether the body broke off, a header up to a NUL, a body."""
+    """A byte for the status, one for whether the body is cut, a header up to a NUL, a body."""
     if len(data) < 2:
         return
     header, _, body = data[2:].partition(b"\0")
@@ -54,8 +55,8 @@ def test_one_input(data):
         try:
             answer = decipher(response)
         except SeedanceError as error:
-            verdicts.judge_submit(error)
-            verdicts.judge_repeatable(error)
+            retry.judge_submit(error)
+            retry.judge_repeatable(error)
             str(error)
         else:
             check(answer)
@@ -68,7 +69,7 @@ def check(answer):
 
 
 def main():
-    """Start from the API page's own answers, whole and cut short, and JSON's words."""
+    """Start from the answers on the vendor's pages, whole and cut short, and JSON's keywords."""
     corpus, words = FOLDER / "corpus", FOLDER / "words"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, (status, body) in enumerate(itertools.product(range(len(STATUSES)), SEEDS)):
