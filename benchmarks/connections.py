@@ -1,10 +1,10 @@
-"""What it costs that a submit never reuses a connection.
+"""The cost of sending each submit on a fresh connection.
 
     python -m benchmarks.connections [--submits 400] [--quick]
 
-A server in another process speaks HTTP and HTTPS on loopback and takes every submit at once. The
-same POSTs go through the SDK's transport, once as it is and once with connections kept alive, in
-turns; one at a time and 20 at a time. Printed is the best of three rounds: milliseconds a submit.
+A server in another process speaks HTTP and HTTPS on loopback and accepts every submit at once. The
+same POSTs go through the SDK's transport, as it is and with connections kept alive, in turns; one
+at a time and 20 at a time. The table has the best of three rounds, in milliseconds per submit.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SUBMIT = WireRequest("POST", "/submit", b'{"prompt": "A river in autumn"}', char
 
 
 class KeptAlive(AiohttpTransport):
-    """The transport as it would be without the rule: submits share the other calls' connections."""
+    """The transport without that rule: submits share the connections of the other calls."""
 
     async def send(self, request, *, on_sent=None):
         kept = WireRequest(request.method, request.path, request.body, charges=False)
@@ -71,7 +71,7 @@ async def milliseconds(kind, url, context, submits, at_once):
 
 
 def compared(url, context, submits, at_once):
-    """The best of three rounds each, in turns: kept alive, fresh, their ratio, their difference."""
+    """The best of three rounds each, in turns: kept alive, fresh, ratio and difference."""
     best = {KeptAlive: float("inf"), AiohttpTransport: float("inf")}
     for _ in range(3):
         for kind in best:
@@ -106,12 +106,12 @@ def main():
         ]
         server.terminate()
         server.join()
-    header = [f"{submits} submits, ms each", "kept alive", "fresh", "ratio", "more"]
+    header = [f"ms per submit, {submits} submits", "kept alive", "fresh", "ratio", "difference"]
     report("connections", header=header, rows=rows)
     bars = {}
     for name, kept, fresh, *_ in rows:
         bars |= {f"{name}, kept alive": [kept], f"{name}, fresh": [fresh]}
-    draw_bars("connections", {"milliseconds a submit": bars})
+    draw_bars("connections", {"milliseconds per submit": bars})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Put what the benchmarks printed into docs/performance.md, between the marks that name them.
+"""Copy the output of the benchmarks into docs/performance.md, between the marks that name them.
 
     python -m benchmarks.document
 
-A table of the document is what a command printed, and nobody's hand comes in between.
+Every table of the document is the unedited output of a command.
 """
 
 import json
@@ -16,7 +16,7 @@ _PLACE = re.compile(r"<!-- printed: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def documented(text: str, results: Path = RESULTS) -> str:
-    """The text with each marked place filled by the last run of its benchmark."""
+    """The text with the output of each benchmark's last run at its mark."""
 
     def fill(place: re.Match[str]) -> str:
         name = place[1]

@@ -1,17 +1,17 @@
-"""Downloads beside curl: the same files from a local nginx into the same folder.
+"""Downloads compared with curl: the same files from a local nginx into the same folder.
 
     python -m benchmarks.download [--quick] [--folder DIR] [--rounds 3] [--at-once 4]
 
 Needs nginx (Debian: `apt-get install nginx-light`) and curl. nginx serves hard links to a few files
-of random bytes in the boxes of an MP4, so that its side comes from memory. Each rival fetches all
+of random bytes in the boxes of an MP4, so that they are read from memory. Each rival fetches all
 of them with the same parallelism, in turns, into a fresh folder that is removed afterwards. The SDK
 is `Downloader` on `AiohttpTransport`, as a session uses them, in a process of its own; its clock
-starts once that process has imported the package. Printed are medians; "of curl" is that of the
-rounds' ratios.
+starts once that process has imported the package. The table has medians; "vs curl" is the median of
+the rounds' ratios.
 
-curl neither syncs nor hashes what it saves; the second row has it followed by `sha256sum` and
-`sync`, which is what the SDK does as it goes. Memory is the peak of the SDK's process (VmHWM), with
-few files (but more than at once) and with all. CPU seconds are the rival's own, without nginx's.
+curl neither syncs nor hashes what it saves; in the second row `sha256sum` and `sync` follow it,
+which is what the SDK does while it downloads. Memory is the peak of the SDK's process (VmHWM), with
+few files (but more than run at once) and with all. CPU seconds exclude nginx.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ http {{
 
 @attrs.frozen
 class Run:
-    """What one rival took for all files."""
+    """The cost of one rival's run over all files."""
 
     seconds: float
     cpu: float
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Megabytes a second."""
+        """Megabytes per second."""
         return self.megabytes / self.seconds
 
 
@@ -82,11 +82,11 @@ class Site:
     digests: list[str]
 
     def address(self, number: int) -> str:
-        """Where one of the files is."""
+        """The URL of one of the files."""
         return f"{self.url}/{number}.mp4"
 
 
-# --- what is served ------------------------------------------------------------------------------
+# --- the served files ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -189,7 +189,7 @@ def _timed(command: list[str], megabytes: float, given: str = "") -> Run:
 
 
 def measure_sdk(task: dict[str, Any]) -> Run:
-    """In the SDK's own process: fetch all, and check that what was saved is what is served."""
+    """In the SDK's own process: fetch all files, and check that they are saved as served."""
     site, files, at_once = Site(**task["site"]), task["files"], task["at_once"]
     cpu, began = time.process_time(), time.perf_counter()
     sums = asyncio.run(_save_all(site, files, Path(task["folder"]), at_once))
@@ -223,7 +223,7 @@ async def _save_all(site: Site, files: int, folder: Path, at_once: int) -> list[
 
 
 async def _no_refresh(request_id: str) -> Generation:
-    raise AssertionError(f"the URL of {request_id} is good")
+    raise AssertionError(f"the URL of {request_id} is still valid")
 
 
 def _peak_mb() -> float:
@@ -244,7 +244,7 @@ RIVALS = {
 def compared(
     site: Site, files: int, folder: Path, at_once: int, rounds: int
 ) -> dict[str, list[Run]]:
-    """The runs of each, all taking turns, every other time in reverse."""
+    """The runs of each rival; they take turns, in reverse order every other time."""
     runs: dict[str, list[Run]] = {name: [] for name in RIVALS}
     for number in range(rounds):
         for name in sorted(RIVALS, reverse=number % 2 == 1):
@@ -267,8 +267,8 @@ def _median(runs: list[Run]) -> Run:
     return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
 
 
-def _beside(runs: list[Run], others: list[Run]) -> float:
-    """The median, over the rounds, of how the throughput compares."""
+def _relative(runs: list[Run], others: list[Run]) -> float:
+    """The throughput relative to the others': the median of the rounds' ratios."""
     pairs = zip(runs, others, strict=True)
     return statistics.median(run.rate / other.rate for run, other in pairs)
 
@@ -277,16 +277,16 @@ def _peak(runs: list[Run]) -> float:
     return max(run.peak_mb or 0.0 for run in runs)
 
 
-def _row(name: str, run: Run, beside: float | str) -> list[Any]:
+def _row(name: str, run: Run, relative: float | str) -> list[Any]:
     memory = "" if run.peak_mb is None else round(run.peak_mb)
-    return [name, round(run.megabytes), run.seconds, round(run.rate), beside, run.cpu, memory]
+    return [name, round(run.megabytes), run.seconds, round(run.rate), relative, run.cpu, memory]
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="40 files and one round")
-    parser.add_argument("--folder", help="where to keep the files meanwhile; 5 GB")
+    parser.add_argument("--folder", help="where to keep the files during the run; 5 GB")
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--megabytes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
@@ -314,9 +314,9 @@ def main() -> None:
     growth = _peak(sdk) - _peak(few)
     report(
         "download",
-        header=["", "MB", "seconds", "MB/s", "of curl", "CPU s", "peak MB"],
+        header=["", "MB", "seconds", "MB/s", "vs curl", "CPU s", "peak MB"],
         rows=[
-            *(_row(name, _median(of), round(_beside(of, curl), 2)) for name, of in runs.items()),
+            *(_row(name, _median(of), round(_relative(of, curl), 2)) for name, of in runs.items()),
             _row(f"seedance_async, {several} files", _median(few), ""),
         ],
         details={
@@ -325,16 +325,16 @@ def main() -> None:
             "runs": {name: [attrs.asdict(run) for run in of] for name, of in runs.items()},
         },
         targets=[
-            Target("throughput beside plain curl's", _beside(sdk, curl), at_least=0.9),
+            Target("throughput relative to plain curl", _relative(sdk, curl), at_least=0.9),
             Target(
-                f"MB that the peak grows by from {several} to {files} files", growth, at_most=10
+                f"growth of peak memory from {several} to {files} files, MB", growth, at_most=10
             ),
         ],
     )
     draw_bars(
         "download",
         {
-            "MB a second": {name: [run.rate for run in of] for name, of in runs.items()},
+            "MB/s": {name: [run.rate for run in of] for name, of in runs.items()},
             "CPU seconds": {name: [run.cpu for run in of] for name, of in runs.items()},
         },
     )

@@ -1,12 +1,12 @@
-"""A hundred thousand jobs in flight: what one costs, and how free the event loop stays.
+"""A hundred thousand jobs in flight: the cost of each, and how free the event loop stays.
 
     python -m benchmarks.flight [--jobs 100000] [--seconds 20] [--quick] [--uvloop]
 
 Each row is a process of its own. All jobs are submitted by one `session.run`, and none ends. Then,
-for some seconds, they are polled at a fixed rate: by a transport that answers in memory, and over
-HTTP by the stub in another process. How late a timer of 5 ms comes tells how free the loop is.
-Memory is what the process has grown by; the row "traced" counts each allocation instead, which
-slows everything else down, so of that row only the memory counts.
+for some seconds, they are polled at a fixed rate: through a transport that answers in memory, and
+over HTTP from the stub in another process. How late a 5 ms timer fires shows how free the loop is.
+Memory is the growth of the process; the row "traced" counts each allocation instead, which slows
+everything else down, so only its memory is meaningful.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KINDS = {"null": "in memory", "traced": "in memory, traced", "stub": "over HTTP,
 
 
 class NullTransport:
-    """An API in memory: takes every submit, and no job ever ends."""
+    """An API in memory: it accepts every submit, and no job ever ends."""
 
     def __init__(self) -> None:
         self._jobs = 0
@@ -44,20 +44,20 @@ class NullTransport:
                 on_sent()
             self._jobs += 1
             name = f"req_{self._jobs:016x}"
-            told = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
-            return WireResponse(200, {}, json.dumps(told).encode())
+            body = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
+            return WireResponse(200, {}, json.dumps(body).encode())
         name = request.path.rpartition("/")[2]
         number = int(name[4:], 16) - 1
-        told = {"success": True, "requestId": name, "status": "processing", "output": None}
-        told |= {"model": "seedance-2.0", "prompt": prompt(number), "aspectRatio": "16:9"}
-        return WireResponse(200, {}, json.dumps(told).encode())
+        body = {"success": True, "requestId": name, "status": "processing", "output": None}
+        body |= {"model": "seedance-2.0", "prompt": prompt(number), "aspectRatio": "16:9"}
+        return WireResponse(200, {}, json.dumps(body).encode())
 
     async def aclose(self) -> None:
         pass
 
 
 class Lags:
-    """How late a short timer comes, again and again."""
+    """How late a short timer fires, measured repeatedly."""
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
@@ -74,19 +74,19 @@ class Lags:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-class Left(Exception):  # noqa: N818 - no error
+class Leave(Exception):  # noqa: N818 - not an error
     """Ends the session while its jobs run."""
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now."""
-    told = Path("/proc/self/statm").read_text(encoding="ascii")
-    return int(told.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """The resident memory of this process, in bytes."""
+    statm = Path("/proc/self/statm").read_text(encoding="ascii")
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def fly(kind: str, url: str | None, jobs: int, seconds: float, rate: float) -> dict[str, Any]:
-    """Submit, let them be polled, leave; what was seen."""
-    lags, told = Lags(), {}
+    """Submit, poll for a while, leave the session; the measurements."""
+    lags, seen = Lags(), {}
     session = SeedanceSession(
         api_key="key",
         base_url=url or "https://api.example",
@@ -104,38 +104,38 @@ async def fly(kind: str, url: str | None, jobs: int, seconds: float, rate: float
         async with session:
             requests = (GenerationRequest(prompt(n), media_urls=[media(n)]) for n in range(jobs))
             running = asyncio.create_task(session.run(requests))
-            while session.registry.live < jobs:  # noqa: ASYNC110 - an event would cost in the SDK
+            while session.registry.live < jobs:  # noqa: ASYNC110 - an event would slow the SDK
                 await asyncio.sleep(0.05)
-            told["submits"] = jobs / (time.perf_counter() - began)
-            told["lag while submitting"] = lags.quantile(0.99)
+            seen["submits"] = jobs / (time.perf_counter() - began)
+            seen["lag while submitting"] = lags.quantile(0.99)
             lags.milliseconds.clear()
             polls, cpu, began = session.stats().polls, time.process_time(), time.perf_counter()
             await asyncio.sleep(seconds)
             passed = time.perf_counter() - began
-            told["polls"] = (session.stats().polls - polls) / passed
-            told["cpu"] = (time.process_time() - cpu) / passed
-            told["p50"], told["p99"] = lags.quantile(0.5), lags.quantile(0.99)
-            told["max"], told["lags"] = max(lags.milliseconds), lags.milliseconds[:]
-            told["tasks"] = len(asyncio.all_tasks())
+            seen["polls"] = (session.stats().polls - polls) / passed
+            seen["cpu"] = (time.process_time() - cpu) / passed
+            seen["p50"], seen["p99"] = lags.quantile(0.5), lags.quantile(0.99)
+            seen["max"], seen["lags"] = max(lags.milliseconds), lags.milliseconds[:]
+            seen["tasks"] = len(asyncio.all_tasks())
             gc.collect()
             after = tracemalloc.get_traced_memory()[0] if kind == "traced" else resident()
-            told["bytes"] = (after - before) / jobs
-            await asyncio.sleep(2 * TICK)  # the tick that collecting garbage has held up
+            seen["bytes"] = (after - before) / jobs
+            await asyncio.sleep(2 * TICK)  # the tick delayed by the garbage collection
             lags.milliseconds.clear()
             began = time.perf_counter()
-            raise Left  # noqa: TRY301
-    except Left:
-        told["leaving"] = time.perf_counter() - began
-        await asyncio.sleep(2 * TICK)  # the tick that leaving held up, if it did
-        told["lag leaving"] = max(lags.milliseconds)
+            raise Leave  # noqa: TRY301
+    except Leave:
+        seen["leaving"] = time.perf_counter() - began
+        await asyncio.sleep(2 * TICK)  # the tick delayed by leaving, if any
+        seen["lag leaving"] = max(lags.milliseconds)
     ticking.cancel()
     await asyncio.gather(running, ticking, return_exceptions=True)
-    return told
+    return seen
 
 
 def measure(chosen: argparse.Namespace) -> None:
     """One row, in this process."""
-    logging.disable(logging.CRITICAL)  # or leaving tells the ids of all jobs
+    logging.disable(logging.CRITICAL)  # leaving would log the ids of all jobs
     factory = None
     if chosen.uvloop:
         import uvloop
@@ -159,16 +159,16 @@ def run_fresh(kind: str, chosen: argparse.Namespace, rate: float, *, fast: bool)
 
 
 def finished(command: list[str]) -> dict[str, Any]:
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(told)
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, Any] = json.loads(output)
     return result
 
 
 def plot(seen: dict[str, dict[str, Any]]) -> None:
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(7, 4))
-    for name, told in seen.items():
-        lags = sorted(max(lag, 0.01) for lag in told["lags"])
+    for name, measured in seen.items():
+        lags = sorted(max(lag, 0.01) for lag in measured["lags"])
         shares = [1 - place / len(lags) for place in range(len(lags))]
         axes.plot(lags, shares, label=name)
     axes.set(xscale="log", yscale="log", xlabel="a 5 ms timer is late by more than, ms")
@@ -182,10 +182,12 @@ def plot(seen: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A hundred thousand jobs in flight.")
     parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of polling that is watched")
-    parser.add_argument("--null-rate", type=float, default=2000.0, help="polls a second in memory")
-    parser.add_argument("--stub-rate", type=float, default=500.0, help="polls a second over HTTP")
-    parser.add_argument("--quick", action="store_true", help="5,000 jobs, 3 seconds")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of polling to measure")
+    parser.add_argument(
+        "--null-rate", type=float, default=2000.0, help="polls per second in memory"
+    )
+    parser.add_argument("--stub-rate", type=float, default=500.0, help="polls/s over HTTP")
+    parser.add_argument("--quick", action="store_true", help="5,000 jobs, 5 seconds")
     parser.add_argument("--uvloop", action="store_true", help="on uvloop as well")
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -208,7 +210,7 @@ def compare(chosen: argparse.Namespace) -> None:
             name = KINDS[kind] + (", uvloop" if fast else "")
             seen[name] = run_fresh(kind, chosen, rate, fast=fast)
     columns = {
-        "bytes": "bytes a job",
+        "bytes": "bytes/job",
         "submits": "submits/s",
         "polls": "polls/s",
         "cpu": "CPU s/s",
@@ -217,24 +219,24 @@ def compare(chosen: argparse.Namespace) -> None:
         "max": "max ms",
         "tasks": "tasks",
         "leaving": "leaving s",
-        "lag leaving": "max ms then",
+        "lag leaving": "max ms leaving",
     }
     null, traced, served = (seen[KINDS[kind]] for kind in rates)
     used = served["polls"] / rates["stub"]
     report(
         "flight",
-        header=["polled", "jobs", *columns.values()],
-        rows=[[name, chosen.jobs, *(told[c] for c in columns)] for name, told in seen.items()],
+        header=["transport", "jobs", *columns.values()],
+        rows=[[name, chosen.jobs, *(row[c] for c in columns)] for name, row in seen.items()],
         targets=[
-            Target("bytes a waiting job, its request included", traced["bytes"], at_most=1536),
-            Target("lag of the loop, p99 ms, in memory", null["p99"], at_most=20),
-            Target("lag of the loop, p99 ms, over HTTP", served["p99"], at_most=20),
-            Target("share of the poll rate that is used", used, at_least=0.95),
+            Target("bytes per waiting job, with its request", traced["bytes"], at_most=1536),
+            Target("loop lag in memory, p99 ms", null["p99"], at_most=20),
+            Target("loop lag over HTTP, p99 ms", served["p99"], at_most=20),
+            Target("share of the poll rate used", used, at_least=0.95),
             Target("tasks", max(null["tasks"], served["tasks"]), at_most=320),
         ],
         details={"polls a second allowed": rates},
     )
-    plot({name: told for name, told in seen.items() if name != KINDS["traced"]})
+    plot({name: measured for name, measured in seen.items() if name != KINDS["traced"]})
 
 
 if __name__ == "__main__":

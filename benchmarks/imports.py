@@ -1,12 +1,12 @@
-"""What `import seedance_async` costs beside importing its four dependencies.
+"""The cost of `import seedance_async` relative to importing its four dependencies.
 
     python -m benchmarks.imports [--pairs 40] [--quick]
 
 Each import runs in a fresh interpreter that measures itself: seconds of wall clock and of CPU
-around the import statement, the interpreter's own start excluded. The two take turns, who begins
-changes with each pair, and the median of the pairs' ratios counts. A pair to fill the caches (the
-`.pyc` files and the file system's) is thrown away. At last `-X importtime` tells what our own
-modules take by themselves, and what is imported beyond the dependencies' own imports.
+around the import statement, without the interpreter's own start. The two take turns, the order
+changes with each pair, and the result is the median of the pairs' ratios. The first pair fills the
+caches (the `.pyc` files and the file system's) and is discarded. Finally `-X importtime` measures
+our own modules alone, and the modules imported beyond those of the dependencies are counted.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _LINE = re.compile(r"import time: +(?P<own>\d+) \| +\d+ \| +(?P<module>\S+)")
 
 @attrs.frozen
 class Cost:
-    """Of one import, in seconds."""
+    """The cost of one import, in seconds."""
 
     wall: float
     cpu: float
 
 
 def cost(imported: str) -> Cost:
-    """Of an import in a fresh interpreter."""
-    told = _output("-c", _MEASURED.format(imported)).split()
-    return Cost(*map(float, told))
+    """The cost of an import in a fresh interpreter."""
+    printed = _output("-c", _MEASURED.format(imported)).split()
+    return Cost(*map(float, printed))
 
 
 def pairs(count: int) -> Iterator[tuple[Cost, Cost]]:
@@ -64,7 +64,7 @@ def pairs(count: int) -> Iterator[tuple[Cost, Cost]]:
 
 
 def own_modules(runs: int) -> dict[str, float]:
-    """Milliseconds that each module of the SDK takes by itself, the median of several runs."""
+    """Milliseconds that each module of the SDK takes alone, the median of several runs."""
     found: dict[str, list[float]] = {}
     for _ in range(runs):
         for line in _errors("-X", "importtime", "-c", f"import {_OURS}").splitlines():
@@ -75,7 +75,7 @@ def own_modules(runs: int) -> dict[str, float]:
 
 
 def extra_modules() -> list[str]:
-    """What the SDK imports that neither it nor its dependencies' imports own."""
+    """The modules that the SDK imports besides its own and those of its dependencies."""
     ours, theirs = (json.loads(_output("-c", _LISTED.format(m))) for m in (_OURS, _DEPENDENCIES))
     return sorted(m for m in set(ours) - set(theirs) if m.partition(".")[0] != _OURS)
 
@@ -89,7 +89,7 @@ def _errors(*arguments: str) -> str:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # Bytecode is kept, as it is of what pip has installed.
+    # Bytecode is written, as pip does for installed packages.
     kept = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
     command = [sys.executable, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, env=kept)
@@ -113,14 +113,20 @@ def main() -> None:
     modules, extra = own_modules(runs=5), extra_modules()
     report(
         "imports",
-        header=("in a fresh interpreter", "ms, median", "least", "CPU ms, median", "least"),
+        header=("in a fresh interpreter", "ms, median", "min", "CPU ms, median", "min"),
         rows=[
             *_rows(measured),
             ["median ratio of the pairs", wall, "", cpu, ""],
-            [f"our {len(modules)} modules, by -X importtime", sum(modules.values()), "", "", ""],
-            [f"others that they import: {len(extra)}", "", "", "", ""],
+            [
+                f"our {len(modules)} modules, by -X importtime",
+                sum(modules.values()),
+                "",
+                "",
+                "",
+            ],
+            [f"other modules imported: {len(extra)}", "", "", "", ""],
         ],
-        targets=[Target("import, times the dependencies'", wall, at_most=1.15)],
+        targets=[Target("import time relative to the dependencies", wall, at_most=1.15)],
         packages=("aiohttp", "anyio", "attrs", "cattrs"),
         details={
             "pairs": [[attrs.asdict(ours), attrs.asdict(theirs)] for ours, theirs in measured],
@@ -132,11 +138,11 @@ def main() -> None:
     draw_bars(
         "imports",
         {
-            "times the dependencies' import": {
+            "relative to the dependencies": {
                 "wall clock": [ours.wall / theirs.wall for ours, theirs in measured],
                 "CPU": [ours.cpu / theirs.cpu for ours, theirs in measured],
             },
-            "the longest of our modules, ms": {name: [ms] for name, ms in longest.items()},
+            "our slowest modules, ms": {name: [ms] for name, ms in longest.items()},
         },
     )
 

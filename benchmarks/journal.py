@@ -1,10 +1,11 @@
-"""What the journal costs: the same jobs with and without it, against a transport in memory.
+"""The cost of the journal: the same jobs with and without it, against a transport in memory.
 
     python -m benchmarks.journal [--jobs 5000] [--rate 1000] [--quick]
 
-Prints jobs a second and the longest time that the event loop was blocked, for no journal, one in
-memory and one in SQLite; first with requests that come at `rate` a second, then as fast as they
-go. Each kind runs three times, in turns; the best run of each counts, for these machines are noisy.
+The table has jobs per second and the longest time that the event loop was blocked, without a
+journal, with one in memory and with one in SQLite; first with `rate` requests per second, then with
+requests as fast as possible. Each kind runs three times, in turns, and its best run counts, because
+the machines are noisy.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from tests.support.memory_journal import MemoryJournal
 
 
 class NullTransport:
-    """Accepts every submit at once; every job has succeeded at its first poll."""
+    """Accepts every submit; every job has succeeded by its first poll."""
 
     def __init__(self):
         self.accepted = 0
@@ -46,7 +47,7 @@ class NullTransport:
 
 
 async def paced(jobs, rate):
-    """Requests at `rate` a second; as fast as they are taken if it is None."""
+    """`rate` requests per second; as fast as they are consumed if it is None."""
     began = time.perf_counter()
     for number in range(jobs):
         if rate is not None:
@@ -57,7 +58,7 @@ async def paced(jobs, rate):
 
 
 async def longest_block(stop):
-    """The longest time by which a sleep of a millisecond came too late, in seconds."""
+    """The longest delay of a 1 ms sleep, in seconds."""
     worst = 0.0
     while not stop.is_set():
         before = time.perf_counter()
@@ -67,7 +68,7 @@ async def longest_block(stop):
 
 
 async def run(journal, jobs, rate):
-    """Jobs a second, and the longest block of the loop in seconds."""
+    """Jobs per second, and the longest time that the loop was blocked, in seconds."""
     stop = asyncio.Event()
     poll = Backoff(initial=0.05, maximum=0.05)
     options = {"transport": NullTransport(), "api_key": "k", "base_url": "https://api.example"}
@@ -113,26 +114,26 @@ def main():
         best = measure(jobs, rate)
         for kind, (speed, blocked) in best.items():
             share = speed / best["no journal"][0]
-            pace = f"{rate:g} requests a second" if rate else "as fast as they go"
+            pace = f"{rate:,.0f} requests/s" if rate else "as fast as possible"
             rows.append([f"{pace}, {kind}", speed, share, blocked * 1000])
             if rate is not None:
                 paced_shares[kind] = share, blocked * 1000
     share, blocked = paced_shares["SQLite"]
     report(
         "journal",
-        header=[f"{jobs} jobs", "jobs/s", "of no journal", "longest block, ms"],
+        header=[f"{jobs:,} jobs", "jobs/s", "vs no journal", "loop blocked, max ms"],
         rows=rows,
         targets=[
-            Target(f"SQLite at {chosen.rate:g} a second, share of no journal", share, at_least=0.9),
-            Target("the loop's longest block by then, ms", blocked, at_most=20),
+            Target(f"SQLite at {chosen.rate:,.0f} requests/s, vs no journal", share, at_least=0.9),
+            Target("loop blocked at that rate, max ms", blocked, at_most=20),
         ],
         details={"sqlite": sqlite3.sqlite_version},
     )
     draw_bars(
         "journal",
         {
-            "jobs a second": {name: [speed] for name, speed, _, _ in rows},
-            "the loop's longest block, ms": {name: [blocked] for name, _, _, blocked in rows},
+            "jobs per second": {name: [speed] for name, speed, _, _ in rows},
+            "loop blocked, max ms": {name: [blocked] for name, _, _, blocked in rows},
         },
     )
 

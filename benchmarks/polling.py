@@ -1,15 +1,15 @@
-"""Polls a job against detection lag: the policy that learns, plain backoff, fixed intervals, peers.
+"""Polls per job against detection lag: the learning policy, backoff, fixed intervals, peers.
 
     python -m benchmarks.polling [--quick]
 
-All time is virtual and an answer takes none. A lag is the time from a job's end to the poll that
-tells of it. The learning policy polls 20 or 200 jobs at once, a new one for each that ends, and
-learns only from its own polls; counted are the jobs submitted after the 50th end was noticed (after
-a change: the 50th end of a job submitted since). Every rival waits for the very same jobs. The
-optimum is a dynamic programme that is told the distribution, at the polls of the learning policy.
+All time is virtual, and answers take none. A lag is the time from a job's end to the poll that
+reports it. The learning policy polls 20 or 200 jobs at once, a new one for each that ends, and
+learns only from its own polls; the figures cover the jobs submitted after it noticed the 50th end
+(after a change: the 50th end of a job submitted since). Every rival waits for the same jobs. The
+optimum is a dynamic programme that knows the distribution and makes as many polls.
 
-Times of generation, in seconds. None of the sources publishes more than typical values or ranges,
-so the shapes are assumptions:
+Generation times, in seconds. The sources publish only typical values or ranges, so the shapes are
+assumptions:
 
 - log-normal, median 90, sigma 0.4: "10 to 90 seconds under normal load" for short clips
   (upuply.com, how-long-does-text-to-video-generation-take); 224 s for one 5 s 720p clip of Seedance
@@ -18,7 +18,7 @@ so the shapes are assumptions:
 - heavy tail: 20 to 1,800, Pareto with exponent 1.5; 55 s or 303 s for the same input at Replicate
   (antoinedumont/celeb-selfie, RETRY_OPTIMIZATION_SUMMARY.md).
 - wide: log-normal, median 90, sigma 1; exponential, mean 120; uniform, 1 to 600 ("30 s to 5 min",
-  anokye-labs/copilot-media-plugins, QUEUE_MANAGEMENT.md): hardly to be predicted.
+  anokye-labs/copilot-media-plugins, QUEUE_MANAGEMENT.md): hard to predict.
 - steady: normal, 60 plus or minus 3.
 - flips (adversarial): 40 jobs of about 20, then 40 of about 240, and so on.
 
@@ -62,7 +62,7 @@ def queueing(rng: random.Random) -> float:
 
 def heavy_tail(rng: random.Random) -> float:
     while (seconds := 40 * rng.paretovariate(1.5) - 20) > LONGEST:
-        pass  # rare enough to decide a mean alone; a session gives up on such a job
+        pass  # one of these could decide a mean; a session gives up on such a job
     return seconds
 
 
@@ -89,7 +89,7 @@ FLIPS = "flips (adversarial)"
 
 @attrs.frozen
 class Ended:
-    """One job: its place in the order of submits, when it was submitted, how it was noticed."""
+    """One job: its number, when it was submitted, its duration, and how its end was noticed."""
 
     number: int
     submitted: float
@@ -102,7 +102,7 @@ class Ended:
 def watch(
     draw: Callable[[random.Random, int], float], jobs: int, in_flight: int, seed: int
 ) -> list[Ended]:
-    """Poll jobs by the learning policy, so many at once, until all have ended."""
+    """Poll jobs with the learning policy, `in_flight` at once, until all have ended."""
     rng, planner = random.Random(seed), PollPlanner(BACKOFF)
     heap: list[tuple[float, int, float, float, int, float]] = []
     ended: list[Ended] = []
@@ -132,12 +132,12 @@ def watch(
 
 
 def counted(ended: list[Ended], since: int) -> list[Ended]:
-    """The jobs submitted after 50 ends of jobs numbered from `since` on were noticed."""
+    """The jobs submitted after the ends of 50 jobs, numbered from `since` on, were noticed."""
     enough = sorted(job.noticed for job in ended if job.number >= since)[LEARNT - 1]
     return [job for job in ended if job.submitted >= enough]
 
 
-# --- rivals: from the seconds that jobs take to the polls and the lag of each
+# --- rivals: from the seconds that each job takes to its polls and its lag
 
 
 def fixed(interval: float, *, at_once: bool = False):
@@ -149,7 +149,7 @@ def fixed(interval: float, *, at_once: bool = False):
 
 
 def drawn(delay: Callable[[int, random.Random], float]):
-    """A schedule whose delays are drawn: from the number of polls so far and a randomness."""
+    """A schedule with random delays, which depend on the number of polls so far."""
 
     def wait(seconds, rng):
         age, polls = 0.0, 0
@@ -178,11 +178,11 @@ RIVALS = {
 }
 
 
-# --- the optimum: dynamic programming on the distribution itself
+# --- the optimum: dynamic programming on the distribution
 
 
 def best_polls(ages, ended, price):
-    """The ages of the polls of the least E[lag] + price E[polls], by trying every next poll."""
+    """The ages at which polls minimise E[lag] + price E[polls], by trying every next poll."""
     last = len(ages) - 1
     moment = np.concatenate([[0], np.cumsum(np.diff(ended) * (ages[1:] + ages[:-1]) / 2)])
     value, following = np.zeros(last + 1), np.full(last + 1, last)
@@ -198,7 +198,7 @@ def best_polls(ages, ended, price):
 
 
 def optimal_schedules(draw: Callable[[random.Random], float], points: int, prices: int):
-    """The optimal schedules of a distribution, from many polls a job to few."""
+    """The optimal schedules of a distribution, from many polls per job to few."""
     rng = random.Random(1)
     sample = np.sort([draw(rng) for _ in range(40_000)])
     ranks = np.linspace(0, 0.9999, points // 2)
@@ -207,14 +207,16 @@ def optimal_schedules(draw: Callable[[random.Random], float], points: int, price
     ages = np.unique(np.concatenate([[0.0], np.quantile(sample, ranks), even]))
     ended = np.searchsorted(sample, ages, side="right") / len(sample)
     schedules = [best_polls(ages, ended, price) for price in np.geomspace(0.03, 100, prices)]
-    # Past all that the distribution has ever given, once every ten minutes.
+    # Beyond the longest sample, once every ten minutes.
     return [np.concatenate([ages, longest + 600.0 * np.arange(1, 200)]) for ages in schedules]
 
 
 def at_equal_polls(options, polls):
-    """Mean and median lag at so many polls a job, between the two nearest of the options."""
-    told = sorted((float(p.mean()), float(lag.mean()), float(np.median(lag))) for p, lag in options)
-    x, means, medians = (np.log(column) for column in np.array(told).T)
+    """Mean and median lag at this many polls per job, interpolated between the options."""
+    points = sorted(
+        (float(p.mean()), float(lag.mean()), float(np.median(lag))) for p, lag in options
+    )
+    x, means, medians = (np.log(column) for column in np.array(points).T)
     at = math.log(polls)
     return math.exp(np.interp(at, x, means)), math.exp(np.interp(at, x, medians))
 
@@ -229,12 +231,12 @@ def by_schedule(schedule, seconds):
 
 @attrs.define
 class Result:
-    """What one scenario gave: (polls, median, mean and 95th percentile of lag) by policy."""
+    """The result of one scenario: (polls, median, mean and 95th percentile of lag) by policy."""
 
     name: str
     rows: dict[str, tuple[float, float, float, float]] = attrs.field(factory=dict)
     curve: list[tuple[float, float]] = attrs.field(factory=list)
-    ratios: list[float] = attrs.field(factory=list)  # mean lag against the optimum's, by run
+    ratios: list[float] = attrs.field(factory=list)  # mean lag relative to the optimum's, by run
     ratio: float = math.nan
     over_fixed: float = math.nan
 
@@ -246,11 +248,11 @@ def figures(polls, lags):
     )  # fmt: skip
 
 
-def scenario(name, draw, since, told, seeds) -> Result:
-    """Run the learning policy with both numbers in flight, then every rival on the same jobs.
+def scenario(name, draw, since, optimum, seeds) -> Result:
+    """Run the learning policy with 20 and 200 jobs in flight, then every rival on the same jobs.
 
     `draw` gives the seconds of the job of a number, `since` is the job from which 50 ends are
-    counted, `told` the optimal schedules of what the counted jobs are drawn from.
+    counted, and `optimum` has the optimal schedules for the distribution of the counted jobs.
     """
     result, jobs = Result(name), []
     for in_flight in (20, 200):
@@ -258,14 +260,14 @@ def scenario(name, draw, since, told, seeds) -> Result:
             run = counted(watch(draw, since + in_flight + COUNTED, in_flight, seed), since)
             seconds = np.array([job.seconds for job in run])
             best = at_equal_polls(
-                [by_schedule(s, seconds) for s in told], np.mean([job.polls for job in run])
+                [by_schedule(s, seconds) for s in optimum], np.mean([job.polls for job in run])
             )
             result.ratios.append(float(np.mean([job.lag for job in run])) / best[0])
             jobs += run
     seconds = np.array([job.seconds for job in jobs])
     ours = figures([job.polls for job in jobs], [job.lag for job in jobs])
     result.rows["learning"] = ours
-    optimal = [by_schedule(schedule, seconds) for schedule in told]
+    optimal = [by_schedule(schedule, seconds) for schedule in optimum]
     mean, median = at_equal_polls(optimal, ours[0])
     result.rows["optimum (distribution known)"] = (ours[0], median, mean, math.nan)
     intervals = [fixed(interval)(seconds, None) for interval in np.geomspace(0.5, 200, 300)]
@@ -298,13 +300,13 @@ def flip(rng: random.Random) -> float:
 def measure(seeds: int, points: int, prices: int) -> list[Result]:
     results = []
     for name, draw in STATIONARY.items():
-        told = optimal_schedules(draw, points, prices)
-        results.append(scenario(name, lambda rng, _, draw=draw: draw(rng), 0, told, seeds))
+        optimum = optimal_schedules(draw, points, prices)
+        results.append(scenario(name, lambda rng, _, draw=draw: draw(rng), 0, optimum, seeds))
     for name, (median, over) in DRIFTS.items():
-        told = optimal_schedules(log_normal(median, 0.4), points, prices)
-        results.append(scenario(name, drift(median, over), BEFORE + over, told, seeds))
-    told = optimal_schedules(flip, points, prices)
-    results.append(scenario(FLIPS, flips, 0, told, seeds))
+        optimum = optimal_schedules(log_normal(median, 0.4), points, prices)
+        results.append(scenario(name, drift(median, over), BEFORE + over, optimum, seeds))
+    optimum = optimal_schedules(flip, points, prices)
+    results.append(scenario(FLIPS, flips, 0, optimum, seeds))
     return results
 
 
@@ -312,21 +314,21 @@ def targets(results: list[Result]) -> list[Target]:
     found = []
     for result in results:
         if result.name in STATIONARY:
-            name = f"{result.name}: mean lag over the optimum's, after 50 jobs"
+            name = f"{result.name}: mean lag vs optimum, after 50 jobs"
             found.append(Target(name, result.ratio, at_most=1.25))
     rows = results[0].rows
     best = rows["optimum (distribution known)"][1] / rows["fixed interval, equal polls"][1]
-    name = "log-normal 0.4: median lag over a fixed interval's at equal polls"
-    name = f"{name} (that of the optimum: {best:.2f})"
+    name = "log-normal 0.4: median lag vs fixed interval at equal polls"
+    name = f"{name} (the optimum reaches {best:.2f})"
     found.append(Target(name, results[0].over_fixed, at_most=0.5))
     for result in results:
         if result.name in DRIFTS:
-            name = f"{result.name}: mean lag over the new optimum's, 50 jobs after the change"
+            name = f"{result.name}: mean lag vs new optimum, 50 jobs after the change"
             found.append(Target(name, result.ratio, at_most=1.5))
     for result in results:
         if result.name != FLIPS:
             ours, plain = result.rows["learning"], result.rows["plain backoff"]
-            name = f"{result.name}: against plain backoff"
+            name = f"{result.name}: vs plain backoff"
             found.append(Target(f"{name}, polls", ours[0] / plain[0], at_most=1.0))
             found.append(Target(f"{name}, mean lag", ours[2] / plain[2], at_most=0.999))
     return found
@@ -345,7 +347,7 @@ def draw_plot(results: list[Result]) -> None:
                 size = 14 if policy == "learning" else 5
                 axis.plot(polls, mean, marker, markersize=size, label=policy)
         axis.set(xscale="log", yscale="log", title=result.name)
-        axis.set(xlabel="polls a job", ylabel="mean lag, seconds")
+        axis.set(xlabel="polls per job", ylabel="mean lag, seconds")
     axes.flat[0].legend(fontsize=7)
     figure.savefig(plot_path("polling"))
 
@@ -361,7 +363,7 @@ def spread(result: Result, policy: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Polls a job against detection lag.")
+    parser = argparse.ArgumentParser(description="Polls per job against detection lag.")
     parser.add_argument("--quick", action="store_true", help="two seeds and a coarser optimum")
     quick = parser.parse_args().quick
     results = measure(*((2, 300, 16) if quick else (8, 600, 26)))
@@ -370,11 +372,11 @@ def main() -> None:
         header=[
             "jobs",
             "policy",
-            "polls a job",
+            "polls/job",
             "median lag s",
             "mean",
             "p95",
-            "over the optimum (runs)",
+            "mean vs optimum (runs)",
         ],
         rows=[
             [result.name, policy, row[0], *map(shown, row[1:]), spread(result, policy)]

@@ -1,4 +1,4 @@
-"""What every benchmark prints and keeps: the machine, one table, the targets, JSON and a plot."""
+"""The output of every benchmark: the machine, a table, the targets, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @attrs.frozen
 class Target:
-    """One promise, with the figure that a run gave.
+    """One promise, with the value that a run measured.
 
     `at_most` or `at_least` is the bound; the other is None.
     """
@@ -32,7 +32,7 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether the figure is within its bound; one that is no number is not."""
+        """Whether the value is within its bound; NaN is not."""
         if self.at_most is not None:
             return self.value <= self.at_most
         return self.at_least is not None and self.value >= self.at_least
@@ -45,7 +45,7 @@ class Target:
 
 
 def machine(*packages: str) -> str:
-    """The date, the machine and the versions of these packages, on one line."""
+    """The date, the machine and the versions of these packages, in one line."""
     parts = [
         f"{date.today()}",
         f"{os.cpu_count()} cores",
@@ -71,10 +71,10 @@ def report(
     Args:
         name: of the benchmark.
         header: the columns' names.
-        rows: a list of cells each; a float is shown with three significant digits.
-        targets: what is promised.
-        packages: whose versions are told.
-        details: whatever else belongs in the JSON.
+        rows: the cells of each row; a float is shown with three significant digits.
+        targets: the promises.
+        packages: whose versions are shown.
+        details: anything else for the JSON.
     """
     ran_on = machine(*packages)
     lines = [f"{name}: {ran_on}", "", table(header, rows)]
@@ -98,7 +98,7 @@ def report(
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A plain-text table: the first column to the left, the others to the right."""
+    """A plain-text table: the first column is left-aligned, the others right-aligned."""
     cells = [list(header), *([_shown(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = []
@@ -112,7 +112,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def plot_path(name: str) -> Path:
-    """Where a benchmark's plot goes."""
+    """The path of a benchmark's plot."""
     RESULTS.mkdir(exist_ok=True)
     return RESULTS / f"{name}.png"
 
@@ -129,11 +129,11 @@ def pyplot() -> Any:
 
 
 def draw_bars(name: str, panels: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Write a benchmark's plot: a panel of bars for each title, and every run as a dot on its bar.
+    """Write a benchmark's plot: a panel of bars for each title, with a dot for each run.
 
     Args:
         name: of the benchmark.
-        panels: for each title, what each bar is called and what its runs gave.
+        panels: for each title, the name of each bar and the values of its runs.
     """
     plt = pyplot()
     height = 1.1 + 0.3 * max(map(len, panels.values()))
@@ -158,8 +158,8 @@ def _shown(cell: Any) -> str:
 
 def _cpu() -> str:
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in told.splitlines() if "model name" in line)
+    names = (line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if "model name" in line)
     return next(names, platform.machine())

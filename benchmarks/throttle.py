@@ -1,9 +1,9 @@
-"""How much of what a rate limit grants is used, and how many submits it has to refuse for that.
+"""How much of a rate limit is used, and how many submits the server refuses meanwhile.
 
-A server that grants a number of submits a second (a token bucket), of jobs at once, or of submits
-in any 60 seconds, and changes it midway. The SDK's session, as it is, against it on virtual time,
-beside what is usually written by hand: a backoff in every coroutine, and a semaphore tuned to
-what is granted at the beginning. Last, the session against the emulator over real HTTP.
+The server limits submits per second (a token bucket), jobs at once, or submits in any 60 seconds,
+and changes the limit midway. The SDK's session runs against it on virtual time, beside what is
+usually written by hand: a backoff in every coroutine, and a semaphore tuned to the first limit.
+Finally the session runs against the emulator over real HTTP.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from seedance_async.api.protocol import WireResponse
 from tests.support.emulator_process import emulator_process
 from tests.support.virtual_time import VirtualTimeLoop
 
-#: Seconds after which refusals count: a limit that nobody told must be run into first.
+#: Seconds after which refusals count: an unknown limit must first be discovered.
 LEARNING = 10.0
-#: Seconds over which a rate is drawn.
+#: Seconds per point of the plot.
 BIN = 10.0
-#: The session runs once with each, and what counts is the worst; its rivals with the first alone.
+#: The session runs once with each, and the worst run counts; its rivals run with the first only.
 SEEDS = (20260, 1, 2, 3)
-#: Jobs that hand-written code without a semaphore has going at once, and the session's limit.
+#: Jobs at once of the hand-written code without a semaphore, and the session's limit.
 IN_FLIGHT = 1000
-#: As often as the session's default of `max_connections` allows, for all rivals.
+#: The session's default of `max_connections`, for all rivals.
 CONNECTIONS = 50
 
 
@@ -58,16 +58,16 @@ class Steps:
 
 
 class TokenBucket:
-    """So many submits a second, and a burst."""
+    """A number of submits per second, and a burst."""
 
-    unit = "submits a second"
+    unit = "submits/s"
 
     def __init__(self, steps, burst):
         self.steps, self.burst = Steps(steps), burst
         self.tokens, self.filled_at = float(burst), 0.0
 
     def refusal(self, now, active):
-        """Seconds until a submit fits, or None where it fits now and is taken."""
+        """Seconds until a submit is allowed; None if it is allowed now, and then it is counted."""
         rate = self.steps.at(now)
         self.tokens = min(self.burst, self.tokens + (now - self.filled_at) * rate)
         self.filled_at = now
@@ -84,7 +84,7 @@ class TokenBucket:
 
 
 class AtOnce:
-    """So many jobs at once."""
+    """A number of jobs at once."""
 
     unit = "jobs at once"
 
@@ -95,7 +95,7 @@ class AtOnce:
         return 1.0 if active >= self.steps.at(now) else None
 
     def used(self, server, seconds):
-        """The share of the granted places that jobs were in, second by second."""
+        """The share of the allowed jobs that were running, second by second."""
         filled = sum(
             min(server.active_at(second), self.steps.at(second)) for second in range(int(seconds))
         )
@@ -106,9 +106,9 @@ class AtOnce:
 
 
 class Window:
-    """So many submits in any `span` seconds."""
+    """A number of submits in any `span` seconds."""
 
-    unit = "submits a second"
+    unit = "submits/s"
 
     def __init__(self, count, span=60.0):
         self.count, self.span = count, span
@@ -130,7 +130,7 @@ class Window:
 
 
 class Server:
-    """A `Transport` to an API of a few lines behind such a limit."""
+    """A `Transport` to a minimal API behind such a limit."""
 
     def __init__(self, limit, *, retry_after, latency, job_seconds, seed):
         self.limit, self.retry_after = limit, retry_after
@@ -146,12 +146,12 @@ class Server:
     async def send(self, request, *, on_sent=None):
         if on_sent is not None:
             on_sent()
-        await asyncio.sleep(self.way())
+        await asyncio.sleep(self.one_way())
         answer = self.create() if request.charges else self.get(request)
-        await asyncio.sleep(self.way())
+        await asyncio.sleep(self.one_way())
         return answer
 
-    def way(self):
+    def one_way(self):
         return self.latency * self.rng.uniform(0.4, 0.6)
 
     def create(self):
@@ -169,8 +169,8 @@ class Server:
         self.ends.append(now + seconds)
         self.active += 1
         asyncio.get_running_loop().call_later(seconds, self.end)
-        told = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
-        return answer(200, told)
+        body = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
+        return answer(200, body)
 
     def end(self):
         self.active -= 1
@@ -208,7 +208,7 @@ def answer(status, body, headers=None):
 
 
 async def session(server, scenario):
-    """The SDK. Nothing is told to it of what is granted."""
+    """The SDK. It is not told the limit."""
     async with SeedanceSession(
         api_key="key",
         base_url="https://api.example",
@@ -225,7 +225,7 @@ async def session(server, scenario):
 
 
 async def backoff(server, scenario, in_flight=IN_FLIGHT):
-    """One coroutine a job, each with full-jitter backoff of its own that heeds Retry-After."""
+    """One coroutine per job, each with its own full-jitter backoff that respects Retry-After."""
     connections, rng = asyncio.Semaphore(CONNECTIONS), random.Random(server.seed)
 
     async def make_videos():
@@ -251,7 +251,7 @@ async def backoff(server, scenario, in_flight=IN_FLIGHT):
 
 
 async def semaphore(server, scenario):
-    """The same under a semaphore on jobs, tuned to what is granted at the beginning."""
+    """The same under a semaphore on jobs, tuned to the first limit."""
     await backoff(server, scenario, scenario.tuned)
 
 
@@ -297,35 +297,35 @@ class Scenario:
 
 
 def scenarios(third):
-    """All scenarios; what is granted changes after `third` seconds, and again after as many."""
+    """All scenarios; the limit changes after `third` seconds, and again after as many."""
     rate = [(0, 5.0), (third, 10.0), (2 * third, 4.0)]
     jobs = [(0, 100), (third, 200), (2 * third, 60)]
     often = Backoff(initial=2.0, multiplier=1.0, maximum=2.0)
     found = []
     for retry_after in (False, True):
-        told = "Retry-After" if retry_after else "no Retry-After"
+        header = "Retry-After" if retry_after else "no Retry-After"
         found += [
             Scenario(
-                f"5, 10, 4 submits/s, burst 10, {told}",
+                f"5, 10, 4 submits/s, burst 10, {header}",
                 lambda: TokenBucket(rate, 10), 3 * third, 300, retry_after,
             ),
             Scenario(
-                f"100, 200, 60 jobs at once, {told}",
+                f"100, 200, 60 jobs at once, {header}",
                 lambda: AtOnce(jobs), 3 * third, 100, retry_after, poll=often,
             ),
             Scenario(
-                f"60 submits in any 60 s, {told}",
+                f"60 submits in any 60 s, {header}",
                 lambda: Window(60), 3 * third, 60, retry_after,
             ),
         ]  # fmt: skip
     return found
 
 
-# --- the real thing -------------------------------------------------------------------------------
+# --- over real HTTP -------------------------------------------------------------------------------
 
 
 async def over_http(seconds):
-    """The session against the emulator, on real time: its share of use and of refusals."""
+    """The session against the emulator, on real time: the shares used and refused."""
     rows = []
     for name, limits, granted in (
         ("emulator, 20 submits/s, burst 10", {"submit_rate": 20.0, "submit_burst": 10}, 20.0),
@@ -341,7 +341,7 @@ async def over_http(seconds):
 
 
 async def _press(emulator, seconds):
-    """Submits accepted and refused after the learning, and jobs running on average."""
+    """Submits accepted and refused after LEARNING seconds, and the average of running jobs."""
     async with SeedanceSession(
         api_key=emulator.api_key,
         base_url=emulator.url,
@@ -376,11 +376,11 @@ def _submits(stats):
     return sum(by_status.values()) - refused, refused
 
 
-# --- showing --------------------------------------------------------------------------------------
+# --- the output -----------------------------------------------------------------------------------
 
 
 def draw(runs):
-    """Granted against used, one panel a scenario."""
+    """The limit and its use, one panel per scenario."""
     plt = pyplot()
     figure, panels = plt.subplots(len(runs), 1, figsize=(9, 2.6 * len(runs)), squeeze=False)
     for (scenario, servers), panel in zip(runs, panels[:, 0], strict=True):
@@ -389,7 +389,7 @@ def draw(runs):
             used = [server.limit.drawn(server, at, at + BIN) for at in ats]
             panel.plot(ats, used, label=rival, linewidth=1.6 if rival == "session" else 0.9)
         steps = next(iter(servers.values())).limit.steps
-        panel.step(ats, [steps.at(at) for at in ats], "k--", where="post", label="granted")
+        panel.step(ats, [steps.at(at) for at in ats], "k--", where="post", label="limit")
         panel.set(title=scenario.name, ylabel=servers["session"].limit.unit)
         panel.set_ylim(0, max(steps.values) * 1.4)
     panels[0, 0].legend(ncols=4, fontsize=8)
@@ -403,7 +403,7 @@ def main():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="thirds of 200 s, 10 s over HTTP; the targets need longer",
+        help="thirds of 200 s, 10 s over HTTP; too short to meet the targets",
     )
     parser.add_argument("--third", type=float, help="seconds between two changes (default 600)")
     chosen = parser.parse_args()
@@ -427,7 +427,7 @@ def main():
     draw(runs)
     report(
         "throttle",
-        header=["what is granted", "rival", "used", f"refused after {LEARNING:g} s", "sent"],
+        header=["limit", "rival", "used", f"refused after {LEARNING:g} s", "sent"],
         rows=rows,
         targets=targets,
         packages=("aiohttp", "matplotlib"),

@@ -22,15 +22,15 @@ _MOST_DETAILS = 50
 
 
 def main() -> int:
-    """The exit code: 0 if all holds, 1 if something that must be zero is not, 2 if it broke."""
+    """The exit code: 0 if all promises hold, 1 if one does not, 2 if the run itself failed."""
     options = _options()
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # clients vanish: that is the point
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # clients disconnect on purpose
     folder = Path(tempfile.mkdtemp(prefix="seedance-torture-"))
     torture = _torture(options)
     try:
         outcome = asyncio.run(_run(torture, folder))
     except TortureError as error:
-        say(f"the run broke off: {error}")
+        say(f"the run failed: {error}")
         options.keep = True
         return 2
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -56,7 +56,7 @@ async def _run(torture: Torture, folder: Path) -> Outcome:
 
 
 def say(text: str) -> None:
-    """A word on the run, not part of its result."""
+    """Print a message that is not part of the result."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -67,10 +67,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--batches", type=int, default=10, help="the first one has a budget")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=20.0, help="when to give up")
+    parser.add_argument("--minutes", type=float, default=20.0, help="the time limit")
     parser.add_argument("--keep", action="store_true", help="keep the journals and the videos")
     parser.add_argument(
-        "--once", action="store_true", help="one batch, killed once, without other faults"
+        "--once", action="store_true", help="one batch, killed once, without faults"
     )
     return parser.parse_args()
 
@@ -95,27 +95,30 @@ def _table(torture: Torture, outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "submissions", verdict.submissions
     yield "batches, each with a journal", torture.batches
     yield "kills (SIGKILL)", outcome.kills
-    yield "lives of the worker", outcome.lives
-    yield "faults applied, and kinds of them", f"{outcome.faults.total()}, {len(outcome.faults)}"
-    yield "POSTs received with their body", verdict.posts
+    yield "starts of the worker", outcome.lives
+    yield (
+        "faults, and different ones among them",
+        f"{outcome.faults.total()}, {len(outcome.faults)}",
+    )
+    yield "POSTs received with a body", verdict.posts
     yield "charged", verdict.charged
     yield "charged twice (must be 0)", verdict.charged_twice
-    yield "sent again though perhaps charged (0)", verdict.sent_again
-    yield "accepted, unknown to journal and report (0)", verdict.unknown
-    yield "ids in a journal that are not the job's (0)", verdict.foreign_ids
-    yield "another job's id, told by the server and believed", verdict.lies_believed
+    yield "sent again, possibly after a charge (0)", verdict.sent_again
+    yield "accepted, but in neither journal nor report (0)", verdict.unknown
+    yield "wrong ids in a journal (0)", verdict.foreign_ids
+    yield "wrong ids that the server sent (undetectable)", verdict.lies_believed
     yield "lost files (0)", verdict.lost_files
-    yield "half a file under its name after a kill (0)", verdict.half_files
+    yield "incomplete videos under their name (0)", verdict.half_files
     yield "stray files (0)", verdict.stray_files
     yield "budget overruns (0)", verdict.budget_overruns
-    yield "budget: spent, of", f"{verdict.budget_spent}, {verdict.budget}"
-    yield "budget: refusals in the last life", outcome.budget_refusals
-    yield "never sent (by the budget, or killed before)", verdict.never_sent
-    yield "videos, whole and as served", verdict.videos
+    yield "budget: credits spent, limit", f"{verdict.budget_spent}, {verdict.budget}"
+    yield "budget: refusals after the last start", outcome.budget_refusals
+    yield "never sent (over budget, or killed before)", verdict.never_sent
+    yield "videos, identical to those served", verdict.videos
     yield "failed or cancelled by the server", verdict.failed
-    yield "still running at the server (stuck)", verdict.running
-    yield "uncertain, reported", verdict.uncertain_reported
-    yield "  of these charged, by the ledger", verdict.uncertain_charged
+    yield "still running on the server (stuck)", verdict.running
+    yield "reported as uncertain", verdict.uncertain_reported
+    yield "  of these charged", verdict.uncertain_charged
     yield "  of these not charged", verdict.uncertain_not_charged
     yield "temporary files left by kills", verdict.leftovers
     yield "seed", torture.seed

@@ -1,7 +1,7 @@
-"""What is left of a batch, against the emulator's ledger: who was charged, and for what.
+"""Compares a batch's journal, report and videos with the emulator's ledger.
 
-Nothing here asks the SDK: the ledger and the jobs are the emulator's own, the journal is read as
-the SQLite file that it is, the videos are compared with what the server serves for each.
+Nothing here trusts the SDK: the ledger and the jobs are the emulator's, the journal is read as a
+SQLite file, and each video is compared with the one that the server serves.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import attrs
 from benchmarks.torture.worker import Plan
 from seedance_async.emulator import Emulator, LedgerEntry
 
-#: Answers after which a prompt may be submitted again: refused, surely not charged.
-_SURE_REFUSALS = frozenset({400, 401, 402, 413, 415, 429})
+#: Statuses after which a prompt may be submitted again: refused and certainly not charged.
+_CERTAIN_REFUSALS = frozenset({400, 401, 402, 413, 415, 429})
 
 
 class Row(NamedTuple):
-    """One job as the journal's file has it."""
+    """One job in the journal's file."""
 
     key: str
     prompt: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 @attrs.define(kw_only=True)
 class Verdict:
-    """The figures of one batch, or of many added up. Those of `zeros` must be zero."""
+    """The figures of one batch, or the sums of several. Those in `zeros` must be zero."""
 
     submissions: int = 0
     posts: int = 0
@@ -66,31 +66,31 @@ class Verdict:
     details: list[str] = attrs.field(factory=list)
 
     def add(self, other: Verdict) -> None:
-        """Take another batch's figures in."""
+        """Add the figures of another batch."""
         for field in attrs.fields(Verdict):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     @property
     def zeros(self) -> dict[str, int]:
-        """What must never happen, and how often it did."""
+        """How often each thing happened that must never happen."""
         names = "charged_twice sent_again unknown foreign_ids lost_files half_files stray_files"
         return {name: getattr(self, name) for name in [*names.split(), "budget_overruns"]}
 
     @property
     def holds(self) -> bool:
-        """Whether nothing happened that must never happen."""
+        """Whether none of them happened."""
         return not any(self.zeros.values())
 
 
 class Judge:
-    """Compares one batch's leavings with the truth.
+    """Compares one batch with the ledger.
 
     Args:
         plan: the batch.
         emulator: with the ledger and the jobs.
         clips: the SHA-256 of the video of each succeeded job, see `true_clips`.
-        report: the file in which the last life told of its jobs.
-        seen: the SHA-256 of videos as they were right after kills, by the names of the files.
+        report: the file with the report of the last life.
+        seen: the SHA-256 of videos as they were right after kills, by file name.
         kills: how often it was killed.
     """
 
@@ -107,7 +107,7 @@ class Judge:
         self._seen = seen
         self._entries = by_prompt(emulator.ledger, plan.name)
         self._rows = {row.prompt: row for row in read_journal(plan.journal)}
-        self._last_told = read_report(report)
+        self._reported = read_report(report)
         self._kills = kills
         self._verdict = Verdict(submissions=plan.count)
 
@@ -127,17 +127,16 @@ class Judge:
         verdict.never_sent += not entries
         if len(charged) > 1:
             self._blame("charged_twice", prompt, f"{len(charged)} times")
-        if any(not surely_refused(entry) for entry in entries[:-1]):
+        if any(not certainly_refused(entry) for entry in entries[:-1]):
             self._blame("sent_again", prompt, f"{[entry.fault for entry in entries]}")
         self._judge_knowledge(prompt, row, charged)
         for entry in charged:
             self._judge_file(prompt, row, str(entry.request_id))
 
     def _judge_knowledge(self, prompt: str, row: Row | None, charged: list[LedgerEntry]) -> None:
-        """Whether who paid can know of it: by the id in the journal, or named as uncertain.
+        """Check that whoever paid can know it: by the id in the journal, or as an uncertain job.
 
-        A server that gives a job the id of another is seen through where the journal has that
-        other job; an id of which nobody has heard has to be believed.
+        A wrong id from the server is noticed only if it is the id of a job in the same journal.
         """
         known = row.request_id if row is not None else None
         if known is not None:
@@ -146,17 +145,16 @@ class Judge:
             elif known not in [entry.request_id for entry in charged]:
                 self._blame("foreign_ids", prompt, f"{known!r}, which is not its own")
             return
-        told = self._last_told.get(prompt)
-        named = row is not None and row.state == "uncertain" and told == "uncertain"
-        if named:
+        reported = self._reported.get(prompt)
+        if row is not None and row.state == reported == "uncertain":
             self._verdict.uncertain_reported += 1
             self._verdict.uncertain_charged += bool(charged)
             self._verdict.uncertain_not_charged += not charged
         elif charged:
-            self._blame("unknown", prompt, f"journal: {row and row.state}, report: {told}")
+            self._blame("unknown", prompt, f"journal: {row and row.state}, report: {reported}")
 
     def _judge_file(self, prompt: str, row: Row | None, request_id: str) -> None:
-        """Whether a job that has succeeded, and whose id is known, has its video."""
+        """Check that a succeeded job whose id is known has its video."""
         if row is None or row.request_id != request_id:
             return
         status = self._emulator.jobs[request_id].status
@@ -174,11 +172,11 @@ class Judge:
         else:
             verdict.videos += 1
         if self._seen.get(path.name, wanted) != wanted:
-            self._blame("half_files", prompt, "its video was not whole after a kill")
+            self._blame("half_files", prompt, "its video was incomplete after a kill")
 
     def _judge_folder(self) -> None:
-        """Nothing is there but videos and, hidden, what downloads left when they were killed."""
-        due = {
+        """Check that the folder has only videos and the hidden part files of killed downloads."""
+        expected = {
             self._plan.video(row.prompt).name
             for row in self._rows.values()
             if row.state == "succeeded"
@@ -186,11 +184,13 @@ class Judge:
         for path in self._plan.videos.iterdir():
             if path.name.startswith(".") and path.name.endswith(".part"):
                 self._verdict.leftovers += 1
-            elif path.name not in due:
-                self._blame("stray_files", path.name, "no job's")
+            elif path.name not in expected:
+                self._blame("stray_files", path.name, "belongs to no job")
         most = self._kills * self._plan.max_downloads
         if self._verdict.leftovers > most:
-            self._blame("stray_files", "leftovers", f"{self._verdict.leftovers}, not {most}")
+            self._blame(
+                "stray_files", "leftovers", f"{self._verdict.leftovers}, at most {most} expected"
+            )
 
     def _judge_budget(self) -> None:
         entries = (entry for each in self._entries.values() for entry in each)
@@ -200,13 +200,13 @@ class Judge:
             if spent > limit:
                 self._blame("budget_overruns", self._plan.name, f"{spent} of {limit}")
 
-    def _blame(self, figure: str, subject: str, told: str) -> None:
+    def _blame(self, figure: str, subject: str, detail: str) -> None:
         setattr(self._verdict, figure, getattr(self._verdict, figure) + 1)
-        self._verdict.details.append(f"{figure}: {subject}: {told}")
+        self._verdict.details.append(f"{figure}: {subject}: {detail}")
 
 
 def by_prompt(ledger: Iterable[LedgerEntry], name: str) -> dict[str, list[LedgerEntry]]:
-    """The ledger's entries of one batch; what was dropped unread is nobody's."""
+    """The ledger's entries of one batch by prompt; submits dropped unread have no prompt."""
     found: defaultdict[str, list[LedgerEntry]] = defaultdict(list)
     for entry in ledger:
         if entry.prompt is not None and entry.prompt.startswith(f"{name} "):
@@ -214,38 +214,38 @@ def by_prompt(ledger: Iterable[LedgerEntry], name: str) -> dict[str, list[Ledger
     return dict(found)
 
 
-def surely_refused(entry: LedgerEntry) -> bool:
+def certainly_refused(entry: LedgerEntry) -> bool:
     """Whether the client was told that nothing was charged, so that it may submit again."""
     if entry.outcome == "charged":
         return False
-    return entry.status in _SURE_REFUSALS or entry.fault == "503_refused"
+    return entry.status in _CERTAIN_REFUSALS or entry.fault == "503_refused"
 
 
 def read_journal(path: Path) -> list[Row]:
-    """The rows of a journal that nobody writes now."""
+    """The rows of a journal that no process has open."""
     columns = "key, json_extract(request, '$.prompt'), state, request_id, path, size, sha256"
     with closing(sqlite3.connect(path)) as connection:
         return [Row(*found) for found in connection.execute(f"SELECT {columns} FROM jobs")]
 
 
 def read_report(path: Path) -> dict[str, str]:
-    """The states that a life told, by prompt; a line that was cut short is left out."""
-    told: dict[str, str] = {}
+    """The states that a life reported, by prompt, without a line that was cut short."""
+    reported: dict[str, str] = {}
     for line in path.read_text().splitlines(keepends=True):
         if line.endswith("\n"):
             record = json.loads(line)
-            told[record["prompt"]] = record["state"]
-    return told
+            reported[record["prompt"]] = record["state"]
+    return reported
 
 
 def kind_of(emulator: Emulator, request_id: str) -> tuple[Any, ...]:
-    """What decides which of the shared clips is a job's video."""
+    """The key of a job's video among the shared clips."""
     job = emulator.jobs[request_id]
     return job.setting("duration"), job.setting("aspectRatio")
 
 
 async def true_clips(emulator: Emulator) -> dict[tuple[Any, ...], str]:
-    """The SHA-256 of each clip, as the server serves it when nothing goes wrong."""
+    """The SHA-256 of each clip, as served without faults."""
     emulator.faults.clear()
     clips: dict[tuple[Any, ...], str] = {}
     headers = {"Authorization": f"Bearer {emulator.api_key}"}

@@ -1,4 +1,4 @@
-"""Lives and deaths: starts the worker of a batch, kills it at random instants, starts it again.
+"""Starts the worker of a batch, kills it at random instants and starts it again.
 
 The emulator lives in this process, so it outlives every worker.
 """
@@ -23,22 +23,22 @@ from benchmarks.torture.worker import UNFINISHED, Plan
 from seedance_async.emulator import Emulator
 
 WORKER = (sys.executable, "-W", "error", str(Path(__file__).with_name("worker.py")))
-#: Lives without a kill, at the end of a batch, in which its work must be done.
+#: Lives without a kill, at the end of a batch, in which its work must be completed.
 LAST_LIVES = 3
-#: Lives that may end by themselves while there are kills left: the work is done then.
+#: Lives that may end by themselves while kills are left: the work is completed then.
 _IDLE_LIVES = 4
 _LIFE_SECONDS = 60.0
-#: A kill that waits for no submit comes so soon: the worker needs half a second to start.
+#: A kill that does not wait for submits comes within this time; a start takes half a second.
 _SOON_SECONDS = 2.0
 
 
 class TortureError(Exception):
-    """The run itself cannot go on: a worker broke or hangs."""
+    """The run itself cannot continue: a worker failed or hangs."""
 
 
 @attrs.define
 class Tally:
-    """What was done to the workers."""
+    """How often the workers were started and killed, and their exit codes."""
 
     lives: int = 0
     kills: int = 0
@@ -46,16 +46,16 @@ class Tally:
 
 
 class Batch:
-    """One batch, from its first life to its end.
+    """One batch, from its first start to its completion.
 
     Args:
         plan: what it does.
         emulator: a started one.
         rng: when to kill.
-        command: the program of a life; it finds the plan in the environment.
-        deadline: of `time.monotonic`, when to stop for good.
+        command: the worker's program; the plan is in its environment.
+        deadline: when to give up, as a value of `time.monotonic`.
 
-    `seen` has the SHA-256 of each video as it was after the kill that followed its appearance.
+    `seen` has the SHA-256 of each video, taken at the first kill after it appeared.
     """
 
     def __init__(
@@ -80,24 +80,24 @@ class Batch:
 
     @property
     def last_report(self) -> Path:
-        """The lines that the last life told."""
+        """The report of the last life."""
         return self._folder / f"life-{self.tally.lives:04}.jsonl"
 
     async def torture(self, kills: int) -> None:
-        """Kill it so often, as far as its work lasts, and then let it come to its end."""
+        """Kill it this often while it has work left, then let it complete."""
         idle = 0
         while self.tally.kills < kills and idle < _IDLE_LIVES:
             idle += await self._short_life(kills)
         await self.finish()
 
     async def finish(self) -> None:
-        """Lives without a kill until one says that nothing is left to do."""
+        """Run it without kills until it reports that nothing is left to do."""
         for _ in range(LAST_LIVES):
             if await self.live() == 0:
                 return
 
     async def live(self) -> int:
-        """One life to its end; the exit code."""
+        """One life without a kill; the exit code."""
         process = await self._start()
         try:
             return await self._ended(process, _LIFE_SECONDS)
@@ -105,13 +105,13 @@ class Batch:
             await self.bury(process)
 
     def look(self) -> None:
-        """Note what is now under the names of videos; half a one must never be."""
+        """Hash the files that have the names of videos now; none may be incomplete."""
         for path in self.plan.videos.glob("[!.]*"):
             if path.name not in self.seen:
                 self.seen[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
 
     async def _short_life(self, kills: int) -> bool:
-        """One life that is killed; whether it came to its end before that."""
+        """One life that is killed; whether it completed the work before that."""
         process = await self._start()
         try:
             killing = asyncio.create_task(self._random_instant(kills - self.tally.kills))
@@ -128,7 +128,7 @@ class Batch:
         return self._checked(process.returncode or 0) == 0
 
     async def _random_instant(self, kills_left: int) -> None:
-        """Wait for one: a moment after some number of submits, or any time after the start."""
+        """Wait until a moment after some number of submits, or for any time after the start."""
         received, limit = self._received(), _LIFE_SECONDS / 2
         left = self.plan.count - received
         wanted = received + round(self._rng.uniform(1, 2 * left / (kills_left + 1) + 1))
@@ -140,12 +140,12 @@ class Batch:
                 await asyncio.sleep(self._rng.expovariate(1 / 0.2))
 
     def _received(self) -> int:
-        """How many submits the emulator has seen."""
+        """How many submits the emulator has received."""
         return len(self.emulator.ledger)
 
     async def _start(self) -> asyncio.subprocess.Process:
         if time.monotonic() > self._deadline:
-            raise TortureError("the time is over before the work is done")
+            raise TortureError("the time limit passed before the work was completed")
         self.tally.lives += 1
         with (
             self.last_report.open("wb") as report,
@@ -165,12 +165,12 @@ class Batch:
     def _checked(self, code: int) -> int:
         self.tally.exits[code] += 1
         if code not in (0, UNFINISHED):
-            raise TortureError(f"a worker broke with exit code {code}; see {self._folder}/log.txt")
+            raise TortureError(f"a worker failed with exit code {code}; see {self._folder}/log.txt")
         return code
 
     @staticmethod
     async def bury(process: asyncio.subprocess.Process) -> None:
-        """Kill it if it lives, and wait until it is gone."""
+        """Kill it if it is running, and wait until it has ended."""
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()

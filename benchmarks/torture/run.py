@@ -1,4 +1,4 @@
-"""A torture run: some batches, one after another, each against an emulator of its own."""
+"""A torture run: batches one after another, each against its own emulator."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _AVERAGE_CREDITS = 4 * (4 + 5 + 8) / 3
 
 @attrs.frozen(kw_only=True)
 class Torture:
-    """What is done to the workers.
+    """The parameters of a run.
 
     Attributes:
         submissions: requests over all batches.
-        batches: how many; each has a journal and a folder of its own.
+        batches: how many; each has its own journal and folder.
         kills: over all batches.
-        seed: of the emulator and of the instants of the kills.
+        seed: of the emulator and of the times of the kills.
         minutes: after which the run gives up.
         faults: of the emulator.
-        budget: the part of its price that the first batch may spend; None for no limit.
-        running_seconds, max_in_flight: how long a job runs and how many do: they set the pace.
+        budget: the share of its price that the first batch may spend; None: no limit.
+        running_seconds, max_in_flight: how long a job runs and how many run at once.
     """
 
     submissions: int
@@ -47,7 +47,7 @@ class Torture:
     max_in_flight: int = 20
 
     def options(self, number: int, folder: Path) -> EmulatorOptions:
-        """Of the emulator of one batch."""
+        """The options of one batch's emulator."""
         return EmulatorOptions(
             seed=self.seed + number,
             speed=100.0,
@@ -59,7 +59,7 @@ class Torture:
         )
 
     def plan(self, number: int, url: str, folder: Path) -> Plan:
-        """What one batch is to do; the first one has the budget."""
+        """The plan of one batch; the first one has the budget."""
         count = _share(self.submissions, self.batches, number)
         budget = None if number else self.budget
         return Plan(
@@ -74,7 +74,7 @@ class Torture:
 
 @attrs.define
 class Outcome:
-    """What came of a torture run: the figures, and what was done for them."""
+    """The result of a torture run: the verdict, the kills and the faults."""
 
     verdict: Verdict
     lives: int = 0
@@ -83,8 +83,8 @@ class Outcome:
     faults: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     budget_refusals: int = 0
 
-    async def take(self, batch: Batch, emulator: Emulator) -> None:
-        """Judge a batch and add it."""
+    async def add(self, batch: Batch, emulator: Emulator) -> None:
+        """Judge a batch and add its figures."""
         self.kills += batch.tally.kills
         self.lives += batch.tally.lives
         self.faults += emulator.requests.by_fault
@@ -104,10 +104,10 @@ class Outcome:
 async def run(
     torture: Torture, folder: Path, say: Callable[[str], None] = lambda text: None
 ) -> Outcome:
-    """Run all batches and judge them. No process is left, whatever happens.
+    """Run and judge all batches. No process is left running, whatever happens.
 
     Raises:
-        TortureError: a worker broke or hung, or the time is over.
+        TortureError: a worker failed or hung, or the time limit passed.
     """
     begun = time.monotonic()
     outcome = Outcome(Verdict())
@@ -123,7 +123,7 @@ async def run(
             )
             due = torture.kills * (number + 1) // torture.batches
             await batch.torture(due - outcome.kills)
-            await outcome.take(batch, emulator)
+            await outcome.add(batch, emulator)
         say(f"{place.name}: {batch.tally}, {time.monotonic() - begun:.0f} s")
     outcome.seconds = time.monotonic() - begun
     return outcome

@@ -1,7 +1,7 @@
 """The program that is killed: a batch with a journal, its videos saved into a folder.
 
-It does what any bulk script does and knows nothing of being killed. One line of JSON a job goes to
-standard output as the job ends. Exit code 0: nothing is left to do; 3: start it again.
+It does what any bulk script does and does not know that it will be killed. It writes a line of JSON
+to standard output for each job that ends. Exit code 0: nothing is left to do; 3: start it again.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _FAR_APART = Backoff(initial=0.05, multiplier=1.5, maximum=0.4)
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What one batch is to do; the same in every life of its process.
+    """The work of one batch; the same in every life of its process.
 
     Attributes:
-        url: the emulator's.
-        name: begins every prompt, so that batches share no request.
+        url: of the emulator.
+        name: the start of every prompt, so that batches share no request.
         count: how many requests.
-        folder: has the journal, and `videos`.
+        folder: for the journal and `videos`.
         max_credits: see `SeedanceSession`.
         max_in_flight, max_downloads: likewise.
     """
@@ -66,7 +66,7 @@ class Plan:
         return Path(self.folder, "videos")
 
     def video(self, prompt: str) -> Path:
-        """Where the video of a prompt belongs."""
+        """The path of a prompt's video."""
         return self.videos / f"{prompt.rpartition(' ')[2]}.mp4"
 
     def requests(self) -> Iterator[GenerationRequest]:
@@ -102,7 +102,7 @@ class Worker:
         self.unfinished = False
 
     async def live(self) -> None:
-        """Submit what was not, wait for the rest, save what is not there."""
+        """Submit the jobs that were never sent, wait for all, save the missing videos."""
         async with self._session, self._savers():
             stream = self._session.as_completed(self._plan.requests())
             async with aclosing(stream) as jobs:
@@ -128,7 +128,7 @@ class Worker:
         self.unfinished |= refused or job.state is JobState.ABANDONED
         if job.state is JobState.SUCCEEDED:
             self._unsaved.put_nowait(job)
-        tell(job)
+        report(job)
 
     async def _save_videos(self) -> None:
         while (job := await self._unsaved.get()) is not None:
@@ -136,23 +136,23 @@ class Worker:
             if is_saved(job):
                 continue
             try:
-                # What is there without being in the journal was saved just before a kill.
+                # A file that the journal does not know was saved just before a kill.
                 await job.download(self._plan.video(job.request.prompt), overwrite=True)
             except DownloadError as error:
                 self.unfinished = True
-                tell(job, error)
+                report(job, error)
 
 
 def is_saved(job: Job) -> bool:
-    """Whether a job's video is there, as the journal says."""
+    """Whether a job's video exists with the size in the journal."""
     try:
         return job.saved is not None and job.saved.path.stat().st_size == job.saved.size
     except OSError:
         return False
 
 
-def tell(job: Job, error: Exception | None = None) -> None:
-    """A line of the report."""
+def report(job: Job, error: Exception | None = None) -> None:
+    """Write a line of the report."""
     assert job.request is not None
     problem = error or job.error
     line = {

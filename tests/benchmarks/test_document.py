@@ -1,4 +1,4 @@
-"""docs/performance.md shows what the benchmarks printed, to the letter."""
+"""docs/performance.md has the exact output of the benchmarks."""
 
 import json
 
@@ -6,7 +6,7 @@ from benchmarks.document import DOCUMENT, documented
 from benchmarks.report import RESULTS, Target, table
 
 
-def test_the_tables_of_the_document_are_those_of_the_last_runs():
+def test_the_tables_of_the_document_are_from_the_last_runs():
     text = DOCUMENT.read_text("utf-8")
     assert documented(text) == text
 
@@ -16,7 +16,7 @@ def test_every_benchmark_with_results_is_in_the_document():
     assert [p.stem for p in RESULTS.glob("*.json") if f"printed: {p.stem} -->" not in text] == []
 
 
-def test_every_benchmark_with_results_has_its_plot_and_the_document_shows_it():
+def test_every_benchmark_with_results_has_a_plot_that_the_document_shows():
     text = DOCUMENT.read_text("utf-8")
     plots = {kept.stem: kept.with_suffix(".png") for kept in RESULTS.glob("*.json")}
     assert [name for name, plot in plots.items() if f"results/{name}.png)" not in text] == []
@@ -24,7 +24,7 @@ def test_every_benchmark_with_results_has_its_plot_and_the_document_shows_it():
     assert all(plot.read_bytes().startswith(signature) for plot in plots.values())
 
 
-def test_a_place_is_filled_by_the_result_of_its_name(tmp_path):
+def test_a_mark_is_filled_with_the_output_of_the_benchmark_it_names(tmp_path):
     kept = {"command": "python -m benchmarks.x", "printed": "x: 1"}
     (tmp_path / "x.json").write_text(json.dumps(kept))
     text = "a\n<!-- printed: x -->\nold\n<!-- end -->\nb"
@@ -34,7 +34,7 @@ def test_a_place_is_filled_by_the_result_of_its_name(tmp_path):
     assert documented(filled, tmp_path) == filled
 
 
-def test_a_target_is_met_up_to_its_bound_and_missed_beyond():
+def test_a_target_is_met_up_to_its_bound_and_missed_beyond_it():
     assert Target("t", 1.0, at_most=1.0).met
     assert not Target("t", 1.1, at_most=1.0).met
     assert Target("t", 0.9, at_least=0.9).met
@@ -42,5 +42,5 @@ def test_a_target_is_met_up_to_its_bound_and_missed_beyond():
     assert not Target("t", float("nan"), at_most=1.0).met
 
 
-def test_a_table_has_its_columns_in_line():
+def test_a_table_has_aligned_columns():
     assert table(["", "n"], [["a", 1.5], ["bcd", 12345]]) == "          n\na       1.5\nbcd  12,345"

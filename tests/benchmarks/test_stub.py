@@ -1,4 +1,4 @@
-"""The benchmarks' stub answers what the SDK expects, so that the benchmarks cannot rot."""
+"""The benchmarks' stub answers as the SDK expects, so that the benchmarks keep working."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ async def connected_to(stub):
     return await asyncio.open_connection(*stub.origin.removeprefix("http://").split(":"))
 
 
-async def test_twenty_jobs_end_well_and_each_takes_the_polls_that_it_should(stub):
+async def test_twenty_jobs_succeed_after_three_polls_each(stub):
     requests = [GenerationRequest(f"prompt {number}") for number in range(20)]
     async with session_with(stub) as session:
         batch = await session.run(requests)
@@ -40,7 +40,7 @@ async def test_twenty_jobs_end_well_and_each_takes_the_polls_that_it_should(stub
 
 
 @pytest.mark.parametrize("opened", [seedance, by_hand])
-async def test_ours_and_the_loop_by_hand_do_the_same_work_for_the_benchmark_of_peers(stub, opened):
+async def test_the_sdk_and_the_loop_by_hand_do_the_same_work_in_the_peers_benchmark(stub, opened):
     async with opened(Work(stub.origin, concurrency=4, connections=2, interval=0.01)) as run:
         await run(8)
     stats = stub.stats()
@@ -49,7 +49,7 @@ async def test_ours_and_the_loop_by_hand_do_the_same_work_for_the_benchmark_of_p
     assert stats["running_most"] == 4
 
 
-async def test_the_statistics_can_be_asked_for_and_anything_else_is_not_there(stub):
+async def test_the_stub_has_statistics_and_answers_404_to_unknown_jobs(stub):
     async with aiohttp.ClientSession(stub.origin) as http:
         async with http.get("/stats") as response:
             assert (await response.json())["submits"] == {}
@@ -58,7 +58,7 @@ async def test_the_statistics_can_be_asked_for_and_anything_else_is_not_there(st
         assert stub.connections == 1
 
 
-async def test_a_body_in_chunks_is_waited_for(stub):
+async def test_a_chunked_body_is_read_to_its_end(stub):
     reader, writer = await connected_to(stub)
     writer.write(b"POST /v1/videos HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{  }\r\n")
     await writer.drain()
@@ -70,7 +70,7 @@ async def test_a_body_in_chunks_is_waited_for(stub):
     await writer.wait_closed()
 
 
-async def test_a_connection_is_closed_if_the_client_asks_for_it(stub):
+async def test_a_connection_is_closed_at_the_request_of_the_client(stub):
     reader, writer = await connected_to(stub)
     writer.write(b"GET /stats HTTP/1.1\r\nConnection: close\r\n\r\n")
     answer = await reader.read()
