@@ -21,7 +21,7 @@ DYING = (sys.executable, "-W", "error", "-m", "tests.kill.dying")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def emulator(tmp_path_factory):
-    """One for all tests of a module: each has a batch of its own name."""
+    """One for all tests of a module: each test has a batch with its own name."""
     ledger = tmp_path_factory.mktemp("emulator") / "ledger.jsonl"
     options = EmulatorOptions(seed=SEED, speed=1000.0, gpus=100, media="shared", ledger_path=ledger)
     async with Emulator(options) as emulator:
@@ -29,7 +29,7 @@ async def emulator(tmp_path_factory):
 
 
 class KilledBatch(Batch):
-    """A batch that a test kills where it wants."""
+    """A batch that a test kills at a chosen step."""
 
     async def start_dying(self, step="never", nth=1):
         environment = self.environment | {"DIE_AT": f"{step}:{nth}"}
@@ -41,25 +41,25 @@ class KilledBatch(Batch):
         process = await self.start_dying(step, nth)
         try:
             async with asyncio.timeout(60):
-                assert await process.wait() == -signal.SIGKILL, f"it never came to {step!r}"
+                assert await process.wait() == -signal.SIGKILL, f"it never reached {step!r}"
         finally:
             await self.bury(process)
         self.look()
 
     async def until(self, predicate, process):
-        """Wait until the emulator shows something, which it never will if the run has ended."""
-        shown = asyncio.ensure_future(self.emulator.wait_until(predicate))
+        """Wait until a predicate about the emulator is true; fail if the run ends before that."""
+        reached = asyncio.ensure_future(self.emulator.wait_until(predicate))
         ended = asyncio.ensure_future(process.wait())
-        await asyncio.wait({shown, ended}, return_when=asyncio.FIRST_COMPLETED)
-        came = shown.done()
-        for waiting in (shown, ended):
+        await asyncio.wait({reached, ended}, return_when=asyncio.FIRST_COMPLETED)
+        was_reached = reached.done()
+        for waiting in (reached, ended):
             waiting.cancel()
-        assert came, f"the run ended with {process.returncode} before it came to that"
+        assert was_reached, f"the run ended with {process.returncode} before that"
 
     async def verdict(self):
         clips = await true_clips(self.emulator)
-        told = self.last_report
-        return Judge(self.plan, self.emulator, clips, told, seen=self.seen, kills=1).verdict()
+        report = self.last_report
+        return Judge(self.plan, self.emulator, clips, report, seen=self.seen, kills=1).verdict()
 
 
 @pytest.fixture

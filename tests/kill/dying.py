@@ -1,8 +1,8 @@
-"""The worker of a torture run, killed by its own hand at a named step of a job's life.
+"""The worker of a torture run that kills itself at a named step of a job's life.
 
-The steps are put around the journal, the transport and `os.replace` from outside: the product has
-no hooks for this. `DIE_AT` in the environment is the name of a step and how often it may be
-reached, as in `before claim:2`.
+The steps are wrapped around the journal, the transport and `os.replace` from outside: the SDK has
+no hooks for this. `DIE_AT` in the environment is the name of a step and the occurrence at which to
+die, as in `before the claim:2`.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from seedance_async.journal import SQLiteJournal
 
 
 class Death:
-    def __init__(self, told):
-        self._step, _, count = told.rpartition(":")
+    def __init__(self, text):
+        self._step, _, count = text.rpartition(":")
         self._left = int(count)
 
     def reached(self, step):

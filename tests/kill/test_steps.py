@@ -1,5 +1,5 @@
 """A run killed at each step of a job's life and started again: the ledger, the journal and the
-folder agree, nothing is charged twice, and what cannot be known is named.
+folder agree, nothing is charged twice, and every uncertain job is reported.
 """
 
 import pytest
@@ -10,9 +10,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JOBS = 3
 
-#: Steps, how often each may be reached, and how many jobs the kill leaves uncertain: those that
-#: had the intent on disk and no id. One job is in flight at a time; while a video is saved the
-#: next job may be anywhere.
+#: Steps, the occurrence at which the run is killed, and how many jobs may become uncertain: those
+#: with an intent on disk and no id. One job is in flight at a time; while a video is saved the
+#: next job may be at any step.
 ANY = {0, 1}
 STEPS = [
     ("before opening", 1, {0}),
@@ -62,7 +62,9 @@ async def test_a_run_killed_at_a_step_and_started_again_loses_nothing(
     assert batch.tally.lives == 1, "one more start is enough"
 
 
-async def test_a_run_killed_between_the_charge_and_its_answer_names_that_job(make_batch, emulator):
+async def test_a_run_killed_between_a_charge_and_its_answer_reports_that_job_as_uncertain(
+    make_batch, emulator
+):
     batch = make_batch(JOBS, max_in_flight=1)
     second = f"{batch.plan.name} 00001"
     emulator.faults.script("submit", "latency seconds=1 accepted=true", match=second)
@@ -77,7 +79,7 @@ async def test_a_run_killed_between_the_charge_and_its_answer_names_that_job(mak
     assert [row.prompt for row in rows if row.state == "uncertain"] == [second]
 
 
-async def test_a_run_killed_at_every_acceptance_comes_to_its_end(make_batch):
+async def test_a_run_killed_after_every_acceptance_completes(make_batch):
     batch = make_batch(JOBS, max_in_flight=1)
     for _ in range(JOBS):
         await batch.die("after recording the id", 1)

@@ -1,10 +1,10 @@
-"""Runs killed at random instants: short forms of `make torture`."""
+"""Runs killed at random instants: short versions of `make torture`."""
 
 from benchmarks.torture.faults import MODERATE
 from benchmarks.torture.run import Torture, run
 from tests.conftest import SEED
 
-#: A job that never ends takes every life of a run five seconds: that is for the long form.
+#: Without jobs that never end: each start of a run would wait five seconds for them.
 QUICK = {**MODERATE, "job_faults": {"failed": 0.02, "cancelled": 0.01}}
 
 
@@ -13,14 +13,14 @@ async def test_random_faults_and_random_kills_lose_nothing_and_pay_nothing_twice
     outcome = await run(torture, tmp_path)
     verdict = outcome.verdict
     assert verdict.holds, verdict.details
-    assert outcome.kills > 3, "a slow machine may come to the end before some of them"
+    assert outcome.kills > 3, "a slow machine may complete before some of them"
     assert outcome.faults.total() > 30
     assert outcome.budget_refusals > 0
     assert verdict.videos > 100
     assert verdict.lies_believed == 0
 
 
-async def test_downloads_are_made_good_after_kills_at_random_instants(tmp_path):
+async def test_downloads_are_completed_after_kills_at_random_instants(tmp_path):
     torture = Torture(submissions=60, kills=6, seed=SEED, faults={}, max_in_flight=8)
     outcome = await run(torture, tmp_path)
     assert outcome.verdict.holds, outcome.verdict.details
@@ -28,7 +28,7 @@ async def test_downloads_are_made_good_after_kills_at_random_instants(tmp_path):
     assert outcome.verdict.videos + outcome.verdict.uncertain_reported == 60
 
 
-async def test_500_jobs_killed_at_a_random_instant_end_with_500_files_but_for_the_uncertain(
+async def test_500_jobs_killed_at_a_random_instant_give_500_files_except_for_uncertain_jobs(
     tmp_path,
 ):
     torture = Torture(submissions=500, kills=1, seed=SEED, faults={}, running_seconds=0.1)

@@ -1,4 +1,4 @@
-"""The emulator in a process of its own."""
+"""The emulator in a separate process."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ run(EmulatorOptions(**json.loads(sys.argv[1])), ready=lambda e: print(e.url, e.a
 
 
 class EmulatorProcess:
-    """Where it is, and what it says of itself over HTTP."""
+    """Its address, and its statistics over HTTP."""
 
     def __init__(self, url, api_key):
         self.url, self.api_key = url, api_key
@@ -37,7 +37,7 @@ class EmulatorProcess:
 
 @asynccontextmanager
 async def emulator_process(**options):
-    """An emulator in another process, stopped at the end; its exit is clean."""
+    """An emulator in another process, which is stopped at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-c", _PROGRAM, json.dumps(options),
         stdout=asyncio.subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""An event loop whose clock jumps to the next timer as soon as there is nothing else to do.
+"""An event loop whose clock jumps to the next timer whenever nothing else is ready.
 
-A test that waits an hour ends at once, and two runs see the same order of events. Not for tests
-with sockets or threads: what they wait for is not on this clock.
+A test that waits for an hour ends at once, and every run has the same order of events. Not for
+tests with sockets or threads, which do not follow this clock.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """See the module."""
+    """An event loop on virtual time."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -37,12 +37,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return 1_000.0 + self._jumping.jump
 
     def block(self, seconds: float) -> None:
-        """Let time pass while nothing else can run, as a slow call on the loop does."""
+        """Let time pass while nothing else runs, as a slow call on the loop would."""
         self._jumping.jump += seconds
 
     async def shutdown_default_executor(self, timeout=None) -> None:
-        """As the base class, but without the limit in seconds that newer Pythons have.
+        """As in the base class, but without the timeout that newer Pythons have.
 
-        Threads are not on this clock, which would jump over it at once.
+        Threads do not follow this clock, which would jump past the timeout at once.
         """
         await super().shutdown_default_executor()
