@@ -17,7 +17,7 @@ from benchmarks.torture.killing import Batch
 from benchmarks.torture.worker import Plan
 from seedance_async.emulator import Emulator, EmulatorOptions
 
-#: The average price of a request: 480p at 4 credits a second, for 4, 5 and 8 seconds.
+#: The average price of a request: 480p at 4 credits per second, for 4, 5 and 8 seconds.
 _AVERAGE_CREDITS = 4 * (4 + 5 + 8) / 3
 
 

@@ -25,7 +25,7 @@ _NO_ERROR = {"code": "generation_failed", "message": "The generation failed"}
 
 @frozen
 class Fate:
-    """The final state that a job will reach; ``end=None``: none, it runs for ever."""
+    """The final state that a job will reach; ``end=None``: none, it keeps running."""
 
     end: End | None = "succeeded"
     error: Mapping[str, str] | None = None

@@ -184,7 +184,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("job",),
             {
                 "failed": "the job fails with code and message",
-                "stuck": "the job stays in processing for ever",
+                "stuck": "the job stays in processing",
                 "cancelled": "the server cancels the job",
             },
         ),

@@ -62,7 +62,7 @@ class Media:
 
     Args:
         shared: one small clip for all jobs of the same format and duration, for load tests.
-        ttl: virtual seconds for which an output URL is valid; ``None``: for ever.
+        ttl: virtual seconds for which an output URL is valid; ``None``: it does not expire.
         secret: signs the URLs.
         keep: how many files stay on disk; the least recently requested one is removed.
     """
@@ -109,17 +109,18 @@ class Media:
         if self._shared:
             title = f"Shared clip: {duration} s, {resolution}, {ratio}"
             picture = Picture(title, "", "240p", ratio, duration)
-            return await self._file(title, _rendering(picture))
+            return await self.file(title, _rendering(picture))
         caption = f"{job.request_id} · {mode(job.body)} · {job.setting('model')} · {duration} s"
         picture = Picture(job.prompt, caption, resolution, ratio, duration)
-        return await self._file(job.request_id, _rendering(picture))
+        return await self.file(job.request_id, _rendering(picture))
 
     async def sample(self, name: str) -> MediaFile | None:
         """The sample of reference media of that name, if there is one."""
         make = SAMPLES.get(name)
-        return None if make is None else await self._file(f"sample {name}", make)
+        return None if make is None else await self.file(f"sample {name}", make)
 
-    async def _file(self, key: str, write: Writer) -> MediaFile:
+    async def file(self, key: str, write: Writer) -> MediaFile:
+        """The file of that key; it is written at the first request for it."""
         future = self._files.get(key)
         if future is None or _failed(future):
             loop = asyncio.get_running_loop()

@@ -32,7 +32,8 @@ class EmulatorOptions:
             is ignored. Undocumented.
         media: ``rendered``: a clip of its own for every job; ``shared``: one clip of 240 lines for
             all jobs of the same length and format, for load tests.
-        media_ttl: virtual seconds for which an output URL is valid; ``None``: for ever.
+        media_ttl: virtual seconds for which an output URL is valid; ``None``: it does not
+            expire.
         ledger_path: a file of JSON lines that the ledger is appended to.
         submit_faults and so on: probabilities of faults by operation, ``{"502": 0.1}``.
     """

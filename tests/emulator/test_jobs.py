@@ -203,10 +203,19 @@ async def test_the_counts_stay_right_through_any_events(gpus: int, steps: list[s
 async def test_a_true_predicate_is_not_waited_for_and_a_cancelled_wait_leaves_nothing() -> None:
     changes = Changes()
     await changes.wait_until(lambda: True)
-    waiting = asyncio.create_task(changes.wait_until(lambda: False))
+    evaluated = 0
+
+    def never() -> bool:
+        nonlocal evaluated
+        evaluated += 1
+        return False
+
+    waiting = asyncio.create_task(changes.wait_until(never))
     await asyncio.sleep(0)
     changes.notify()
+    assert evaluated == 2
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert not changes._waiting
+    changes.notify()
+    assert evaluated == 2
