@@ -145,6 +145,7 @@ MODERATE: Faults = {
         "latency seconds=0.2": 0.005,
         "slow_body seconds=0.02": 0.005,
         "range_ignored": 0.005,
+        "wrong_range": 0.005,
         "etag_changed": 0.005,
         "wrong_content_type": 0.002,
     },

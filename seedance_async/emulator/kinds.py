@@ -176,6 +176,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("media",),
             {
                 "range_ignored": "200 and the whole file, although a Range was requested",
+                "wrong_range": "206 from the start of the file, whatever Range was requested",
                 "etag_changed": "a different ETag each time",
             },
         ),

@@ -141,6 +141,8 @@ async def _file_answer(request: web.Request, file: MediaFile, fault: Fault | Non
     except Unsatisfiable:
         headers["Content-Range"] = f"bytes */{file.size}"
         return error(416, "No byte of the file lies in that range", **headers)
+    if found and kind == "wrong_range":
+        found = 0, found[1]
     start, stop = found or (0, file.size)
     if found:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"

@@ -292,6 +292,16 @@ async def test_a_range_can_be_ignored(api: Api) -> None:
     assert "Content-Range" not in reply.headers
 
 
+async def test_a_range_can_start_somewhere_else(api: Api) -> None:
+    url = await api.output_url(duration=4)
+    whole = (await ask(api, url)).body
+    api.emulator.faults.script("media", "wrong_range")
+    reply = await ask(api, url, Range="bytes=100-199")
+    assert reply.status == 206
+    assert reply.headers["Content-Range"] == f"bytes 0-199/{len(whole)}"
+    assert reply.body == whole[:200]
+
+
 async def test_an_etag_can_change_so_that_a_download_cannot_be_resumed(api: Api) -> None:
     url = await api.output_url(duration=4)
     etag = (await ask(api, url)).headers["ETag"]

@@ -91,7 +91,7 @@ class DyingTransport(AiohttpTransport):
         async for chunk in chunks:
             middle = len(chunk) // 2
             yield chunk[:middle]
-            self._death.reached("amid a download")
+            self._death.reached("during a download")
             yield chunk[middle:]
 
 

@@ -30,7 +30,7 @@ STEPS = [
     ("before recording the end", 2, {0}),
     ("after recording the end", 2, {0}),
     ("before a download", 2, ANY),
-    ("amid a download", 2, ANY),
+    ("during a download", 2, ANY),
     ("after a download", 2, ANY),
     ("before giving the file its name", 2, ANY),
     ("after giving the file its name", 2, ANY),
