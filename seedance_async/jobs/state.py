@@ -40,6 +40,24 @@ class JobState(StrEnum):
         """Whether the server has accepted the job and has not reported its end."""
         return self in RUNNING_STATES
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server has reported the job's outcome."""
+        return self in ENDED_STATES
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the job, known by its id, may still be going on at the server."""
+        return self in RUNNING_STATES or self is JobState.ABANDONED
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether a submit has no answer, so that nobody knows whether the job was charged.
+
+        In a journal that no run is writing, SUBMITTING is as uncertain as UNCERTAIN.
+        """
+        return self in (JobState.SUBMITTING, JobState.UNCERTAIN)
+
 
 #: The submit has no outcome yet.
 UNSETTLED_STATES = frozenset({JobState.PENDING, JobState.SUBMITTING})
