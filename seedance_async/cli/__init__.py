@@ -1,4 +1,4 @@
-"""The `seedance` command's entry point: it owns what happens when the command's extra is missing.
+"""The entry point of the `seedance` command, and its message when the extra `cli` is missing.
 
 Nothing else is imported here, so that a missing `click` or `rich` is one clear line.
 """

@@ -1,4 +1,4 @@
-"""The command line's root: which commands there are, and what any error becomes."""
+"""The root of the command line: its commands, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import click
 
 from seedance_async import InvalidRequestError, SeedanceError
 from seedance_async.cli.commands.batch import batch
+from seedance_async.cli.commands.cancel import cancel
+from seedance_async.cli.commands.demo import demo
+from seedance_async.cli.commands.emulator import emulator
 from seedance_async.cli.commands.generate import generate
-from seedance_async.cli.commands.jobs import cancel, models, status
 from seedance_async.cli.commands.journal import journal
-from seedance_async.cli.commands.local import demo, emulator
+from seedance_async.cli.commands.models import models
 from seedance_async.cli.commands.resume import resume
-from seedance_async.cli.console import Screen, short
+from seedance_async.cli.commands.status import status
+from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of
+from seedance_async.cli.text import shorten
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,8 +27,8 @@ from seedance_async.cli.exit_codes import ExitCode, code_of
 def cli() -> None:
     """Video generation with the Seedance 2.0 Open API.
 
-    The API key is read from the environment's SEEDANCE_API_KEY, and from nowhere else: what is
-    on a command line can be read by other users of the machine.
+    The API key is read from the environment variable SEEDANCE_API_KEY and from nowhere else:
+    other users of the machine can read what is on a command line.
     """
 
 
@@ -33,7 +37,7 @@ for _command in (generate, batch, resume, journal, status, cancel, models, emula
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command line; the exit code. Errors that are foreseen are told in words."""
+    """Run one command line and return its exit code. Expected errors are shown as one message."""
     screen = Screen()
     try:
         code = cli.main(list(args), prog_name="seedance", standalone_mode=False)
@@ -45,7 +49,7 @@ def run(args: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
     except InvalidRequestError as error:
         for broken in error.violations:
-            screen.say(f"seedance: {broken.field} {broken.rule}, not {short(repr(broken.value))}")
+            screen.say(f"seedance: {broken.field} {broken.rule}, not {shorten(repr(broken.value))}")
         return ExitCode.USAGE
     except SeedanceError as error:
         screen.say(f"seedance: {error}", style="red")

@@ -1,7 +1,7 @@
 """The screen: the one place where the command writes to stdout and stderr.
 
-Records go to stdout, words to stderr. The API key is blotted out of both, and nothing that a
-server or a file says can send control codes to the terminal.
+Results go to stdout, messages to stderr. The API key is redacted in both, and no text of a server
+or a file can send control codes to the terminal.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from rich.console import Console
 
-#: A shorter key is a placeholder; blotting it out would garble ordinary words.
+#: A shorter key is a placeholder; redacting it would garble ordinary words.
 _SHORTEST_SECRET = 8
 
 
 class Screen:
-    """Where the command's words and records go."""
+    """Where the command's messages and results go."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, markup=False, highlight=False)
@@ -30,7 +30,7 @@ class Screen:
         self._reader_left = False
 
     def say(self, text: str, style: str | None = None, *, whole: bool = False) -> None:
-        """Write words for a person to stderr; `whole` lines, to be copied, are not wrapped."""
+        """Write a message to stderr; a `whole` line, made to be copied, is not wrapped."""
         soft = whole or not self.console.is_terminal
         self.console.print(printable(self.without_key(text)), style=style, soft_wrap=soft)
 
@@ -43,24 +43,24 @@ class Screen:
         self._write(self.without_key(json.dumps(record)))
 
     def without_key(self, text: str) -> str:
-        """The text with the API key blotted out, should a server have echoed it."""
+        """The text with the API key redacted, should a server have echoed it."""
         if len(self._key) < _SHORTEST_SECRET:
             return text
         return text.replace(self._key, "***")
 
     def _write(self, line: str) -> None:
-        """A reader that left (`| head`) must not end the run: its jobs are paid."""
+        """A reader that left (`| head`) must not end the run: its jobs are paid for."""
         if self._reader_left:
             return
         try:
             print(line, flush=True)
         except BrokenPipeError:
             self._reader_left = True
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - it stays until the exit
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the exit
 
     @contextmanager
     def logging(self, verbose: bool) -> Iterator[None]:
-        """Show the SDK's log on stderr with `verbose`; without, the summary tells what matters."""
+        """Show the SDK's log on stderr if `verbose`; if not, the summary says what matters."""
         logger, handler = logging.getLogger("seedance_async"), _ScreenHandler(self, verbose)
         before = logger.level, logger.propagate
         logger.addHandler(handler)
@@ -70,7 +70,7 @@ class Screen:
             yield
         finally:
             logger.removeHandler(handler)
-            logger.setLevel(before[0])  # by the method: what loggers remember of it is renewed
+            logger.setLevel(before[0])  # the method also clears what loggers have cached
             logger.propagate = before[1]
 
 
@@ -85,17 +85,11 @@ class _ScreenHandler(logging.Handler):
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelled out, all but line breaks."""
+    """The text with control characters, except line breaks, as escapes."""
     return "".join(ascii(c)[1:-1] if _is_control(c) and c != "\n" else c for c in text)
 
 
 def _is_control(character: str) -> bool:
-    """Controls, marks that turn the writing direction, lone surrogates, exotic line breaks."""
+    """Controls, direction marks, lone surrogates, unusual line breaks."""
     category = unicodedata.category(character)
     return category.startswith("C") or category in ("Zl", "Zp")
-
-
-def short(text: str, width: int = 60) -> str:
-    """The first line's worth of a prompt."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"

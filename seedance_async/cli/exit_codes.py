@@ -1,4 +1,4 @@
-"""The exit codes: which there are, which of several wins, and which belongs to an error."""
+"""The exit codes: what each means, which of several wins, and which one an error has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seedance_async import (
 
 
 class ExitCode(IntEnum):
-    """What the command's exit code tells a script."""
+    """What the command's exit code means to a script."""
 
     SUCCESS = 0
     FAILED = 1
@@ -32,8 +32,8 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-#: What a run with several outcomes exits with: the first of these that occurred. Money whose
-#: result is unknown comes first, then what stopped the run, then what is still to be fetched.
+#: A run with several outcomes exits with the first of these that occurred. Money spent on an
+#: unknown result comes first, then what stopped the run, then what is still to be downloaded.
 PRECEDENCE = (
     ExitCode.UNCERTAIN,
     ExitCode.REFUSED,
@@ -54,7 +54,15 @@ class StoppedRunError(SeedanceError):
 
 
 class InterruptedRunError(StoppedRunError):
-    """It was the user who ended it."""
+    """The user ended the run, with Ctrl-C or SIGTERM."""
+
+
+class EarlierRunError(SeedanceError):
+    """A job of an earlier run failed or was cancelled; the journal has no more than the words."""
+
+
+class NotResumedError(SeedanceError):
+    """A job of an earlier run could not be resumed; it may still succeed at the server."""
 
 
 _OF_ERROR: tuple[tuple[type[SeedanceError], ExitCode], ...] = (
@@ -66,21 +74,22 @@ _OF_ERROR: tuple[tuple[type[SeedanceError], ExitCode], ...] = (
     (JournalError, ExitCode.CONFIGURATION),
     (SubmitUncertainError, ExitCode.UNCERTAIN),
     (JobTimeoutError, ExitCode.UNCERTAIN),
+    (NotResumedError, ExitCode.UNCERTAIN),
     (InterruptedRunError, ExitCode.INTERRUPTED),
     (DownloadError, ExitCode.NOT_SAVED),
 )
 
 
 def code_of(error: SeedanceError | None) -> ExitCode:
-    """The exit code of one outcome by its error; none is success."""
+    """The exit code for an outcome with this error; without one, success."""
     if error is None:
         return ExitCode.SUCCESS
     if isinstance(error, JournalError) and getattr(error, "request_id", None) is not None:
-        return ExitCode.NOT_SAVED  # a paid job is not on record
+        return ExitCode.NOT_SAVED  # a paid job is not in the journal
     return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), ExitCode.FAILED)
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """The exit code of a run that has all of these among its outcomes."""
+    """The exit code of a run whose outcomes have these codes."""
     found = set(codes)
     return next((code for code in PRECEDENCE if code in found), ExitCode.SUCCESS)

@@ -1,7 +1,7 @@
 """Input files: lines of JSON, CSV or plain text become requests, or problems by line number.
 
-Nothing here is sent, printed or raised for a bad line: a file with one bad line among a thousand
-has one problem. Whether a request keeps the API's rules is asked of the request itself.
+A bad line is neither printed nor raised, but returned as a problem beside the good lines. Whether
+a request keeps the API's rules is the request's own check.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 import attrs
 
 from seedance_async import GenerationRequest, InvalidRequestError, Violation, load_request
+from seedance_async.cli.text import shorten
 
 
 class InputFormat(StrEnum):
-    """How a file holds its requests."""
+    """How requests are written in a file."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -29,14 +30,14 @@ class InputFormat(StrEnum):
 
     @classmethod
     def of_name(cls, name: str) -> InputFormat:
-        """By the extension; `-`, which is stdin, and all else is plain text."""
+        """By the extension; standard input and all else is plain text."""
         suffix = PurePath(name).suffix.lower()
         return {".jsonl": cls.JSONL, ".ndjson": cls.JSONL, ".csv": cls.CSV}.get(suffix, cls.PLAIN)
 
 
 @attrs.frozen
 class Line:
-    """One request and the number of the line that it came from, from 1."""
+    """One request, and the line of the file where it begins, counted from 1."""
 
     number: int
     request: GenerationRequest
@@ -44,20 +45,20 @@ class Line:
 
 @attrs.frozen
 class Problem:
-    """What is wrong with one line: all the rules that it breaks."""
+    """What is wrong with one line: every rule that it breaks."""
 
     number: int
     violations: tuple[Violation, ...]
 
     def __str__(self) -> str:
-        told = (f"{v.field}: {_shown(v.value)} {v.rule}" for v in self.violations)
-        return f"line {self.number}: " + "; ".join(told)
+        rules = (f"{v.field}: {_shown(v.value)} {v.rule}" for v in self.violations)
+        return f"line {self.number}: " + "; ".join(rules)
 
 
-#: The fields of a line, or what keeps the line from having any.
+#: A line number with the fields of the line, or with the reason why it has none.
 Entry = tuple[int, Mapping[str, Any] | Violation]
 
-#: A field as the API's page spells it, by the name it has in Python.
+#: Names of fields in Python, and what the API calls them.
 _WIRE_NAMES = {
     "media_urls": "mediaUrls",
     "aspect_ratio": "aspectRatio",
@@ -77,7 +78,7 @@ def read_lines(
 
     Args:
         data: the file's bytes, which must be UTF-8.
-        form: how they are to be read.
+        form: its format.
         defaults: fields for the lines that do not give them.
         allow_local: as in `GenerationRequest.violations`.
     """
@@ -122,7 +123,7 @@ def _checked(
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that hold something. Only a line feed ends one: a prompt may hold the others."""
+    """The lines that are not blank. Only a line feed ends a line: prompts may have other breaks."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.strip()
@@ -150,7 +151,7 @@ def _json_object(field: str, text: str) -> Mapping[str, Any] | Violation:
 
 
 def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are given once: of two prompts, one would be dropped unseen."""
+    """An object whose names are unique: of two prompts, one would be silently dropped."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -162,29 +163,29 @@ def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _csv_lines(text: str) -> Iterator[Entry]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
-    begin = 1
+    begins_at = 1
     while True:
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield begin, Violation("row", "", f"must be readable CSV ({error})")
+            yield begins_at, Violation("row", "", f"must be readable CSV ({error})")
             return
         if row is None:
             return
         if any(cell.strip() for cell in row):
             if header is not None:
-                yield begin, _csv_fields(header, row)
+                yield begins_at, _csv_fields(header, row)
             else:
                 header = [name.strip() for name in row]
                 problem = _header_problem(header)
                 if problem is not None:
-                    yield begin, problem
+                    yield begins_at, problem
                     return
-        begin = reader.line_num + 1
+        begins_at = reader.line_num + 1
 
 
 def _header_problem(header: list[str]) -> Violation | None:
-    """A header that no row could be read by is one problem, not one for each row."""
+    """A bad header is one problem, not one for each row."""
     try:
         load_request({"prompt": "", **dict.fromkeys(header)})
     except InvalidRequestError as error:
@@ -208,7 +209,7 @@ def _csv_fields(header: list[str], row: list[str]) -> Mapping[str, Any] | Violat
 
 
 def _csv_value(name: str, cell: str) -> Any:
-    """The value of a cell; what does not fit stays text, for the rules to name."""
+    """The value of a cell; what does not fit stays text, so that the rules can name it."""
     match name:
         case "duration" if _WHOLE.fullmatch(cell):
             return int(cell)
@@ -227,5 +228,4 @@ _READERS = {
 
 
 def _shown(value: object) -> str:
-    text = ascii(value) if isinstance(value, bytes) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return shorten(ascii(value) if isinstance(value, bytes) else repr(value), 80)

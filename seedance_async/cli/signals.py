@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks a run to stop, the second makes it leave. It owns the signal handlers."""
+"""Ctrl-C: the first asks a run to stop, the second makes it leave. Owns the signal handlers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """What SIGINT and SIGTERM do to the task that installs this.
+    """How the task that installs this handles SIGINT and SIGTERM.
 
     Args:
         on_stop: called at the first signal.
@@ -37,15 +37,15 @@ class Interrupts:
                 each()
 
     def receive(self) -> None:
-        """One signal has come."""
+        """Handle one signal."""
         if not self.stopping:
             self.stopping = True
             self._on_stop()
         elif not self.leaving:
             self.leaving = True
             self._on_leave()
-            # Two turns of the loop later, so that an outcome which is on its way to the task at
-            # this moment is taken in before the task is cancelled.
+            # Two turns of the loop later, so that the task first takes an outcome that is about to
+            # reach it.
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._cancel)
 
@@ -56,7 +56,7 @@ class Interrupts:
 
 @contextmanager
 def cancelled_by_sigterm() -> Iterator[None]:
-    """SIGTERM cancels the current task, as asyncio lets Ctrl-C do: files are tidied up."""
+    """SIGTERM cancels the current task, as Ctrl-C does in asyncio, so that files are cleaned up."""
     task = asyncio.current_task()
     assert task is not None
     undo = _handle(asyncio.get_running_loop(), signal.SIGTERM, task.cancel)
@@ -69,7 +69,7 @@ def cancelled_by_sigterm() -> Iterator[None]:
 def _handle(
     loop: asyncio.AbstractEventLoop, number: signal.Signals, receive: Callable[[], object]
 ) -> Callable[[], object]:
-    """Call `receive` in the loop at a signal; returns what undoes that."""
+    """Call `receive` in the loop at a signal; returns a function that undoes this."""
     try:
         loop.add_signal_handler(number, receive)
     except NotImplementedError:  # Windows

@@ -13,7 +13,9 @@ import pytest
 
 from seedance_async.cli.app import run
 from seedance_async.emulator import Emulator, EmulatorOptions
+from seedance_async.journal import read_entries
 
+JOURNAL = Path("videos/run.db")
 QUICK = ("--poll-interval", "0.03")
 ASKING = ("generate", "batch", "status", "cancel", "resume")
 
@@ -49,8 +51,8 @@ def seedance(capsys, monkeypatch):
                 sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)))
             )
         code = run([*args[:1], *(QUICK if args[0] in ASKING else ()), *args[1:]])
-        told = capsys.readouterr()
-        return Done(code, told.out, told.err)
+        shown = capsys.readouterr()
+        return Done(code, shown.out, shown.err)
 
     return command
 
@@ -76,7 +78,7 @@ class Command:
     """The command as a real process."""
 
     process: asyncio.subprocess.Process
-    told: list = attrs.field(factory=list)
+    shown: list = attrs.field(factory=list)
 
     def send(self, number):
         self.process.send_signal(number)
@@ -84,14 +86,14 @@ class Command:
     async def until(self, words):
         """Read stderr up to the line that holds these words."""
         while line := (await self.process.stderr.readline()).decode():
-            self.told.append(line)
+            self.shown.append(line)
             if words in line:
                 return line
-        raise AssertionError(f"never told: {words}; but {self.told}")
+        raise AssertionError(f"{words} was not shown, but {self.shown}")
 
     async def done(self):
         out, err = await asyncio.wait_for(self.process.communicate(), 20)
-        return Done(self.process.returncode, out.decode(), "".join(self.told) + err.decode())
+        return Done(self.process.returncode, out.decode(), "".join(self.shown) + err.decode())
 
 
 @asynccontextmanager
@@ -116,3 +118,43 @@ async def command(*args, served=None, stdin=asyncio.subprocess.DEVNULL, **enviro
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+def write_prompts(count):
+    Path("prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(1, count + 1)))
+
+
+def batch(served, *args):
+    return command("batch", "prompts.txt", *QUICK, *args, served=served)
+
+
+def entries(**wanted):
+    """The journal's entries with these values; none if there is no journal yet."""
+    found = read_entries(JOURNAL) if JOURNAL.exists() else []
+    return [e for e in found if all(getattr(e, name) == value for name, value in wanted.items())]
+
+
+def stuck(served, count):
+    """Keep the first jobs running until the test ends them."""
+    served.faults.script("job", "stuck", match="prompt", times=count)
+
+
+def finish_all(served):
+    for job in served.jobs.values():
+        if not job.is_terminal:
+            served.jobs.finish(job.request_id)
+
+
+async def recorded(served, count):
+    """Wait until the journal has this many running jobs."""
+    await served.wait_until(lambda: len(entries(state="queued")) == count)
+
+
+async def running(served, count):
+    """Wait until so many jobs are running and the command has polled each."""
+    await served.wait_until(
+        lambda: (
+            served.jobs.active == count
+            and all(job.polls for job in served.jobs.values() if not job.is_terminal)
+        )
+    )

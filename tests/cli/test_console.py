@@ -1,14 +1,35 @@
-"""What a command leaves behind in its process."""
+"""What the screen writes, and what it leaves behind in its process."""
 
 import logging
 
-from seedance_async.cli.console import Screen
+from seedance_async.cli.console import Screen, printable
 
 
 def test_after_a_command_the_sdk_logs_as_it_did_before(caplog):
-    """The loggers below remember whether they are on; that must be forgotten too."""
+    """Loggers cache whether they are enabled; that cache must be cleared too."""
     logger = logging.getLogger("seedance_async.session.session")
     with Screen().logging(verbose=False):
         logger.warning("hidden")
     logger.warning("seen")
     assert [record.getMessage() for record in caplog.records] == ["seen"]
+
+
+def test_control_characters_are_escaped_and_nothing_else():
+    assert printable("a\x1b[2J\x07\n漢字 🦊\u3000é") == "a\\x1b[2J\\x07\n漢字 🦊\u3000é"
+    assert printable("\u202e\u2028\ud800") == "\\u202e\\u2028\\ud800"
+
+
+def test_the_key_is_redacted_in_everything_that_is_written(monkeypatch, capsys):
+    monkeypatch.setenv("SEEDANCE_API_KEY", "sd2_live_secret")
+    screen = Screen()
+    screen.say("the key is sd2_live_secret")
+    screen.answer("sd2_live_secret!")
+    screen.record({"key": "sd2_live_secret"})
+    shown = capsys.readouterr()
+    assert shown.err == "the key is ***\n"
+    assert shown.out == '***!\n{"key": "***"}\n'
+
+
+def test_a_placeholder_for_a_key_is_not_redacted(monkeypatch):
+    monkeypatch.setenv("SEEDANCE_API_KEY", "a")
+    assert Screen().without_key("a river") == "a river"

@@ -18,7 +18,7 @@ def test_no_error_is_success():
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(PRECEDENCE, 2)))
-def test_the_first_in_the_order_of_precedence_wins(pair):
+def test_the_first_in_order_of_precedence_wins(pair):
     assert worst(pair) is worst(reversed(pair)) is pair[0]
 
 

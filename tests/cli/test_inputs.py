@@ -41,7 +41,7 @@ def test_the_extension_chooses_the_format(name, form):
     assert InputFormat.of_name(name) is form
 
 
-def test_plain_text_is_a_prompt_a_line_without_blanks_and_comments():
+def test_plain_text_is_one_prompt_per_line_without_blanks_and_comments():
     lines = requests("# a comment\nA river\n\n   \n  A fox  \r\nLast", PLAIN)
     assert lines == [
         Line(2, GenerationRequest("A river")),
@@ -62,7 +62,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line():
     assert line.request.prompt == "A river"
 
 
-def test_json_lines_take_the_pages_names_and_pythons():
+def test_json_lines_take_the_names_of_the_api_and_of_python():
     (first, second) = requests(
         '{"prompt": "a", "mediaUrls": ["https://example.com/a.jpg"], "aspectRatio": "1:1"}\n\n'
         '{"prompt": "b", "aspect_ratio": "9:16", "duration": 5, "metadata": {"shot": [1]}}\n',
@@ -119,7 +119,7 @@ def test_a_line_overrides_the_defaults_under_either_name():
 
 
 @pytest.mark.parametrize(
-    ("text", "form", "told"),
+    ("text", "form", "message"),
     [
         ('{"prompt": ', JSONL, "line 1: line: '{\"prompt\":' must be a JSON object ("),
         ("[1]", JSONL, "line 1: line: '[1]' must be a JSON object"),
@@ -149,12 +149,12 @@ def test_a_line_overrides_the_defaults_under_either_name():
         (b"good\nb\xffd\n", PLAIN, "line 2: text: b'\\xff' must be UTF-8"),
     ],
 )
-def test_a_bad_line_is_told_with_its_number_field_value_and_rule(text, form, told):
+def test_a_bad_line_is_reported_with_its_number_field_value_and_rule(text, form, message):
     (problem,) = problems(text, form)
-    assert told in problem
+    assert message in problem
 
 
-def test_every_rule_that_a_line_breaks_is_told():
+def test_every_broken_rule_of_a_line_is_reported():
     (problem,) = problems('{"prompt": "", "duration": 99, "aspectRatio": "4:3"}', JSONL)
     assert "prompt: '' must not be blank" in problem
     assert "aspect_ratio: '4:3' must be one of 16:9, 9:16, 1:1" in problem

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -12,23 +13,25 @@ import attrs
 import click
 
 from seedance_async import SeedanceSession
-from seedance_async.cli import connection
-from seedance_async.cli.connection import COUNT, POSITIVE, Connection
+from seedance_async.cli import options
+from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import InputFormat, Line, read_lines
-from seedance_async.cli.runs.advice import JOURNAL
-from seedance_async.cli.runs.keeping import Options, run_lines
+from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
+from seedance_async.cli.runs.journal_entries import state_text
+from seedance_async.cli.runs.next_steps import JOURNAL
+from seedance_async.cli.text import counted
 from seedance_async.journal import read_entries
-from seedance_async.session.estimate import Forecast, forecast
+from seedance_async.session.estimate import forecast
 
-#: How many bad lines are told one by one.
-_TOLD_PROBLEMS = 100
+#: How many bad lines are shown one by one.
+_SHOWN_PROBLEMS = 100
 
 
 @attrs.frozen
 class Input:
-    """A file by its name, and what was in it."""
+    """A file by its name, and its content."""
 
     name: str
     data: bytes = attrs.field(repr=False)
@@ -40,60 +43,54 @@ def _read(_context: object, _parameter: object, name: str) -> Input:
         data = _standard_input() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{name} cannot be read: {error.strerror}") from None
-    return Input(name, data)
+    return Input("standard input" if name == "-" else name, data)
 
 
 def _standard_input() -> bytes:
-    """In pieces: reading all at once can miss a Ctrl-C that comes between two of them."""
+    """In pieces: one read of everything can miss a Ctrl-C that comes between two of them."""
     source = cast(BufferedReader, sys.stdin.buffer)
     return b"".join(iter(lambda: source.read1(1 << 16), b""))
 
 
 @click.command()
 @click.argument("file", callback=_read)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("videos"),
-    show_default=True,
-    help="The folder for videos, results.jsonl and the journal; made if it is not there.",
+@options.output_folder(
+    "Folder for the videos, results.jsonl and the journal.", options.DEFAULT_FOLDER
 )
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The run's journal, from which the same command goes on.  [default: run.db in the folder]",
+    help="Journal file, from which the same command resumes.  [default: run.db in the folder]",
 )
-@click.option("--no-journal", is_flag=True, help="Keep none: a killed run cannot be gone on with.")
+@click.option("--no-journal", is_flag=True, help="Keep no journal: the run cannot be resumed.")
 @click.option(
     "--max-credits",
-    type=COUNT,
-    help="Submit nothing that could take the credits, those of earlier runs included, over this.",
+    type=options.COUNT,
+    help="Stop submitting before the credits spent, in earlier runs too, exceed this.",
 )
 @click.option(
     "--resubmit-uncertain",
     is_flag=True,
-    help="Submit again what the journal has as uncertain. It may be paid twice.",
+    help="Submit uncertain jobs of earlier runs again. They may be paid for twice.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice([str(each) for each in InputFormat]),
-    help="How FILE is written; else its extension tells (.jsonl, .ndjson, .csv, else plain).",
+    help="Format of FILE.  [default: by its extension, .jsonl, .ndjson or .csv; else plain]",
 )
-@click.option("--max-in-flight", type=COUNT, default=20, show_default=True, help="Jobs at once.")
-@click.option("--max-downloads", type=COUNT, default=4, show_default=True, help="Downloads at once")
+@options.max_in_flight
+@options.max_downloads
+@options.timeout
 @click.option(
-    "--timeout", type=POSITIVE, default=3600.0, show_default=True, help="Seconds for one job."
+    "--dry-run", is_flag=True, help="Check FILE, show what would be submitted, send nothing."
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Check the whole file, tell what a run would do, send nothing."
+    "--overwrite", is_flag=True, help="Start over: move the files of an earlier run aside."
 )
-@click.option("--overwrite", is_flag=True, help="Start anew: move what an earlier run left aside.")
-@click.option("--json", "as_json", is_flag=True, help="Outcomes as JSON lines on stdout.")
-@connection.request_options
-@connection.command
+@options.as_json
+@options.request_fields
+@api_command
 async def batch(
     connection: Connection,
     file: Input,
@@ -111,14 +108,19 @@ async def batch(
     as_json: bool,
     **defaults: Any,
 ) -> ExitCode:
-    """Make one video for each line of FILE; `-` is standard input.
+    """Make one video for each line of FILE; `-` reads standard input.
 
-    Every line is checked before anything is sent: with one bad line, nothing is submitted. The
-    same command again goes on with what is running and submits only what was never sent.
-    MODEL, ratio, duration and resolution given here count for the lines that do not name them.
+    Every line is checked before anything is sent: if one is bad, nothing is submitted. Run the
+    same command again to resume: it waits for jobs that are running and submits only lines that
+    were never sent.
+
+    --model, --aspect-ratio, --duration and --resolution apply to lines that do not set them.
+    Messages and results number lines as FILE does: in a CSV file, the header is line 1.
     """
     if no_journal and (journal is not None or resubmit_uncertain):
-        raise click.UsageError("--no-journal goes with neither --journal nor --resubmit-uncertain")
+        raise click.UsageError(
+            "--no-journal cannot be combined with --journal or --resubmit-uncertain"
+        )
     record = None if no_journal else journal or folder / JOURNAL
     session = (
         connection.offline_session()
@@ -138,13 +140,22 @@ async def batch(
         return ExitCode.USAGE
     if dry_run:
         known = None if overwrite else record
-        for told in _foretold(lines, known, resubmit_uncertain=resubmit_uncertain):
-            screen.answer(told)
+        for text in _forecast(lines, known, resubmit_uncertain=resubmit_uncertain):
+            screen.answer(text)
         return ExitCode.SUCCESS
-    options = Options(
-        folder, journal=record, overwrite=overwrite, as_json=as_json, savers=max_downloads
+    report = await run_batch(
+        session,
+        lines,
+        BatchOptions(
+            folder,
+            journal=record,
+            source=file.name,
+            overwrite=overwrite,
+            as_json=as_json,
+            max_downloads=max_downloads,
+        ),
+        screen,
     )
-    report = await run_lines(session, lines, options, screen)
     return report.code()
 
 
@@ -155,45 +166,43 @@ def _good_lines(
     session: SeedanceSession,
     screen: Screen,
 ) -> list[Line] | None:
-    """The requests of the file; None, with every bad line told, where one is bad."""
+    """The requests of the file; None, after showing what is wrong, if any line is bad."""
     lines, problems = read_lines(
         file.data,
         InputFormat(form) if form else InputFormat.of_name(file.name),
-        defaults=connection.only_given(**defaults),
+        defaults={name: value for name, value in defaults.items() if value is not None},
         allow_local=session.client.allow_local,
     )
-    for problem in problems[:_TOLD_PROBLEMS]:
+    for problem in problems[:_SHOWN_PROBLEMS]:
         screen.say(f"{file.name}, {problem}")
-    if len(problems) > _TOLD_PROBLEMS:
-        screen.say(f"… and {len(problems) - _TOLD_PROBLEMS} more bad lines")
+    more = len(problems) - _SHOWN_PROBLEMS
+    if more > 0:
+        screen.say(f"… and {counted(more, 'more bad line')}")
     if problems:
-        screen.say(f"{len(problems)} of the lines are bad; nothing was sent", style="red")
+        screen.say(f"{counted(len(problems), 'bad line')}; nothing was sent", style="red")
         return None
     if not lines:
-        raise click.UsageError(f"{file.name} holds no request")
+        raise click.UsageError(f"{file.name} has no requests")
     return lines
 
 
-def _foretold(
+def _forecast(
     lines: Sequence[Line], journal: Path | None, *, resubmit_uncertain: bool
-) -> list[str]:
-    """What a run of these lines would do, in words."""
+) -> Iterator[str]:
+    """What a run of these lines would do and cost."""
     entries = read_entries(journal) if journal is not None and journal.exists() else []
     requests = [line.request for line in lines]
     found = forecast(entries, requests, resubmit_uncertain=resubmit_uncertain)
-    told = [f"{found.to_submit} jobs would be submitted; nothing was sent"]
+    yield f"{counted(found.to_submit, 'job')} would be submitted; nothing was sent"
     if found.known:
-        states = ", ".join(f"{count} {state}" for state, count in sorted(found.known.items()))
-        told.append(f"{found.known.total()} lines are known to {journal}: {states}")
-    return told + _costs(found)
-
-
-def _costs(found: Forecast) -> list[str]:
-    told = []
+        states = Counter[str]()
+        for state, count in found.known.items():
+            states[state_text(state)] += count
+        known = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+        are = "is" if found.known.total() == 1 else "are"
+        yield f"{counted(found.known.total(), 'line')} {are} already in {journal}: {known}"
     if found.to_submit > found.unpriced:
-        told.append(f"credits, an estimate by what jobs were charged so far: {found.credits}")
+        cost = counted(found.credits, "credit")
+        yield f"estimated cost: {cost}, going by what earlier jobs were charged"
     if found.unpriced:
-        told.append(
-            f"what {found.unpriced} of them cost is not known: nothing like them was charged yet"
-        )
-    return told
+        yield f"cost unknown for {counted(found.unpriced, 'job')}: no similar job was charged yet"

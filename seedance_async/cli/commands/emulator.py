@@ -1,94 +1,83 @@
-"""`seedance emulator` and `seedance demo`: the commands that need the emulator's extra.
+"""`seedance emulator`: a local Seedance API for other processes.
 
-The emulator is imported only once one of them is called.
+The emulator is imported only when the command is called.
 """
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from seedance_async import ConfigurationError
-from seedance_async.cli.connection import COUNT, POSITIVE
+from seedance_async.cli import options
 from seedance_async.cli.console import Screen
-from seedance_async.cli.exit_codes import ExitCode, MissingExtraError
+from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.extras import emulator_required
+from seedance_async.cli.text import counted
 
 if TYPE_CHECKING:
     from seedance_async.emulator import Emulator, Fault
 
 
-@contextmanager
-def _extra_needed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("seedance_async"):
-            raise
-        raise MissingExtraError(
-            f"{missing.name} is not installed; "
-            'pip install "seedance-async[emulator]" installs what the emulator needs'
-        ) from None
-
-
-def _split_fault(text: str) -> tuple[str, str, float]:
-    """`OPERATION:KIND=PROBABILITY`; the kind may have settings, as `502 accepted=true`."""
-    operation, colon, rest = text.partition(":")
-    kind, equals, probability = rest.rpartition("=")
-    try:
-        if colon and equals:
-            return operation.strip(), kind.strip(), float(probability)
-    except ValueError:
-        pass
-    raise click.UsageError(f"--fault {text}: write OPERATION:KIND=PROBABILITY, as poll:502=0.1")
-
-
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--speed",
-    type=POSITIVE,
+    type=options.POSITIVE,
     default=20.0,
     show_default=True,
-    help="Virtual seconds in a second: a job of 90 takes some 5. 1 is as slow as the real service.",
+    help="How much faster than the real service, where a job takes about 90 seconds.",
 )
-@click.option("--gpus", type=COUNT, default=8, show_default=True, help="Jobs that run at once.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Ids, running times, faults.")
+@click.option(
+    "--gpus", type=options.COUNT, default=8, show_default=True, help="Jobs processed at once."
+)
+@options.seed
 @click.option(
     "--media",
     type=click.Choice(["rendered", "shared"]),
     default="rendered",
     show_default=True,
-    help="A video for each job, or a small one for all.",
+    help="Render a video for each job, or serve one small video for all.",
 )
 @click.option(
-    "--fault", "faults", multiple=True, metavar="OPERATION:KIND=PROBABILITY", help="Repeatable."
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="OPERATION:KIND=PROBABILITY",
+    help="Make something go wrong, such as poll:502=0.1. Repeatable. See --list-faults.",
 )
+@click.option("--list-faults", is_flag=True, help="List the kinds of faults, and exit.")
 @click.option(
     "--ledger",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file of JSON lines that every submit is appended to.",
+    help="A file to append every submit to, as JSON lines.",
 )
 @click.option(
     "--api-key",
     default="sd2_live_emulator",
     show_default=True,
-    help="The key that is accepted. It is printed: it must not be a real one.",
+    help="The key to accept. It is printed, so it must not be a real one.",
 )
-def emulator(faults: Sequence[str], ledger: Path | None, **settings: Any) -> ExitCode:
+def emulator(
+    faults: Sequence[str], list_faults: bool, ledger: Path | None, **settings: Any
+) -> ExitCode:
     """Serve a local Seedance API until Ctrl-C, to develop against without spending credits."""
-    with _extra_needed():
+    with emulator_required():
         from seedance_async.emulator import EmulatorOptions, FaultRates, run
-    rates = _rates(faults)
+    if list_faults:
+        return _list_faults(Screen())
     served: list[Emulator] = []
 
     def ready(emulator: Emulator) -> None:
@@ -97,17 +86,35 @@ def emulator(faults: Sequence[str], ledger: Path | None, **settings: Any) -> Exi
         print(f"export SEEDANCE_API_KEY={shlex.quote(emulator.api_key)}", flush=True)
 
     try:
-        for operation, of_operation in rates.items():
-            FaultRates(operation, of_operation)  # names an operation that there is not
-            settings[f"{operation}_faults"] = of_operation
-        options = EmulatorOptions(**settings, ledger_path=ledger)
-        run(options, ready)
+        for operation, rates in _rates(faults).items():
+            FaultRates(operation, rates)  # refuses unknown operations and bad probabilities
+            settings[f"{operation}_faults"] = rates
+        run(EmulatorOptions(**settings, ledger_path=ledger), ready)
     except OSError as error:
         raise ConfigurationError(f"the emulator cannot start: {error}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    Screen().say(_books(served[0]) if served else "the emulator was stopped before it listened")
+    Screen().say(_totals(served[0]) if served else "the emulator was stopped before it listened")
     return ExitCode.SUCCESS
+
+
+def _list_faults(screen: Screen) -> ExitCode:
+    """Every kind of fault: what it happens to, and what it does."""
+    from seedance_async.emulator import KINDS
+
+    rows = [("KIND", "OPERATIONS", "EFFECT")]
+    rows += [(name, _operations(name), kind.meaning) for name, kind in KINDS.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, operations, meaning in rows:
+        screen.answer(f"{name:{widths[0]}}  {operations:{widths[1]}}  {meaning}")
+    return ExitCode.SUCCESS
+
+
+def _operations(kind: str) -> str:
+    """What a kind of fault can happen to."""
+    from seedance_async.emulator import KINDS
+
+    return ", ".join(sorted(KINDS[kind].operations))
 
 
 def _rates(faults: Sequence[str]) -> dict[str, dict[str | Fault, float]]:
@@ -118,29 +125,36 @@ def _rates(faults: Sequence[str]) -> dict[str, dict[str | Fault, float]]:
     return dict(rates)
 
 
-def _books(emulator: Emulator) -> str:
-    told = emulator.stats()
+def _split_fault(text: str) -> tuple[str, str, float]:
+    """`OPERATION:KIND=PROBABILITY`; the kind may have settings, as in `502 accepted=true`."""
+    from seedance_async.emulator import KINDS
+
+    operation, _, rest = (part.strip() for part in text.partition(":"))
+    kind, _, probability = (part.strip() for part in rest.rpartition("="))
+    try:
+        number = float(probability)
+    except ValueError:
+        number = None
+    if not kind or number is None:
+        raise click.UsageError(
+            f"--fault {text}: write OPERATION:KIND=PROBABILITY, such as poll:502=0.1; "
+            "--list-faults lists the kinds"
+        )
+    name = kind.split()[0]
+    if name not in KINDS:
+        raise click.UsageError(f"--fault {text}: no such fault: {name!r}; see --list-faults")
+    known = {each for every in KINDS.values() for each in every.operations}
+    if operation in known and operation not in KINDS[name].operations:
+        raise click.UsageError(
+            f"--fault {text}: {name} does not happen to {operation}, but to {_operations(name)}; "
+            f"write {sorted(KINDS[name].operations)[0]}:{rest}"
+        )
+    return operation, kind, number
+
+
+def _totals(emulator: Emulator) -> str:
+    stats = emulator.stats()
     return (
-        f"{told['submits']} submits received, {told['charged']} charged; "
-        f"prompts charged twice: {len(told['duplicates'])}"
+        f"{counted(stats['submits'], 'submit')} received, {stats['charged']:,} charged; "
+        f"prompts charged twice: {len(stats['duplicates'])}"
     )
-
-
-@click.command()
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("demo-out"),
-    show_default=True,
-    help="The folder for the videos and results.jsonl.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Ids, running times, jitter.")
-def demo(folder: Path, seed: int) -> ExitCode:
-    """Watch 24 jobs go through a local emulator, six of them with something going wrong."""
-    with _extra_needed():
-        from seedance_async.cli.demo.demo import play
-    screen = Screen()
-    with screen.logging(False):
-        return asyncio.run(play(folder, seed, screen))

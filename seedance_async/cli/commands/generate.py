@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -10,32 +11,45 @@ from typing import Any
 import click
 
 from seedance_async import InvalidRequestError, Job, load_request
-from seedance_async.cli import connection
-from seedance_async.cli.connection import POSITIVE, Connection, only_given
+from seedance_async.cli import options
+from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line
-from seedance_async.cli.runs.advice import Advice
-from seedance_async.cli.runs.keeping import complete, tell_leave, tell_stop
-from seedance_async.cli.runs.outcomes import Outcome
+from seedance_async.cli.runs.foreground import run_in_foreground
+from seedance_async.cli.runs.next_steps import NextSteps
+from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.report import Report
 from seedance_async.cli.runs.run import Run, Target
 
 
+def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
+    """A click callback: the option's text as a JSON object."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.BadParameter("not a JSON object")
+    return value
+
+
 @click.command()
 @click.argument("prompt")
-@click.option("--media", "media_urls", multiple=True, metavar="URL", help="Reference; up to five.")
-@click.option("--webhook-url", help="Called by the server with the final result.")
-@click.option("--metadata", callback=connection.json_object, help="A JSON object kept with the job")
-@click.option("-o", "--output", metavar="FILE_OR_DIR", help="Where to save.  [default: here]")
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
-@click.option("--no-download", is_flag=True, help="Print the video's URL and save nothing.")
 @click.option(
-    "--timeout", type=POSITIVE, default=3600.0, show_default=True, help="Seconds to wait for it."
+    "--media", "media_urls", multiple=True, metavar="URL", help="Reference media. Up to five."
 )
-@click.option("--json", "as_json", is_flag=True, help="The outcome as a line of JSON on stdout.")
-@connection.request_options
-@connection.command
+@click.option("--webhook-url", help="URL that the server calls with the result.")
+@click.option("--metadata", callback=_json_object, help="A JSON object to store with the job.")
+@click.option("-o", "--output", metavar="FILE_OR_DIR", help="Where to save.  [default: .]")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
+@options.timeout
+@options.as_json
+@options.request_fields
+@api_command
 async def generate(
     connection: Connection,
     prompt: str,
@@ -47,35 +61,32 @@ async def generate(
     media_urls: tuple[str, ...],
     **fields: Any,
 ) -> ExitCode:
-    """Make one video from PROMPT, wait for it, save it, and print where it is."""
+    """Make one video from PROMPT, wait for it, save it, and print its path."""
     session = connection.session(job_timeout=timeout)
-    given = only_given(prompt=prompt, media_urls=media_urls or None, **fields)
-    request = load_request(given)
+    fields |= {"prompt": prompt, "media_urls": media_urls or None}
+    request = load_request({name: value for name, value in fields.items() if value is not None})
     violations = request.violations(allow_local=session.client.allow_local)
     if violations:
         raise InvalidRequestError(violations)
     folder, target = (None, None) if no_download else _target(output, overwrite)
-    advice = Advice(folder)
-    screen, report = connection.screen, Report(advice)
+    report = Report(NextSteps(folder))
     run = Run(
         session,
         [Line(1, request)],
         report.add,
         target=target,
-        advice=advice,
+        next_steps=NextSteps(folder),
         overwrite=overwrite,
-        savers=1,
-        on_stop=lambda running: tell_stop(screen, running, advice),
-        on_leave=lambda running: tell_leave(screen, running, advice),
+        max_downloads=1,
     )
-    await complete(run, 1, report, screen)
+    await run_in_foreground(run, report, connection.screen)
     for outcome in report.outcomes:
-        _tell(outcome, screen, as_json)
+        _show(outcome, connection.screen, as_json)
     return report.code()
 
 
 def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
-    """The folder and the file to save to. A file in the way is told before anything is paid."""
+    """The folder and the file to save to. An existing file is an error before anything is paid."""
     path = Path(output or ".")
     try:
         # To `Path.exists` of Python 3.14 a name that is too long is merely not there.
@@ -84,11 +95,11 @@ def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
         wants_folder = output is None or output.endswith(("/", os.sep)) or path.is_dir()
         folder = path if wants_folder else path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        in_the_way = not wants_folder and not overwrite and path.exists()
+        is_taken = not wants_folder and not overwrite and path.exists()
     except OSError as error:
-        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from None
-    if in_the_way:
-        raise click.UsageError(f"{path} is there already; --overwrite replaces it")
+        raise options.cannot_write(path, error) from None
+    if is_taken:
+        raise click.UsageError(f"{path} exists; --overwrite replaces it")
     if not os.access(folder, os.W_OK):
         raise click.UsageError(f"{folder} cannot be written")
 
@@ -98,8 +109,8 @@ def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
     return folder, target
 
 
-def _tell(outcome: Outcome, screen: Screen, as_json: bool) -> None:
-    """The record, or the place; and in words what went wrong, and what to do about it."""
+def _show(outcome: Outcome, screen: Screen, as_json: bool) -> None:
+    """The outcome as JSON or as a path; what went wrong, and what to do about it."""
     if as_json:
         screen.record(outcome.as_record())
     elif outcome.file is not None:

@@ -10,48 +10,62 @@ from typing import Any
 import attrs
 import click
 
-from seedance_async.cli.commands.settle import adopt, forget
-from seedance_async.cli.console import Screen, short
+from seedance_async import JobState
+from seedance_async.cli import options
+from seedance_async.cli.commands.journal_edit import adopt, forget
+from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
-from seedance_async.cli.runs.recorded import UNKNOWN, journal_in, request_of
+from seedance_async.cli.runs.journal_entries import (
+    credits_charged,
+    request_of,
+    state_of,
+    state_text,
+)
+from seedance_async.cli.text import counted, shorten
 from seedance_async.journal import JournalEntry, read_entries
 
-PATH = click.Path(path_type=Path)
-_STATES = (
-    *("submitting", "queued", "processing", "succeeded", "failed", "cancelled"),
-    *("rejected", "uncertain", "abandoned"),
-)
+#: A job that was not sent yet is in no journal.
+_STATES = [str(state) for state in JobState if state is not JobState.PENDING]
 
 
 @click.group()
 def journal() -> None:
-    """See what the journal of a batch holds, and settle what is uncertain."""
+    """Show the journal of a batch, and settle uncertain submits.
+
+    DIR is the folder of the batch, or its journal file; by default `videos`.
+    """
 
 
 @journal.command()
-@click.argument("place", type=PATH, default=Path("videos"), metavar="[DIR or JOURNAL]")
-@click.option("--state", type=click.Choice(_STATES), help="Only the entries in this state.")
-@click.option("--json", "as_json", is_flag=True, help="The rows as JSON lines.")
-def show(place: Path, state: str | None, as_json: bool) -> ExitCode:
-    """List the jobs of a journal, and their totals; a run may be writing it meanwhile."""
+@options.journal
+@click.option("--state", type=click.Choice(_STATES), help="Only jobs in this state.")
+@options.as_json
+def show(journal: Path, state: str | None, as_json: bool) -> ExitCode:
+    """List the jobs of a journal, with totals. A run may be writing it.
+
+    Running jobs are shown as `queued/processing`: the journal does not record which.
+    """
     screen = Screen()
-    entries = [e for e in read_entries(journal_in(place)) if state in (None, e.state)]
+    wanted = None if state is None else state_text(state)
+    entries = read_entries(journal)
+    entries = [each for each in entries if wanted in (None, state_text(each.state))]
+    rows = [_row(entry) for entry in entries]
     if as_json:
-        for entry in entries:
-            screen.record(_row(entry))
+        for row in rows:
+            screen.record(row)
         return ExitCode.SUCCESS
-    for line in _table([_row(entry) for entry in entries]):
+    for line in _table(rows):
         screen.answer(line)
     screen.say(_totals(entries))
     return ExitCode.SUCCESS
 
 
 @journal.command()
-@click.argument("place", type=PATH, default=Path("videos"), metavar="[DIR or JOURNAL]")
-def export(place: Path) -> ExitCode:
-    """Write all fields of all entries to stdout, as JSON lines."""
+@options.journal
+def export(journal: Path) -> ExitCode:
+    """Write all fields of all jobs to stdout, as JSON lines."""
     screen = Screen()
-    for entry in read_entries(journal_in(place)):
+    for entry in read_entries(journal):
         screen.record(attrs.asdict(entry))
     return ExitCode.SUCCESS
 
@@ -83,16 +97,31 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _cell(name: str, value: object) -> str:
-    if value is None:
-        return "-"
-    return short(str(value), 40) if name == "prompt" else str(value)
+    match name:
+        case _ if value is None:
+            return "-"
+        case "state":
+            return state_text(str(value))
+        case "prompt":
+            return shorten(str(value), 40)
+    return str(value)
 
 
 def _totals(entries: Sequence[JournalEntry]) -> str:
-    states = Counter(entry.state for entry in entries)
-    charged = sum(entry.credits_charged or 0 for entry in entries)
+    states = Counter(state_text(entry.state) for entry in entries)
+    order = dict.fromkeys(map(state_text, _STATES))
+    counts = ", ".join(f"{states[state]:,} {state}" for state in order if states[state])
     saved = sum(entry.path is not None for entry in entries)
-    counts = ", ".join(f"{states[state]} {state}" for state in _STATES if states[state])
-    told = f"{len(entries)} entries: {counts or 'none'}; {saved} saved; {charged:,} credits charged"
-    unknown = sum(states[state] for state in UNKNOWN)
-    return told + (f"; {unknown} may have been charged as well" if unknown else "")
+    unanswered = sum(state_of(entry).is_unanswered for entry in entries)
+    return "; ".join(
+        [
+            f"{counted(len(entries), 'job')}{f': {counts}' if counts else ''}",
+            f"{counted(saved, 'video')} saved",
+            f"{counted(credits_charged(entries), 'credit')} charged",
+            *(
+                [f"{counted(unanswered, 'job')} may have been charged as well"]
+                if unanswered
+                else []
+            ),
+        ]
+    )

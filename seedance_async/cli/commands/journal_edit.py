@@ -1,108 +1,97 @@
-"""`seedance journal forget` and `adopt`: what only a person can settle in a journal.
+"""`seedance journal forget` and `adopt`: what only a person can decide about a journal.
 
-Nothing is changed that has changed since it was shown, and nothing while a run writes the journal.
+An entry that has changed since it was shown is left alone, and so is a journal that a run writes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ParamSpec
 
 import click
 
 from seedance_async import Generation, JournalError
-from seedance_async.cli import connection
-from seedance_async.cli.connection import Connection
-from seedance_async.cli.console import Screen, short
+from seedance_async.cli import options
+from seedance_async.cli.connection import Connection, api_command
+from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
-from seedance_async.cli.runs.recorded import RUNNING, UNKNOWN, journal_in, request_of
+from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
+from seedance_async.cli.text import counted, shorten
 from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
-
-P = ParamSpec("P")
-
-
-def _where(command: Callable[P, ExitCode]) -> Callable[P, ExitCode]:
-    return click.option(
-        "--journal",
-        "place",
-        type=click.Path(path_type=Path),
-        default=Path("videos"),
-        show_default=True,
-        help="The journal, or the folder that has it.",
-    )(command)
 
 
 @click.command()
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
-@_where
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Also those that are running or uncertain.")
-def forget(keys: tuple[str, ...], place: Path, yes: bool, force: bool) -> ExitCode:
-    """Remove entries. The same batch will submit, and pay for, their requests again."""
-    screen, path = Screen(), journal_in(place)
-    known = {entry.key: entry for entry in read_entries(path)}
-    chosen = [_chosen(known, key, path) for key in dict.fromkeys(keys)]
-    at_stake = [entry for entry in chosen if entry.state in RUNNING | UNKNOWN]
+@options.journal_before("KEY…", fewest=1)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--force", is_flag=True, help="Also forget jobs that are running or uncertain.")
+def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> ExitCode:
+    """Remove jobs from a journal. The same batch will submit, and pay for, them again.
+
+    DIR is the folder of the batch, or its journal file; by default `videos`.
+    """
+    screen = Screen()
+    known = {entry.key: entry for entry in read_entries(journal)}
+    chosen = [_chosen(known, key, journal) for key in dict.fromkeys(words)]
+    at_stake = [e for e in chosen if state_of(e).is_resumable or state_of(e).is_unanswered]
     if at_stake and not force:
-        told = ", ".join(f"{entry.key} is {entry.state}" for entry in at_stake)
+        states = ", ".join(f"{entry.key} is {state_text(entry.state)}" for entry in at_stake)
         raise click.UsageError(
-            f"{told}: its job may be running and paid for, and forgotten it would be submitted and "
-            "paid for again. Nothing was forgotten; --force forgets it all the same."
+            f"{states}: it may be running and paid for, and the same batch would submit and pay "
+            "for it again. Nothing was forgotten; --force forgets it anyway."
         )
     for entry in chosen:
-        prompt = short(request_of(entry).prompt, 40)
-        screen.say(f"  {entry.key} {entry.state} {entry.request_id or ''} “{prompt}”")
-    screen.say("Forgotten, they are submitted and paid for again by the same batch.")
-    if not (yes or click.confirm("Forget them?", err=True)):
+        state, prompt = state_text(entry.state), shorten(request_of(entry).prompt, 40)
+        screen.say(f"  {entry.key} {state} {entry.request_id or ''} “{prompt}”")
+    number = counted(len(chosen), "job")
+    screen.say(f"The same batch will submit, and pay for, {number} again.")
+    if not (yes or click.confirm(f"Forget {number}?", err=True)):
         screen.say("Nothing was forgotten.")
         return ExitCode.FAILED
-    states = {entry.key: entry.state for entry in chosen}
-    count = asyncio.run(_forget(path, states))
-    screen.say(f"{count} forgotten.")
+    forgotten = asyncio.run(_forget(journal, {entry.key: entry.state for entry in chosen}))
+    screen.say(f"{counted(forgotten, 'job')} forgotten.")
     return ExitCode.SUCCESS
 
 
 @click.command()
-@click.argument("key")
-@click.argument("request_id")
-@_where
-@connection.command
-async def adopt(connection: Connection, key: str, request_id: str, place: Path) -> ExitCode:
-    """Settle an uncertain entry with the id that the vendor's dashboard has for its job.
+@options.journal_before("KEY REQUEST_ID", fewest=2, most=2)
+@api_command
+async def adopt(connection: Connection, journal: Path, words: tuple[str, ...]) -> ExitCode:
+    """Give an uncertain job the request id that it has in the vendor's dashboard.
 
-    The server is asked for the job first, and its prompt must be the entry's. The same batch, or
-    `seedance resume`, then goes on with it.
+    The server is queried first: the job's prompt must be that of the entry. After that the same
+    batch, or `seedance resume`, resumes the job. DIR is the folder of the batch, or its journal
+    file; by default `videos`.
     """
-    path = journal_in(place)
-    entry = _chosen({entry.key: entry for entry in read_entries(path)}, key, path)
-    if entry.state not in UNKNOWN:
-        raise click.UsageError(f"{key} is {entry.state}, not uncertain; nothing was changed")
-    generation = await _asked(connection, request_id)
+    key, request_id = words
+    entry = _chosen({entry.key: entry for entry in read_entries(journal)}, key, journal)
+    if not state_of(entry).is_unanswered:
+        state = state_text(entry.state)
+        raise click.UsageError(f"{key} is {state}, not uncertain; nothing was changed")
+    generation = await _query(connection, request_id)
     prompt = request_of(entry).prompt
     if generation.prompt != prompt:
         raise click.UsageError(
-            f"the prompt of {request_id} is “{short(generation.prompt or '')}”, that of the entry "
-            f"“{short(prompt)}”; nothing was changed"
+            f"the prompt of {request_id} is “{shorten(generation.prompt or '')}”, that of the "
+            f"entry “{shorten(prompt)}”; nothing was changed"
         )
     status = generation.status
     state = str(status) if status.is_known else "queued"
     error = generation.error.message if generation.error is not None else None
-    async with _unchanged(path, {key: entry.state}) as opened:
+    async with _unchanged(journal, {key: entry.state}) as opened:
         await opened.update(key, state=state, request_id=generation.request_id, error=error)
     connection.screen.say(f"{key} is job {request_id}, {state}.")
     return ExitCode.SUCCESS
 
 
-def _chosen(known: dict[str, JournalEntry], key: str, path: Path) -> JournalEntry:
+def _chosen(known: Mapping[str, JournalEntry], key: str, path: Path) -> JournalEntry:
     if key not in known:
-        raise click.UsageError(f"{path} has no entry {key}; nothing was changed")
+        raise click.UsageError(f"{path} has no job with the key {key}; nothing was changed")
     return known[key]
 
 
-async def _asked(connection: Connection, request_id: str) -> Generation:
+async def _query(connection: Connection, request_id: str) -> Generation:
     async with connection.session() as session:
         try:
             return await session.client.get(request_id)
@@ -117,14 +106,16 @@ async def _forget(path: Path, states: Mapping[str, str]) -> int:
 
 @asynccontextmanager
 async def _unchanged(path: Path, states: Mapping[str, str]) -> AsyncIterator[SQLiteJournal]:
-    """The journal, which nobody else writes now, with these entries as the user has seen them."""
+    """The journal, opened for writing, if its entries are still in the states shown to the user."""
     opened = SQLiteJournal(path)
     await opened.open()
     try:
         for key, state in states.items():
             entry = await opened.find(key)
             if entry is None or entry.state != state:
-                raise JournalError(f"{key} has changed meanwhile; see again", path=str(path))
+                raise JournalError(
+                    f"{key} has changed since it was read; try again", path=str(path)
+                )
         yield opened
     finally:
         await opened.aclose()

@@ -1,1 +1,1 @@
-"""`seedance demo`."""
+"""The demo: its scenario, and what plays it."""

@@ -1,7 +1,7 @@
-"""The demo's script: its 24 scenes and the six mishaps. Data, and reading the emulator's records.
+"""The demo's scenario: 24 scenes, and six mishaps with what the SDK did about each.
 
-A mishap says what is made to go wrong with one scene, and finds in the emulator's records what
-the SDK did about it, so that the demo tells what happened and not what should have.
+A mishap says what goes wrong with one scene, and reads in the emulator's records what the SDK did
+about it, so that the demo shows what happened and not what should have happened.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from seedance_async import GenerationRequest, JobState, Model
-from seedance_async.cli.runs.outcomes import Outcome
+from seedance_async.cli.runs.outcome import Outcome
+from seedance_async.cli.text import counted
 from seedance_async.emulator import Emulator, Fault
 
 _FIRST = ("photo.jpg",)
@@ -24,7 +25,7 @@ _FAST, _PRO = Model.SEEDANCE_2_0_FAST.value, Model.SEEDANCE_1_5_PRO.value
 
 @attrs.frozen
 class Scene:
-    """One job of the demo: what it shows, from which samples, in which format."""
+    """One job of the demo."""
 
     prompt: str
     samples: tuple[str, ...] = ()
@@ -34,7 +35,7 @@ class Scene:
     model: str = Model.SEEDANCE_2_0.value
 
     def request(self, emulator: Emulator) -> GenerationRequest:
-        """The request, its media at the emulator's own samples."""
+        """The request, with media from the emulator's own samples."""
         return GenerationRequest(
             self.prompt,
             model=self.model,
@@ -72,13 +73,13 @@ SCENES = (
     Scene("All references at once, slow motion", _ALL, "1:1", "480p", 6),
 )
 
-#: What the SDK did about a mishap, found in the records; None where they do not bear it out.
+#: What the SDK did about a mishap, by the records; None if they do not show what was expected.
 Finding = Callable[[Emulator, Outcome], str | None]
 
 
 @attrs.frozen
 class Mishap:
-    """Something that is made to go wrong with one scene."""
+    """Something that goes wrong with one scene."""
 
     line: int
     operation: str
@@ -87,18 +88,18 @@ class Mishap:
     found: Finding
 
     def arrange(self, emulator: Emulator) -> None:
-        """Have it happen, once."""
+        """Make it happen, once."""
         emulator.faults.script(self.operation, self.fault, match=SCENES[self.line - 1].prompt)
 
-    def told(self, emulator: Emulator, outcomes: Mapping[int, Outcome]) -> tuple[str, bool]:
-        """What went wrong and what was done, in words; whether the records bear it out."""
+    def describe(self, emulator: Emulator, outcomes: Mapping[int, Outcome]) -> tuple[str, bool]:
+        """What went wrong and what the SDK did; whether the records show what was expected."""
         happened = emulator.requests.fault_count(self.operation, self.fault.kind) == 1
         outcome = outcomes.get(self.line)
         done = self.found(emulator, outcome) if happened and outcome is not None else None
         if done is None:
             found = outcome.state if outcome is not None else "no outcome"
-            return f"line {self.line}: {self.what}\n    → NOT as expected: {found}", False
-        return f"line {self.line}: {self.what}\n    → {done}", True
+            return f"job {self.line}: {self.what}\n    → NOT as expected: {found}", False
+        return f"job {self.line}: {self.what}\n    → {done}", True
 
 
 def _refused(emulator: Emulator, outcome: Outcome) -> str | None:
@@ -112,20 +113,22 @@ def _refused(emulator: Emulator, outcome: Outcome) -> str | None:
 def _polled_on(emulator: Emulator, outcome: Outcome) -> str | None:
     if outcome.state != JobState.SUCCEEDED or outcome.request_id is None:
         return None
-    polls = emulator.jobs[outcome.request_id].polls
-    return f"it says nothing of the job, so it was asked again: succeeded after {polls} looks"
+    polls = counted(emulator.jobs[outcome.request_id].polls, "poll")
+    return f"a failed poll says nothing about the job: polled again, it succeeded after {polls}"
 
 
 def _unknown(emulator: Emulator, outcome: Outcome) -> str | None:
     if outcome.state != JobState.SUCCEEDED:
         return None
-    return "an undocumented status is no end: taken for running, and it succeeded"
+    return "an unknown status is treated as running: polled again, it succeeded"
 
 
 def _failed(emulator: Emulator, outcome: Outcome) -> str | None:
     if outcome.state != JobState.FAILED:
         return None
-    return f"told as failed, with the service's words, and not bought again: {outcome.request_id}"
+    return (
+        f"reported as failed, with the service's reason; not submitted again: {outcome.request_id}"
+    )
 
 
 def _uncertain(emulator: Emulator, outcome: Outcome) -> str | None:
@@ -133,8 +136,8 @@ def _uncertain(emulator: Emulator, outcome: Outcome) -> str | None:
     if outcome.state != JobState.UNCERTAIN or len(entries) != 1:
         return None
     return (
-        "told as uncertain and not sent again. It was charged: the emulator's ledger has it as "
-        f"{entries[0].request_id}, where a real account has the vendor's dashboard"
+        "reported as uncertain and not sent again. It was charged: the emulator's ledger has it "
+        f"as {entries[0].request_id}; for a real account, the vendor's dashboard shows it"
     )
 
 
@@ -143,38 +146,36 @@ def _resumed(emulator: Emulator, outcome: Outcome) -> str | None:
     rest = requests[-1].headers.get("range") if len(requests) == 2 else None
     if outcome.file is None or rest is None:
         return None
-    return f"the rest was fetched with Range: {rest}, and the whole was checked"
+    return f"the rest was downloaded with Range: {rest}, and the whole file was checked"
 
 
-#: Bytes of a video after which its download breaks off: more than an HTTP client holds back, so
-#: that a part has certainly been written by then.
+#: Bytes after which a download breaks off: more than an HTTP client buffers, so that a part has
+#: certainly been written.
 _BREAK = 180_000
 
 MISHAPS = (
-    Mishap(
-        3, "media", Fault("truncated", at=_BREAK), "the download broke off on its way", _resumed
-    ),
+    Mishap(3, "media", Fault("truncated", at=_BREAK), "the download broke off", _resumed),
     Mishap(
         4,
         "submit",
         Fault("rate_limited", retry_after=1),
-        "the submit met a 429 with Retry-After: 1",
+        "the submit was answered with 429 and Retry-After: 1",
         _refused,
     ),
-    Mishap(6, "poll", Fault("502"), "a look at the job met a gateway's 502", _polled_on),
+    Mishap(6, "poll", Fault("502"), "a poll was answered with a gateway's 502", _polled_on),
     Mishap(
         10,
         "poll",
         Fault("unknown_status", value="upscaling"),
-        "the status was “upscaling”, which is documented nowhere",
+        "the status was “upscaling”, which is not documented",
         _unknown,
     ),
-    Mishap(13, "job", Fault("failed"), "the service gave the job up", _failed),
+    Mishap(13, "job", Fault("failed"), "the service reported the job as failed", _failed),
     Mishap(
         17,
         "submit",
         Fault("drop_after_accept"),
-        "the connection broke after the job was accepted and charged, before the answer",
+        "the connection broke after the job was accepted and charged, but before the answer",
         _uncertain,
     ),
 )

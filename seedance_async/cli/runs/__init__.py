@@ -1,1 +1,1 @@
-"""What `generate`, `batch` and `resume` share: a run, its progress, its results."""
+"""What `generate`, `batch` and `resume` share: a run, its progress, its outcomes."""

@@ -1,6 +1,6 @@
-"""A run whose outcomes are kept in a folder: `run_lines`, for `batch` and for the demo.
+"""A batch: a run whose videos, results and journal are kept in a folder.
 
-It puts the run, the folder's files and the report together, and tells what signals do.
+`run_batch` serves `seedance batch` and the demo. It never pays for an earlier run's lines again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import click
 
 from seedance_async import Job, JobState, JournalError, SeedanceSession
 from seedance_async.cli.console import Screen
-from seedance_async.cli.exit_codes import ExitCode, StoppedRunError, code_of
+from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line
-from seedance_async.cli.runs import progress
-from seedance_async.cli.runs.advice import JOURNAL, Advice
-from seedance_async.cli.runs.outcomes import Outcome, file_name
-from seedance_async.cli.runs.recorded import sent_before
+from seedance_async.cli.options import cannot_write
+from seedance_async.cli.runs.foreground import run_in_foreground
+from seedance_async.cli.runs.journal_entries import credits_charged, sent_before
+from seedance_async.cli.runs.next_steps import JOURNAL, NextSteps
+from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.report import Report
 from seedance_async.cli.runs.results import (
     ResultsFile,
@@ -28,127 +29,116 @@ from seedance_async.cli.runs.results import (
     move_results,
     write_remaining,
 )
-from seedance_async.cli.runs.run import Run, Running
+from seedance_async.cli.runs.run import Run
+from seedance_async.cli.text import counted
+from seedance_async.jobs.downloads.part_file import file_name
 from seedance_async.journal import JournalEntry, read_entries
 
 
-def _name(number: int, job: Job) -> str:
-    return file_name(number, job.request_id)
+def video_name(number: int, job: Job) -> str:
+    """A name for a line's video that sorts as the input does."""
+    return f"{number:04d}-{file_name(job.request_id or '')}"
 
 
 @attrs.frozen
-class Options:
-    """How the outcomes of a batch are kept.
+class BatchOptions:
+    """Where the outcomes of a batch go.
 
     Attributes:
-        folder: where the videos and results go.
-        journal: the session's journal; None where it keeps none.
+        folder: for the videos and the results.
+        journal: the session's journal; None if it keeps none.
+        source: the input's name, for the summary.
         overwrite: whether the record of an earlier run may be moved aside.
         as_json: whether outcomes go to stdout as well.
-        savers: downloads at once.
+        max_downloads: downloads at once.
         name: gives a line's video its file name.
     """
 
     folder: Path
     journal: Path | None = attrs.field(default=None, kw_only=True)
+    source: str | None = attrs.field(default=None, kw_only=True)
     overwrite: bool = attrs.field(default=False, kw_only=True)
     as_json: bool = attrs.field(default=False, kw_only=True)
-    savers: int = attrs.field(default=4, kw_only=True)
-    name: Callable[[int, Job], str] = attrs.field(default=_name, kw_only=True)
+    max_downloads: int = attrs.field(default=4, kw_only=True)
+    name: Callable[[int, Job], str] = attrs.field(default=video_name, kw_only=True)
 
 
-async def run_lines(
-    session: SeedanceSession, lines: Sequence[Line], options: Options, screen: Screen
+async def run_batch(
+    session: SeedanceSession, lines: Sequence[Line], options: BatchOptions, screen: Screen
 ) -> Report:
-    """Run lines through a session, keep their outcomes in the folder, tell the summary."""
-    keeper = _Keeper(lines, options, screen)
-    keeper.prepare()
-    folder, advice = options.folder, keeper.advice
+    """Run lines through a session, keep their outcomes in the folder, show the summary."""
+    record = _BatchRecord(lines, options, screen)
+    record.prepare()
+    folder = options.folder
     run = Run(
         session,
         lines,
-        keeper.take,
+        record.take,
         target=lambda number, job: folder / options.name(number, job),
-        advice=advice,
-        begin=keeper.begin,
-        # The name of a video has the job's id, and a journal's own video may be fetched again.
+        next_steps=record.next_steps,
+        begin=record.begin,
+        # A video's name has the job's id, and a journal's own video may be downloaded again.
         overwrite=options.overwrite or options.journal is not None,
-        savers=options.savers,
-        on_stop=lambda running: tell_stop(screen, running, advice),
-        on_leave=lambda running: tell_leave(screen, running, advice),
+        max_downloads=options.max_downloads,
     )
-    keeper.stop = run.stop
-    begun = time.monotonic()
+    record.stop = run.stop
+    started = time.monotonic()
     try:
-        await complete(run, len(lines), keeper.report, screen)
+        await run_in_foreground(run, record.report, screen)
     finally:
         if run.has_begun:
-            keeper.end(time.monotonic() - begun)
-    return keeper.report
+            record.end(time.monotonic() - started)
+    return record.report
 
 
-async def complete(run: Run, total: int, report: Report, screen: Screen) -> None:
-    """Run to the end, its progress shown; what happened beside the outcomes is in the report."""
-    try:
-        async with progress.shown(run, total, screen):
-            await run.complete()
-    except JournalError as error:
-        if not run.has_begun:
-            raise
-        screen.say(f"seedance: {error}", style="red")
-        report.also(code_of(error))
-    finally:
-        if run.interrupts.stopping:
-            report.also(ExitCode.INTERRUPTED)
+class _BatchRecord:
+    """The files of one batch in its folder, and its report."""
 
-
-class _Keeper:
-    """The files of one run in its folder, and its report."""
-
-    def __init__(self, lines: Sequence[Line], options: Options, screen: Screen) -> None:
+    def __init__(self, lines: Sequence[Line], options: BatchOptions, screen: Screen) -> None:
         self._lines, self._options, self._screen = lines, options, screen
         self._folder, self._journal = options.folder, options.journal
         self._results: ResultsFile | None = None
-        self.advice = Advice(options.folder, options.journal)
-        self.report = Report(self.advice)
+        self.next_steps = NextSteps(options.folder, options.journal)
+        self.report = Report(self.next_steps, source=options.source)
         self.stop: Callable[[StoppedRunError], None] = lambda reason: None
 
     def prepare(self) -> None:
-        """Refuse, before anything is opened, what would pay for an earlier run's lines again."""
+        """Refuse, before anything is opened, to pay for an earlier run's lines again."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if self._options.overwrite:
                 for old, new in move_record(self._journal or self._folder / JOURNAL):
-                    self._tell_moved(old, new)
+                    self._say_moved(old, new)
                 return  # the results are moved once the journal is this run's
             record = earlier_record(self._folder, self._journal)
         except OSError as error:
-            raise self._no_folder(error) from None
+            raise cannot_write(self._folder, error) from None
         if record is not None:
             raise click.UsageError(
-                f"{record} is there already: the record of an earlier run"
-                f"{'' if self._journal is None else ' that kept no journal'}. Choose another "
-                "folder, or pass --overwrite to start anew (the record is kept under another "
-                "name). All lines of FILE would be submitted, and paid, again."
+                f"{record} exists: the record of an earlier run"
+                f"{'' if self._journal is None else ' without a journal'}. This run would submit, "
+                "and pay for, every line of FILE again. Choose another folder, or pass --overwrite "
+                "to do so (the record is kept under another name)."
             )
 
     def begin(self) -> Mapping[int, JournalEntry]:
-        """Open the results, now that nobody else writes here; what was sent before, by line."""
+        """Open the results, now that no other run writes here; what was sent before, by line."""
         try:
             if self._journal is not None or self._options.overwrite:
                 for old, new in move_results(self._folder):
-                    self._tell_moved(old, new)
+                    self._say_moved(old, new)
             self._results = ResultsFile(self._folder, self._screen)
         except OSError as error:
-            raise self._no_folder(error) from None
+            raise cannot_write(self._folder, error) from None
         if self._journal is None:
             return {}
         sent = sent_before(read_entries(self._journal), self._lines)
-        self.report.charged_earlier = sum(entry.credits_charged or 0 for entry in sent.values())
+        self.report.charged_earlier = credits_charged(sent.values())
         if sent:
             self._screen.say(
-                f"Going on: {len(sent)} of {len(self._lines)} lines were sent before, as "
-                f"{self._journal} has it."
+                f"Resuming: {len(sent):,} of {counted(len(self._lines), 'line')} "
+                f"{'was' if len(sent) == 1 else 'were'} sent in earlier runs, according to "
+                f"{self._journal}."
             )
         return sent
 
@@ -163,30 +153,30 @@ class _Keeper:
             self.stop(StoppedRunError(f"{self._results.path} cannot be written"))
 
     def end(self, seconds: float) -> None:
-        """Close the files and tell the summary."""
+        """Close the files and show the summary."""
         assert self._results is not None
         self._results.close()
-        self.report.tell(self._screen, seconds)
+        self.report.show(self._screen, seconds)
         if self._results.broken is not None:
             self.report.also(ExitCode.NOT_SAVED)
         if self._journal is None:
-            self._leave_remaining()
+            self._write_remaining()
         else:
-            self._tell_unrecorded(self._journal)
+            self._check_recorded(self._journal)
         self._screen.say(f"Results: {self._results.path}")
 
-    def _leave_remaining(self) -> None:
-        """Without a journal, the input of the next run; with one, it is the same input."""
+    def _write_remaining(self) -> None:
+        """Without a journal, the next run needs an input of its own; with one, it is the same."""
         try:
             remaining = write_remaining(self._folder, self.report.outcomes)
         except OSError as error:
             self._screen.say(f"the remaining lines could not be written: {error}")
             return
         if remaining is not None:
-            self._screen.say(f"What can be submitted again as it is: {remaining}")
+            self._screen.say(f"Lines that can be submitted again as they are: {remaining}")
 
-    def _tell_unrecorded(self, journal: Path) -> None:
-        """Compare the outcomes with what is on disk: an id that is not there is told aloud."""
+    def _check_recorded(self, journal: Path) -> None:
+        """Compare the outcomes with the journal on disk: an id that is missing there is shown."""
         accepted = (o for o in self.report.outcomes if o.state != JobState.UNCERTAIN)
         ids = {outcome.request_id for outcome in accepted if outcome.request_id}
         try:
@@ -198,31 +188,9 @@ class _Keeper:
         self.report.also(ExitCode.NOT_SAVED)
         self._screen.say(
             f"Accepted, but NOT in the journal: {' '.join(sorted(ids))}. The same command would "
-            "tell of them as uncertain.",
+            "report these jobs as uncertain.",
             style="bold red",
         )
 
-    def _tell_moved(self, old: Path, new: Path) -> None:
+    def _say_moved(self, old: Path, new: Path) -> None:
         self._screen.say(f"{old} of an earlier run is now {new}")
-
-    def _no_folder(self, error: OSError) -> click.UsageError:
-        return click.UsageError(f"{self._folder} cannot be written: {error.strerror}")
-
-
-def tell_stop(screen: Screen, running: Running, advice: Advice) -> None:
-    """What the first Ctrl-C does."""
-    screen.say("Interrupted: nothing more is submitted.", style="yellow")
-    if running.ids or running.submits:
-        screen.say(f"Waiting for {running}. Ctrl-C again leaves them.")
-    _tell_how_to_go_on(screen, running, advice)
-
-
-def tell_leave(screen: Screen, running: Running, advice: Advice) -> None:
-    """What the second Ctrl-C does."""
-    screen.say(f"Leaving {running}; they go on without this command.", style="yellow")
-    _tell_how_to_go_on(screen, running, advice)
-
-
-def _tell_how_to_go_on(screen: Screen, running: Running, advice: Advice) -> None:
-    if running.ids or advice.journal is not None:
-        screen.say(advice.go_on(running.ids), whole=True)

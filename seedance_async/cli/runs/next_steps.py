@@ -1,4 +1,4 @@
-"""What to do next: the commands that a run tells its user to copy. It knows no outcomes."""
+"""The commands that a run suggests to its user, ready to be copied."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ JOURNAL = "run.db"
 
 
 @attrs.frozen
-class Advice:
-    """How the jobs of one run are gone on with.
+class NextSteps:
+    """What to do next about the jobs of one run.
 
     Attributes:
-        folder: where the videos go; None for here.
-        journal: the run's journal; None where it keeps none.
+        folder: where the videos go; None for the current folder.
+        journal: the run's journal; None if it keeps none.
     """
 
     folder: Path | None = None
     journal: Path | None = None
 
-    def fetch(self, ids: Iterable[str], *, wait: bool = False) -> str:
-        """The command that takes jobs up again and saves their videos."""
+    def download(self, ids: Iterable[str], *, wait: bool = False) -> str:
+        """The command that saves the videos of jobs; `wait` for jobs that have not ended."""
         return self._resume() if self.journal is not None else self._status(ids, wait=wait)
 
-    def go_on(self, ids: Iterable[str]) -> str:
-        """How a run that was broken off is gone on with."""
+    def resume(self, ids: Iterable[str]) -> str:
+        """How to resume a run that was interrupted."""
         if self.journal is None:
-            return f"To take them up again: {self._status(ids, wait=True)}"
-        return f"To go on: the same command again; or, with nothing submitted: {self._resume()}"
+            return f"To resume: {self._status(ids, wait=True)}"
+        return f"To resume: the same command again; or, to submit nothing more: {self._resume()}"
 
     def settle(self, key: str | None) -> str:
         """What to do about an uncertain submit, by its key in the journal."""
-        look = "look for the job in the vendor's dashboard; if it is there: "
+        look = "look for the job in the vendor's dashboard; if it exists: "
         if self.journal is None:
             return (
                 f"{look}{self._status(['REQUEST_ID'], wait=True)}; "
-                "if it certainly is not, submit it again"
+                "if it certainly does not, submit it again"
             )
         words = ["seedance", "journal", "adopt", *self._place("--journal"), key or "KEY"]
         return (
-            f"{look}{shlex.join([*words, 'REQUEST_ID'])}; if it certainly is not: "
+            f"{look}{shlex.join([*words, 'REQUEST_ID'])}; if it certainly does not: "
             "the same command with --resubmit-uncertain"
         )
 
@@ -57,14 +57,14 @@ class Advice:
 
     def _resume(self) -> str:
         words = ["seedance", "resume", *self._place()]
-        if not self._is_usual:
+        if not self._is_default:
             words += ["-o", str(self.folder or ".")]
         return shlex.join(words)
 
     @property
-    def _is_usual(self) -> bool:
+    def _is_default(self) -> bool:
         return self.folder is not None and self.journal == self.folder / JOURNAL
 
     def _place(self, *option: str) -> list[str]:
         """The journal as an argument; a folder stands for the journal in it."""
-        return [*option, str(self.folder if self._is_usual else self.journal)]
+        return [*option, str(self.folder if self._is_default else self.journal)]

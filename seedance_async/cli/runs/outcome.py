@@ -1,9 +1,7 @@
-"""An outcome: what became of one request, as a record and as words. It does no I/O."""
+"""An outcome: the result of one request, as a record and for people. It does no I/O."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,12 @@ from seedance_async import (
     SubmitUncertainError,
     TransportError,
 )
-from seedance_async.cli.exit_codes import StoppedRunError
-from seedance_async.cli.runs.advice import Advice
+from seedance_async.cli.exit_codes import EarlierRunError, StoppedRunError
+from seedance_async.cli.runs.journal_entries import saved_file, state_of
+from seedance_async.cli.runs.next_steps import NextSteps
+from seedance_async.journal import JournalEntry
 
-#: The state of a line that certainly was never sent. All other states are the SDK's.
+#: The state of a line that was certainly never sent. All other states are those of `JobState`.
 NOT_SUBMITTED = "not_submitted"
 
 #: Refusals that concern the account or the moment, not the request: it can be sent again as it is.
@@ -35,19 +35,18 @@ _NOT_ABOUT_THE_REQUEST = (
     ServerError,
     TransportError,
 )
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What became of one request.
+    """The result of one request.
 
     Attributes:
-        line: its line in the input; None for a job taken up by its id.
+        line: the line of the input where it begins; None for a job known by its id.
         state: a `JobState`, or `NOT_SUBMITTED`.
-        key: the job's key in the journal, where there is one.
-        file: the video, where one was saved.
-        error: what went wrong; a succeeded job has one where its video was not saved.
+        key: the job's key in the journal, if there is one.
+        file: the video, if one was saved.
+        error: what went wrong; a succeeded job has one if its video was not saved.
         next_step: what the user can do about it, or None.
     """
 
@@ -71,7 +70,7 @@ class Outcome:
         *,
         file: Path | None = None,
         error: SeedanceError | None = None,
-        advice: Advice,
+        next_steps: NextSteps,
     ) -> Outcome:
         """The outcome of a job that has ended.
 
@@ -79,23 +78,67 @@ class Outcome:
             job: the job.
             line: its line in the input, if any.
             file: where its video was saved.
-            error: why its video was not saved; else the job's own error counts.
-            advice: the run's, for what to do next.
+            error: why its video was not saved; by default the job's own error.
+            next_steps: the run's.
         """
         generation, request = job.generation, job.request
         error = error or job.error
+        request_id = job.request_id or getattr(error, "request_id", None)
         return cls(
             line=line,
-            key=job.key if advice.journal is not None else None,
+            key=job.key if next_steps.journal is not None else None,
             request=request,
             prompt=request.prompt if request else generation.prompt if generation else None,
             state=str(job.state),
-            request_id=job.request_id or getattr(error, "request_id", None),
+            request_id=request_id,
             credits_charged=job.credits_charged,
             file=file,
             output_url=generation.output_url if generation else None,
             error=error,
-            next_step=_next_step(job, error, advice),
+            next_step=_next_step(job.state, job.key, job.request_id, error, next_steps),
+        )
+
+    @classmethod
+    def of_entry(
+        cls,
+        entry: JournalEntry,
+        line: int,
+        request: GenerationRequest,
+        *,
+        unfinished: SeedanceError,
+        next_steps: NextSteps,
+    ) -> Outcome:
+        """The outcome of a job of an earlier run, which this run did not resume.
+
+        Args:
+            entry: the job as the journal has it.
+            line: its line in the input.
+            request: the entry's.
+            unfinished: the error if something is left to be waited for or saved.
+            next_steps: the run's.
+        """
+        file = saved_file(entry.path, entry.size, next_steps.folder or Path())
+        state = _given_up(entry)
+        error: SeedanceError | None
+        if state is JobState.UNCERTAIN:
+            reason = entry.error or "the process ended between the submit and its answer"
+            error = SubmitUncertainError(reason, request=request, key=entry.key)
+        elif state in (JobState.FAILED, JobState.CANCELLED):
+            reason = f": {entry.error}" if entry.error else ""
+            error = EarlierRunError(f"the generation {state} in an earlier run{reason}")
+        else:
+            error = None if file is not None else unfinished
+        return cls(
+            line=line,
+            key=entry.key,
+            request=request,
+            prompt=request.prompt,
+            state=str(state),
+            request_id=entry.request_id,
+            credits_charged=entry.credits_charged,
+            file=file,
+            error=error,
+            next_step=_next_step(state, entry.key, entry.request_id, error, next_steps),
         )
 
     @classmethod
@@ -117,26 +160,26 @@ class Outcome:
         line: int | None,
         request: GenerationRequest,
         error: SubmitUncertainError,
-        advice: Advice,
+        next_steps: NextSteps,
     ) -> Outcome:
-        """The outcome of a request of which there is no job to ask."""
+        """The outcome of a request that may have been sent, and has no job to ask."""
         return cls(
             line=line,
             key=error.key,
             request=request,
             prompt=request.prompt,
-            state=JobState.UNCERTAIN.value,
+            state=str(JobState.UNCERTAIN),
             error=error,
-            next_step=advice.settle(error.key),
+            next_step=next_steps.settle(error.key),
         )
 
     @property
     def is_unsaved(self) -> bool:
-        """Whether the video is made but was not saved."""
+        """Whether the video was made and not saved."""
         return self.state == JobState.SUCCEEDED and self.error is not None
 
     @property
-    def can_be_sent_as_it_is(self) -> bool:
+    def can_be_resubmitted(self) -> bool:
         """Whether it certainly cost nothing and nothing is wrong with the request itself."""
         if self.state == NOT_SUBMITTED:
             return True
@@ -160,22 +203,27 @@ class Outcome:
         }
 
 
-def file_name(line: int, request_id: str | None) -> str:
-    """A name for a line's video that sorts as the input does, safe whatever the id says."""
-    request_id = request_id or ""
-    if not _SAFE_ID.fullmatch(request_id):
-        digest = hashlib.sha256(request_id.encode("utf-8", "surrogatepass")).hexdigest()
-        request_id = f"job-{digest[:32]}"
-    return f"{line:04d}-{request_id}.mp4"
+def _given_up(entry: JournalEntry) -> JobState:
+    """The state of an entry's job in a run that does not resume it."""
+    state = state_of(entry)
+    if entry.request_id is None:
+        return JobState.UNCERTAIN
+    return state if state.has_ended else JobState.ABANDONED
 
 
-def _next_step(job: Job, error: SeedanceError | None, advice: Advice) -> str | None:
-    if job.state is JobState.UNCERTAIN:
-        return advice.settle(job.key)
-    if job.request_id is None or error is None:
+def _next_step(
+    state: JobState,
+    key: str,
+    request_id: str | None,
+    error: SeedanceError | None,
+    next_steps: NextSteps,
+) -> str | None:
+    if state is JobState.UNCERTAIN:
+        return next_steps.settle(key)
+    if request_id is None or error is None:
         return None
-    if job.state is JobState.SUCCEEDED:
-        return advice.fetch([job.request_id])
-    if job.state is JobState.ABANDONED:
-        return advice.fetch([job.request_id], wait=True)
+    if state is JobState.SUCCEEDED:
+        return next_steps.download([request_id])
+    if state is JobState.ABANDONED:
+        return next_steps.download([request_id], wait=True)
     return None

@@ -1,4 +1,4 @@
-"""Live progress: one line on stderr while a run goes on, and nothing where that is no terminal."""
+"""Live progress: one line on stderr during a run, and nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from rich.text import Text
 from seedance_async import JobState, SessionStats
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.run import Run
+from seedance_async.cli.text import counted
 
-_TICK = 0.125
+TICK = 0.125
 _BAR = 20
 _STYLES = {
     JobState.SUCCEEDED: "green",
@@ -29,7 +30,7 @@ _STYLES = {
 
 @attrs.frozen
 class Moment:
-    """What the progress line shows, at one moment; what had ended before says nothing of pace."""
+    """What the progress line shows at one moment; the pace is that of this run alone."""
 
     stats: SessionStats
     total: int
@@ -39,11 +40,11 @@ class Moment:
 
     @property
     def done(self) -> int:
-        """How many jobs have ended, however they ended."""
+        """How many jobs are final, whatever their state."""
         return sum(count for state, count in self.stats.counts.items() if state.is_final)
 
     def line(self) -> Text:
-        """The line: how far, in which states, what it has cost, how fast, how long still."""
+        """The line: progress, states, cost, pace, time left."""
         filled = _BAR * self.done // max(1, self.total)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("━" * filled, style="green").append("━" * (_BAR - filled), style="dim")
@@ -52,12 +53,10 @@ class Moment:
             if count:
                 text.append(" · ", style="dim")
                 text.append(f"{count} {state}", style=_STYLES.get(state, ""))
-        for part in (f"{self.saved} saved", self._credits(), self._pace()):
+        credits = counted(self.stats.credits_charged, "credit")
+        for part in (f"{self.saved} saved", credits, self._pace()):
             text.append(" · ", style="dim").append(part)
         return text
-
-    def _credits(self) -> str:
-        return f"{self.stats.credits_charged:,} credits"
 
     def _pace(self) -> str:
         ended = self.done - self.ended_before
@@ -65,29 +64,29 @@ class Moment:
             return "no pace yet"
         rate = ended / self.seconds
         pace = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-        if not self.stats.in_flight:  # at the end, be it before all is done
+        if not self.stats.in_flight:  # the end, though perhaps not of all lines
             return f"{pace} · {clock(self.seconds)}"
         return f"{pace} · ETA {clock((self.total - self.done) / rate)}"
 
 
 def clock(seconds: float) -> str:
-    """A length of time, `1:05` or `2:03:04`."""
+    """A duration as `1:05` or `2:03:04`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 @asynccontextmanager
-async def shown(run: Run, total: int, screen: Screen) -> AsyncIterator[None]:
+async def shown(run: Run, screen: Screen) -> AsyncIterator[None]:
     """Show the run's progress while the block runs."""
     if not screen.console.is_terminal:
         yield
         return
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def line() -> Text:
-        seconds = time.monotonic() - begun
-        moment = Moment(run.session.stats(), total, run.saved, seconds, run.ended_before)
+        seconds = time.monotonic() - started
+        moment = Moment(run.session.stats(), run.total, run.saved, seconds, run.ended_before)
         return moment.line()
 
     with Live(get_renderable=line, console=screen.console, auto_refresh=False) as live:
@@ -104,4 +103,4 @@ async def shown(run: Run, total: int, screen: Screen) -> AsyncIterator[None]:
 async def _tick(refresh: Callable[[], None]) -> None:
     while True:
         refresh()
-        await asyncio.sleep(_TICK)
+        await asyncio.sleep(TICK)

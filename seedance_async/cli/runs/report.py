@@ -1,4 +1,4 @@
-"""The report of a run: what it tells at its end, and with which exit code. It saves nothing."""
+"""The report of a run: its summary for people, and its exit code. It saves nothing."""
 
 from __future__ import annotations
 
@@ -6,139 +6,155 @@ from collections import Counter
 from collections.abc import Sequence
 
 from seedance_async import JobState, SubmitUncertainError
-from seedance_async.cli.console import Screen, short
-from seedance_async.cli.exit_codes import ExitCode, code_of, worst
-from seedance_async.cli.runs.advice import Advice
-from seedance_async.cli.runs.outcomes import NOT_SUBMITTED, Outcome
+from seedance_async.cli.console import Screen
+from seedance_async.cli.exit_codes import ExitCode, InterruptedRunError, code_of, worst
+from seedance_async.cli.runs.next_steps import NextSteps
+from seedance_async.cli.runs.outcome import NOT_SUBMITTED, Outcome
+from seedance_async.cli.text import counted, shorten
 
-#: How many outcomes of one kind are listed; the rest is in the results.
+#: How many outcomes of one kind are listed; the rest are in the results.
 _LISTED = 10
 
-#: Those never sent mostly have one reason in common.
+#: Lines that were never sent mostly share one reason.
 _LISTED_UNSENT = 3
 
 
 class Report:
-    """The outcomes of a run, gathered as they happen.
+    """The outcomes of a run, collected as they happen.
 
     Args:
-        advice: the run's, for what is left to do.
-        noun: what an outcome is called.
+        next_steps: the run's.
+        source: the name of the input whose lines the outcomes are; None where there is none.
     """
 
-    def __init__(self, advice: Advice, noun: str = "line") -> None:
-        self._advice, self._noun = advice, noun
+    def __init__(self, next_steps: NextSteps, *, source: str | None = None) -> None:
+        self._next_steps, self._source = next_steps, source
         self.outcomes: list[Outcome] = []
         self.charged_earlier = 0
         self._codes: set[ExitCode] = set()
 
     def add(self, outcome: Outcome) -> None:
-        """Take one outcome in."""
+        """Add one outcome."""
         self.outcomes.append(outcome)
 
     def also(self, code: ExitCode) -> None:
-        """Count something that is no outcome, such as a results file that broke."""
+        """Take in something that is no outcome, such as a results file that broke."""
         self._codes.add(code)
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether the user ended the run before its end."""
+        """Whether the user ended the run early."""
         return ExitCode.INTERRUPTED in self._codes
 
     def code(self) -> ExitCode:
         """The exit code of all outcomes together, and of what else happened."""
         return worst({*(code_of(outcome.error) for outcome in self.outcomes), *self._codes})
 
-    def tell(self, screen: Screen, seconds: float) -> None:
-        """The summary, in words."""
+    def show(self, screen: Screen, seconds: float) -> None:
+        """Show the summary."""
         screen.say(self._counts(seconds), style="bold")
         screen.say(self._credits())
-        self._tell_uncertain(screen)
-        self._tell_to_fetch(screen)
-        self._tell_the_others(screen)
+        self._show_uncertain(screen)
+        self._show_unsaved(screen)
+        self._show_abandoned(screen)
+        self._show_others(screen)
 
     def _counts(self, seconds: float) -> str:
         counts = Counter(outcome.state for outcome in self.outcomes)
-        order = [*JobState, NOT_SUBMITTED]
-        told = [f"{counts[s]} {s.replace('_', ' ')}" for s in map(str, order) if counts[s]]
+        order = [*map(str, JobState), NOT_SUBMITTED]
+        parts = [f"{counts[s]:,} {s.replace('_', ' ')}" for s in order if counts[s]]
         saved = sum(outcome.file is not None for outcome in self.outcomes)
-        told.append(f"{_of(saved, 'video')} saved")
-        return f"{_of(len(self.outcomes), self._noun)} in {seconds:.1f} s: {', '.join(told)}"
+        parts.append(f"{counted(saved, 'video')} saved")
+        return f"{self._counted(self.outcomes)} in {seconds:.1f} s: {', '.join(parts)}"
 
     def _credits(self) -> str:
         charged = sum(outcome.credits_charged or 0 for outcome in self.outcomes)
-        told = f"{_of(charged, 'credit')} charged, as the server told"
+        text = f"{counted(charged, 'credit')} charged, as reported by the server"
         if self.charged_earlier:
-            told += f" ({self.charged_earlier:,} of them in earlier runs)"
+            text += f" ({self.charged_earlier:,} of them in earlier runs)"
         uncertain = len(self._in(JobState.UNCERTAIN))
         if uncertain:
-            told += f"; {_of(uncertain, 'uncertain submit')} may have been charged as well"
-        return told
+            text += f"; {counted(uncertain, 'uncertain submit')} may have been charged as well"
+        return text
 
-    def _tell_uncertain(self, screen: Screen) -> None:
+    def _show_uncertain(self, screen: Screen) -> None:
         uncertain = self._in(JobState.UNCERTAIN)
         if not uncertain:
             return
+        is_one = len(uncertain) == 1
         screen.say(
-            f"{_of(len(uncertain), 'submit')} uncertain: accepted and charged, or not. "
-            "It was not sent again.",
+            f"{counted(len(uncertain), 'submit')} uncertain: perhaps accepted and charged. "
+            f"{'It was' if is_one else 'They were'} not sent again.",
             style="yellow",
         )
-        _list(screen, uncertain)
-        settle = self._advice.settle(uncertain[0].key if len(uncertain) == 1 else None)
+        self._list(screen, uncertain)
+        settle = self._next_steps.settle(uncertain[0].key if is_one else None)
         screen.say(f"  What to do: {settle}", whole=True)
 
-    def _tell_to_fetch(self, screen: Screen) -> None:
+    def _show_unsaved(self, screen: Screen) -> None:
         unsaved = [outcome for outcome in self.outcomes if outcome.is_unsaved]
         if unsaved:
-            screen.say(f"{_of(len(unsaved), 'video')} made, but not saved:", style="yellow")
-            _list(screen, unsaved)
-            again = self._advice.fetch(_ids(unsaved))
-            screen.say(f"  To fetch again: {again}", whole=True)
-        left = self._in(JobState.ABANDONED)
-        if left:
-            told = "no longer waited for, though the video may still come"
-            screen.say(f"{_of(len(left), 'job')} {told}:", style="yellow")
-            _list(screen, left)
-            again = self._advice.fetch(_ids(left), wait=True)
-            screen.say(f"  To go on: {again}", whole=True)
+            screen.say(f"{counted(len(unsaved), 'video')} made, but not saved:", style="yellow")
+            self._list(screen, unsaved)
+            again = self._next_steps.download(_ids(unsaved))
+            screen.say(f"  To download again: {again}", whole=True)
 
-    def _tell_the_others(self, screen: Screen) -> None:
+    def _show_abandoned(self, screen: Screen) -> None:
+        left = self._in(JobState.ABANDONED)
+        if not left:
+            return
+        interrupted = all(isinstance(outcome.error, InterruptedRunError) for outcome in left)
+        it = "it" if len(left) == 1 else "they"
+        if interrupted:
+            at_server = "it goes on at the server" if it == "it" else "they go on at the server"
+        else:
+            at_server = f"{it} may still succeed at the server"
+        heading = f"{counted(len(left), 'job')} abandoned: no longer waited for, but {at_server}:"
+        screen.say(heading, style="yellow")
+        self._list(screen, left)
+        resume = self._next_steps.download(_ids(left), wait=True)
+        screen.say(f"  To resume: {resume}", whole=True)
+
+    def _show_others(self, screen: Screen) -> None:
         kinds = {
             JobState.FAILED: "failed",
             JobState.CANCELLED: "cancelled",
-            JobState.REJECTED: "refused, nothing charged",
+            JobState.REJECTED: "rejected, nothing charged",
             NOT_SUBMITTED: "not submitted, nothing charged",
         }
         for state, words in kinds.items():
             found = self._in(state)
             if found:
-                screen.say(f"{_of(len(found), self._noun)} {words}:", style="red")
-                _list(screen, found, _LISTED_UNSENT if state == NOT_SUBMITTED else _LISTED)
+                screen.say(f"{self._counted(found)} {words}:", style="red")
+                self._list(screen, found, _LISTED_UNSENT if state == NOT_SUBMITTED else _LISTED)
 
     def _in(self, state: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.state == state]
 
+    def _counted(self, outcomes: Sequence[Outcome]) -> str:
+        if self._source is None:
+            return counted(len(outcomes), "job")
+        return f"{counted(len(outcomes), 'line')} of {self._source}"
 
-def _list(screen: Screen, outcomes: Sequence[Outcome], most: int = _LISTED) -> None:
-    for outcome in outcomes[:most]:
-        place = f"line {outcome.line} " if outcome.line is not None else ""
-        name = outcome.request_id or (outcome.key if outcome.state == JobState.UNCERTAIN else None)
-        name = f"{name} " if name else ""
-        screen.say(f"  {place}{name}“{short(outcome.prompt or '', 40)}”: {_why(outcome)}")
-    if len(outcomes) > most:
-        screen.say(f"  … and {len(outcomes) - most} more")
+    def _list(self, screen: Screen, outcomes: Sequence[Outcome], most: int = _LISTED) -> None:
+        noun = "job" if self._source is None else "line"
+        for outcome in outcomes[:most]:
+            is_uncertain = outcome.state == JobState.UNCERTAIN
+            words = [
+                f"{noun} {outcome.line}" if outcome.line is not None else None,
+                outcome.request_id or (outcome.key if is_uncertain else None),
+                f"“{shorten(outcome.prompt or '', 40)}”: {_reason(outcome)}",
+            ]
+            screen.say("  " + " ".join(word for word in words if word))
+        if len(outcomes) > most:
+            screen.say(f"  … and {len(outcomes) - most:,} more")
 
 
-def _why(outcome: Outcome) -> str:
-    """What went wrong; the heading of an uncertain submit has told the half of it."""
+def _reason(outcome: Outcome) -> str:
+    """What went wrong; the heading of uncertain submits has said the rest."""
     error = outcome.error
     return error.reason if isinstance(error, SubmitUncertainError) else str(error)
 
 
 def _ids(outcomes: Sequence[Outcome]) -> list[str]:
     return [outcome.request_id for outcome in outcomes if outcome.request_id]
-
-
-def _of(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

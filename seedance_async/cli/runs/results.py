@@ -1,7 +1,7 @@
-"""The files that a batch leaves beside its videos, and what becomes of those of an earlier run.
+"""The files that a batch writes beside its videos, and those that an earlier run wrote there.
 
-An outcome is written as it happens. What an earlier run wrote is the record of money that was
-spent, so it is never written over and never removed: a run refuses to start, or moves it aside.
+An outcome is written as it happens. The files of an earlier run record the money that it spent,
+so they are never overwritten or deleted: a run refuses to start, or moves them aside.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from seedance_async import dump_request
 from seedance_async.cli.console import Screen
-from seedance_async.cli.runs.advice import JOURNAL
-from seedance_async.cli.runs.outcomes import Outcome
+from seedance_async.cli.runs.next_steps import JOURNAL
+from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.journal import move_journal
 
 RESULTS = "results.jsonl"
@@ -25,10 +25,10 @@ class ResultsFile:
 
     Args:
         folder: where it goes; must exist.
-        screen: blots the key out, and takes the outcomes once the file cannot.
+        screen: redacts the key, and shows the outcomes that the file cannot take.
 
     Raises:
-        OSError: it is there already (FileExistsError), or cannot be written.
+        OSError: it exists (FileExistsError), or cannot be written.
     """
 
     def __init__(self, folder: Path, screen: Screen) -> None:
@@ -39,7 +39,7 @@ class ResultsFile:
         self.broken: OSError | None = None
 
     def write(self, outcome: Outcome) -> None:
-        """Write one outcome, for good; on stderr where the file cannot take it."""
+        """Write one outcome at once; to stderr if the file cannot take it."""
         text = self._screen.without_key(json.dumps(outcome.as_record(), ensure_ascii=False))
         if self.broken is None:
             try:
@@ -60,9 +60,9 @@ class ResultsFile:
 
 
 def earlier_record(folder: Path, journal: Path | None) -> Path | None:
-    """What an earlier run has left and this one cannot go on with: it would pay for it again.
+    """A file of an earlier run that this one cannot resume, but would pay for again; else None.
 
-    Results beside a journal are gone on with; those of a run without one are not.
+    A run with a journal can be resumed, a run without one cannot.
     """
     if journal is not None and journal.exists():
         return None
@@ -71,7 +71,7 @@ def earlier_record(folder: Path, journal: Path | None) -> Path | None:
 
 
 def move_results(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Give an earlier run's results other names; from what to what."""
+    """Rename an earlier run's results; yields the old and the new path of each."""
     for path in (folder / RESULTS, folder / REMAINING):
         if path.exists():
             free = _free_name(path)
@@ -80,7 +80,7 @@ def move_results(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def move_record(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Give an earlier run's journal another name; from what to what.
+    """Rename an earlier run's journal; yields its old and its new path.
 
     Raises:
         JournalError: a run is writing it.
@@ -99,8 +99,8 @@ def _free_name(path: Path) -> Path:
 
 
 def write_remaining(folder: Path, outcomes: Iterable[Outcome]) -> Path | None:
-    """Leave the requests that can be sent again without a doubt as an input file."""
-    requests = [o.request for o in outcomes if o.can_be_sent_as_it_is and o.request is not None]
+    """Write the requests that certainly cost nothing to a file, an input for the next run."""
+    requests = [o.request for o in outcomes if o.can_be_resubmitted and o.request is not None]
     if not requests:
         return None
     path = folder / REMAINING

@@ -1,13 +1,13 @@
 """A run: many requests through one session, their videos saved, every line accounted for.
 
 It prints nothing and owns no file; outcomes go to a callable as they happen. Whatever ends a run,
-each line has exactly one outcome, and none that may have been sent is told as not submitted.
+each line has exactly one outcome, and none that may have been sent is reported as not submitted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -28,46 +28,43 @@ from seedance_async import (
 )
 from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
 from seedance_async.cli.inputs import Line
-from seedance_async.cli.runs.advice import Advice
-from seedance_async.cli.runs.outcomes import Outcome
-from seedance_async.cli.runs.recorded import ENDED, file_there, job_of
+from seedance_async.cli.runs.journal_entries import saved_file, state_of
+from seedance_async.cli.runs.next_steps import NextSteps
+from seedance_async.cli.runs.outcome import Outcome
+from seedance_async.cli.runs.streams import Stream, submit_lines
 from seedance_async.cli.signals import Interrupts
+from seedance_async.cli.text import counted
 from seedance_async.journal import JournalEntry
 
 Target = Callable[[int, Job], Path]
-Stream = Callable[[SeedanceSession, Iterator[Line]], AsyncGenerator[Job]]
 
-_LEFT = {
+_INTERRUPTED = {
     JobState.SUCCEEDED: "the run was interrupted before the video was saved",
-    JobState.ABANDONED: "the run was interrupted; the job goes on without it",
+    JobState.ABANDONED: "the run was interrupted; the job goes on at the server",
 }
 
-#: A submit that ended so was never sent, and nothing is wrong with its request.
+#: A submit that ended with one of these was never sent, and nothing is wrong with its request.
 _NEVER_SENT = (StoppedRunError, BudgetExceededError, JournalError)
-
-
-async def submitted(session: SeedanceSession, lines: Iterator[Line]) -> AsyncGenerator[Job]:
-    """The jobs of the lines as they end; those that are not known to the journal are submitted."""
-    async with aclosing(session.as_completed(line.request for line in lines)) as jobs:
-        async for job in jobs:
-            yield job
 
 
 @attrs.frozen
 class Running:
-    """What goes on at the server at one moment.
+    """What is in progress at one moment.
 
     Attributes:
-        ids: the jobs that it has accepted and that have not ended.
-        submits: how many submits are out, their answers not yet here.
+        ids: the jobs that the server has accepted and that have not ended.
+        submits: how many submits are waiting for their answer.
     """
 
     ids: tuple[str, ...]
     submits: int
 
     def __str__(self) -> str:
-        told = f"{len(self.ids)} running job" + ("" if len(self.ids) == 1 else "s")
-        return told + (f" and {self.submits} submits on their way" if self.submits else "")
+        jobs = counted(len(self.ids), "running job")
+        if not self.submits:
+            return jobs
+        submits = counted(self.submits, "submit") + " in progress"
+        return f"{jobs} and {submits}" if self.ids else submits
 
 
 class Run:
@@ -75,17 +72,15 @@ class Run:
 
     Args:
         session: a session that is not yet entered; the run enters and leaves it.
-        lines: what to submit.
-        take: given each outcome as it happens; must not raise.
+        lines: what to submit or resume.
+        take: called with each outcome as it happens; must not raise.
         target: the file for a line's video; None saves none.
-        advice: what outcomes tell to do next.
-        begin: called when the session is open and nothing is sent yet; tells, by line, what an
-            earlier run has sent. What it raises ends the run.
-        stream: from lines to jobs that have ended.
-        overwrite: whether a file that is there may be replaced.
-        savers: downloads at once.
-        on_stop: told what is running when a signal ends the submitting.
-        on_leave: the same when a second signal ends the waiting.
+        next_steps: what outcomes suggest to the user.
+        begin: called when the session is open and nothing is sent yet; returns, by line, what an
+            earlier run has sent. An error that it raises ends the run.
+        stream: submits or resumes the lines.
+        overwrite: whether an existing file may be replaced.
+        max_downloads: downloads at once.
     """
 
     def __init__(
@@ -95,19 +90,16 @@ class Run:
         take: Callable[[Outcome], None],
         *,
         target: Target | None,
-        advice: Advice,
+        next_steps: NextSteps,
         begin: Callable[[], Mapping[int, JournalEntry]] = dict,
-        stream: Stream = submitted,
+        stream: Stream = submit_lines,
         overwrite: bool = False,
-        savers: int = 4,
-        on_stop: Callable[[Running], None] = lambda running: None,
-        on_leave: Callable[[Running], None] = lambda running: None,
+        max_downloads: int = 4,
     ) -> None:
-        self.session = session
+        self.session, self.next_steps = session, next_steps
         self._lines, self._take, self._target = lines, take, target
-        self._advice, self._overwrite, self._saver_count = advice, overwrite, savers
         self._begin, self._stream = begin, stream
-        self._on_stop, self._on_leave = on_stop, on_leave
+        self._overwrite, self._max_downloads = overwrite, max_downloads
         self._line_of = {id(line.request): line.number for line in lines}
         self._sent_before: Mapping[int, JournalEntry] = {}
         self._pulled: set[int] = set()
@@ -115,12 +107,27 @@ class Run:
         self._open: dict[int, GenerationRequest] = {}
         self._unsaved: asyncio.Queue[tuple[int, Job] | None] = asyncio.Queue()
         self._stopped_by: SeedanceError | None = None
-        self.interrupts = Interrupts(self._interrupted, self._left)
+        self._on_stop: Callable[[Running], None] = lambda running: None
+        self._on_leave: Callable[[Running], None] = lambda running: None
+        self.interrupts = Interrupts(self._interrupted, self._leaving)
         self.has_begun = False
         self.saved = self.ended_before = 0
 
-    async def complete(self) -> None:
-        """Run to the end, or until a second signal; then account for what is left."""
+    @property
+    def total(self) -> int:
+        """How many lines there are."""
+        return len(self._lines)
+
+    async def complete(
+        self, *, on_stop: Callable[[Running], None], on_leave: Callable[[Running], None]
+    ) -> None:
+        """Run to the end, or until a second signal; then account for what is left.
+
+        Args:
+            on_stop: called with what is running when a signal ends the submitting.
+            on_leave: called with what is running when a second signal ends the waiting.
+        """
+        self._on_stop, self._on_leave = on_stop, on_leave
         try:
             with self.interrupts.installed():
                 async with self.session:
@@ -134,16 +141,16 @@ class Run:
                 raise
             task.uncancel()
         finally:
-            self._account_for_the_rest()
+            self._report_rest()
 
     def stop(self, reason: SeedanceError) -> None:
         """Submit no more: neither what is still in the input nor what waits for its turn."""
         self._stopped_by = self._stopped_by or reason
         self.session.stop_submitting(reason)
-        self._look_around()
+        self._keep_handles()
 
     def running(self) -> Running:
-        """What goes on at the server now."""
+        """What is in progress now."""
         records = list(self.session.registry)
         ids = tuple(str(each.request_id) for each in records if each.state.is_running)
         return Running(ids, sum(each.state is JobState.SUBMITTING for each in records))
@@ -159,41 +166,43 @@ class Run:
 
     async def _submit_and_save(self) -> None:
         async with asyncio.TaskGroup() as savers:
-            for _ in range(self._saver_count):
+            for _ in range(self._max_downloads):
                 savers.create_task(self._save_videos())
             await self._submit_all()
-            for _ in range(self._saver_count):
+            for _ in range(self._max_downloads):
                 self._unsaved.put_nowait(None)
 
     async def _submit_all(self) -> None:
         try:
-            async with aclosing(self._stream(self.session, self._pull())) as jobs:
-                async for job in jobs:
-                    self._ended(job)
+            async with aclosing(self._stream(self.session, self._pull())) as results:
+                async for number, result in results:
+                    if isinstance(result, Job):
+                        self._job_ended(number, result)
+                    else:
+                        self._take(self._not_resumed(number, self._open.pop(number), result))
         except (AuthenticationError, InsufficientCreditsError, BudgetExceededError) as error:
             self._stopped_by = self._stopped_by or error
         finally:
-            self._look_around()
+            self._keep_handles()
 
-    def _ended(self, job: Job) -> None:
-        number = self._line_of[id(job.request)]
+    def _job_ended(self, number: int, job: Job) -> None:
         entry = self._sent_before.get(number)
-        self.ended_before += entry is not None and entry.state in ENDED
+        self.ended_before += entry is not None and state_of(entry).has_ended
         if isinstance(job.error, JournalError):  # what cannot be recorded is not bought
             self.stop(StoppedRunError(str(job.error)))
         if job.state is not JobState.SUCCEEDED or self._target is None:
-            self._tell(number, job)
+            self._report(number, job)
         elif (file := self._file_of(job)) is not None:
-            self._tell(number, job, file=file)
+            self._report(number, job, file=file)
         else:
             self._known[number] = job
             self._unsaved.put_nowait((number, job))
 
     def _file_of(self, job: Job) -> Path | None:
-        """The video where an earlier run has saved it."""
-        if job.saved is None or self._advice.folder is None:
+        """The video that an earlier run saved, if it is still there."""
+        if job.saved is None or self.next_steps.folder is None:
             return None
-        return file_there(job.saved.path, job.saved.size, self._advice.folder)
+        return saved_file(job.saved.path, job.saved.size, self.next_steps.folder)
 
     # --- saving -----------------------------------------------------------------------------
 
@@ -206,13 +215,13 @@ class Run:
         try:
             file = await job.download(self._target(number, job), overwrite=self._overwrite)
         except DownloadError as error:
-            self._tell(number, job, error=error)
+            self._report(number, job, error=error)
         else:
-            self._tell(number, job, file=file)
+            self._report(number, job, file=file)
 
     # --- outcomes ---------------------------------------------------------------------------
 
-    def _tell(
+    def _report(
         self,
         number: int,
         job: Job,
@@ -225,54 +234,57 @@ class Run:
             self._take(self._not_sent(number, request, job.error))
             return
         self.saved += file is not None
-        self._take(Outcome.of_job(job, number, file=file, error=error, advice=self._advice))
+        self._take(Outcome.of_job(job, number, file=file, error=error, next_steps=self.next_steps))
 
     def _not_sent(
         self, number: int, request: GenerationRequest, reason: SeedanceError | None
     ) -> Outcome:
-        """Of a line that this run did not send: what an earlier one has left, or nothing."""
-        entry = self._sent_before.get(number)
-        if entry is None:
+        """The outcome of a line that this run did not send: perhaps an earlier one did."""
+        if number not in self._sent_before:
             return Outcome.not_submitted(number, request, reason)
         interrupted = isinstance(reason, InterruptedRunError)
-        left = (InterruptedRunError if interrupted else StoppedRunError)(
-            "the run ended before it came to this job of an earlier run"
+        unfinished = (InterruptedRunError if interrupted else StoppedRunError)(
+            "the run ended before it resumed this job of an earlier run"
         )
-        job = job_of(entry, request, left)
-        file = file_there(entry.path, entry.size, self._advice.folder or Path())
-        is_open = job.state is JobState.ABANDONED or (job.state is JobState.SUCCEEDED and not file)
-        error = left if is_open else None
-        return Outcome.of_job(job, number, file=file, error=error, advice=self._advice)
+        return self._not_resumed(number, request, unfinished)
 
-    def _look_around(self) -> None:
-        """Keep a handle on every job of the session, for the case that the run is left."""
+    def _not_resumed(
+        self, number: int, request: GenerationRequest, reason: SeedanceError
+    ) -> Outcome:
+        """The outcome of a job of an earlier run by its journal entry alone."""
+        entry = self._sent_before[number]
+        return Outcome.of_entry(
+            entry, number, request, unfinished=reason, next_steps=self.next_steps
+        )
+
+    def _keep_handles(self) -> None:
+        """Keep a handle on every job of the session, in case the run is left."""
         for record in self.session.registry:
             number = self._line_of.get(id(record.request))
             if number is not None:
                 self._known[number] = Job(record, None)
 
-    def _account_for_the_rest(self) -> None:
+    def _report_rest(self) -> None:
         for number, request in sorted(self._open.items()):
             job = self._known.get(number)
             if job is not None and job.done:
-                self._tell_left(number, job)
+                self._report_interrupted(number, job)
             else:
                 self._open.pop(number)
-                self._take(self._unended(number, request, job))
+                self._take(self._unfinished(number, request, job))
 
-    def _tell_left(self, number: int, job: Job) -> None:
+    def _report_interrupted(self, number: int, job: Job) -> None:
         file = self._file_of(job) if job.state is JobState.SUCCEEDED else None
-        told = _LEFT.get(job.state) if file is None else None
-        self._tell(number, job, file=file, error=InterruptedRunError(told) if told else None)
+        message = _INTERRUPTED.get(job.state) if file is None else None
+        error = InterruptedRunError(message) if message else None
+        self._report(number, job, file=file, error=error)
 
-    def _unended(self, number: int, request: GenerationRequest, job: Job | None) -> Outcome:
-        sent_before = number in self._sent_before
-        if (
-            job is None and number in self._pulled and not sent_before
-        ):  # only where the run itself broke off
-            reason = "the run broke off before it was known what became of it"
+    def _unfinished(self, number: int, request: GenerationRequest, job: Job | None) -> Outcome:
+        is_lost = job is None and number in self._pulled and number not in self._sent_before
+        if is_lost:  # only if the run itself broke off
+            reason = "the run broke off before the result of its submit was known"
             error = SubmitUncertainError(reason, request=request)
-            return Outcome.uncertain(number, request, error, self._advice)
+            return Outcome.uncertain(number, request, error, self.next_steps)
         # The session was left in good order and the job has not ended: it was never sent.
         return self._not_sent(number, request, self._stopped_by)
 
@@ -282,6 +294,6 @@ class Run:
         self.stop(InterruptedRunError("interrupted before it was submitted"))
         self._on_stop(self.running())
 
-    def _left(self) -> None:
-        self._look_around()
+    def _leaving(self) -> None:
+        self._keep_handles()
         self._on_leave(self.running())

@@ -31,7 +31,7 @@ def test_a_file_of_prompts_becomes_a_folder_of_videos(seedance, seedance_emulato
         assert record["state"] == "succeeded"
         assert record["credits_charged"] > 0
         assert record["error"] is record["next_step"] is None
-    assert "2 lines in " in done.err
+    assert "2 lines of prompts.txt in " in done.err
     assert "2 succeeded, 2 videos saved" in done.err
     assert f"{seedance_emulator.ledger.credits_charged} credits charged" in done.err
     assert "Results: out/results.jsonl" in done.err
@@ -44,6 +44,17 @@ def test_a_file_of_prompts_becomes_a_folder_of_videos(seedance, seedance_emulato
 def test_json_outcomes_are_the_lines_of_the_results(seedance, seedance_emulator):
     done = seedance("batch", write(THREE), "--json")
     assert {record["line"]: record for record in done.records} == results()
+
+
+def test_lines_are_numbered_as_in_the_file(seedance, seedance_emulator):
+    """In a CSV file the header is line 1, in messages and results alike."""
+    bad = seedance("batch", write("prompt,duration\na,99\n", "a.csv"))
+    assert "a.csv, line 2: duration: 99 must be" in bad.err
+    assert "1 bad line; nothing was sent" in bad.err
+    seedance_emulator.faults.script("job", "failed")
+    done = seedance("batch", write("prompt\na\n", "a.csv"))
+    assert list(results()) == [2]
+    assert "1 line of a.csv failed:\n  line 2 req_" in done.err
 
 
 def test_standard_input_is_read_as_the_format_says(seedance, seedance_emulator):
@@ -69,12 +80,12 @@ def test_one_bad_line_and_nothing_is_sent(seedance, seedance_emulator):
     assert (done.code, done.out) == (2, "")
     assert "a.jsonl, line 2: prompt: '' must not be blank; duration: 1 must be" in done.err
     assert "a.jsonl, line 3: line: 'nonsense' must be a JSON object" in done.err
-    assert "2 of the lines are bad; nothing was sent" in done.err
+    assert "2 bad lines; nothing was sent" in done.err
     assert len(seedance_emulator.ledger) == 0
     assert not Path("videos").exists()
 
 
-def test_a_thousand_bad_lines_are_not_told_one_by_one(seedance, seedance_emulator):
+def test_a_thousand_bad_lines_are_not_shown_one_by_one(seedance, seedance_emulator):
     done = seedance("batch", write("x\n" * 1000, "a.jsonl"))
     assert "… and 900 more bad lines" in done.err
     assert len(done.err.splitlines()) == 102
@@ -86,11 +97,11 @@ def test_a_dry_run_checks_and_sends_nothing_and_needs_no_key(seedance, monkeypat
     assert (done.code, done.err) == (0, "")
     first, second = done.out.splitlines()
     assert first == "3 jobs would be submitted; nothing was sent"
-    assert second == "what 3 of them cost is not known: nothing like them was charged yet"
+    assert second == "cost unknown for 3 jobs: no similar job was charged yet"
     assert not Path("videos").exists()
     done = seedance("batch", write(" \n"), "--dry-run")
     assert done.code == 2
-    assert "prompts.txt holds no request" in done.err
+    assert "prompts.txt has no requests" in done.err
 
 
 def test_a_file_that_is_not_there_is_bad_input(seedance, seedance_emulator):
@@ -106,7 +117,7 @@ def test_without_a_journal_earlier_results_are_not_paid_for_again_by_accident(
     first = Path("videos/results.jsonl").read_text()
     done = seedance("batch", "prompts.txt", "--no-journal")
     assert done.code == 2
-    assert "videos/results.jsonl is there already" in done.err
+    assert "videos/results.jsonl exists" in done.err
     assert len(seedance_emulator.ledger) == 1
     done = seedance("batch", "prompts.txt", "--no-journal", "--overwrite")
     assert done.code == 0
@@ -118,14 +129,14 @@ def test_without_a_journal_earlier_results_are_not_paid_for_again_by_accident(
     assert Path("videos/results.2.jsonl").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_paid(seedance, seedance_emulator):
+def test_a_folder_that_cannot_be_made_costs_nothing(seedance, seedance_emulator):
     Path("file").write_text("no folder")
     done = seedance("batch", write(THREE), "-o", "file/out")
     assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
     assert "file/out cannot be written" in done.err
 
 
-def test_each_outcome_is_told_for_what_it_is_and_uncertain_outranks_the_rest(
+def test_each_outcome_is_reported_for_what_it_is_and_uncertain_outranks_the_rest(
     seedance, seedance_emulator
 ):
     faults = seedance_emulator.faults
@@ -161,11 +172,11 @@ def test_each_outcome_is_told_for_what_it_is_and_uncertain_outranks_the_rest(
     assert unsaved["next_step"] == f"seedance status -o videos {unsaved['request_id']}"
     assert stuck["next_step"] == f"seedance status --wait -o videos {stuck['request_id']}"
     assert "1 uncertain submit may have been charged as well" in done.err
-    assert "1 submit uncertain: accepted and charged, or not." in done.err
-    assert f"To fetch again: {unsaved['next_step']}" in done.err
-    assert f"To go on: {stuck['next_step']}" in done.err
-    assert "1 line failed:" in done.err
-    assert "1 line cancelled:" in done.err
+    assert "1 submit uncertain: perhaps accepted and charged. It was not sent again." in done.err
+    assert f"To download again: {unsaved['next_step']}" in done.err
+    assert f"To resume: {stuck['next_step']}" in done.err
+    assert "1 line of prompts.txt failed:" in done.err
+    assert "1 line of prompts.txt cancelled:" in done.err
     assert not Path("videos/remaining.jsonl").exists()  # each may have been charged
     assert seedance_emulator.ledger.duplicates() == {}
 
@@ -195,7 +206,7 @@ def test_when_the_credits_run_out_the_rest_is_left_to_be_submitted_later(
     assert len(remaining) + len(paid) == 30
     assert "not submitted, nothing charged:" in done.err
     assert "… and " in done.err
-    assert "What can be submitted again as it is: videos/remaining.jsonl" in done.err
+    assert "Lines that can be submitted again as they are: videos/remaining.jsonl" in done.err
     account.balance = 10_000
     assert seedance("batch", "videos/remaining.jsonl", "-o", "rest").code == 0
     assert seedance_emulator.ledger.duplicates() == {}
@@ -208,7 +219,7 @@ def test_a_refusal_of_one_prompt_stops_nothing_and_is_not_left_for_later(
     done = seedance("batch", "a.jsonl")
     assert done.code == 1
     assert results()[2]["error"]["type"] == "BadRequestError"
-    assert "1 line refused, nothing charged:" in done.err
+    assert "1 line of a.jsonl rejected, nothing charged:" in done.err
     assert not Path("videos/remaining.jsonl").exists()
 
 
@@ -225,7 +236,7 @@ def test_results_are_written_as_they_happen_and_flushed(seedance, seedance_emula
 
 
 class FullDisk:
-    """A file that takes so many lines and then no more."""
+    """A file that takes some lines and then no more."""
 
     def __init__(self, file, lines):
         self._file, self._left = file, lines
@@ -248,21 +259,21 @@ class FullDisk:
 def test_a_full_disk_stops_the_submitting_and_loses_no_outcome(
     seedance, seedance_emulator, monkeypatch
 ):
-    begin = ResultsFile.__init__
+    open_file = Path.open
 
-    def on_full_disk(self, folder, screen):
-        begin(self, folder, screen)
-        self._file = FullDisk(self._file, 1)
+    def on_full_disk(self, mode="r", *args, **options):
+        file = open_file(self, mode, *args, **options)
+        return FullDisk(file, 1) if mode == "x" else file
 
-    monkeypatch.setattr(ResultsFile, "__init__", on_full_disk)
+    monkeypatch.setattr(Path, "open", on_full_disk)
     monkeypatch.setattr(Path, "write_text", lambda *args, **kw: FullDisk(None, 0).write(""))
     Path("prompts.txt").write_bytes(b"".join(b"prompt %d\n" % n for n in range(40)))
     done = seedance("batch", "prompts.txt", "--max-in-flight", "1", "--no-journal")
     assert done.code == 6
     assert "outcomes follow here" in done.err
     assert "the remaining lines could not be written" in done.err
-    told = [json.loads(line) for line in done.err.splitlines() if line.startswith('{"line"')]
-    assert len(told) + len(results()) == 40
+    shown = [json.loads(line) for line in done.err.splitlines() if line.startswith('{"line"')]
+    assert len(shown) + len(results()) == 40
     assert len(seedance_emulator.ledger) < 10
 
 

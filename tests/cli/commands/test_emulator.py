@@ -33,7 +33,7 @@ async def test_it_prints_an_environment_that_works_and_serves_until_a_signal(num
         server.send(number)
         ended = await server.done()
     assert ended.code == 0
-    assert "1 submits received, 1 charged; prompts charged twice: 0" in ended.err
+    assert "1 submit received, 1 charged; prompts charged twice: 0" in ended.err
     (entry,) = map(json.loads, Path("ledger.jsonl").read_text().splitlines())
     assert entry["prompt"] == "A river"
 
@@ -67,19 +67,30 @@ def test_faults_are_given_by_operation_kind_and_probability(seedance, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ("nonsense", "write OPERATION:KIND=PROBABILITY"),
         ("poll:502=often", "write OPERATION:KIND=PROBABILITY"),
-        ("poll:nonsense=0.1", "no such fault: 'nonsense'"),
+        ("poll:nonsense=0.1", "no such fault: 'nonsense'; see --list-faults"),
+        ("poll:failed=1", "failed does not happen to poll, but to job; write job:failed=1"),
         ("nonsense:502=0.1", "no such operation: 'nonsense'"),
         ("poll:502=2", "exceed 1"),
     ],
 )
-def test_a_fault_that_there_is_not_is_bad_input(seedance, fault, told):
+def test_an_impossible_fault_is_bad_input(seedance, fault, message):
     done = seedance("emulator", "--fault", fault)
     assert done.code == 2
-    assert told in done.err
+    assert message in done.err
+
+
+def test_the_kinds_of_faults_are_listed_and_the_help_says_where(seedance):
+    assert "--list-faults" in seedance("emulator", "--help").out
+    done = seedance("emulator", "--list-faults")
+    assert done.code == 0
+    heading, *rows = done.out.splitlines()
+    assert heading.split() == ["KIND", "OPERATIONS", "EFFECT"]
+    assert [row.split()[0] for row in rows] == list(emulator_package.KINDS)
+    assert "failed                job  " in done.out
 
 
 def test_a_port_that_is_taken_exits_with_3(seedance):
@@ -108,8 +119,8 @@ def test_the_environment_is_printed_once_it_listens(seedance, monkeypatch):
 def test_without_its_extra_the_emulator_says_how_to_install_it(args, seedance, monkeypatch):
     mine = (
         "seedance_async.emulator",
-        "seedance_async.cli.demo.demo",
-        "seedance_async.cli.demo.scenes",
+        "seedance_async.cli.demo.runner",
+        "seedance_async.cli.demo.scenario",
     )
     for name in [name for name in sys.modules if name.startswith(mine)]:
         monkeypatch.delitem(sys.modules, name)
@@ -123,7 +134,7 @@ def test_without_its_extra_the_emulator_says_how_to_install_it(args, seedance, m
 
 
 def test_a_missing_module_of_our_own_is_not_blamed_on_the_extra(seedance, monkeypatch):
-    monkeypatch.setitem(sys.modules, "seedance_async.cli.demo.demo", None)
+    monkeypatch.setitem(sys.modules, "seedance_async.cli.demo.runner", None)
     with pytest.raises(ModuleNotFoundError):
         seedance("demo")
 

@@ -10,7 +10,7 @@ from seedance_async import GenerationRequest
 from seedance_async.emulator import Fault
 
 
-def test_a_prompt_becomes_a_video_and_its_place_is_printed(seedance, seedance_emulator):
+def test_a_prompt_becomes_a_video_and_its_path_is_printed(seedance, seedance_emulator):
     done = seedance("generate", "A river in autumn")
     assert (done.code, done.err) == (0, "")
     (job,) = seedance_emulator.jobs.values()
@@ -51,11 +51,11 @@ def test_the_video_goes_to_the_file_that_is_named(seedance, seedance_emulator):
     assert record["credits_charged"] == seedance_emulator.ledger.credits_charged
 
 
-def test_a_file_in_the_way_is_told_before_anything_is_paid(seedance, seedance_emulator):
+def test_an_existing_file_is_an_error_before_anything_is_paid(seedance, seedance_emulator):
     Path("river.mp4").write_text("mine")
     done = seedance("generate", "A river", "-o", "river.mp4")
     assert done.code == 2
-    assert "river.mp4 is there already; --overwrite replaces it" in done.err
+    assert "river.mp4 exists; --overwrite replaces it" in done.err
     assert len(seedance_emulator.ledger) == 0
     assert seedance("generate", "A river", "-o", "river.mp4", "--overwrite").code == 0
     assert Path("river.mp4").stat().st_size > 1000
@@ -63,8 +63,8 @@ def test_a_file_in_the_way_is_told_before_anything_is_paid(seedance, seedance_em
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
 @pytest.mark.parametrize("output", ["file/x.mp4", "x" * 300 + ".mp4"])
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_paid(
-    seedance, seedance_emulator, output, overwrite
+def test_a_path_that_cannot_be_written_is_an_error_before_anything_is_paid(
+    seedance, seedance_emulator, output
 ):
     Path("file").write_text("no folder")
     done = seedance("generate", "A river", "-o", output, *overwrite)
@@ -72,7 +72,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_paid(
     assert "cannot be written" in done.err
 
 
-def test_a_folder_without_write_access_is_told_before_anything_is_paid(
+def test_a_folder_without_write_access_is_an_error_before_anything_is_paid(
     seedance, seedance_emulator, monkeypatch
 ):
     monkeypatch.setattr("os.access", lambda path, mode: False)
@@ -88,7 +88,7 @@ def test_without_download_the_url_is_printed(seedance, seedance_emulator):
     assert not list(Path().glob("*.mp4"))
 
 
-def test_a_broken_rule_is_told_and_nothing_is_sent(seedance, seedance_emulator):
+def test_a_broken_rule_is_shown_and_nothing_is_sent(seedance, seedance_emulator):
     done = seedance("generate", " ", "--duration", "99")
     assert done.code == 2
     assert "prompt must not be blank" in done.err
@@ -145,7 +145,7 @@ def test_an_uncertain_submit_exits_with_5_and_says_what_to_do(seedance, seedance
     assert len(seedance_emulator.ledger.charged) == 1
 
 
-def test_a_job_that_outlives_the_timeout_exits_with_5_and_can_be_taken_up(
+def test_a_job_that_outlives_the_timeout_exits_with_5_and_can_be_resumed(
     seedance, seedance_emulator
 ):
     seedance_emulator.faults.script("job", "stuck")
@@ -156,7 +156,7 @@ def test_a_job_that_outlives_the_timeout_exits_with_5_and_can_be_taken_up(
     assert f"What to do: seedance status --wait -o . {job.request_id}" in done.err
 
 
-def test_a_failed_download_exits_with_6_and_says_how_to_fetch_it(seedance, seedance_emulator):
+def test_a_failed_download_exits_with_6_and_says_how_to_repeat_it(seedance, seedance_emulator):
     seedance_emulator.faults.script("media", "gone", times=None)
     done = seedance("generate", "A river", "-o", "out/")
     (job,) = seedance_emulator.jobs.values()
@@ -181,7 +181,7 @@ def test_verbose_shows_the_sdks_log_and_never_the_key(seedance, seedance_emulato
     assert seedance_emulator.api_key not in done.err + done.out
 
 
-def test_a_key_that_the_server_echoes_is_blotted_out_of_the_record(seedance, seedance_emulator):
+def test_a_key_that_the_server_echoes_is_redacted(seedance, seedance_emulator):
     key = seedance_emulator.api_key
     seedance_emulator.faults.script("submit", Fault("unauthorized", message=f"{key} is bad"))
     done = seedance("generate", "A river", "--json")

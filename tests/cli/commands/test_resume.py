@@ -6,16 +6,27 @@ from pathlib import Path
 import pytest
 
 from seedance_async.journal import read_entries
-from tests.cli.conftest import QUICK, command, emulator, results
-from tests.cli.test_going_on import JOURNAL, batch, entries, finish_all, recorded, stuck, write
+from tests.cli.conftest import (
+    JOURNAL,
+    QUICK,
+    batch,
+    command,
+    emulator,
+    entries,
+    finish_all,
+    recorded,
+    results,
+    stuck,
+    write_prompts,
+)
 
 
 def states():
     return [entry.state for entry in read_entries(JOURNAL)]
 
 
-async def test_what_a_killed_batch_has_left_is_taken_up_and_nothing_is_submitted():
-    write(5)
+async def test_the_jobs_of_a_killed_batch_are_resumed_and_nothing_is_submitted():
+    write_prompts(5)
     async with emulator() as served:
         stuck(served, 2)
         async with batch(served, "--max-in-flight", "2") as process:
@@ -36,8 +47,8 @@ async def test_what_a_killed_batch_has_left_is_taken_up_and_nothing_is_submitted
         assert len(served.media_requests) == len(served.ledger) == 5
 
 
-async def test_it_can_be_left_and_started_again_as_a_batch_can():
-    write(3)
+async def test_it_can_be_interrupted_and_started_again_as_a_batch_can():
+    write_prompts(3)
     async with emulator() as served:
         stuck(served, 3)
         async with batch(served) as process:
@@ -50,12 +61,13 @@ async def test_it_can_be_left_and_started_again_as_a_batch_can():
                 lambda: sum(job.polls for job in served.jobs.values()) > sum(polls) + 3
             )
             process.send(signal.SIGTERM)
-            await process.until("Waiting for 2 running jobs. Ctrl-C again leaves them.")
+            await process.until("Waiting for 2 running jobs. Press Ctrl-C again to leave.")
             process.send(signal.SIGTERM)
             left = await process.done()
         assert left.code == 130
         assert "3 abandoned" in left.err
-        assert "  To go on: seedance resume videos" in left.err
+        assert "3 jobs abandoned: no longer waited for, but they go on at the server:" in left.err
+        assert "  To resume: seedance resume videos" in left.err
         finish_all(served)
         async with command("resume", "videos/run.db", *QUICK, served=served) as process:
             done = await process.done()
@@ -65,10 +77,10 @@ async def test_it_can_be_left_and_started_again_as_a_batch_can():
     assert len(list(Path("videos").glob("*.mp4"))) == 3
 
 
-def test_videos_that_were_not_saved_are_fetched_and_uncertain_ones_are_named(
+def test_videos_that_were_not_saved_are_downloaded_and_uncertain_jobs_are_named(
     seedance, seedance_emulator
 ):
-    write(4)
+    write_prompts(4)
     seedance_emulator.faults.script("media", "gone", match="prompt 1", times=None)
     seedance_emulator.faults.script("submit", "drop_after_accept", match="prompt 2")
     seedance_emulator.faults.script("job", "failed", match="prompt 3")
@@ -76,33 +88,34 @@ def test_videos_that_were_not_saved_are_fetched_and_uncertain_ones_are_named(
     seedance_emulator.faults.clear()
     done = seedance("resume", "-o", "fetched", "--json")
     assert done.code == 5
-    told = {record["prompt"]: record for record in done.records}
-    assert set(told) == {"prompt 1", "prompt 2"}, "what is over is not told again"
-    assert Path(told["prompt 1"]["file"]).parent == Path("fetched")
-    assert told["prompt 1"]["line"] is None
+    shown = {record["prompt"]: record for record in done.records}
+    assert set(shown) == {"prompt 1", "prompt 2"}, "what has ended is not shown again"
+    assert Path(shown["prompt 1"]["file"]).parent == Path("fetched")
+    assert shown["prompt 1"]["line"] is None
     (uncertain,) = entries(state="uncertain")
-    assert told["prompt 2"]["key"] == uncertain.key
+    assert shown["prompt 2"]["key"] == uncertain.key
     assert f"adopt --journal videos/run.db {uncertain.key} REQUEST_ID" in done.err
     assert len(seedance_emulator.ledger) == 4
     assert seedance("batch", "prompts.txt").code == 5
-    assert results()[1]["file"] == told["prompt 1"]["file"]
+    assert results()[1]["file"] == shown["prompt 1"]["file"]
 
 
-def test_where_nothing_is_left_nothing_is_done_and_no_key_is_needed(
+def test_without_unfinished_jobs_nothing_is_done_and_no_key_is_needed(
     seedance, seedance_emulator, monkeypatch
 ):
-    write(1)
+    write_prompts(1)
     assert seedance("batch", "prompts.txt").code == 0
     monkeypatch.delenv("SEEDANCE_API_KEY")
     done = seedance("resume")
     assert done.code == 0
-    assert done.err == "Nothing of videos/run.db is left to be waited for or saved.\n"
+    nothing = "Nothing to resume in videos/run.db: no job is running, and every video is saved."
+    assert done.err == f"{nothing}\n"
 
 
-def test_a_job_that_the_server_no_longer_knows_does_not_keep_the_others_from_their_end(
+def test_one_job_that_never_ends_does_not_keep_the_others_from_being_saved(
     seedance, seedance_emulator
 ):
-    write(2)
+    write_prompts(2)
     seedance_emulator.faults.script("job", "stuck", times=2)
     assert seedance("batch", "prompts.txt", "--timeout", "1").code == 5
     first, second = seedance_emulator.jobs.values()
@@ -110,21 +123,28 @@ def test_a_job_that_the_server_no_longer_knows_does_not_keep_the_others_from_the
     done = seedance("resume", "--timeout", "1")
     assert done.code == 5
     assert "1 succeeded, 1 abandoned, 1 video saved" in done.err
+    assert (
+        "1 job abandoned: no longer waited for, but it may still succeed at the server:" in done.err
+    )
     assert f"{first.request_id} " in done.err
 
 
 @pytest.mark.parametrize("place", ["missing", "missing.db"])
-def test_a_journal_that_is_not_there_is_told_in_one_line(seedance, seedance_emulator, place):
+def test_a_missing_journal_is_one_clear_line(seedance, seedance_emulator, place):
     done = seedance("resume", place)
     assert (done.code, done.err) == (3, f"seedance: journal {place}: there is no such file\n")
 
 
-def test_an_entry_that_is_gone_meanwhile_is_not_submitted(seedance, seedance_emulator, monkeypatch):
-    write(1)
+def test_a_job_that_is_forgotten_meanwhile_is_not_submitted(
+    seedance, seedance_emulator, monkeypatch
+):
+    write_prompts(1)
     seedance_emulator.faults.script("job", "stuck")
     assert seedance("batch", "prompts.txt", "--timeout", "0.3").code == 5
     stale = read_entries(JOURNAL)
     assert seedance("journal", "forget", "--force", "--yes", stale[0].key).code == 0
     monkeypatch.setattr("seedance_async.cli.commands.resume.read_entries", lambda path: stale)
-    assert seedance("resume", "--timeout", "0.3").code != 0
+    done = seedance("resume", "--timeout", "0.3")
+    assert done.code == 5
+    assert "it could not be resumed: this command submits nothing" in done.err
     assert len(seedance_emulator.ledger) == 1

@@ -10,12 +10,12 @@ from pathlib import Path
 import av
 import pytest
 
-from seedance_async import GenerationMode
+from seedance_async import GenerationMode, SeedanceSession
 from seedance_async.cli.app import run
 from seedance_async.cli.console import Screen
-from seedance_async.cli.demo import demo
-from seedance_async.cli.demo.scenes import MISHAPS, SCENES
-from seedance_async.cli.runs.outcomes import Outcome
+from seedance_async.cli.demo import runner
+from seedance_async.cli.demo.scenario import MISHAPS, SCENES
+from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.emulator import Emulator, EmulatorOptions
 from tests.cli.conftest import results
 
@@ -28,7 +28,7 @@ def size_of(scene):
     return {"16:9": (long, short), "9:16": (short, long), "1:1": (short, short)}[scene.aspect_ratio]
 
 
-async def test_the_script_has_24_scenes_in_all_modes_and_six_kinds_of_mishap():
+async def test_the_scenario_has_24_scenes_in_all_modes_and_six_kinds_of_mishap():
     assert len(SCENES) == len({scene.prompt for scene in SCENES}) == 24
     async with Emulator(EmulatorOptions()) as emulator:
         requests = [scene.request(emulator) for scene in SCENES]
@@ -51,8 +51,8 @@ def test_the_demo_leaves_videos_results_and_an_honest_summary(capsys):
     begun = time.monotonic()
     assert run(["demo", "--seed", "3"]) == 0
     assert time.monotonic() - begun < 40
-    told = capsys.readouterr()
-    assert told.out == ""
+    shown = capsys.readouterr()
+    assert shown.out == ""
     found = results("demo-out")
     assert sorted(found) == list(range(1, 25))
     states = Counter(record["state"] for record in found.values())
@@ -63,46 +63,36 @@ def test_the_demo_leaves_videos_results_and_an_honest_summary(capsys):
     assert len(list(Path("demo-out").glob("*.mp4"))) == len(videos) == 22
     assert not list(Path("demo-out").glob(".*"))
     for mishap in MISHAPS:
-        assert f"line {mishap.line}: {mishap.what}\n    → " in told.err
-    assert "the rest was fetched with Range: bytes=" in told.err
-    assert "NOT" not in told.err
-    assert "24 charged, charged twice: 0." in told.err
-    assert "Agreed." in told.err
-    assert "sd2_live" not in told.err
+        assert f"job {mishap.line}: {mishap.what}\n    → " in shown.err
+    assert "the rest was downloaded with Range: bytes=" in shown.err
+    assert "NOT" not in shown.err
+    assert "25 submits received, 24 charged, charged twice: 0." in shown.err
+    assert "The SDK agrees." in shown.err
+    assert "sd2_live" not in shown.err
 
 
-async def test_a_demo_that_does_not_go_as_promised_says_so_and_fails(monkeypatch, capsys):
-    monkeypatch.setattr(demo, "SCENES", SCENES[:4])
-    monkeypatch.setattr(demo, "_SPEED", 2000)
-
-    def unlike_promised(emulator, outcome):
-        return None
-
-    monkeypatch.setattr("seedance_async.cli.demo.scenes._refused", unlike_promised)
-    assert await demo.play(Path("out"), 0, Screen()) == 1
-    told = capsys.readouterr().err
-    assert "    → NOT as expected: no outcome" in told
-    assert "24" not in told.partition("in ")[0]
-    assert "Agreed." in told
+async def test_a_demo_that_does_not_go_as_expected_says_so_and_fails(monkeypatch, capsys):
+    monkeypatch.setattr(runner, "SCENES", SCENES[:4])
+    assert await runner.play(Path("out"), 0, Screen(), speed=2000) == 1
+    shown = capsys.readouterr().err
+    assert "    → NOT as expected: no outcome" in shown
+    assert "The SDK agrees." in shown
 
 
-async def test_what_the_records_do_not_bear_out_is_found_by_no_mishap():
+async def test_no_mishap_claims_what_the_records_do_not_show():
     other = Outcome(state="cancelled", prompt="something else", request_id="req_other")
     async with Emulator(EmulatorOptions()) as emulator:
         assert [mishap.found(emulator, other) for mishap in MISHAPS] == [None] * 6
 
 
-async def test_an_interrupted_demo_tells_no_story(monkeypatch, capsys):
-    begin = demo._session
-
-    def begin_and_interrupt(emulator, seed):
+async def test_an_interrupted_demo_does_not_explain_the_mishaps(monkeypatch, capsys):
+    def interrupted(**options):
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
-        return begin(emulator, seed)
+        return SeedanceSession(**options)
 
-    monkeypatch.setattr(demo, "_session", begin_and_interrupt)
-    monkeypatch.setattr(demo, "_SPEED", 2000)
-    assert await demo.play(Path("out"), 0, Screen()) == 130
-    told = capsys.readouterr().err
-    assert "Interrupted" in told
-    assert "What went wrong" not in told
+    monkeypatch.setattr(runner, "SeedanceSession", interrupted)
+    assert await runner.play(Path("out"), 0, Screen(), speed=2000) == 130
+    shown = capsys.readouterr().err
+    assert "Interrupted" in shown
+    assert "What went wrong" not in shown
     assert sorted(results("out")) == list(range(1, 25))

@@ -1,4 +1,4 @@
-"""`seedance batch` with its journal: the same command again, whatever ended the one before."""
+"""`seedance batch` with its journal: the same command again, however the earlier one ended."""
 
 import json
 import signal
@@ -11,46 +11,25 @@ import pytest
 from seedance_async import JournalError
 from seedance_async.emulator import Fault
 from seedance_async.journal import SQLiteJournal, read_entries
-from tests.cli.conftest import QUICK, command, emulator, results
-
-JOURNAL = Path("videos/run.db")
-
-
-def write(count):
-    Path("prompts.txt").write_text("".join(f"prompt {n}\n" for n in range(1, count + 1)))
-
-
-def batch(served, *args):
-    return command("batch", "prompts.txt", *QUICK, *args, served=served)
-
-
-def entries(**wanted):
-    """The journal's entries, if it is there yet, that are like this."""
-    found = read_entries(JOURNAL) if JOURNAL.exists() else []
-    return [e for e in found if all(getattr(e, name) == value for name, value in wanted.items())]
-
-
-def stuck(served, count):
-    """The first jobs run until the test ends them."""
-    served.faults.script("job", "stuck", match="prompt", times=count)
-
-
-def finish_all(served):
-    for job in served.jobs.values():
-        if not job.is_terminal:
-            served.jobs.finish(job.request_id)
-
-
-async def recorded(served, count):
-    """Wait until the journal has so many running jobs."""
-    await served.wait_until(lambda: len(entries(state="queued")) == count)
-
+from tests.cli.conftest import (
+    JOURNAL,
+    QUICK,
+    batch,
+    command,
+    emulator,
+    entries,
+    finish_all,
+    recorded,
+    results,
+    stuck,
+    write_prompts,
+)
 
 # --- a process that is gone -----------------------------------------------------------------------
 
 
-async def test_a_killed_batch_is_gone_on_with_by_the_same_command_and_nothing_is_paid_twice():
-    write(8)
+async def test_a_killed_batch_is_resumed_by_the_same_command_and_nothing_is_paid_twice():
+    write_prompts(8)
     async with emulator() as served:
         stuck(served, 5)
         async with batch(served, "--max-in-flight", "4") as process:
@@ -67,19 +46,19 @@ async def test_a_killed_batch_is_gone_on_with_by_the_same_command_and_nothing_is
         fetched = [request.path for request in served.media_requests]
     assert done.code == 0
     assert charged == {f"prompt {n}": 1 for n in range(1, 9)}
-    assert len(fetched) == len(set(fetched)) == 8, "each video is fetched once"
+    assert len(fetched) == len(set(fetched)) == 8, "each video is downloaded once"
     found = results()
     assert sorted(found) == list(range(1, 9))
     assert {record["state"] for record in found.values()} == {"succeeded"}
     videos = {str(path) for path in Path("videos").glob("*.mp4")}
     assert {record["file"] for record in found.values()} == videos
-    assert "Going on: 5 of 8 lines were sent before, as videos/run.db has it." in done.err
-    assert "320 credits charged, as the server told (200 of them in earlier runs)" in done.err
+    assert "Resuming: 5 of 8 lines were sent in earlier runs, according to videos/" in done.err
+    assert "320 credits charged, as reported by the server (200 of them in earlier" in done.err
     assert len(Path("videos/results.1.jsonl").read_text().splitlines()) == 1
 
 
-async def test_a_batch_killed_between_a_submit_and_its_answer_tells_that_one_as_uncertain():
-    write(2)
+async def test_a_submit_that_was_killed_before_its_answer_is_uncertain():
+    write_prompts(2)
     async with emulator() as served:
         slow = Fault("latency", seconds=3, accepted=True)
         served.faults.script("submit", slow, match="prompt 1")
@@ -110,8 +89,8 @@ async def test_a_batch_killed_between_a_submit_and_its_answer_tells_that_one_as_
     assert results()[1]["request_id"] == job
 
 
-async def test_two_runs_at_once_in_one_folder_are_one_too_many():
-    write(2)
+async def test_two_runs_cannot_use_one_folder_at_once():
+    write_prompts(2)
     async with emulator() as served:
         stuck(served, 2)
         async with batch(served) as first:
@@ -132,18 +111,18 @@ async def test_two_runs_at_once_in_one_folder_are_one_too_many():
     assert not Path("videos/results.1.jsonl").exists()
 
 
-async def test_a_run_that_was_left_says_how_to_go_on_and_can_be_gone_on_with():
-    write(4)
+async def test_a_run_that_was_left_says_how_to_resume_and_can_be_resumed():
+    write_prompts(4)
     async with emulator() as served:
         stuck(served, 2)
         async with batch(served, "--max-in-flight", "2") as process:
             await recorded(served, 2)
             process.send(signal.SIGTERM)
-            hint = await process.until("To go on: ")
+            hint = await process.until("To resume: ")
             process.send(signal.SIGTERM)
             left = await process.done()
         assert left.code == 130
-        assert "the same command again; or, with nothing submitted: seedance resume videos" in hint
+        assert "the same command again; or, to submit nothing more: seedance resume videos" in hint
         states = [record["state"] for _, record in sorted(results().items())]
         assert states == ["abandoned", "abandoned", "not_submitted", "not_submitted"]
         assert results()[1]["next_step"] == "seedance resume videos"
@@ -154,9 +133,9 @@ async def test_a_run_that_was_left_says_how_to_go_on_and_can_be_gone_on_with():
         assert served.ledger.charged_prompts() == {f"prompt {n}": 1 for n in range(1, 5)}
 
 
-async def test_a_line_that_the_run_did_not_come_to_is_told_as_the_journal_has_it():
-    """It was paid for earlier: to call it not submitted would have it paid for again."""
-    write(5)
+async def test_a_line_that_the_run_did_not_reach_is_reported_from_the_journal():
+    """An earlier run paid for it: as not submitted, it would be paid for again."""
+    write_prompts(5)
     async with emulator() as served:
         served.faults.script("job", "failed", match="prompt 2")
         served.faults.script("media", "gone", match="prompt 3", times=None)
@@ -173,12 +152,20 @@ async def test_a_line_that_the_run_did_not_come_to_is_told_as_the_journal_has_it
         async with batch(served, "--max-in-flight", "1") as process:
             await served.wait_until(lambda: len(served.ledger) == 6 and entries(state="queued"))
             process.send(signal.SIGINT)
-            await process.until("To go on: ")
+            await process.until("To resume: ")
             process.send(signal.SIGINT)
             await process.done()
         assert len(served.ledger) == 6
     found = {number: record["state"] for number, record in results().items()}
+    errors = {number: record["error"]["type"] for number, record in results().items()}
     assert found == {1: "abandoned", 2: "failed", 3: "succeeded", 4: "uncertain", 5: "abandoned"}
+    assert errors == {
+        1: "InterruptedRunError",
+        2: "EarlierRunError",
+        3: "InterruptedRunError",
+        4: "SubmitUncertainError",
+        5: "InterruptedRunError",
+    }
     assert results()[3]["file"] is None
     assert results()[3]["next_step"] == "seedance resume videos"
 
@@ -186,10 +173,8 @@ async def test_a_line_that_the_run_did_not_come_to_is_told_as_the_journal_has_it
 # --- in this process ------------------------------------------------------------------------------
 
 
-def test_a_second_run_fetches_nothing_that_is_there_and_anew_what_is_not(
-    seedance, seedance_emulator
-):
-    write(3)
+def test_a_second_run_downloads_only_what_is_missing(seedance, seedance_emulator):
+    write_prompts(3)
     assert seedance("batch", "prompts.txt").code == 0
     files = {number: Path(record["file"]) for number, record in results().items()}
     files[1].unlink()
@@ -203,7 +188,7 @@ def test_a_second_run_fetches_nothing_that_is_there_and_anew_what_is_not(
 
 
 def test_a_folder_that_was_moved_keeps_its_videos(seedance, seedance_emulator):
-    write(2)
+    write_prompts(2)
     assert seedance("batch", "prompts.txt").code == 0
     Path("videos").rename("elsewhere")
     assert seedance("batch", "prompts.txt", "-o", "elsewhere").code == 0
@@ -212,7 +197,7 @@ def test_a_folder_that_was_moved_keeps_its_videos(seedance, seedance_emulator):
 
 
 def test_lines_may_be_added_and_moved(seedance, seedance_emulator):
-    write(2)
+    write_prompts(2)
     assert seedance("batch", "prompts.txt").code == 0
     Path("prompts.txt").write_text("new\nprompt 2\nprompt 1\nprompt 1\n")
     assert seedance("batch", "prompts.txt").code == 0
@@ -220,8 +205,8 @@ def test_lines_may_be_added_and_moved(seedance, seedance_emulator):
     assert len({record["request_id"] for record in results().values()}) == 4
 
 
-def test_overwrite_starts_anew_and_keeps_every_record(seedance, seedance_emulator):
-    write(1)
+def test_overwrite_starts_over_and_keeps_every_record(seedance, seedance_emulator):
+    write_prompts(1)
     for _ in range(3):
         done = seedance("batch", "prompts.txt", "--overwrite")
         assert done.code == 0
@@ -233,26 +218,26 @@ def test_overwrite_starts_anew_and_keeps_every_record(seedance, seedance_emulato
 
 
 def test_the_results_of_a_run_without_a_journal_are_not_paid_for_again(seedance, seedance_emulator):
-    write(1)
+    write_prompts(1)
     assert seedance("batch", "prompts.txt", "--no-journal").code == 0
     done = seedance("batch", "prompts.txt")
     assert done.code == 2
-    assert "the record of an earlier run that kept no journal" in done.err
+    assert "the record of an earlier run without a journal" in done.err
     assert not JOURNAL.exists(), "else the next run would take the folder for its own"
     assert len(seedance_emulator.ledger) == 1
 
 
-def test_a_folder_with_a_journal_is_not_run_into_without_one(seedance, seedance_emulator):
-    write(1)
+def test_a_folder_with_a_journal_is_refused_without_one(seedance, seedance_emulator):
+    write_prompts(1)
     assert seedance("batch", "prompts.txt").code == 0
     Path("videos/results.jsonl").unlink()
     done = seedance("batch", "prompts.txt", "--no-journal")
     assert (done.code, len(seedance_emulator.ledger)) == (2, 1)
-    assert "videos/run.db is there already" in done.err
+    assert "videos/run.db exists" in done.err
 
 
 def test_the_journal_may_be_elsewhere(seedance, seedance_emulator):
-    write(1)
+    write_prompts(1)
     seedance_emulator.faults.script("media", "gone", match="prompt", times=None)
     done = seedance("batch", "prompts.txt", "--journal", "mine.db")
     assert done.code == 6
@@ -265,13 +250,13 @@ def test_the_journal_may_be_elsewhere(seedance, seedance_emulator):
 
 
 @pytest.mark.parametrize("option", ["--journal=a.db", "--resubmit-uncertain"])
-def test_without_a_journal_the_options_of_one_make_no_sense(seedance, option):
-    write(1)
+def test_the_options_of_a_journal_cannot_be_combined_with_no_journal(seedance, option):
+    write_prompts(1)
     assert seedance("batch", "prompts.txt", "--no-journal", option).code == 2
 
 
 def test_an_uncertain_line_is_submitted_again_only_when_asked_to(seedance, seedance_emulator):
-    write(1)
+    write_prompts(1)
     seedance_emulator.faults.script("submit", "drop_after_accept")
     for _ in range(2):
         assert seedance("batch", "prompts.txt").code == 5
@@ -283,7 +268,7 @@ def test_an_uncertain_line_is_submitted_again_only_when_asked_to(seedance, seeda
 def test_the_limit_holds_over_all_runs_and_what_is_beyond_it_is_not_submitted(
     seedance, seedance_emulator
 ):
-    write(6)
+    write_prompts(6)
     for _ in range(2):
         done = seedance("batch", "prompts.txt", "--max-credits", "130")
         assert done.code == 4
@@ -295,22 +280,22 @@ def test_the_limit_holds_over_all_runs_and_what_is_beyond_it_is_not_submitted(
     assert len(seedance_emulator.ledger) == 6
 
 
-def test_a_dry_run_tells_what_is_new_what_is_known_and_what_it_may_cost(
+def test_a_dry_run_shows_what_is_new_what_is_known_and_what_it_may_cost(
     seedance, seedance_emulator
 ):
-    write(2)
+    write_prompts(2)
     seedance_emulator.faults.script("submit", "drop_after_accept", match="prompt 2")
     assert seedance("batch", "prompts.txt").code == 5
-    write(4)
+    write_prompts(4)
     assert seedance("batch", "prompts.txt", "--dry-run").out.splitlines() == [
         "2 jobs would be submitted; nothing was sent",
-        "2 lines are known to videos/run.db: 1 succeeded, 1 uncertain",
-        "credits, an estimate by what jobs were charged so far: 80",
+        "2 lines are already in videos/run.db: 1 succeeded, 1 uncertain",
+        "estimated cost: 80 credits, going by what earlier jobs were charged",
     ]
     other = seedance("batch", "prompts.txt", "--dry-run", "--duration", "5").out.splitlines()
     assert other == [
         "4 jobs would be submitted; nothing was sent",
-        "what 4 of them cost is not known: nothing like them was charged yet",
+        "cost unknown for 4 jobs: no similar job was charged yet",
     ]
     resubmit = ("--dry-run", "--resubmit-uncertain")
     assert seedance("batch", "prompts.txt", *resubmit).out.startswith("3 jobs would")
@@ -335,22 +320,22 @@ def of_another_program():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: b"This is no database, though it is long enough", "it is no SQLite file"),
         (of_another_program, "it is a database of another program"),
         (newer_version, "it is of version 99, newer than 2: update seedance-async"),
     ],
 )
-def test_a_file_that_is_no_journal_is_one_clear_line(seedance, seedance_emulator, make, told):
-    write(1)
+def test_a_file_that_is_not_a_journal_is_one_clear_line(seedance, seedance_emulator, make, message):
+    write_prompts(1)
     content = make()
     Path("videos").mkdir()
     JOURNAL.write_bytes(content)
     for args in (("batch", "prompts.txt"), ("batch", "prompts.txt", "--dry-run"), ("resume",)):
         done = seedance(*args)
         assert (done.code, len(done.err.splitlines())) == (3, 1)
-        assert told in done.err
+        assert message in done.err
     assert JOURNAL.read_bytes() == content
     assert len(seedance_emulator.ledger) == 0
     assert seedance("batch", "prompts.txt", "--overwrite").code == 0
@@ -369,7 +354,7 @@ def test_a_disk_too_full_for_an_intent_stops_the_submitting(
         return await claim(self, *args, **values)
 
     monkeypatch.setattr(SQLiteJournal, "claim", full)
-    write(30)
+    write_prompts(30)
     done = seedance("batch", "prompts.txt", "--max-in-flight", "1")
     assert done.code == 3
     assert "journal videos/run.db: database or disk is full" in done.err
@@ -379,7 +364,7 @@ def test_a_disk_too_full_for_an_intent_stops_the_submitting(
     assert len(seedance_emulator.ledger) == 2
 
 
-def test_an_accepted_job_that_could_not_be_recorded_is_told_with_its_id(
+def test_an_accepted_job_that_could_not_be_recorded_is_shown_with_its_id(
     seedance, seedance_emulator, monkeypatch
 ):
     async def full(self, key, **changes):
@@ -388,7 +373,7 @@ def test_an_accepted_job_that_could_not_be_recorded_is_told_with_its_id(
 
     monkeypatch.setattr(SQLiteJournal, "update", full)
     monkeypatch.setattr(SQLiteJournal, "update_soon", lambda self, key, **changes: None)
-    write(1)
+    write_prompts(1)
     done = seedance("batch", "prompts.txt")
     (job,) = seedance_emulator.jobs
     assert done.code == 6
