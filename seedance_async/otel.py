@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span a job, and metrics, made from a session's events and nothing else.
+"""OpenTelemetry: one span per job, and metrics, made from a session's events and nothing else.
 
-Needs the extra `otel`, which is the API package alone: what becomes of the spans and the metrics is
-decided by the SDK and the exporters of the application.
+Needs the extra `otel`, which is the API package alone. The application chooses the SDK and the
+exporters that the spans and metrics go to.
 
 ```python
 async with SeedanceSession(on_event=instrument()) as session:
@@ -9,9 +9,9 @@ async with SeedanceSession(on_event=instrument()) as session:
 ```
 
 The names are those of the semantic conventions for generative AI, which are still in development
-(https://opentelemetry.io/docs/specs/semconv/gen-ai/). They know neither videos nor this service
-yet, so `gen_ai.output.type` is "video", `gen_ai.provider.name` is "seedance", and what they have no
-word for is named `seedance.*`.
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/). They cover neither videos nor this service
+yet, so `gen_ai.output.type` is "video", `gen_ai.provider.name` is "seedance", and everything that
+they have no name for is `seedance.*`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from seedance_async import (
 OPERATION = "generate_content"
 PROVIDER = "seedance"
 
-#: Upper bounds in seconds: those that the conventions recommend, which end at a minute and a half,
-#: and as many more as it takes until an hour and a half.
+#: Upper bounds in seconds: the recommended ones, which end at 82 seconds, doubled on until an hour
+#: and a half, because a job takes minutes.
 DURATION_BOUNDS = tuple(0.01 * 2**power for power in range(20))
 
-#: What a submit came to, for the events that tell it.
+#: The outcome of a submit, by event.
 _OUTCOMES: dict[type[Event], str] = {
     JobAccepted: "accepted",
     JobRejected: "rejected",
@@ -60,8 +60,8 @@ _OUTCOMES: dict[type[Event], str] = {
     JobWithdrawn: "withdrawn",
 }
 
-#: The ends of a job's span, with the `error.type` of each: the error that its caller is told. Empty
-#: where the event has that error.
+#: The events that end a job's span, with their `error.type`: the error that the caller gets. Empty
+#: for success, and where the event itself has the error.
 _ENDS: dict[type[Event], str] = {
     JobSucceeded: "",
     JobFailed: "GenerationFailedError",
@@ -79,23 +79,23 @@ def instrument(
     *,
     record_prompts: bool = False,
 ) -> Callable[[Event], None]:
-    """What to give a session as `on_event`; each session needs one of its own.
+    """A callback for a session's `on_event`; each session needs one of its own.
 
-    A job's span begins when the job is sent and ends when its end is noticed, or the session is
-    left. Its parent is the span that is current where `submit` is called. Of a job that was
-    accepted in another session it begins when it is taken up.
+    A job's span begins when the job is submitted, or resumed from another session. It ends when the
+    session notices that the job has ended, or when the session is left. Its parent is the span that
+    is current where `submit` is called.
 
     Args:
-        tracer_provider, meter_provider: where to; else the global ones.
-        record_prompts: put the prompt into the span, as `gen_ai.input.messages`. Nothing else of
-            what the user wrote is recorded in any case: no media, no URL, no metadata, no key.
+        tracer_provider, meter_provider: the application's; by default the global ones.
+        record_prompts: put the prompt into the span, as `gen_ai.input.messages`. Nothing else that
+            the user wrote is ever recorded: no media, no URL, no metadata, no key.
     """
     return _Instrumentation(tracer_provider, meter_provider, record_prompts)
 
 
 @attrs.define
 class _OpenSpan:
-    """The span of a job that has not ended, and when its submit began, if that was seen."""
+    """The span of a job that has not ended. `began` is when it was submitted in this session."""
 
     span: Span
     labels: dict[str, Any]
@@ -118,19 +118,21 @@ class _Instrumentation:
             explicit_bucket_boundaries_advisory=DURATION_BOUNDS,
         )
         self._submits = meter.create_counter(
-            "seedance.client.submits", "{submit}", "Submits, by what they came to."
+            "seedance.client.submits", "{submit}", "Submits, by outcome."
         )
         self._credits = meter.create_counter(
-            "seedance.client.credits", "{credit}", "Credits that the server said it charged."
+            "seedance.client.credits", "{credit}", "Credits charged, as reported by the server."
         )
         self._refusals = meter.create_counter(
-            "seedance.client.refusals", "{request}", "Calls that a rate limit refused."
+            "seedance.client.refusals", "{request}", "Calls refused by a rate limit."
         )
         self._failures = meter.create_counter(
-            "seedance.client.poll.failures", "{request}", "Status queries without an answer."
+            "seedance.client.poll.failures", "{request}", "Status queries that failed."
         )
         self._in_flight = meter.create_up_down_counter(
-            "seedance.client.jobs.in_flight", "{job}", "Jobs sent or taken up that have not ended."
+            "seedance.client.jobs.in_flight",
+            "{job}",
+            "Jobs submitted or resumed that have not ended.",
         )
 
     def __call__(self, event: Event) -> None:
@@ -140,9 +142,9 @@ class _Instrumentation:
         elif isinstance(event, PollFailed):
             self._failures.add(1, _labels(event.request) | {"error.type": _error_type(event)})
         elif isinstance(event, JobEvent):
-            self._take(event)
+            self._job_event(event)
 
-    def _take(self, event: JobEvent) -> None:
+    def _job_event(self, event: JobEvent) -> None:
         kind = type(event)
         if kind in _OUTCOMES and (event.key in self._open or kind is JobRejected):
             self._count(event, _OUTCOMES[kind])
@@ -194,29 +196,31 @@ class _Instrumentation:
 
 
 def _error_type(event: JobEvent) -> str:
-    """What kind of error the job's caller is told; empty where there is none."""
-    told = _ENDS.get(type(event), "")
-    if not told and isinstance(event, JobTrouble):
+    """The class of the error that the job's caller gets; empty if there is none."""
+    name = _ENDS.get(type(event), "")
+    if not name and isinstance(event, JobTrouble):
         return type(event.error).__name__
-    return told
+    return name
 
 
 def _labels(request: GenerationRequest | None) -> dict[str, Any]:
-    """What both spans and metrics have."""
+    """The attributes that spans and metrics share."""
     labels = {"gen_ai.operation.name": OPERATION, "gen_ai.provider.name": PROVIDER}
-    if request is not None and isinstance(request.model, str):  # a rejected one may hold anything
+    if request is not None and isinstance(
+        request.model, str
+    ):  # a rejected request may have anything
         labels["gen_ai.request.model"] = request.model
     return labels
 
 
 def _details(request: GenerationRequest | None, record_prompts: bool) -> dict[str, Any]:
-    """What spans alone have."""
+    """The attributes that only spans have."""
     details: dict[str, Any] = {"gen_ai.output.type": "video"}
     if request is None:
         return details
     details["seedance.request.mode"] = request.mode.value
-    asked = {name: getattr(request, name) for name in ("duration", "resolution", "aspect_ratio")}
-    details |= {f"seedance.request.{n}": value for n, value in asked.items() if value is not None}
+    fields = {name: getattr(request, name) for name in ("duration", "resolution", "aspect_ratio")}
+    details |= {f"seedance.request.{n}": value for n, value in fields.items() if value is not None}
     if record_prompts:
         parts = [{"type": "text", "content": request.prompt}]
         details["gen_ai.input.messages"] = json.dumps([{"role": "user", "parts": parts}])
