@@ -1,8 +1,8 @@
 """A pytest plugin: a local Seedance API for the tests of an application that uses the SDK.
 
-Switch it on in a `conftest.py` with `pytest_plugins = ["seedance_async.testing"]`; it needs the
-extra `emulator`. The emulator runs in a thread and an event loop of its own, so the fixtures serve
-plain and async tests alike.
+Enable it in a `conftest.py` with `pytest_plugins = ["seedance_async.testing"]`; it needs the extra
+`emulator`. The emulator runs in a thread and an event loop of its own, so the fixture works in
+plain and in async tests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the plugin's marker known."""
+    """Register the plugin's marker."""
     config.addinivalue_line(
         "markers", "seedance_emulator(**options): options of the emulator that the fixture starts"
     )
@@ -29,10 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def seedance_emulator(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Emulator]:
-    """A running emulator, at 600 times the real speed, with small shared videos.
+    """A running emulator, at 600 times the real speed, with one small video for all jobs.
 
-    SEEDANCE_BASE_URL and SEEDANCE_API_KEY point to it, so that `SeedanceSession()` finds it. The
-    marker `seedance_emulator(speed=…, submit_faults={…}, …)` sets its options.
+    SEEDANCE_BASE_URL and SEEDANCE_API_KEY are set, so that `SeedanceSession()` uses it. The marker
+    `seedance_emulator(speed=…, submit_faults={…}, …)` sets its options.
     """
     from seedance_async.emulator import Emulator, EmulatorOptions
 

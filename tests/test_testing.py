@@ -1,4 +1,4 @@
-"""The pytest plugin, used by a plain and by an async test as an application would use it."""
+"""The pytest plugin, used by a plain and an async test as an application would."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from seedance_async import Backoff, GenerationRequest, SeedanceSession, SubmitUn
 REQUEST = GenerationRequest("A river in autumn", duration=4)
 
 
-def test_the_fixture_serves_a_plain_test(seedance_emulator):
+def test_the_fixture_works_in_a_plain_test(seedance_emulator):
     async def application():
         async with SeedanceSession(poll=Backoff(initial=0.05, maximum=0.2)) as session:
             return await session.generate(REQUEST)
