@@ -2,8 +2,8 @@
 
     python examples/bulk.py PROMPTS FOLDER
 
-Every prompt is one line. A prompt that fails is told at the end and stops no other; the exit code
-is 1 if any did.
+Each line is a prompt. Prompts that fail are listed at the end and do not stop the others; the exit
+code is 1 if any failed.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from seedance_async import DownloadError, GenerationRequest, Job, SeedanceError,
 async def save(job: Job, folder: Path, problems: list[str]) -> None:
     try:
         print(f"saved {await job.download(folder, overwrite=True)}")
-    except DownloadError as error:  # the video is made and paid: fetch it again later by its id
+    except DownloadError as error:  # the video was made and paid for: download it later by its id
         problems.append(str(error))
-    except SeedanceError as error:  # the job did not succeed
+    except SeedanceError as error:  # the job failed
         problems.append(str(error))
 
 
@@ -28,12 +28,12 @@ async def main(prompts: Path, folder: Path) -> int:
     lines = (line.strip() for line in prompts.read_text(encoding="utf-8").splitlines())
     requests = (GenerationRequest(line, duration=4, resolution="480p") for line in lines if line)
     async with SeedanceSession(max_in_flight=10) as session, asyncio.TaskGroup() as downloads:
-        room = asyncio.Semaphore(20)  # finished videos that may wait for their download
+        room = asyncio.Semaphore(20)  # finished videos that may wait to be downloaded
         async for job in session.as_completed(requests):
             await room.acquire()
             saving = downloads.create_task(save(job, folder, problems))
             saving.add_done_callback(lambda _: room.release())
-    print(f"{session.stats().credits_charged} credits charged, {len(problems)} problems")
+    print(f"credits charged: {session.stats().credits_charged}, problems: {len(problems)}")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

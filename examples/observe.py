@@ -1,10 +1,10 @@
-"""Watch a run: its events as lines of JSON, its figures once a second, a span a job, and metrics.
+"""Watch a run: events as JSON lines, statistics every second, one span per job, and metrics.
 
     pip install "seedance-async[otel]" opentelemetry-sdk
     python examples/observe.py PROMPTS
 
-Every prompt is one line. The spans and the metrics go to stdout here; an application gives them to
-the exporter of its choice, and needs no providers here if it has set the global ones.
+Each line is a prompt. Here the spans and metrics go to stdout. An application passes providers with
+the exporters of its choice, or none if it has set the global ones.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from seedance_async.otel import instrument
 
 
 def log(event: Event) -> None:
-    """One line of JSON: no prompt, for an application's log is read by many."""
+    """One line of JSON, without the prompt: many people may read an application's log."""
     line: dict[str, object] = {"event": type(event).__name__, "at": round(event.at, 3)}
     if isinstance(event, JobEvent):
         line |= {"job": event.request_id or event.key, "credits": event.credits_charged}
     print(json.dumps(line), file=sys.stderr)
 
 
-async def tell(session: SeedanceSession, every: float = 1.0) -> None:
+async def print_stats(session: SeedanceSession, every: float = 1.0) -> None:
     while True:
         await asyncio.sleep(every)
         now = session.stats()
@@ -51,16 +51,16 @@ async def main(prompts: Path) -> int:
     lines = (line.strip() for line in prompts.read_text(encoding="utf-8").splitlines())
     requests = (GenerationRequest(line, duration=4, resolution="480p") for line in lines if line)
     async with SeedanceSession(on_event=on_event) as session:
-        telling = asyncio.create_task(tell(session))
+        printing = asyncio.create_task(print_stats(session))
         try:
             batch = await session.run(requests)
         finally:
-            telling.cancel()
+            printing.cancel()
         now = session.stats()
     tracers.shutdown()
     meters.shutdown()
-    print(f"half of the jobs took {now.time_to_finish_p50:.1f} seconds or less,")
-    print(f"95 of 100 {now.time_to_finish_p95:.1f}; {now.polls_per_job:.1f} polls a job")
+    print(f"seconds to finish: median {now.time_to_finish_p50}, p95 {now.time_to_finish_p95}")
+    print(f"polls per job: {now.polls_per_job}")
     return 1 if batch.failures else 0
 
 

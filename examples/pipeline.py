@@ -2,9 +2,9 @@
 
     python examples/pipeline.py PROMPTS
 
-Stage one makes a cheap draft of every prompt. Those that a judge likes go on to stage two, which
-makes them again in full quality. Neither stage runs ahead of the other: a prompt is read only when
-a slot is free, and a draft is judged only when the second stage has room.
+Stage one makes a cheap draft of every prompt. Stage two makes the good ones again in full quality.
+Neither stage runs ahead of the other: a prompt is read only when a slot is free, and a draft is
+judged only when stage two has room.
 """
 
 import asyncio

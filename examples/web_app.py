@@ -2,8 +2,9 @@
 
     uvicorn examples.web_app:app
 
-A job is started in one request and read in another, even after a restart: all that is kept is the
-server's request id. Leaving the lifespan by an error leaves the jobs running and logs their ids.
+One request starts a job and another reads it, even after a restart: the application keeps nothing
+but the server's request id. If the application stops with an error, running jobs go on at the
+server, and their ids are in the log.
 """
 
 from collections.abc import AsyncIterator
@@ -53,13 +54,13 @@ class Order(BaseModel):
 
 @app.post("/videos", status_code=202)
 async def start(order: Order, session: Session) -> dict[str, Any]:
-    """Submit a job; answers as soon as the API has accepted it."""
+    """Submit a job; respond as soon as the API has accepted it."""
     try:
         job = await session.submit(GenerationRequest(**order.model_dump()))
     except InvalidRequestError as error:
         raise HTTPException(422, str(error)) from error
-    except SubmitUncertainError as error:  # perhaps paid: do not invite the user to try again
-        raise HTTPException(502, f"it is not known whether this was accepted: {error}") from error
+    except SubmitUncertainError as error:  # perhaps charged: do not ask the user to try again
+        raise HTTPException(502, f"this may have been accepted: {error}") from error
     except APIError as error:
         raise HTTPException(502, error.message) from error
     return {"id": job.request_id, "state": job.state}
@@ -67,7 +68,7 @@ async def start(order: Order, session: Session) -> dict[str, Any]:
 
 @app.get("/videos/{request_id}")
 async def read(request_id: str, session: Session, wait: float = 0) -> dict[str, Any]:
-    """A job's state; waits up to `wait` seconds, 30 at the most, for its end."""
+    """The state of a job; waits up to `wait` seconds, at most 30, for it to end."""
     try:
         generation = await session.client.get(request_id)
         if not generation.status.is_terminal and wait > 0:
