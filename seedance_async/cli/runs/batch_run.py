@@ -31,13 +31,13 @@ from seedance_async.cli.runs.results import (
 )
 from seedance_async.cli.runs.run import Run
 from seedance_async.cli.text import counted
-from seedance_async.jobs.downloads.part_file import file_name
+from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.journal import JournalEntry, read_entries
 
 
 def video_name(number: int, job: Job) -> str:
     """A name for a line's video that sorts as the input does."""
-    return f"{number:04d}-{file_name(job.request_id or '')}"
+    return f"{number:04d}-{safe_file_stem(job.request_id or "")}.mp4"
 
 
 @attrs.frozen

@@ -64,7 +64,7 @@ def test_an_existing_file_is_an_error_before_anything_is_paid(seedance, seedance
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
 @pytest.mark.parametrize("output", ["file/x.mp4", "x" * 300 + ".mp4"])
 def test_a_path_that_cannot_be_written_is_an_error_before_anything_is_paid(
-    seedance, seedance_emulator, output
+    seedance, seedance_emulator, output, overwrite
 ):
     Path("file").write_text("no folder")
     done = seedance("generate", "A river", "-o", output, *overwrite)
