@@ -1,4 +1,4 @@
-"""Who may send now: the gate that a rate limit closes for everyone, and the budget of a rate.
+"""Who may send now: the gate, which a rate limit closes for all callers, and a rate's budget.
 
 All coroutines of a session share them, and a cancellation leaves them intact. Time is the event
 loop's monotonic clock. Nothing here knows what is sent.

@@ -243,7 +243,7 @@ class Poller:
             self.finish_times.note(None if since is None else now - since, watch.polls)
 
     def _kind(self, record: JobRecord) -> Hashable:
-        """What jobs expected to take as long have in common; one object for all of them."""
+        """What jobs expected to take the same time have in common; one object for all of them."""
         if record.request is None:
             return None
         kind = record.request.kind

@@ -61,7 +61,7 @@ class Watch(Item):
         record: the job.
         deadline: the event loop's time of its final poll, and from then on that by which this must
             be answered.
-        kind: what it has in common with jobs that are expected to take as long.
+        kind: what it has in common with jobs that are expected to take the same time.
         final: whether its final poll is due or in flight.
         attempt: polls since the delays began to grow.
         polls: polls in all.

@@ -100,7 +100,7 @@ async def test_a_senseless_retry_after_neither_floods_the_server_nor_loses_the_j
     body = {"success": True, "requestId": "req_0", "status": "processing"}
     api.script["get"] += [reply(body=body, headers={"retry-after": hint})] * 20
     api.seconds = 2000.0
-    async with make_session(poll_patience=100.0) as session:
+    async with make_session(poll_failure_timeout=100.0) as session:
         job = await session.submit(draft(0))
         await asyncio.sleep(2001.0)
         assert api.count("get") <= 500

@@ -1,39 +1,48 @@
-"""When to ask after a job: poll times that are learnt from when jobs of its kind have ended.
+"""Adaptive polling: learn when jobs of a kind end, and poll when an end is likely.
 
-Pure arithmetic: no clock, no waiting, no I/O; randomness is passed in. A kind is whatever the
-caller takes for alike (model, duration, resolution, mode). The planner proposes delays; deadlines,
-the rate budget and a server's own hint are the poller's.
+Plain backoff polls all jobs alike. This polls a job by when similar jobs ended: the first poll
+comes late, the next ones are dense around the expected end, and a job that outlasts it is polled
+ever more rarely. It makes about as many polls as plain backoff and notices ends sooner.
 
-**What is known of an end** is an interval: not ended at the last poll that showed the job running,
-ended at the next. Ages are put into bins that grow geometrically, and each bin has its hazard: ends
-in it, divided by the jobs at risk in it. Jobs still running count as at risk, so the first ends of
-a burst are not taken for all of it. An end is shared among the bins of its interval mostly by the
-density known so far, one round of expectation and maximisation for each plan, and the density is
-smoothed by a box as wide as holds a seventh of the jobs (EMS; Silverman and others, 1990). A prior
-worth a tenth of a job says "as long again as it has run", and keeps every hazard above zero.
+`survival` estimates when jobs end, `plans` places the polls, `planner` does both for each kind of
+job, `policy` is what a session is given. All of it is arithmetic: no clock, no waiting, no I/O, and
+randomness is passed in. A kind is what the caller considers similar (model, duration, resolution,
+mode). The planner proposes delays only; the poller adds deadlines, the poll rate and the server's
+own Retry-After.
 
-**Where the polls go.** With survival S, a price p in seconds for a poll, and polls at t1 < t2 < …,
-the cost of a job is E[lag] + p E[polls], and from age t the best next poll is
+**1. When jobs end.** Polls do not show when a job ended, only an interval: it was running at one
+poll and had ended at the next. Ages are divided into bins that grow geometrically. The hazard of a
+bin is the number of ends in it divided by the number of jobs at risk in it. Jobs still running are
+at risk too, so the first jobs of a burst to end do not stand for all of it. Each end is distributed
+over the bins of its interval mostly by the current density, with one round of expectation
+maximisation for each plan; then the density is smoothed by a box wide enough to hold about a
+seventh of the jobs (EMS; Silverman and others, 1990). A prior worth a tenth of a job says that a
+job runs twice as long as it has run so far, and keeps every hazard above zero.
+
+**2. Where to poll.** Let S be the survival, the share of jobs that outlast an age; F = 1 - S; p the
+price of a poll in seconds; and t1 < t2 < … the polls. The cost of a job is E[lag] + p E[polls], and
+from age t the best next poll is the one that attains
 
     V(t) = p S(t) + min over u > t of  ∫ from t to u of (u - x) dF(x)  +  V(u)
 
-For each u that is a line in F(t), of slope -u, so one pass from the right over a stack of lines
-(the lower envelope) finds all of them: exact, and linear in the bins. The price is set so that
-E[polls] is what plain backoff would spend on the same S: a job costs about as many polls, and
-each poll is put where it tells most; but it has a least, so that where all jobs take as long no
-polls are made that tell next to nothing. Where S is wrong more polls may be made; an account of
-them makes the next plans spend less.
+For each u this is a line in F(t) with slope -u, so one pass from right to left over a stack of
+lines (their lower envelope) finds every best poll, exactly and in time linear in the bins. The
+price is chosen so that E[polls] is what plain backoff would make on the same S: a job costs about
+as many polls, and each is placed where it gains most. The price has a minimum: where all jobs take
+the same time, polls that gain next to nothing are left out. Where S is wrong a job may take more
+polls; they are counted, and the next plans spend fewer.
 
-**When the service changes,** nothing special happens. Slower: jobs that outlast the old end are at
-risk without ending, so the hazard there falls with every poll. Faster: a job that ends before its
-first, late poll is seen at that poll; a part of its end goes to all the time before, and polls move
-there, so no polls are spent on exploring. Old jobs fade with each new end.
+**3. When the service changes,** no special case is needed. If it becomes slower, jobs that outlast
+the old end are at risk without ending, so the hazard there falls with every poll. If it becomes
+faster, a job that ends before its first, late poll is noticed at that poll; part of its end is
+attributed to the whole time before, and polls move there, so none are spent on exploration. Each
+new end makes the old ones weigh less.
 
-**Bounds,** whatever the times are, an adversary's included: a delay, and so a lag, is never above
-`stretch` times the backoff's maximum; none is below the backoff's floor and a quarter of its first
-delay; and a job that has been polled twice as often as plain backoff would have (and four times
-more) gets plain backoff. So does a kind of which fewer than `ENOUGH` jobs count, and a job that has
-outlived all plans.
+**4. Bounds** that hold for any sequence of ends, even an adversary's: no delay, and so no lag, is
+above `stretch` times the backoff's maximum; no planned delay is below the backoff's floor or a
+quarter of its first delay; and a job with more than twice the polls of plain backoff, plus four,
+gets plain backoff. So does a kind with a total weight below `ENOUGH` jobs, and a job that outlasts
+its plan.
 """
 
 from seedance_async.jobs.polling.adaptive.policy import (

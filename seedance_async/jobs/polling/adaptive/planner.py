@@ -1,4 +1,4 @@
-"""The planner of a session: for each kind of job what is known of it, and the plan made of that."""
+"""The planner of a session: for each kind of job, when its jobs end and the plan made from that."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from seedance_async.api.backoff import Backoff
 from seedance_async.jobs.polling.adaptive.plans import LEAST_PRICE, Plan, plan_for, thinned
 from seedance_async.jobs.polling.adaptive.survival import Bins, EndTimes
 
-#: A kind is planned for once this many jobs count.
+#: A kind gets a plan once its ended jobs, the old ones weighing less, count as this many.
 ENOUGH = 12.0
-#: What a poll counts after the next one, in the account of polls against plain backoff's.
+#: The weight of a poll after the next one, when polls are compared with those of plain backoff.
 ACCOUNT_FADING = 0.9998
-#: A plan never has fewer polls than this share of plain backoff's for having had too many.
+#: However many polls were made too many, a plan has at least this share of plain backoff's.
 LEAST_SHARE = 0.7
 
 
@@ -29,24 +29,24 @@ class _Kind:
     polls: float = 0.0
     plain_polls: float = 0.0
 
-    def account(self, plain_polls: float) -> None:
-        """Book one poll, and how many plain backoff would have made in the same time."""
+    def count_poll(self, plain_polls: float) -> None:
+        """Count one poll, and how many plain backoff would have made in the same time."""
         self.polls = self.polls * ACCOUNT_FADING + 1
         self.plain_polls = self.plain_polls * ACCOUNT_FADING + max(0.0, plain_polls)
 
     def share(self) -> float:
-        """What a plan may spend of plain backoff's polls, so that more than these are made up."""
+        """The share of plain backoff's polls that a plan may spend, less if it spent too many."""
         return max(LEAST_SHARE, min(1.0, self.plain_polls / max(1.0, self.polls)) ** 2)
 
 
 class PollPlanner:
-    """Proposes when a job is polled next, by what it was told of others of its kind.
+    """Proposes when to poll a job next, from when other jobs of its kind ended.
 
     Args:
-        backoff: what a kind not yet known gets, the measure of how many polls a job may take, and
+        backoff: the delays of an unknown kind, the measure of how many polls a job may take, and
             the source of floor and jitter.
-        stretch: no proposed delay is above this many times `backoff.maximum`, at least 1.
-        kinds: how many kinds are remembered; the one not heard of for longest is forgotten.
+        stretch: the longest delay in multiples of `backoff.maximum`, at least 1.
+        kinds: how many kinds are remembered; the least recent one is forgotten.
     """
 
     def __init__(self, backoff: Backoff, *, stretch: float = 4.0, kinds: int = 64) -> None:
@@ -62,25 +62,25 @@ class PollPlanner:
         return len(self._kinds)
 
     def running(self, kind: Hashable, after: float, by: float) -> None:
-        """Take in that a job known to run at age `after` (0 at first) still ran at age `by`."""
+        """Learn that a job seen running at age `after` (0 at first) still ran at age `by`."""
         known, after = self._of(kind), min(after, by)
         known.times.running(after, by)
-        known.account(self._plain.by(by) - self._plain.by(after))
+        known.count_poll(self._plain.by(by) - self._plain.by(after))
 
     def finished(self, kind: Hashable, after: float, by: float) -> None:
-        """Take in that a job known to run at age `after` (0 at first) had ended at age `by`."""
+        """Learn that a job seen running at age `after` (0 at first) had ended at age `by`."""
         known, after = self._of(kind), min(after, by)
         known.times.finished(after, by)
         middle = after + (by - after) / 2
-        known.account(self._plain.by(middle) - self._plain.by(after) + 0.5)
+        known.count_poll(self._plain.by(middle) - self._plain.by(after) + 0.5)
 
     def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
         """Seconds until the next poll of a job.
 
         Args:
-            kind: what the job is alike to.
+            kind: what it has in common with similar jobs.
             age: seconds since it was accepted.
-            polls: how often it was polled since without news of its end.
+            polls: how often it was polled since then without having ended.
             rng: the source of jitter.
         """
         plan = self._plan(kind)
@@ -128,7 +128,7 @@ class PollPlanner:
 
 
 class _PlainCount:
-    """How often plain backoff has polled a job by an age, on average and between polls in parts."""
+    """The mean number of polls that plain backoff makes by an age, interpolated between polls."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._times, delay = [0.0], 0.0

@@ -1,4 +1,4 @@
-"""Where to put polls when it is known when jobs end: the best plan, by dynamic programming."""
+"""Where to place polls, given when jobs end: the best plan, by dynamic programming."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Sequence
 
 import attrs
 
-#: The bins are thinned for a plan: neighbours differ by this share of the jobs or of the age.
+#: A plan uses a subset of the bins: neighbours differ by this share of the jobs or of the age.
 STEP_MASS = 0.008
 STEP_AGE = 1.05
 
-#: The least price of a poll, as a share of plain backoff's first delay: one that makes the notice
-#: sooner by less than this many seconds (a quarter of one by default) is not worth making.
+#: The least price of a poll, as a share of plain backoff's first delay: a poll that shortens the
+#: lag by less than this (a quarter of a second by default) is not worth making.
 LEAST_PRICE = 0.125
 
 
 @attrs.frozen(eq=False, repr=False)
 class Plan:
-    """From each of these ages, the age of the next poll; `polls` is the mean number for a job."""
+    """The age of the next poll from each of these ages; `polls` is the mean number for a job."""
 
     ages: Sequence[float]
     following: Sequence[float]
     polls: float
 
     def next_poll(self, age: float) -> float:
-        """The age of the poll after `age`, between the ages of the plan by interpolation."""
+        """The age of the poll after `age`, interpolated between the ages of the plan."""
         right = bisect_right(self.ages, age)
         if right >= len(self.ages):
             return math.inf
@@ -37,21 +37,21 @@ class Plan:
 
 
 def best_plan(ages: Sequence[float], survival: Sequence[float], price: float) -> Plan:
-    """The plan of the least E[lag] + price E[polls], with polls at these ages only.
+    """The plan with the least E[lag] + price E[polls], with polls at these ages only.
 
     Args:
-        ages: seconds, rising, the first 0.
-        survival: the share of jobs that outlast each age; the last counts as none.
+        ages: in seconds, increasing, the first is 0.
+        survival: the share of jobs that outlast each age; the last counts as 0.
         price: of one poll, in seconds of lag.
     """
     last = len(ages) - 1
-    moment = [0.0]  # the integral of x dF(x), each step's mass in its middle
+    moment = [0.0]  # the integral of x dF(x), with each step's mass at its middle
     for k in range(last):
         middle = (ages[k] + ages[k + 1]) / 2
         moment.append(moment[-1] + (survival[k] - survival[k + 1]) * middle)
     following, polls = [ages[last]] * (last + 1), [0.0] * (last + 1)
-    # A line stands for a poll: its age, its cost where F is 0, its place. They are kept in the
-    # order in which they are best as F falls from 1 to 0.
+    # A line stands for a poll: its age, its cost where F is 0, its index. The lines are in the
+    # order in which they are lowest as F falls from 1 to 0.
     lines = deque([(ages[last], ages[last] * (1 - survival[last]) - moment[last], last)])
     for k in range(last - 1, -1, -1):
         ended = 1 - survival[k]
@@ -75,7 +75,7 @@ def _cost(line: _Line, ended: float) -> float:
 
 
 def _never_lowest(left: _Line, middle: _Line, right: _Line) -> bool:
-    """Whether, of three lines of falling age, the middle one is nowhere the lowest."""
+    """Whether the middle one of three lines, in order of falling age, is nowhere the lowest."""
     return (right[1] - left[1]) * (left[0] - middle[0]) <= (middle[1] - left[1]) * (
         left[0] - right[0]
     )
@@ -84,14 +84,14 @@ def _never_lowest(left: _Line, middle: _Line, right: _Line) -> bool:
 def plan_for(
     ages: Sequence[float], survival: Sequence[float], polls: float, price: float, least: float
 ) -> tuple[Plan, float]:
-    """The best plan of about so many polls a job, and its price; `price` is a first guess.
+    """The best plan with about `polls` polls a job, and its price; `price` is a first guess.
 
-    Where polls would have to be cheaper than `least`, the plan has fewer.
+    If a poll would have to be cheaper than `least`, the plan has fewer polls.
     """
     price = max(least, price)
     for _ in range(8):
         plan = best_plan(ages, survival, price)
-        # Away from the last poll, which each job needs, polls go with 1 / sqrt(price).
+        # Except for the last poll, which each job needs, polls are proportional to 1 / sqrt(price).
         excess = max(0.05, plan.polls - 0.5) / max(0.05, polls - 0.5)
         better = max(least, min(1e6, price * excess**2))
         if abs(excess - 1) < 0.04 or better == price:
@@ -101,7 +101,7 @@ def plan_for(
 
 
 def thinned(ages: Sequence[float], survival: Sequence[float]) -> list[int]:
-    """The bins whose starts a plan needs: more where more jobs end."""
+    """The indices of the bins that a plan uses: more of them where more jobs end."""
     chosen = [0]
     for k in range(1, len(survival)):
         before = chosen[-1]

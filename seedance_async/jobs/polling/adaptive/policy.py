@@ -1,4 +1,4 @@
-"""How a session is to poll, as its user says it, and who proposes the delays then."""
+"""The polling policies that a session is given, and what proposes the delays under each."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from seedance_async.api.backoff import Backoff, is_finite
 
 
 class PollTimes(Protocol):
-    """Who proposes when a job is polled next, and is told what the polls have shown."""
+    """Proposes when a job is polled next, and learns from what polls have shown."""
 
     def running(self, kind: Hashable, after: float, by: float) -> None:
-        """A job known to run at age `after` (0 at first) still ran at age `by`, in seconds."""
+        """A job seen running at age `after` (0 at first) still ran at age `by`, in seconds."""
 
     def finished(self, kind: Hashable, after: float, by: float) -> None:
-        """A job known to run at age `after` (0 at first) had ended at age `by`, in seconds."""
+        """A job seen running at age `after` (0 at first) had ended at age `by`, in seconds."""
 
     def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
-        """Seconds until a job of this age, polled so often without an end, is polled next."""
+        """Seconds until the next poll of a job of this age, after this many polls."""
 
 
 @attrs.frozen(kw_only=True)
 class LearnedPolls:
-    """Poll when news is likely: as `backoff` at first, then by when jobs alike have ended.
+    """Poll when an end is likely: by `backoff` at first, then by when similar jobs ended.
 
-    Within a session, and for each model, duration, resolution and mode, the times of those that
-    have ended are learnt. From a dozen on, a job's first poll comes late, the next ones are dense
-    around the expected end, and stragglers are polled ever more rarely. It makes about as many
-    polls as `backoff` alone would, fewer where jobs take equally long, and notices the end sooner.
+    A session learns how long jobs take, for each model, duration, resolution and mode. After about
+    a dozen have ended, a job's first poll comes late, the next ones are dense around the expected
+    end, and stragglers are polled ever more rarely. This makes about as many polls as `backoff`
+    alone, fewer where all jobs take the same time, and notices ends sooner.
 
     Args:
-        backoff: the delays for what is not known yet, and the measure of how many polls a job may
-            take.
-        stretch: how many times `backoff.maximum` a delay may be at most, at least 1.
+        backoff: the delays while little is known, and the measure of how many polls a job may take.
+        stretch: the longest delay in multiples of `backoff.maximum`, at least 1.
 
     Raises:
-        ValueError: `stretch` is below 1 or no finite number.
+        ValueError: `stretch` is below 1 or not a finite number.
     """
 
     backoff: Backoff = attrs.field(
@@ -56,7 +55,7 @@ class LearnedPolls:
 
 
 class PlainPolls:
-    """`PollTimes` that learn nothing: the delays of a backoff."""
+    """`PollTimes` that learn nothing: the delays of a backoff alone."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
@@ -73,11 +72,9 @@ class PlainPolls:
 
 
 def poll_times(policy: Backoff | LearnedPolls) -> PollTimes:
-    """Who proposes the delays under this policy; one for each session."""
+    """What proposes the delays under this policy; each session has its own."""
     if isinstance(policy, Backoff):
         return PlainPolls(policy)
-    from seedance_async.jobs.polling.adaptive.planner import (
-        PollPlanner,  # imported only if it is used
-    )
+    from seedance_async.jobs.polling.adaptive.planner import PollPlanner  # only if it is used
 
     return PollPlanner(policy.backoff, stretch=policy.stretch)

@@ -1,4 +1,4 @@
-"""When jobs of one kind end, estimated from when polls have seen them run and seen them ended."""
+"""When jobs of one kind end, estimated from when polls found them running and found them ended."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-#: Each bin is a hundredth longer than the one before; the last begins at 150,000 times the first
-#: delay of the backoff.
+#: Each bin is a hundredth wider than the one before; the last begins at about 150,000 times the
+#: first delay of the backoff.
 RATIO = 1.01
 BINS = 1200
-#: What a job counts after the end of the next one.
+#: The weight of an end after the next one.
 FADING = 0.99
 #: How many jobs the prior is worth.
 PRIOR = 0.1
-#: How many ends are kept for each kind.
+#: How many ends of each kind are kept.
 MEMORY = 300
-#: The share of an end that goes by what is known already, the rest going by width.
+#: The share of an end distributed by the current estimate; the rest goes by the width of the bins.
 KNOWN = 0.8
-#: Rounds of expectation and maximisation whenever a plan is made.
+#: Rounds of expectation maximisation for each plan.
 ROUNDS = 1
-#: How many bins a plan reaches beyond the highest age seen: four times that age.
+#: How many bins a plan reaches beyond the highest age seen: to about four times that age.
 BEYOND = 140
-#: What a poll without an end counts against an end, for making a new plan.
+#: The news, towards a new plan, of a poll that found a job running; that of an end is 1.
 NEWS_OF_RUNNING = 0.04
-#: The share of the mass that the box of the smoothing holds, and its widest reach in bins.
+#: The share of the jobs within the smoothing box, and its largest reach in bins to either side.
 SMOOTHING = 0.15
 WIDEST = 60
 
 
 class Bins:
-    """Ages in bins that grow geometrically from a first width of about `unit / 100` seconds."""
+    """Ages in bins whose width grows geometrically, from about `unit / 100` seconds."""
 
     def __init__(self, unit: float) -> None:
         self._unit = unit
@@ -39,18 +39,18 @@ class Bins:
         self.starts = [unit * math.expm1(k * self._log) for k in range(BINS + 1)]
 
     def of(self, age: float) -> int:
-        """The bin of an age in seconds; what is later than the last bin is in the last."""
+        """The bin of an age in seconds; later ages are in the last bin."""
         return int(min(BINS - 1.0, math.log1p(max(0.0, age) / self._unit) / self._log))
 
 
 class EndTimes:
-    """How long jobs of one kind take, as far as polls have told."""
+    """How long jobs of one kind take, as far as polls have shown."""
 
     def __init__(self, bins: Bins) -> None:
         self._bins = bins
         self._ends: deque[tuple[float, int, int]] = deque(maxlen=MEMORY)  # weight, from, to
         self._risk = array("d", bytes(8 * (BINS + 1)))  # differences from bin to bin
-        self._weight = 1.0  # of the next end; it grows, so that the old ones fade
+        self._weight = 1.0  # of the next end; it grows, so that old ones weigh less
         self._total = 0.0
         self._last = 0
         self._survival = [1.0]
@@ -58,7 +58,7 @@ class EndTimes:
 
     @property
     def count(self) -> float:
-        """How many jobs what is known is worth: old ones count less."""
+        """The total weight of the ends, in jobs; old ones weigh less."""
         return self._total / self._weight
 
     def running(self, after: float, by: float) -> None:
@@ -87,7 +87,7 @@ class EndTimes:
         self._ends = deque(((w * scale, a, b) for w, a, b in self._ends), maxlen=MEMORY)
 
     def survival(self) -> list[float]:
-        """The share of jobs that outlast the start of each bin, by all that is known now."""
+        """The share of jobs that outlast the start of each bin, as estimated now."""
         bins = min(BINS, self._last + BEYOND)
         known = self._survival + [self._survival[-1]] * (bins + 1 - len(self._survival))
         for _ in range(ROUNDS):
@@ -96,7 +96,7 @@ class EndTimes:
         return known
 
     def _estimate(self, known: Sequence[float]) -> list[float]:
-        """One round of expectation and maximisation: share the ends out, then take hazards."""
+        """One round of expectation maximisation: distribute the ends, then compute the hazards."""
         bins = len(known) - 1
         ends, risk = self._shared(known)
         prior = PRIOR * self._weight
@@ -108,11 +108,11 @@ class EndTimes:
         return result
 
     def _shared(self, known: Sequence[float]) -> tuple[list[float], list[float]]:
-        """The ends in each bin, and those of the same jobs that are at risk in it.
+        """The ends in each bin, and how many of the same jobs are at risk in it.
 
-        An end is shared among the bins of its interval by a falling curve: in part by the survival
-        known so far, in part by width, so that what is new has a chance. Sums over the intervals
-        that hold a bin are taken as running sums of what begins and what stops there.
+        An end is distributed over the bins of its interval along a falling curve: in part by the
+        current survival, in part by width, so that a new time of ending gets its share. Sums over
+        the intervals that contain a bin are running sums of what begins and what stops there.
         """
         by_known, by_width = [], []
         for weight, first, last in self._ends:
@@ -131,7 +131,7 @@ class EndTimes:
 def shared(
     curve: Sequence[float], intervals: Iterable[tuple[float, int, int]]
 ) -> tuple[list[float], list[float]]:
-    """Share weights among the bins of their intervals as a falling curve falls: see `_shared`."""
+    """Distribute weights over the bins of their intervals as `curve` falls: see `_shared`."""
     bins = len(curve) - 1
     rates, floors = [0.0] * (bins + 1), [0.0] * (bins + 1)
     for weight, first, last in intervals:
@@ -152,9 +152,9 @@ def shared(
 
 
 def smoothed(survival: Sequence[float]) -> list[float]:
-    """Spread the mass of each bin over a box around it that holds the share `SMOOTHING`."""
+    """Spread the mass of each bin over a box around it that holds the share `SMOOTHING` of all."""
     bins, widest = len(survival) - 1, WIDEST
-    # Ends repeated, so that a box may reach beyond them.
+    # Both ends are repeated, so that a box may reach beyond them.
     padded = [1.0] * widest + list(survival) + [survival[-1]] * (widest + 1)
     change = [0.0] * (bins + 2 * widest + 2)
     reach = 0
