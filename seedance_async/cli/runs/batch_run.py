@@ -37,7 +37,7 @@ from seedance_async.journal import JournalEntry, read_entries
 
 def video_name(number: int, job: Job) -> str:
     """A name for a line's video that sorts as the input does."""
-    return f"{number:04d}-{safe_file_stem(job.request_id or "")}.mp4"
+    return f"{number:04d}-{safe_file_stem(job.request_id or '')}.mp4"
 
 
 @attrs.frozen
