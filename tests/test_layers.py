@@ -23,6 +23,7 @@ DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 RULES = """
 _utils:
 _utils.cancellation:
+_utils.deadlines:
 _utils.json_values:
 _utils.plural:
 _utils.urls:
@@ -41,32 +42,29 @@ api.rate_limit: api.backoff
 api.request: _utils.json_values _utils.urls
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.options api.protocol
-cli: emulator journal root session.estimate
+cli: emulator jobs.downloads journal root session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation api.errors api.models api.options api.transport
     jobs.registry
 jobs.events: api.errors api.models api.request jobs.registry jobs.state
 jobs.job: api.errors api.models api.request jobs.registry jobs.state
-jobs.polling: _utils.cancellation api.backoff api.errors api.models api.rate_limit jobs.events
-    jobs.registry jobs.state jobs.stats
+jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
+    api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: jobs.state
-journal: journal.contract journal.entry journal.keys journal.memory journal.moving
-    journal.sqlite
+journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: journal.entry
 journal.database: api.errors journal.entry
-journal.entry: api.errors
-journal.files: api.errors journal.database journal.entry journal.lock
+journal.entry: api.errors jobs.state
+journal.journal_file: api.errors journal.database journal.entry journal.lock
 journal.keys: api.prepared_request api.request journal.entry
 journal.lifecycle: api.errors
 journal.lock: api.errors
-journal.memory: api.errors journal.entry journal.lifecycle
-journal.moving: api.errors journal.files journal.lock
-journal.sqlite: _utils.cancellation api.errors journal.database journal.entry journal.files
-    journal.lifecycle journal.writer
-journal.writer: api.errors journal.database journal.files
+journal.sqlite: _utils.cancellation api.errors journal.database journal.entry journal.lifecycle
+    journal.writer
+journal.writer: api.errors journal.database journal.journal_file
 otel: root
 session:
 session.batch: _utils.cancellation _utils.plural api.errors api.prepared_request api.request
