@@ -30,8 +30,9 @@ _utils.urls:
 _utils.version:
 api:
 api.backoff:
-api.client: _utils.cancellation api.errors api.models api.option_fields api.options
-    api.prepared_request api.protocol api.rate_limit api.request api.retry api.transport
+api.client: _utils.cancellation _utils.plural api.errors api.models api.option_fields
+    api.options api.prepared_request api.protocol api.rate_limit api.request api.retry
+    api.transport
 api.errors: api.models api.request
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
@@ -42,13 +43,13 @@ api.rate_limit: api.backoff
 api.request: _utils.json_values _utils.urls
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.options api.protocol
-cli: emulator jobs.downloads journal root session.estimate
+cli: _utils.plural emulator jobs.downloads journal root session.estimate
 emulator:
 jobs:
-jobs.downloads: _utils.cancellation api.errors api.models api.options api.transport
-    jobs.registry
+jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options
+    api.transport jobs.registry
 jobs.events: api.errors api.models api.request jobs.registry jobs.state
-jobs.job: api.errors api.models api.request jobs.registry jobs.state
+jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
     api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from seedance_async._utils.cancellation import wait_shielded
+from seedance_async._utils.plural import counted
 from seedance_async.api import protocol
 from seedance_async.api.errors import (
     APIError,
@@ -322,7 +323,7 @@ class SeedanceClient:
         """While nothing gets through, no more than one submit at a time is risked."""
         gate, patience = self.submit_gate, self._retry.timeout
         gate.failed()
-        reason = f"not sent, because nothing has got through for {patience:g} seconds: {error}"
+        reason = f"not sent, because nothing got through for {counted(patience, 'second')}: {error}"
         behind = TransportError(reason, delivered="no", transient=True)
         gate.fail_overdue(behind, patience, gate.failing_since)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from seedance_async._utils.plural import counted
 from seedance_async.api.errors import (
     GenerationCancelledError,
     GenerationFailedError,
@@ -209,7 +210,7 @@ class Job:
                 await final
         except TimeoutError:
             if not self.done:
-                message = f"still {self.state} after waiting {timeout:g} seconds; it goes on"
+                message = f"still {self.state} after waiting {counted(timeout or 0, 'second')}; it goes on"
                 raise JobTimeoutError(message, job=self) from None
         finally:
             self._record.forget(watcher)

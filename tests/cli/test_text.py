@@ -1,6 +1,7 @@
 """Counted things and shortened text."""
 
-from seedance_async.cli.text import counted, shorten
+from seedance_async._utils.plural import counted
+from seedance_async.cli.text import shorten
 
 
 def test_one_thing_is_singular_and_any_other_number_plural():

@@ -13,6 +13,7 @@ import attrs
 import click
 
 from seedance_async import SeedanceSession
+from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
@@ -21,7 +22,6 @@ from seedance_async.cli.inputs import InputFormat, Line, read_lines
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
 from seedance_async.cli.runs.journal_entries import state_text
 from seedance_async.cli.runs.next_steps import JOURNAL
-from seedance_async.cli.text import counted
 from seedance_async.journal import read_entries
 from seedance_async.session.estimate import forecast
 

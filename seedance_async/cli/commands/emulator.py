@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seedance_async import ConfigurationError
+from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.extras import emulator_required
-from seedance_async.cli.text import counted
 
 if TYPE_CHECKING:
     from seedance_async.emulator import Emulator, Fault

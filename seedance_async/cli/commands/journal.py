@@ -11,6 +11,7 @@ import attrs
 import click
 
 from seedance_async import JobState
+from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.commands.journal_edit import adopt, forget
 from seedance_async.cli.console import Screen
@@ -21,7 +22,7 @@ from seedance_async.cli.runs.journal_entries import (
     state_of,
     state_text,
 )
-from seedance_async.cli.text import counted, shorten
+from seedance_async.cli.text import shorten
 from seedance_async.journal import JournalEntry, read_entries
 
 #: A job that was not sent yet is in no journal.

@@ -13,12 +13,13 @@ from pathlib import Path
 import click
 
 from seedance_async import Generation, JournalError
+from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
-from seedance_async.cli.text import counted, shorten
+from seedance_async.cli.text import shorten
 from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
 
 

@@ -7,13 +7,13 @@ import shlex
 from pathlib import Path
 
 from seedance_async import Backoff, Job, SeedanceSession
+from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.demo.scenario import MISHAPS, SCENES
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
 from seedance_async.cli.runs.report import Report
-from seedance_async.cli.text import counted
 from seedance_async.emulator import Emulator, EmulatorOptions
 
 #: A job's 90 virtual seconds take about two.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from seedance_async import GenerationRequest, JobState, Model
+from seedance_async._utils.plural import counted
 from seedance_async.cli.runs.outcome import Outcome
-from seedance_async.cli.text import counted
 from seedance_async.emulator import Emulator, Fault
 
 _FIRST = ("photo.jpg",)

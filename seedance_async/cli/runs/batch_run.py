@@ -13,6 +13,7 @@ import attrs
 import click
 
 from seedance_async import Job, JobState, JournalError, SeedanceSession
+from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line
@@ -30,7 +31,6 @@ from seedance_async.cli.runs.results import (
     write_remaining,
 )
 from seedance_async.cli.runs.run import Run
-from seedance_async.cli.text import counted
 from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.journal import JournalEntry, read_entries
 

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.text import Text
 
 from seedance_async import JobState, SessionStats
+from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.run import Run
-from seedance_async.cli.text import counted
 
 TICK = 0.125
 _BAR = 20

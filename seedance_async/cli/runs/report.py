@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from seedance_async import JobState, SubmitUncertainError
+from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, InterruptedRunError, code_of, worst
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import NOT_SUBMITTED, Outcome
-from seedance_async.cli.text import counted, shorten
+from seedance_async.cli.text import shorten
 
 #: How many outcomes of one kind are listed; the rest are in the results.
 _LISTED = 10

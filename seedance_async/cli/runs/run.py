@@ -26,6 +26,7 @@ from seedance_async import (
     SeedanceSession,
     SubmitUncertainError,
 )
+from seedance_async._utils.plural import counted
 from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import saved_file, state_of
@@ -33,7 +34,6 @@ from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.streams import Stream, submit_lines
 from seedance_async.cli.signals import Interrupts
-from seedance_async.cli.text import counted
 from seedance_async.journal import JournalEntry
 
 Target = Callable[[int, Job], Path]

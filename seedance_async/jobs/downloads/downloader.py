@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seedance_async._utils.cancellation import shielded
+from seedance_async._utils.plural import counted
 from seedance_async.api.errors import SeedanceError, TransportError
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
@@ -81,7 +82,9 @@ class Downloader:
                     await self._fetch(generation, part)
                 await _in_thread(part.publish, overwrite)
             except TimeoutError:
-                raise part.error(f"not done in {self._timeouts.download:g} seconds") from None
+                raise part.error(
+                    f"not done in {counted(self._timeouts.download, 'second')}"
+                ) from None
             except OSError as error:
                 raise part.error(f"{error.strerror or error}") from error
             finally:
@@ -175,7 +178,7 @@ class MinimumRate:
         if self._waited < self._window:
             return
         if self._received < self._rate * self._waited:
-            message = f"only {self._received} bytes came in {self._waited:.0f} seconds"
+            message = f"only {counted(self._received, 'byte')} came in {self._waited:.0f} s"
             raise BrokenTransferError(message)
         self._waited, self._received = 0.0, 0
 

@@ -157,7 +157,7 @@ class PartFile:
         free = self.free(self.target.parent)
         needed = 0 if self.total is None else self.total - self.size
         if free is not None and free < needed:
-            message = f"the disk has no room: {needed:,} bytes are needed, {free:,} are free"
+            message = f"the disk has no room: {needed:,} B are needed, {free:,} B are free"
             raise OSError(errno.ENOSPC, message)
 
     def verify(self) -> None:
@@ -167,7 +167,7 @@ class PartFile:
             BrokenTransferError: it is not.
         """
         if self.total is not None and self.size < self.total:
-            raise BrokenTransferError(f"cut short at {self.size} of {self.total} bytes")
+            raise BrokenTransferError(f"cut short at {self.size} of {self.total} B")
         self._opened().flush()
         problem = mp4_problem(self._path)
         if problem is not None:
@@ -280,5 +280,5 @@ def mp4_problem(path: Path) -> str | None:
             kinds.append(kind)
             at += length
     if at != size or b"moov" not in kinds:
-        return f"the MP4 file is cut short at {size} bytes"
+        return f"the MP4 file is cut short at {size} B"
     return None
