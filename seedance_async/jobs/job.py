@@ -210,7 +210,8 @@ class Job:
                 await final
         except TimeoutError:
             if not self.done:
-                message = f"still {self.state} after waiting {counted(timeout or 0, 'second')}; it goes on"
+                waited = counted(timeout or 0, "second")
+                message = f"still {self.state} after waiting {waited}; it goes on"
                 raise JobTimeoutError(message, job=self) from None
         finally:
             self._record.forget(watcher)

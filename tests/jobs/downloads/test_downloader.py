@@ -428,7 +428,7 @@ async def test_time_spent_writing_does_not_count_against_the_connection():
 
 async def test_a_video_that_the_disk_has_no_room_for_is_not_written(tmp_path):
     error = await refused(tmp_path, whole(), free=lambda folder: 1_000)
-    assert f"{SIZE:,} bytes are needed, 1,000 are free" in str(error)
+    assert f"{SIZE:,} B are needed, 1,000 B are free" in str(error)
     assert error.__cause__.errno == errno.ENOSPC
 
 
