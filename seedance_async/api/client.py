@@ -22,6 +22,7 @@ from seedance_async.api import protocol
 from seedance_async.api.errors import (
     APIError,
     AuthenticationError,
+    ResponseFormatError,
     SeedanceError,
     SubmitUncertainError,
     TransportError,
@@ -359,4 +360,5 @@ def _log_late(late: Late) -> None:
 
 
 def _uncertain(error: SeedanceError, request: GenerationRequest) -> SubmitUncertainError:
-    return SubmitUncertainError(str(error), request=request)
+    named = error.request_id if isinstance(error, ResponseFormatError) else None
+    return SubmitUncertainError(str(error), request=request, request_id=named)

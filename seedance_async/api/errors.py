@@ -180,10 +180,13 @@ class ResponseFormatError(TransportError):
     Attributes:
         status: the HTTP status.
         snippet: the first 512 bytes of the body, as text.
+        request_id: the id of a job that the body names although it is no acceptance, else None.
     """
 
-    def __init__(self, message: str, *, status: int, snippet: str = "") -> None:
-        self.status, self.snippet = status, snippet
+    def __init__(
+        self, message: str, *, status: int, snippet: str = "", request_id: str | None = None
+    ) -> None:
+        self.status, self.snippet, self.request_id = status, snippet, request_id
         super().__init__(message, delivered="maybe")
 
 

@@ -120,19 +120,45 @@ def decipher_create(response: WireResponse) -> Submission:
 
     Raises:
         APIError: the server answered with an error.
-        ResponseFormatError: the answer is not the API's, or no id can be read from it.
+        ResponseFormatError: the answer is not the API's, or contradicts itself: an error with a
+            charge, a success with an error. It has the id of the job if the body names one.
     """
-    _raise_for_status(response)
     try:
         data = _object(response)
     except ResponseFormatError:  # cut short: the part that came may hold the id
         data = _leading_members(response.body)
+    if not 200 <= response.status < 300:
+        _raise_if_charged(response, data)
+        _raise_for_status(response)
     request_id = data.get("requestId")
-    if not isinstance(request_id, str) or not _usable_id(request_id):
+    if data.get("success") is False:
+        code, message = _api_error(response.body)
+        detail = f"it says success: false ({code}: {message})"
+    elif isinstance(request_id, str) and _usable_id(request_id):
+        status = _status(data.get("status"), GenerationStatus.QUEUED)
+        return Submission(request_id, status, _credits(data.get("creditsCharged")))
+    else:
         detail = response.broken or f"requestId is {_shown(request_id)}"
-        raise _format_error(response, f"the answer to the submit has no usable id: {detail}")
-    status = _status(data.get("status"), GenerationStatus.QUEUED)
-    return Submission(request_id, status, _credits(data.get("creditsCharged")))
+    message = f"the answer to the submit is no acceptance: {detail}"
+    raise _format_error(response, message, _named_job(data)[0])
+
+
+def _raise_if_charged(response: WireResponse, data: dict[str, Any]) -> None:
+    """Refuse to take an error for a refusal if its body reports an accepted or charged job."""
+    named, charged = _named_job(data)
+    if named is not None and (charged or data.get("success") is True):
+        message = f"an error that reports an accepted job, {named}, charged {charged} credits"
+        raise _format_error(response, message, named)
+
+
+def _named_job(data: dict[str, Any]) -> tuple[str | None, int | None]:
+    """Id and charge of a job that an answer names, at its top or one level below."""
+    inner = [value for value in data.values() if isinstance(value, dict)]
+    for place in [data, *inner]:
+        named = place.get("requestId")
+        if isinstance(named, str) and _usable_id(named):
+            return named, _credits(place.get("creditsCharged"))
+    return None, None
 
 
 _STATUSES = {status.value: status for status in GenerationStatus}  # as most answers spell them
@@ -271,11 +297,14 @@ def _skip(text: str, at: int) -> int:
     return gap.end() if gap else at
 
 
-def _format_error(response: WireResponse, message: str) -> ResponseFormatError:
+def _format_error(
+    response: WireResponse, message: str, request_id: str | None = None
+) -> ResponseFormatError:
     return ResponseFormatError(
         f"HTTP {response.status}: {message}",
         status=response.status,
         snippet=_snippet(response.body),
+        request_id=request_id,
     )
 
 

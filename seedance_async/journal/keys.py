@@ -6,6 +6,7 @@ run, so that each has its own key and gets that key again when the run is repeat
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable
 
@@ -33,14 +34,30 @@ class Occurrences:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._released: dict[str, list[int]] = {}
 
     def __repr__(self) -> str:
         return f"<Occurrences of {len(self._counts)} fingerprints>"
 
     def key(self, fingerprint: str) -> str:
-        """The key of the next request with this fingerprint: `"<fingerprint>-1"`, then `-2`, …."""
+        """The key of the next request with this fingerprint: `"<fingerprint>-1"`, then `-2`, ….
+
+        A key that was released comes first, the lowest of them.
+        """
+        released = self._released.get(fingerprint)
+        if released:
+            return f"{fingerprint}-{heapq.heappop(released)}"
         self._counts[fingerprint] += 1
         return f"{fingerprint}-{self._counts[fingerprint]}"
+
+    def release(self, key: str) -> None:
+        """Let the next equal request have this key again; a key not made here is ignored."""
+        fingerprint, _, number = key.rpartition("-")
+        if not number.isdecimal() or not 1 <= int(number) <= self._counts.get(fingerprint, 0):
+            return
+        released = self._released.setdefault(fingerprint, [])
+        if int(number) not in released:
+            heapq.heappush(released, int(number))
 
 
 def match_entries(

@@ -255,6 +255,7 @@ class BatchRunner:
             return attached
         if not awaited and isinstance(refusal, SeedanceError):
             submitter.slots.release()
+            submitter.release_key(key)
             return submitter.reject(request, refusal)
         record = self._registry.add(key, request)
         try:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
-from seedance_async.api.errors import JournalError
+from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
 from seedance_async.api.prepared_request import PreparedRequest, load_request
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
@@ -91,6 +91,15 @@ class JournalRecorder:
         """
         assert self._occurrences is not None
         return self._occurrences.key(prepared.fingerprint)
+
+    def release_key(self, key: str) -> None:
+        """Give an automatic key back: nothing was accepted under it, so a retry is the same job."""
+        assert self._occurrences is not None
+        self._occurrences.release(key)
+
+    def key_of(self, request_id: str) -> str | None:
+        """The key of the entry with this request id."""
+        return self._holders.get(request_id)
 
     def check_new(self, record: JobRecord, request_id: str) -> None:
         """Check that an id which the server gives a job is not known as another job's.
@@ -235,6 +244,9 @@ class JournalRecorder:
 
     def _changes(self, record: JobRecord) -> Changes:
         changes = _as_changes(record)
+        named = changes["request_id"]
+        if named is not None and self._holders.setdefault(named, record.key) != record.key:
+            changes["request_id"] = None  # an uncertain submit, answered with another job's id
         if record.state is JobState.REJECTED:
             changes |= self._refused(record.key)
         return changes
@@ -287,10 +299,15 @@ def _request(entry: JournalEntry) -> GenerationRequest | None:
 def _as_changes(record: JobRecord) -> Changes:
     return {
         "state": record.state.value,
-        "request_id": record.request_id,
+        "request_id": record.request_id or _named_id(record.error),
         "credits_charged": record.credits_charged,
         "error": _reason(record),
     }
+
+
+def _named_id(error: SeedanceError | None) -> str | None:
+    """The id that the answer to an uncertain submit named: the next run polls it."""
+    return error.request_id if isinstance(error, SubmitUncertainError) else None
 
 
 def _reason(record: JobRecord) -> str | None:

@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from seedance_async.api import protocol
 from seedance_async.api.errors import JournalError, SubmitUncertainError
 from seedance_async.api.models import ErrorDetail, Generation, GenerationStatus, Submission
@@ -62,9 +64,11 @@ class Resumer:
             reference: a request id or a `Job.token`.
             settled: called once the job has its id.
         """
-        token = JobToken.parse(reference)
+        token = self._with_key(JobToken.parse(reference))
         protocol.build_get(token.request_id)  # refuses what cannot be an id
         known = await self._known(token.key)
+        if known is not None and known.request_id not in (None, token.request_id):
+            raise ValueError(f"the key {token.key!r} belongs to the job {known.request_id}")
         record = self._registry.find(request_id=token.request_id)
         if record is not None:
             return record
@@ -126,6 +130,19 @@ class Resumer:
             self._journal.follow(record)
             self._job_started()
             self._poller.watch(record, at_once=True)
+
+    def _with_key(self, token: JobToken) -> JobToken:
+        """The token with the key under which the journal knows its job.
+
+        Raises:
+            ValueError: the token's key is another job's in the journal.
+        """
+        key = None if self._journal is None else self._journal.key_of(token.request_id)
+        if key is None:
+            return token
+        if token.key not in (None, key):
+            raise ValueError(f"job {token.request_id} has the key {key!r}, not {token.key!r}")
+        return attrs.evolve(token, key=key)
 
     async def _known(self, key: str | None) -> JournalEntry | None:
         return None if key is None or self._journal is None else await self._journal.find(key)

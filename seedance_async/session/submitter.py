@@ -90,7 +90,12 @@ class Submitter:
 
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
-        record = self._registry.add(key or self.new_key(prepared), prepared.request)
+        if key is None:
+            key = self.new_key(prepared)
+            attached = self._registry.find(key=key)
+            if attached is not None:  # the same job, attached before
+                return attached
+        record = self._registry.add(key, prepared.request)
         try:
             await self.slots.acquire()
         except BaseException:
@@ -113,11 +118,18 @@ class Submitter:
             await self._submit_or_resume(record, prepared)
         finally:
             self._changed.set()
+            if record.state is JobState.REJECTED:
+                self.release_key(record.key)
             if record.state not in FINAL_STATES and record.state not in RUNNING_STATES:
                 self._discard(record)
                 self._free_slot(record)
             else:
                 self._shutdown.leave_late(record)
+
+    def release_key(self, key: str) -> None:
+        """Nothing was accepted under an automatic key: a retry of the caller gets it again."""
+        if self._journal is not None:
+            self._journal.release_key(key)
 
     def reject(self, request: object, reason: SeedanceError) -> JobRecord:
         """A job that ends before anything is sent for it."""
@@ -126,6 +138,7 @@ class Submitter:
         return record
 
     def _discard(self, record: JobRecord) -> None:
+        self.release_key(record.key)
         if self._registry.find(key=record.key) is record:
             self._registry.discard(record)
         self._changed.set()
@@ -157,8 +170,10 @@ class Submitter:
                 self._events.release(record)  # everything there is to report is on disk
 
     def _may_submit(self, known: JournalEntry) -> bool:
-        uncertain = known.state in _UNKNOWN and self._resubmit_uncertain
-        return known.state == JobState.REJECTED or uncertain
+        if known.state == JobState.REJECTED:
+            return True
+        unknown = known.state in _UNKNOWN and known.request_id is None
+        return unknown and self._resubmit_uncertain
 
     def _withdraw(self, record: JobRecord) -> None:
         """Forget a job whose caller was cancelled before anything was sent."""
@@ -235,6 +250,12 @@ class Submitter:
             self._journal.check_new(record, submission.request_id)
         self._registry.accept(record, submission, at=asyncio.get_running_loop().time())
         settlement.charged(submission.credits_charged)
+        _log.info(
+            "job %s is accepted, charged %s credits: %.60r",
+            submission.request_id,
+            submission.credits_charged,
+            record.request.prompt if record.request else "",
+        )
         if submission.credits_charged is None:
             _log.warning("job %s: the answer has no usable charge", submission.request_id)
         if self._journal is not None:

@@ -358,7 +358,7 @@ def test_a_submit_answered_without_a_status_or_charge_is_accepted():
     [None, "", " ", 5, 5.0, True, [ID], {"id": ID}, "a\x00b", "x" * 2000, "..", "\ud800"],
 )
 def test_a_submit_answered_without_a_usable_id_is_no_answer(request_id):
-    with pytest.raises(ResponseFormatError, match="no usable id") as caught:
+    with pytest.raises(ResponseFormatError, match="is no acceptance") as caught:
         decipher_create(answer({"success": True, "requestId": request_id}))
     assert caught.value.delivered == "maybe"
     assert len(str(caught.value)) < 300
