@@ -4,7 +4,6 @@ Each test runs a program twice over one journal, as its user would after a failu
 """
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -17,6 +16,7 @@ from seedance_async import (
 )
 from seedance_async.journal import read_entries
 from tests.support.fakes import NOT_SENT, FakeAPI, accepted, error_reply, reply
+from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
 
@@ -69,17 +69,25 @@ async def test_a_submit_tried_again_after_a_rate_limit_is_the_same_job_in_the_ne
 
 
 async def test_a_submit_that_timed_out_waiting_for_a_slot_is_the_same_job_in_the_next_run(
-    begin, api
+    make_session, api
 ):
-    other = GenerationRequest("another")
-    for _ in range(2):
-        async with begin(max_in_flight=1) as session:
+    """Its journal is in memory: virtual time would pass while a disk is waited for."""
+    other, entries = GenerationRequest("another"), {}
+    for timed_out in (1, 0):
+        journal = MemoryJournal()
+        journal.recorded |= entries
+        async with make_session(transport=api, journal=journal, max_in_flight=1) as session:
             first = await session.submit(other)
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(1):
-                    await session.submit(REQUEST)
-            await first
-            await (await session.submit(REQUEST))
+                    job = await session.submit(REQUEST)
+            except TimeoutError:
+                timed_out -= 1
+                await first
+                job = await session.submit(REQUEST)
+            await job
+            entries = dict(journal.recorded)
+        assert timed_out == 0
     assert api.prompts == {"another": 1, REQUEST.prompt: 1}
 
 
