@@ -26,7 +26,9 @@ async def shielded(work: Awaitable[_T]) -> _T:
     return result
 
 
-async def wait_shielded(task: asyncio.Future[Any], *, grace: float | None = None) -> bool:
+async def wait_shielded(
+    task: asyncio.Future[Any], *, grace: float | None = None, cancel: bool = True
+) -> bool:
     """Wait until a task is over, whatever cancellations come meanwhile.
 
     Args:
@@ -43,6 +45,8 @@ async def wait_shielded(task: asyncio.Future[Any], *, grace: float | None = None
         while not task.done():
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
+                if not cancel:
+                    break
                 task.cancel()
                 left = 0.1
             try:

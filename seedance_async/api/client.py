@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -53,7 +53,7 @@ SHUT_SECONDS = 30.0
 AUTH_PAUSE_SECONDS = 30.0
 
 #: The outcome of a submit.
-Late = Submission | SeedanceError
+Outcome = Submission | SeedanceError
 
 _T = TypeVar("_T")
 
@@ -87,6 +87,30 @@ class ClientOptions(TransportOptions):
     rng: random.Random = attrs.field(default=None, converter=_random_if_none, kw_only=True)
 
 
+@attrs.define(eq=False, repr=False)
+class PendingSubmit:
+    """One submit on its way, as its caller follows it.
+
+    Attributes:
+        if_cancelled: called with the outcome if the caller was cancelled while it was in progress.
+        before_sending: awaited before each attempt, once the gate has let it through.
+        not_accepted: called after an attempt that certainly was not accepted, if another follows.
+        may_be_sent: whether the server may have seen the present attempt, until it is proven that
+            it did not.
+        is_detached: whether the caller was cancelled and `if_cancelled` is still to be called.
+    """
+
+    if_cancelled: Callable[[Outcome], None]
+    before_sending: Callable[[], Awaitable[None]] | None = None
+    not_accepted: Callable[[], None] | None = None
+    may_be_sent: bool = False
+    is_detached: bool = False
+
+    def note_sent(self) -> None:
+        """The first byte may be on its way."""
+        self.may_be_sent = True
+
+
 class SeedanceClient:
     """The four endpoints of the API, one coroutine each.
 
@@ -109,10 +133,13 @@ class SeedanceClient:
         self._retry, self._timeouts, self._rng = given.retry, given.timeouts, given.rng
         self.allow_local = endpoint.is_local
         self.transport = make_transport(given.transport, endpoint, given)
+        # Only a transport that says so tells when the first byte is sent; others always may have.
+        self._reports_sending = getattr(self.transport, "reports_sending", False)
         self.submit_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.query_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.on_throttled: Callable[[Literal["submit", "query"], float | None], None] | None = None
         self._base_url = endpoint.base_url
+        self._detached: set[asyncio.Task[Submission]] = set()
 
     def __repr__(self) -> str:
         return f"<SeedanceClient {self._base_url}>"
@@ -129,21 +156,27 @@ class SeedanceClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections. Submits whose callers were cancelled end by that, too."""
         await self.transport.aclose()
+        if self._detached:
+            left = set(self._detached)
+            _, slow = await asyncio.wait(left, timeout=self._timeouts.submit_grace)
+            for task in slow:
+                task.cancel()
+            await asyncio.wait(left)
 
     async def create(
         self,
         request: GenerationRequest,
         *,
-        if_cancelled: Callable[[Late], None] | None = None,
+        if_cancelled: Callable[[Outcome], None] | None = None,
     ) -> Submission:
         """Submit one job. This is the call that costs money.
 
         It is sent again only if it certainly did not reach the server, or if the server refused it
         for now. If the caller is cancelled while the request is in progress, the call still waits a
-        few seconds (`Timeouts.submit_grace`) for the answer; `if_cancelled` is called with it, or
-        it is logged.
+        few seconds (`Timeouts.submit_grace`) for the answer, and then leaves the request to go on
+        in the background; `if_cancelled` is called with its outcome, or it is logged.
 
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.
@@ -152,23 +185,28 @@ class SeedanceClient:
             TransportError: the request certainly did not reach the server, in any attempt.
         """
         prepared = prepare(request, allow_local=self.allow_local)
-        return await self.create_prepared(prepared, if_cancelled or _log_late)
+        return await self.create_prepared(prepared, PendingSubmit(if_cancelled or _log_late))
 
     async def create_prepared(
-        self, prepared: PreparedRequest, if_cancelled: Callable[[Late], None]
+        self, prepared: PreparedRequest, pending: PendingSubmit
     ) -> Submission:
-        """As `create`, for a request that has been checked."""
+        """As `create`, for a request that has been checked, and whose caller follows its steps."""
         wire, request = protocol.build_create(prepared), prepared.request
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
             async with self.submit_gate.enter(began):
+                if pending.before_sending is not None:
+                    await pending.before_sending()
                 try:
-                    submission = await self._post_shielded(wire, request, if_cancelled)
+                    submission = await self._post_shielded(wire, request, pending)
                 except SeedanceError as error:
                     attempts = attempts or Attempts(
                         self._retry, self._rng, self.submit_gate, most=None, began=began
                     )
                     wait = self._after_refusal(error, request, attempts)
+                    pending.may_be_sent = False
+                    if pending.not_accepted is not None:
+                        pending.not_accepted()
                 else:
                     self.submit_gate.passed()
                     return submission
@@ -263,37 +301,51 @@ class SeedanceClient:
             await asyncio.sleep(wait)
 
     async def _post_shielded(
-        self,
-        wire: WireRequest,
-        request: GenerationRequest,
-        if_cancelled: Callable[[Late], None],
+        self, wire: WireRequest, request: GenerationRequest, pending: PendingSubmit
     ) -> Submission:
         """One POST in a task of its own, so that cancelling the caller does not lose the answer."""
-        sending = _Sent()
-        task = asyncio.create_task(self._post(wire, sending))
+        pending.may_be_sent = not self._reports_sending
+        task = asyncio.create_task(self._post(wire, pending))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            grace = self._timeouts.submit_grace if sending.sent else 0.0
-            await wait_shielded(task, grace=grace)
-            if sending.sent:
-                late = _late_answer(task, request)
-                if isinstance(late, Submission):
-                    self.submit_gate.passed()
-                if_cancelled(late)
+            grace = self._timeouts.submit_grace if pending.may_be_sent else 0.0
+            await wait_shielded(task, grace=grace, cancel=not pending.may_be_sent)
+            if pending.may_be_sent:
+                self._detach(task, request, pending)
             raise
         if task.cancelled():  # by the shutdown of the event loop or of the transport
             reason = "the task that sent it was cancelled before the answer came"
-            if not sending.sent:
+            if not pending.may_be_sent:
                 raise TransportError(reason, delivered="no", transient=False)
             raise SubmitUncertainError(reason, request=request)
         error = task.exception()
-        if error is not None and not isinstance(error, SeedanceError) and sending.sent:
+        if error is not None and not isinstance(error, SeedanceError) and pending.may_be_sent:
             raise SubmitUncertainError(repr(error), request=request) from error
         return task.result()
 
-    async def _post(self, wire: WireRequest, sending: _Sent) -> Submission:
-        return protocol.decipher_create(await self.transport.send(wire, on_sent=sending.note))
+    async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
+        return protocol.decipher_create(await self.transport.send(wire, on_sent=pending.note_sent))
+
+    def _detach(
+        self, task: asyncio.Task[Submission], request: GenerationRequest, pending: PendingSubmit
+    ) -> None:
+        """Let a POST go on whose caller was cancelled, and report its outcome when it is known."""
+
+        def report(ended: asyncio.Task[Submission]) -> None:
+            self._detached.discard(ended)
+            outcome = _outcome(ended, request)
+            if isinstance(outcome, Submission):
+                self.submit_gate.passed()
+            pending.is_detached = False
+            pending.if_cancelled(outcome)
+
+        pending.is_detached = True
+        if task.done():
+            report(task)
+            return
+        self._detached.add(task)
+        task.add_done_callback(report)
 
     def _after_refusal(
         self, error: SeedanceError, request: GenerationRequest, attempts: Attempts
@@ -329,19 +381,10 @@ class SeedanceClient:
         gate.fail_overdue(behind, patience, gate.failing_since)
 
 
-class _Sent:
-    """Whether any part of a request may have left this machine."""
-
-    def __init__(self) -> None:
-        self.sent = False
-
-    def note(self) -> None:
-        self.sent = True
-
-
-def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> Late:
+def _outcome(task: asyncio.Task[Submission], request: GenerationRequest) -> Outcome:
+    """What a POST came to whose caller was cancelled."""
     if task.cancelled():
-        reason = "its caller was cancelled, and no answer came in time"
+        reason = "its caller was cancelled, and so was the request before its answer came"
         return SubmitUncertainError(reason, request=request)
     error = task.exception()
     if error is None:
@@ -352,11 +395,11 @@ def _late_answer(task: asyncio.Task[Submission], request: GenerationRequest) -> 
     return _uncertain(error, request) if uncertain else error
 
 
-def _log_late(late: Late) -> None:
-    if isinstance(late, Submission):
-        _log.warning("the submit of a cancelled caller was accepted: job %s", late.request_id)
+def _log_late(outcome: Outcome) -> None:
+    if isinstance(outcome, Submission):
+        _log.warning("the submit of a cancelled caller was accepted: job %s", outcome.request_id)
     else:
-        _log.warning("the submit of a cancelled caller: %s", late)
+        _log.warning("the submit of a cancelled caller: %s", outcome)
 
 
 def _uncertain(error: SeedanceError, request: GenerationRequest) -> SubmitUncertainError:

@@ -79,7 +79,7 @@ class JobEvent(Event):
 
 
 class JobSubmitted(JobEvent):
-    """A job is about to be sent, and with a journal its intent is on disk.
+    """A job is submitted: it has a slot and its credits, and is sent as rate limits permit.
 
     Exactly one of `JobAccepted`, `JobRejected`, `SubmitBecameUncertain` and `JobWithdrawn` follows.
     """

@@ -46,6 +46,7 @@ class JournalRecorder:
         self._ours: set[str] = set()
         self._intents: set[str] = set()
         self._doubtful: set[str] = set()
+        self._taken_back: set[str] = set()
         self._holders: dict[str, str] = {}
         self._awaited: set[str] = set()
         self._strangers = 0
@@ -142,6 +143,9 @@ class JournalRecorder:
         known: JournalEntry | None,
         credits: int,
     ) -> None:
+        if record.key in self._taken_back:
+            self._taken_back.discard(record.key)
+            known = await self._journal.find(record.key)
         if known is not None:
             mine = await self._journal.reclaim(
                 record.key,
@@ -162,6 +166,14 @@ class JournalRecorder:
             self._doubtful.add(record.key)
         self._ours.add(record.key)
         self._intents.add(record.key)
+
+    def take_back(self, record: JobRecord) -> None:
+        """Record that the intent came to nothing for now: the submit waits, and is in no doubt."""
+        if record.key in self._intents:
+            self._intents.discard(record.key)
+            self._taken_back.add(record.key)
+            changes = self._refused(record.key)
+            self._update_soon(record, {**changes, "error": "refused for now"})
 
     def adopt(self, record: JobRecord) -> None:
         """From now on, record this job in the entry with its key."""
@@ -259,6 +271,7 @@ class JournalRecorder:
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:
             self._ours.discard(record.key)
+            self._taken_back.discard(record.key)
 
 
 def price_table(entries: Iterable[JournalEntry]) -> PriceTable:

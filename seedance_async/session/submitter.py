@@ -16,13 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
-from seedance_async.api.client import Late, SeedanceClient
+from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
 from seedance_async.api.errors import SeedanceError, SubmitUncertainError
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
-from seedance_async.jobs.state import FINAL_STATES, RUNNING_STATES, UNSETTLED_STATES, JobState
+from seedance_async.jobs.state import UNSETTLED_STATES, JobState
 from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.credit_limit import Reservation, SpendGuard
 from seedance_async.session.journaling import JournalRecorder
@@ -78,6 +78,8 @@ class Submitter:
         self._resubmit_uncertain = resubmit_uncertain
         self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
         self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
+        self._detached: set[JobRecord] = set()  # sent, and their callers are gone
+        self._releasing: set[asyncio.Task[None]] = set()
         self.credit_limit: SpendGuard | None = None
         self.slots = asyncio.Semaphore(max_in_flight)
         self.in_flight = 0
@@ -120,7 +122,9 @@ class Submitter:
             self._changed.set()
             if record.state is JobState.REJECTED:
                 self.release_key(record.key)
-            if record.state not in FINAL_STATES and record.state not in RUNNING_STATES:
+            if record in self._detached:
+                pass  # it keeps its slot until its outcome is known
+            elif record.state in UNSETTLED_STATES:
                 self._discard(record)
                 self._free_slot(record)
             else:
@@ -164,10 +168,11 @@ class Submitter:
                 await shielded(self._journal.written(record))  # the outcome was learned late
             raise
         finally:
-            if record.state in UNSETTLED_STATES:
-                self._withdraw(record)
-            if self._events is not None:
-                self._events.release(record)  # everything there is to report is on disk
+            if record not in self._detached:
+                if record.state in UNSETTLED_STATES:
+                    self._withdraw(record)
+                if self._events is not None:
+                    self._events.release(record)  # everything there is to report is on disk
 
     def _may_submit(self, known: JournalEntry) -> bool:
         if known.state == JobState.REJECTED:
@@ -191,14 +196,25 @@ class Submitter:
         limit = self.credit_limit
         reservation = None if limit is None else await limit.reserve(prepared.request)
         settlement = _Settlement(limit, reservation)
+        pending = PendingSubmit(partial(self._settle_late, record, settlement))
+        if self._journal is not None:
+            credits = 0 if reservation is None else reservation.counts
+            intent = record, prepared, known, credits
+            pending.before_sending = partial(self._journal.intend, *intent)
+            pending.not_accepted = partial(self._journal.take_back, record)
         try:
-            if self._journal is not None:
-                credits = 0 if reservation is None else reservation.counts
-                await self._journal.intend(record, prepared, known, credits)
-            outcome = await self._send(record, prepared, settlement)
-            self._settle(record, settlement, outcome)
+            self._settle(record, settlement, await self._send(record, prepared, pending))
+        except asyncio.CancelledError:
+            raise  # nothing was sent, or its outcome is settled, or will be
+        except BaseException as error:  # the process ends, or a bug: nobody knows
+            if pending.may_be_sent:
+                self._settle_unknown(record, settlement, error)
+            raise
         finally:
-            settlement.never_sent()
+            if pending.is_detached:
+                self._detached.add(record)
+            else:
+                settlement.never_sent()
         try:
             if self._journal is not None:
                 await self._journal.write_outcome(record)
@@ -209,20 +225,19 @@ class Submitter:
             raise record.error
 
     async def _send(
-        self, record: JobRecord, prepared: PreparedRequest, settlement: _Settlement
-    ) -> Late:
+        self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit
+    ) -> Outcome:
         self._registry.move(record, JobState.SUBMITTING)
         if self._events is not None:
             self._events.submitted(record)
         if self._callbacks is not None:
             prepared = self._callbacks.with_callback_url(record, prepared)
-        late = partial(self._settle_late, record, settlement)
         try:
-            return await self._client.create_prepared(prepared, late)
+            return await self._client.create_prepared(prepared, pending)
         except SeedanceError as error:
             return error
 
-    def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Late) -> None:
+    def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
         """Record the outcome of a submit in the registry and the credits."""
         request = record.request
         assert request is not None
@@ -262,9 +277,23 @@ class Submitter:
             self._journal.follow(record)
         self._poller.watch(record)
 
-    def _settle_late(self, record: JobRecord, settlement: _Settlement, outcome: Late) -> None:
+    def _settle_unknown(
+        self, record: JobRecord, settlement: _Settlement, error: BaseException
+    ) -> None:
+        """Record that a submit was broken off in a way that proves nothing."""
+        assert record.request is not None
+        unknown = SubmitUncertainError(f"it was broken off: {error!r}", request=record.request)
+        self._settle(record, settlement, unknown)
+        if self._journal is not None:
+            self._journal.write_soon(record)
+
+    def _settle_late(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
         """Record the outcome of a submit whose caller was cancelled."""
+        detached = record in self._detached
+        self._detached.discard(record)
         self._settle(record, settlement, outcome)
+        if record.state is JobState.REJECTED:
+            self.release_key(record.key)
         if self._journal is not None:
             self._journal.write_soon(record)
         if self._callbacks is not None:
@@ -274,6 +303,17 @@ class Submitter:
                 "job %s was accepted although its caller was cancelled; it goes on",
                 record.request_id,
             )
+        self._shutdown.leave_late(record)
+        self._changed.set()
+        if detached and self._events is not None:
+            task = asyncio.create_task(self._release_events(self._events, record))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+    async def _release_events(self, events: EventEmitter, record: JobRecord) -> None:
+        if self._journal is not None:
+            await self._journal.written(record)
+        events.release(record)
 
 
 class _Settlement:

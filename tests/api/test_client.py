@@ -294,7 +294,9 @@ class TestRetries:
                 await creating
         assert "accepted: job req_0" in caplog.text
 
-    async def test_so_is_the_uncertainty_left_for_one(self, make_client, api, caplog):
+    async def test_so_is_the_uncertainty_left_when_the_client_is_closed(
+        self, make_client, api, caplog
+    ):
         api.answer_after = 200.0
         async with make_client() as client:
             creating = asyncio.ensure_future(client.create(REQUEST))

@@ -290,16 +290,32 @@ async def test_a_cancel_scope_around_a_submit_does_not_lose_it_either(make_sessi
         assert session.registry.find(request_id="req_0")
 
 
-async def test_a_cancelled_submit_without_an_answer_in_time_is_uncertain(make_session, api, caplog):
+async def test_a_cancelled_submit_goes_on_in_the_background(make_session, api, caplog):
     api.answer_after = 60.0
-    async with make_session() as session:
+    async with make_session(max_in_flight=1) as session:
         began = now()
         with anyio.move_on_after(1):
             await session.submit(GenerationRequest("a river"))
         assert now() - began == pytest.approx(1 + Timeouts().submit_grace, abs=0.2)
-        assert session.stats().counts[JobState.UNCERTAIN] == 1
-        assert session.stats().in_flight == 0
-    assert "1 uncertain submit" in caplog.text
+        assert session.stats().in_flight == session.stats().counts[JobState.SUBMITTING] == 1
+        await asyncio.sleep(60)
+        assert session.stats().counts[JobState.QUEUED] == 1
+        assert "req_0 was accepted although its caller was cancelled" in caplog.text
+    assert session.stats().counts[JobState.SUCCEEDED] == 1
+
+
+async def test_a_cancelled_submit_without_an_answer_when_a_session_is_left_is_uncertain(
+    make_session, api, caplog
+):
+    api.answer_after = 60.0
+    with pytest.raises(LookupError):
+        async with make_session() as session:
+            with anyio.move_on_after(1):
+                await session.submit(GenerationRequest("a river"))
+            raise LookupError
+    assert session.stats().counts[JobState.UNCERTAIN] == 1
+    assert "0 in flight" in repr(session)
+    assert "may have been accepted and charged" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ class FakeAPI:
         bodies = (json.loads(r.body) for r in self.sent if operation_of(r) == "create")
         return Counter(body["prompt"] for body in bodies)
 
+    reports_sending = True
+
     async def send(self, request: WireRequest, *, on_sent=None) -> WireResponse:
         operation = operation_of(request)
         scripted = self.script[operation].popleft() if self.script[operation] else None

@@ -32,6 +32,8 @@ class AiohttpTransport:
             otherwise.
     """
 
+    reports_sending = True
+
     def __init__(
         self,
         endpoint: Endpoint,

@@ -21,7 +21,12 @@ class MediaResponse:
 
 
 class Transport(Protocol):
-    """What the SDK needs of an HTTP library. A test double is one small class."""
+    """What the SDK needs of an HTTP library. A test double is one small class.
+
+    A transport with the attribute `reports_sending = True` promises to call `on_sent` before the
+    first byte of each request. Without it a submit counts as sent from its start, so that one that
+    is cancelled or fails in an unknown way is uncertain, and not free to be sent again.
+    """
 
     async def send(
         self, request: WireRequest, *, on_sent: Callable[[], None] | None = None
