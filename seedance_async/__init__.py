@@ -46,7 +46,12 @@ from seedance_async.api.request import (
     Resolution,
     Violation,
 )
-from seedance_async.api.transport import AiohttpTransport, MediaResponse, Transport
+from seedance_async.api.transport import (
+    AiohttpTransport,
+    DirectTransport,
+    MediaResponse,
+    Transport,
+)
 from seedance_async.jobs.job import Job
 from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.jobs.registry import TaskRegistry
@@ -90,6 +95,7 @@ __all__ = [
     "ClientOptions",
     "ConfigurationError",
     "ConflictError",
+    "DirectTransport",
     "DownloadError",
     "Endpoint",
     "ErrorDetail",

@@ -6,9 +6,10 @@ Nothing here acts on an option; a value out of bounds is a `ConfigurationError` 
 from __future__ import annotations
 
 import os
+import re
 import ssl as tls
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -16,7 +17,7 @@ import attrs
 from seedance_async._utils.urls import is_local_host, redact_url
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.errors import ConfigurationError
-from seedance_async.api.option_fields import count, flag, policy, seconds
+from seedance_async.api.option_fields import count, flag, is_a, policy, seconds
 
 if TYPE_CHECKING:
     import aiohttp
@@ -152,6 +153,61 @@ class Endpoint:
         return is_local_host(urlsplit(self.base_url).hostname or "")
 
 
+def checked_proxy(url: str, name: str = "proxy") -> str:
+    """The URL of an HTTP proxy. A password in it is not shown.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    rule = f"{name} must be http://[user:password@]host[:port] or the same with https://"
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{rule}, not a {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    blank = any(c.isspace() or not c.isprintable() for c in url)
+    if not good or blank or "\\" in url or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(f"{rule}, not {redact_url(url)}")
+    return url
+
+
+#: What aiohttp writes itself, or what decides about the connection or the key.
+_OWN_HEADERS = frozenset(
+    {"accept-encoding", "authorization", "connection", "content-encoding", "content-length"}
+    | {"content-type", "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def _checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a mapping, not a {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise ConfigurationError(f"headers must have names of HTTP, not {name!r:.80}")
+        if name.lower() in _OWN_HEADERS:
+            raise ConfigurationError(f"headers must not have {name}: the SDK sets it itself")
+        if not isinstance(value, str) or not value.isascii() or not (value + " ").isprintable():
+            raise ConfigurationError(
+                f"headers must have printable ASCII as the value of {name} (it is not shown)"
+            )
+    return dict(headers)
+
+
+def _check_http(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    import aiohttp  # only where a session was given: options alone must be light to import
+
+    if not isinstance(value, aiohttp.ClientSession):
+        kind = type(value).__name__
+        raise ConfigurationError(f"{field.name} must be an aiohttp.ClientSession, not a {kind}")
+    if value.auth is not None:  # aiohttp takes no Authorization header besides
+        raise ConfigurationError(f"{field.name} must be a ClientSession without auth")
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class TransportOptions:
     """How the API and the hosts of its media are reached.
@@ -162,12 +218,18 @@ class TransportOptions:
         proxy: the URL of an HTTP proxy for all calls, with a user name and a password if it asks
             for them.
         trust_env: take the proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY where `proxy` is not
-            given. A host on this machine is never reached through one.
-        ssl: an `ssl.SSLContext`, for a private certificate authority.
+            given. A host on this machine or its network is never reached through one. No .netrc
+            is read.
+        ssl: an `ssl.SSLContext`, for a private certificate authority; False verifies no
+            certificate.
         headers: sent with each API call, besides the SDK's own.
-        allow_private_media: download videos from hosts whose names lead to private addresses, as
-            behind a VPN or a VPC endpoint.
-        http: an `aiohttp.ClientSession` of yours for all calls. The SDK does not close it.
+        allow_private_media: download videos from hosts that are not on the public internet or
+            whose names lead to private addresses, as behind a VPN or a VPC endpoint.
+        http: an `aiohttp.ClientSession` of yours for all calls, with its connector, proxy, headers
+            and traces. The SDK does not close it. Its proxy, if any, is its own affair
+            (`trust_env` here is ignored), and where the names of media lead is up to its connector.
+            Submits get no fresh connection unless its connector has `force_close=True`: one that
+            meets a kept connection which the server is just closing is then uncertain.
 
     Raises:
         ConfigurationError: a value out of bounds.
@@ -175,9 +237,27 @@ class TransportOptions:
 
     timeouts: Timeouts = policy(Timeouts())
     max_connections: int = count(50)
-    proxy: str | None = None
+    proxy: str | None = attrs.field(
+        default=None, converter=attrs.converters.optional(checked_proxy)
+    )
     trust_env: bool = flag(True)
-    ssl: tls.SSLContext | bool = True
-    headers: Mapping[str, str] | None = None
+    ssl: tls.SSLContext | bool = attrs.field(default=True, validator=is_a(tls.SSLContext, bool))
+    headers: Mapping[str, str] | None = attrs.field(default=None, converter=_checked_headers)
     allow_private_media: bool = flag(False)
-    http: aiohttp.ClientSession | None = None
+    http: aiohttp.ClientSession | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_check_http)
+    )
+
+
+@attrs.frozen(eq=False, repr=False)
+class TransportArguments(TransportOptions):
+    """An HTTP transport of the SDK.
+
+    Args:
+        endpoint: the API's origin and key.
+
+    Raises:
+        ConfigurationError: an option out of bounds, or one that this transport does not have.
+    """
+
+    endpoint: Endpoint

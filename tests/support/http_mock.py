@@ -25,6 +25,11 @@ class MockedHTTP(aioresponses):
         super().add(*arguments, **named)
 
     @property
+    def calls(self):
+        """All requests that were made, those to one URL in order."""
+        return [call for calls in self.requests.values() for call in calls]
+
+    @property
     def call_count(self):
         """How many requests were made in all."""
-        return sum(len(calls) for calls in self.requests.values())
+        return len(self.calls)

@@ -9,16 +9,16 @@ import struct
 class RawServer:
     """Answers each connection by a coroutine function of the test; keeps what it received."""
 
-    def __init__(self, behave):
-        self._behave = behave
+    def __init__(self, behave, ssl=None):
+        self._behave, self._ssl = behave, ssl
         self.connections = 0
         self.received = []
         self._open = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._ssl)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if self._ssl else ''}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(self, *_):

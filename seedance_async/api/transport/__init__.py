@@ -6,20 +6,35 @@ fields and repeats no submit.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import attrs
+
+from seedance_async.api.errors import ConfigurationError
 from seedance_async.api.options import Endpoint, TransportOptions
 from seedance_async.api.transport.client_session import AiohttpTransport
 from seedance_async.api.transport.contract import MediaResponse, Transport
+from seedance_async.api.transport.direct import DirectTransport
 
-__all__ = ["AiohttpTransport", "MediaResponse", "Transport", "make_transport"]
+__all__ = ["AiohttpTransport", "DirectTransport", "MediaResponse", "Transport", "make_transport"]
+
+_BY_NAME = {"aiohttp": AiohttpTransport, "direct": DirectTransport}
 
 
 def make_transport(
     choice: Transport | Literal["aiohttp", "direct"], endpoint: Endpoint, options: TransportOptions
 ) -> Transport:
-    """The transport that was asked for, by name, or itself."""
-    if choice == "aiohttp":
-        return AiohttpTransport(endpoint, options)
-    assert not isinstance(choice, str)
-    return choice
+    """The transport that was asked for, by name, or itself.
+
+    Raises:
+        ConfigurationError: no transport has this name, or it does not have one of the options.
+    """
+    if not isinstance(choice, str):
+        return choice
+    kind = _BY_NAME.get(choice)
+    if kind is None:
+        raise ConfigurationError(f'transport must be "aiohttp" or "direct", not {choice!r:.40}')
+    named: dict[str, Any] = {
+        field.name: getattr(options, field.name) for field in attrs.fields(TransportOptions)
+    }
+    return kind(endpoint, **named)

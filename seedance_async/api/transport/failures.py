@@ -1,13 +1,19 @@
-"""What the exceptions of aiohttp, of sockets and of TLS mean to a caller, without his secrets."""
+"""What the exceptions of aiohttp, of sockets and of TLS mean to a caller, without the secrets.
+
+Nothing here decides what is sent again; it says whether a request can have been delivered, and
+whether another attempt can help.
+"""
 
 from __future__ import annotations
 
 import zlib
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
+
+from seedance_async.api.errors import TransportError
 
 #: How a request can fail.
 FAILURES = (
@@ -18,6 +24,17 @@ FAILURES = (
     OSError,
     ValueError,
     zlib.error,
+)
+
+# What is raised only before the request itself is written. Redirects are off, so none of them can
+# come from a later hop.
+_BEFORE_SENDING = (
+    aiohttp.ClientConnectorError,  # DNS, TCP, TLS, and the connection to a proxy
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,  # the proxy refused the tunnel
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
 )
 
 
@@ -33,15 +50,62 @@ _PERMANENT = (
     ValueError,
 )
 _NO_HEADERS: Any = MappingProxyType({})
+_HIDDEN = "[api key]"
+
+
+class Secrets:
+    """What is shown by no error: the API key, and what opens a proxy.
+
+    Args:
+        key: the API key; no answer shows it either, should a server echo it.
+        others: hidden in errors alone.
+    """
+
+    def __init__(self, key: str, *others: str) -> None:
+        self._key, self._all = key, (key, *others)
+        self._key_bytes = key.encode()
+
+    def hide(self, text: str) -> str:
+        """A text without any of them."""
+        for secret in self._all:
+            text = text.replace(secret, _HIDDEN)
+        return text
+
+    def hide_key(self, body: bytes) -> bytes:
+        """A body without the API key."""
+        return body.replace(self._key_bytes, _HIDDEN.encode())
+
+    def hide_key_in_headers(self, headers: Any) -> dict[str, str]:
+        """Headers by lower-case name, without the API key."""
+        key = self._key
+        return {
+            name.lower(): value.replace(key, _HIDDEN) if key in value else value
+            for name, value in headers.items()
+        }
+
+    def failure(self, error: Exception, delivered: Literal["no", "maybe"]) -> TransportError:
+        """The error of a request that got no answer."""
+        text, transient = self.hide(describe(error)), is_transient(error)
+        failure = TransportError(text, delivered=delivered, transient=transient)
+        cause = without_secrets(error)
+        failure.__cause__ = None if any(_holds(cause, secret) for secret in self._all) else cause
+        return failure
+
+
+def was_before_sending(error: Exception) -> bool:
+    """Whether the class of an error proves that the server saw nothing of the request."""
+    return isinstance(error, _BEFORE_SENDING)
 
 
 def is_transient(error: Exception) -> bool:
     """Whether the same request may fare better later."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return error.status >= 500 or error.status == 429
     cause = getattr(error, "os_error", None)
     return not isinstance(error, _PERMANENT) and not isinstance(cause, LocalAddressError)
 
 
-def told(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """An exception in words. Those of an answer are cut: their text holds the request's headers."""
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientResponseError):
@@ -51,17 +115,24 @@ def told(error: Exception) -> str:
 
 
 def without_secrets(error: Exception) -> Exception:
-    """The same exception; aiohttp puts the request's headers and URL, key and all, into some."""
+    """The same exception; aiohttp puts the request's headers and URL, key and all, into some.
+
+    Others have the proxy of a session, and its password, in their `repr`.
+    """
     if isinstance(error, aiohttp.ClientResponseError):
         asked = error.request_info
         place = asked.url.with_query(None)
         error.request_info = asked._replace(url=place, real_url=place, headers=_NO_HEADERS)
         error.args = (error.request_info, error.history)
+    if isinstance(error, aiohttp.ClientConnectorError) and error.args:
+        place, *rest = error.args
+        if hasattr(place, "_replace"):
+            error.args = (place._replace(proxy=None, proxy_auth=None), *rest)
     return error
 
 
-def holds(error: BaseException | None, secret: str) -> bool:
-    """Whether an exception, or one that led to it, tells this; a server may have echoed it."""
+def _holds(error: BaseException | None, secret: str) -> bool:
+    """Whether an exception, or one that led to it, shows this; a server may have echoed it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

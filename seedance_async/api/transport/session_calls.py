@@ -1,0 +1,180 @@
+"""API calls of one kind through an aiohttp `ClientSession`, by its documented interface alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from seedance_async._utils.cancellation import was_cancelled
+from seedance_async.api.errors import TransportError
+from seedance_async.api.protocol import WireRequest, WireResponse
+from seedance_async.api.transport.answers import answer, check
+from seedance_async.api.transport.calls import Call
+from seedance_async.api.transport.deadlines import Deadlines
+from seedance_async.api.transport.failures import FAILURES, Secrets, describe, was_before_sending
+from seedance_async.api.transport.proxies import check_netrc
+
+_TURNS = 10  # of the loop; a call that is ended needs about five to be over
+
+#: How a session for API calls differs from others.
+SETTINGS: dict[str, Any] = {
+    "auto_decompress": False,  # bounded, in `answers`
+    "raise_for_status": False,
+    "skip_auto_headers": ("Content-Type",),
+}
+
+
+def sent_trace() -> aiohttp.TraceConfig:
+    """Says of each call when its first byte may be on its way. Each needs a `Call` as its context.
+
+    This is the proof of what may have been delivered: until it says so, the server saw nothing.
+    """
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(_started)
+    config.on_request_headers_sent.append(_headers_sent)
+    return config
+
+
+async def _started(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    context.trace_request_ctx.traced = True
+
+
+async def _headers_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    context.trace_request_ctx.note_sent()
+
+
+class SessionCalls:
+    """Calls to the API's origin.
+
+    With a trace, the time for an answer begins when its request is sent, and what was not sent is
+    known for sure. Without one, a call counts as sent from the start, unless the class of its
+    failure proves that it was not; an answer may take `seconds` to begin, and as long to end.
+
+    Args:
+        http: what they are sent through. It is given `SETTINGS` with each call.
+        traced: whether it has `sent_trace`.
+        owned: whether it is closed with this.
+        base_url: the origin, and a path that precedes all others.
+        headers: sent with every request, besides those that the session sends.
+        arguments: given to aiohttp with every request.
+        secrets: what no answer and no error shows.
+        seconds: from sending a request to the end of its answer.
+        connect_seconds: for DNS, TCP and TLS of one connection, and for a free one.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        traced: bool,
+        owned: bool,
+        base_url: str,
+        headers: Mapping[str, str],
+        arguments: Mapping[str, Any],
+        secrets: Secrets,
+        seconds: float,
+        connect_seconds: float,
+    ) -> None:
+        if http.trust_env:
+            check_netrc(URL(base_url).host or "")
+        self._http, self._traced, self._owned = http, traced, owned
+        self._base_url, self._secrets = base_url, secrets
+        self._headers = CIMultiDict(headers) if headers else None
+        self._headers_of_body = CIMultiDict({**headers, "Content-Type": "application/json"})
+        self._arguments: dict[str, Any] = {
+            **({} if owned else SETTINGS),
+            **arguments,
+            "allow_redirects": False,
+            "timeout": aiohttp.ClientTimeout(
+                total=None, connect=connect_seconds, sock_read=None if traced else seconds
+            ),
+        }
+        self._answering = Deadlines(seconds)
+        self._beginning = Deadlines(connect_seconds + seconds)
+        self._calls: set[Call] = set()
+
+    async def send(
+        self, request: WireRequest, on_sent: Callable[[], None] | None = None
+    ) -> WireResponse:
+        """One request, and its answer as far as it came. aiohttp may repeat a GET, never a POST.
+
+        Raises:
+            TransportError: there is no status line.
+            ValueError: the request cannot be sent as it is.
+        """
+        check(request)
+        if self._http.closed:
+            raise TransportError("the ClientSession is closed", delivered="no", transient=False)
+        call = Call(on_sent, self._answering if self._traced else None)
+        self._calls.add(call)
+        problem: Exception | None = None
+        try:
+            async with call.timeout:
+                await self._exchange(request, call)
+        except asyncio.CancelledError as error:
+            if call.ended is None or was_cancelled(error):
+                raise
+            problem = call.ended  # its connector was closed
+        except Exception as error:
+            if not call.sent and not isinstance(error, FAILURES):
+                raise  # no failure of a request, but of the program
+            problem = call.ended or error
+        finally:
+            self._over(call)
+        return self._outcome(call, problem)
+
+    async def aclose(self) -> None:
+        """End all calls in progress, and close the session if it is owned."""
+        for call in self._calls:
+            call.end(aiohttp.ClientConnectionError("the transport was closed"))
+        for _ in range(_TURNS):  # before their connections go, at which aiohttp would repeat a GET
+            if self._calls:
+                await asyncio.sleep(0)
+        if self._owned:
+            await self._http.close()
+
+    async def _exchange(self, request: WireRequest, call: Call) -> None:
+        if not self._traced:
+            self._beginning.add(call)
+            call.note_sent()
+        response = await self._http.request(
+            request.method,
+            URL(self._base_url + request.path, encoded=True),
+            data=request.body,
+            headers=self._headers if request.body is None else self._headers_of_body,
+            trace_request_ctx=call,
+            **self._arguments,
+        )
+        if self._traced:
+            call.note_sent()  # a session that is mocked has no traces
+        elif not response.content.is_eof():
+            self._beginning.discard(call)
+            self._answering.add(call)
+        await call.read(response)
+
+    def _over(self, call: Call) -> None:
+        self._calls.discard(call)
+        self._answering.discard(call)
+        self._beginning.discard(call)
+        call.over()
+
+    def _outcome(self, call: Call, problem: Exception | None) -> WireResponse:
+        """The answer, whole or broken; or the error where there is none."""
+        if call.response is None:
+            assert problem is not None
+            raise self._secrets.failure(problem, _delivered(call, problem))
+        status, headers = call.response.status, call.response.headers
+        broken = None if problem is None else self._secrets.hide(describe(problem))
+        return answer(status, headers, call.body, broken, self._secrets)
+
+
+def _delivered(call: Call, error: Exception) -> Literal["no", "maybe"]:
+    """Whether the server can have seen the request: by the trace, else by the failure."""
+    unsent = not call.sent if call.traced else was_before_sending(error)
+    return "no" if unsent else "maybe"
