@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 
+import aiohttp
 import pytest
 
 from seedance_async import (
@@ -26,9 +27,10 @@ from seedance_async import (
 )
 from tests.conftest import KEY, SEED
 from tests.support.fakes import LOST, NOT_SENT, error_reply
-from tests.support.scripted_server import ScriptedServer
+from tests.support.http_mock import MockedHTTP
 
-SUBMIT = "/api/open/v1/video/generations"
+API = "https://api.example"
+SUBMIT = f"{API}/api/open/v1/video/generations"
 JOB = f"{SUBMIT}/req_1"
 ACCEPTED = {"success": True, "requestId": "req_1", "status": "queued", "creditsCharged": 64}
 TOLD = {"success": True, "requestId": "req_1", "status": "processing", "error": None}
@@ -38,15 +40,15 @@ REQUEST = GenerationRequest(
 
 
 @pytest.fixture
-async def http():
-    async with ScriptedServer() as server:
-        yield server
+def http():
+    with MockedHTTP() as mocked:
+        yield mocked
 
 
 @pytest.fixture
 async def client(http):
     async with SeedanceClient(
-        KEY, http.url, retry=RetryPolicy(attempts=3), rng=random.Random(SEED)
+        KEY, API, retry=RetryPolicy(attempts=3), rng=random.Random(SEED)
     ) as made:
         yield made
 
@@ -59,32 +61,58 @@ def error_body(code="some_code", message="some words"):
 
 
 async def test_create_posts_the_documented_body_with_the_key(http, client):
-    http.on("POST", SUBMIT, payload=ACCEPTED)
+    http.post(SUBMIT, payload=ACCEPTED)
     submission = await client.create(REQUEST)
     assert (submission.request_id, submission.credits_charged) == ("req_1", 64)
     assert submission.status is GenerationStatus.QUEUED
-    assert json.loads(http.calls[0].body) == {
+    (call,) = http.calls
+    assert json.loads(call.kwargs["data"]) == {
         "prompt": "a river",
         "model": "seedance-2.0",
         "mediaUrls": ["https://example.com/a.jpg"],
         "aspectRatio": "16:9",
         "duration": 5,
     }
-    assert http.calls[0].headers["Authorization"] == f"Bearer {KEY}"
-    assert http.calls[0].headers["Content-Type"] == "application/json"
+    assert call.kwargs["headers"]["Authorization"] == f"Bearer {KEY}"
+    assert call.kwargs["headers"]["Content-Type"] == "application/json"
+    assert call.kwargs["allow_redirects"] is False
 
 
 async def test_get_cancel_and_models_call_their_endpoints(http, client):
-    http.on("GET", JOB, payload=TOLD)
-    http.on("POST", f"{JOB}/cancel", payload={**TOLD, "status": "cancelled"})
-    http.on("GET", "/api/open/v1/models", payload={"success": True, "data": [{"id": "m"}]})
+    http.get(JOB, payload=TOLD)
+    http.post(f"{JOB}/cancel", payload={**TOLD, "status": "cancelled"})
+    http.get(f"{API}/api/open/v1/models", payload={"success": True, "data": [{"id": "m"}]})
     assert (await client.get("req_1")).status is GenerationStatus.PROCESSING
     assert (await client.cancel("req_1")).status is GenerationStatus.CANCELLED
     assert [model.id for model in await client.models()] == ["m"]
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (aiohttp.ServerDisconnectedError(), SubmitUncertainError),
+        (aiohttp.ClientPayloadError("cut short"), SubmitUncertainError),
+        (aiohttp.InvalidURL("no URL"), TransportError),
+    ],
+    ids=["disconnected", "cut short", "never sent"],
+)
+async def test_what_a_mocked_submit_raises_counts_as_sent_unless_its_class_says_no(
+    http, client, error, kind
+):
+    http.post(SUBMIT, exception=error)
+    with pytest.raises(kind):
+        await client.create(REQUEST)
+    assert http.call_count == 1
+
+
+async def test_a_mocked_connection_that_fails_is_tried_again(http, client):
+    http.post(SUBMIT, exception=aiohttp.ConnectionTimeoutError("hangs"))
+    http.post(SUBMIT, payload=ACCEPTED)
+    assert (await client.create(REQUEST)).request_id == "req_1"
+
+
 async def test_a_wrong_content_type_does_not_matter(http, client):
-    http.on("POST", SUBMIT, body=json.dumps(ACCEPTED), content_type="text/plain")
+    http.post(SUBMIT, body=json.dumps(ACCEPTED), content_type="text/plain")
     assert (await client.create(REQUEST)).request_id == "req_1"
 
 
@@ -101,22 +129,22 @@ async def test_a_wrong_content_type_does_not_matter(http, client):
     ],
 )
 async def test_a_refused_submit_raises_and_is_sent_once(http, client, status, kind):
-    http.on("POST", SUBMIT, status=status, payload=error_body("a_code", "told why"))
+    http.post(SUBMIT, status=status, payload=error_body("a_code", "told why"))
     with pytest.raises(kind, match="told why") as caught:
         await client.create(REQUEST)
     assert (caught.value.status, caught.value.code) == (status, "a_code")
-    assert len(http.calls) == 1
+    assert http.call_count == 1
 
 
 @pytest.mark.parametrize("status", [302, 307, 408, 409, 425, 500, 502, 503, 504, 599])
 async def test_an_ambiguous_status_makes_the_submit_uncertain_and_is_sent_once(
     http, client, status
 ):
-    http.on("POST", SUBMIT, status=status, payload=error_body(), repeat=True)
+    http.post(SUBMIT, status=status, payload=error_body(), repeat=True)
     with pytest.raises(SubmitUncertainError, match=str(status)) as caught:
         await client.create(REQUEST)
     assert caught.value.request == REQUEST
-    assert len(http.calls) == 1
+    assert http.call_count == 1
 
 
 @pytest.mark.parametrize(
@@ -133,28 +161,28 @@ async def test_an_ambiguous_status_makes_the_submit_uncertain_and_is_sent_once(
     ],
 )
 async def test_an_answer_without_a_usable_id_makes_the_submit_uncertain(http, client, made):
-    http.on("POST", SUBMIT, repeat=True, **made)
+    http.post(SUBMIT, repeat=True, **made)
     with pytest.raises(SubmitUncertainError):
         await client.create(REQUEST)
-    assert len(http.calls) == 1
+    assert http.call_count == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_refusal_for_now_is_waited_out_and_sent_again(http, client, status):
-    http.on("POST", SUBMIT, status=status, payload=error_body(), headers={"Retry-After": "0"})
-    http.on("POST", SUBMIT, payload=ACCEPTED)
+    http.post(SUBMIT, status=status, payload=error_body(), headers={"Retry-After": "0"})
+    http.post(SUBMIT, payload=ACCEPTED)
     assert (await client.create(REQUEST)).request_id == "req_1"
 
 
 async def test_a_query_is_repeated_after_a_server_error_and_a_foreign_answer(http, client):
-    http.on("GET", JOB, status=500)
-    http.on("GET", JOB, body="<html>")
-    http.on("GET", JOB, payload=TOLD)
+    http.get(JOB, status=500)
+    http.get(JOB, body="<html>")
+    http.get(JOB, payload=TOLD)
     assert (await client.get("req_1")).status == "processing"
 
 
 async def test_an_answer_about_another_job_is_never_taken(http, client):
-    http.on("GET", JOB, payload={**TOLD, "requestId": "req_2"}, repeat=True)
+    http.get(JOB, payload={**TOLD, "requestId": "req_2"}, repeat=True)
     with pytest.raises(ResponseFormatError, match="req_2"):
         await client.get("req_1")
 
@@ -163,13 +191,13 @@ async def test_a_bad_request_id_is_refused_before_anything_is_sent(http, client)
     for request_id in ("", "a\nb", "x" * 2000):
         with pytest.raises(ValueError, match="request id"):
             await client.get(request_id)
-    assert not http.calls
+    assert not http.requests
 
 
 async def test_a_bad_request_is_refused_before_anything_is_sent(http, client):
     with pytest.raises(InvalidRequestError):
         await client.create(GenerationRequest(""))
-    assert not http.calls
+    assert not http.requests
 
 
 def test_a_client_without_a_key_says_how_to_give_one(monkeypatch):
