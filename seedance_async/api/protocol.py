@@ -41,12 +41,25 @@ _SNIPPET = 512
 
 @attrs.frozen
 class WireRequest:
-    """One HTTP request. `charges` marks the one that costs money; it must never be repeated."""
+    """One HTTP request. `charges` marks the one that costs money; it must never be repeated.
+
+    Raises:
+        ValueError: a path that could end the request line, or a request that charges and is not a
+            POST, which something between here and the server may repeat.
+    """
 
     method: str
     path: str
     body: bytes | None = attrs.field(default=None, repr=False)
     charges: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        path = self.path
+        printable = path.isascii() and path.isprintable() and " " not in path
+        if not (printable and path.startswith("/")):
+            raise ValueError(f"not a path of a request: {path!r}")
+        if self.charges and self.method != "POST":
+            raise ValueError(f"a request that charges must be a POST, not a {self.method}")
 
 
 @attrs.frozen

@@ -1,27 +1,12 @@
-"""What both transports do alike with a request before and with an answer after it was exchanged."""
+"""What both transports do with the answer to an API call: bound it, unpack it, hide the key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seedance_async.api.protocol import MAX_BODY, WireRequest, WireResponse
+from seedance_async.api.protocol import MAX_BODY, WireResponse
 from seedance_async.api.transport.decoding import decoded
 from seedance_async.api.transport.failures import Secrets
-
-
-def check(request: WireRequest) -> None:
-    """Refuse a request that could not be sent as it is.
-
-    Raises:
-        ValueError: its path could end the request line, or it charges and is no POST, which may be
-            repeated by what is between here and the server.
-    """
-    path = request.path
-    printable = path.isascii() and path.isprintable() and " " not in path
-    if not (printable and path.startswith("/")):
-        raise ValueError(f"no path of a request: {path!r}")
-    if request.charges and request.method != "POST":
-        raise ValueError(f"a request that charges must be a POST, not a {request.method}")
 
 
 def answer(

@@ -18,7 +18,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from seedance_async.api.protocol import WireRequest, WireResponse
-from seedance_async.api.transport.answers import answer, check
+from seedance_async.api.transport.answers import answer
 from seedance_async.api.transport.deadlines import Deadlines
 from seedance_async.api.transport.direct.exchange import Exchange
 from seedance_async.api.transport.direct.needs import check_needs
@@ -90,7 +90,6 @@ class ConnectionPool:
             TransportError: there is no status line.
             ValueError: the request cannot be sent as it is.
         """
-        check(request)
         exchange = Exchange(self._bytes_of(request), self._deadlines, on_sent)
         problem: Exception | None = None
         try:
