@@ -94,20 +94,28 @@ class Submitter:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
         if key is None:
             key = self.new_key(prepared)
-            attached = self._registry.find(key=key)
+            attached = None if self._journal is None else self._registry.find(key=key)
             if attached is not None:  # the same job, attached before
                 return attached
         record = self._registry.add(key, prepared.request)
+        waited = self.slots.locked()
         try:
             await self.slots.acquire()
         except BaseException:
             self._discard(record)
             raise
-        await self.submit_in_slot(record, prepared)
+        await self.submit_in_slot(record, prepared, waited=waited)
         return record
 
-    async def submit_in_slot(self, record: JobRecord, prepared: PreparedRequest) -> None:
+    async def submit_in_slot(
+        self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True
+    ) -> None:
         """Submit a job whose slot is taken; the slot is freed when the job ends.
+
+        Args:
+            record: the job.
+            prepared: its request.
+            waited: whether the session may have been left since it was last looked at.
 
         Raises:
             SeedanceError: how the submit ended; the record says the same.
@@ -116,7 +124,8 @@ class Submitter:
         self.in_flight += 1
         record.on_final(self._slot_freer)
         try:
-            self._check_usable()
+            if waited:
+                self._check_usable()
             await self._submit_or_resume(record, prepared)
         finally:
             self._changed.set()
