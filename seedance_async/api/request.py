@@ -10,7 +10,7 @@ import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from pathlib import PurePosixPath
+from posixpath import splitext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -215,9 +215,11 @@ def _combinations(*choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 
 def _media_kind(url: object) -> str:
     try:
-        suffix = PurePosixPath(urlsplit(str(url)).path).suffix.lower()
+        path = urlsplit(str(url)).path
     except ValueError:
         return "image"
+    # Not by pathlib: on Python 3.12 it keeps every part of a path for as long as the process runs.
+    suffix = splitext(path.rstrip("/"))[1].lower()
     return "video" if suffix in _VIDEO else "audio" if suffix in _AUDIO else "image"
 
 
