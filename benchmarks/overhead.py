@@ -170,7 +170,7 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def targets(jobs: int, told: dict[str, dict[str, float]]) -> list[Target]:
-    """The default transport may cost a quarter more than the loop by hand, the direct one a tenth."""
+    """The default transport may cost a quarter more than by hand, the direct one a tenth."""
     sdk, direct, hand = told["sdk"], told["direct"], told["hand"]
     at = f"at {jobs:,} jobs: "
     on_direct = f"{at}direct transport, "

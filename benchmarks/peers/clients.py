@@ -46,6 +46,8 @@ class Role(Enum):
     """What a client's figures are for."""
 
     OURS = "ours"
+    #: Ours with another transport than the default.
+    TUNED_OURS = "tuned ours"
     BY_HAND = "by hand"
     PEER = "peer"
     #: A peer with another transport than its documentation names.
@@ -83,10 +85,11 @@ async def _gathered(job: Callable[[], Awaitable[None]], work: Work, jobs: int) -
 
 
 @asynccontextmanager
-async def seedance(work: Work) -> AsyncIterator[Run]:
+async def seedance(work: Work, transport: str = "aiohttp") -> AsyncIterator[Run]:
     """This SDK."""
     sdk = importlib.import_module("seedance_async")
     session = sdk.SeedanceSession(
+        transport=transport,
         api_key=_KEY,
         base_url=work.origin,
         max_in_flight=work.concurrency,
@@ -101,6 +104,11 @@ async def seedance(work: Work) -> AsyncIterator[Run]:
 
     async with session:
         yield run
+
+
+def seedance_direct(work: Work) -> AbstractAsyncContextManager[Run]:
+    """This SDK on its direct transport."""
+    return seedance(work, "direct")
 
 
 @asynccontextmanager
@@ -241,6 +249,13 @@ def _limits(httpx: Any, work: Work) -> Any:
 
 CLIENTS = {
     "seedance": Client("seedance_async", "seedance_async", "seedance_async", seedance, Role.OURS),
+    "seedance direct": Client(
+        "seedance_async, direct",
+        "seedance_async",
+        "seedance_async",
+        seedance_direct,
+        Role.TUNED_OURS,
+    ),
     "by hand": Client("aiohttp {} by hand", "aiohttp", "aiohttp", by_hand, Role.BY_HAND),
     "fal": Client("fal-client {}", "fal_client", "fal_client", fal),
     "openai": Client("openai {} (aiohttp)", "openai", "openai", openai),

@@ -58,7 +58,8 @@ class Timeouts:
         connect: for DNS, TCP and TLS of one connection.
         submit: from sending a submit to the end of its answer. Long on purpose: giving up on an
             answer that is on its way makes a paid job uncertain.
-        request: the same for every other call.
+        request: the same for every other call; an answer that has begun by then may take as long
+            again.
         submit_grace: how long a submit whose caller was cancelled may still wait for its id.
         download_idle: how long a download may receive nothing.
         download_rate: bytes per second; a slower transfer, averaged over `download_idle` seconds,

@@ -35,7 +35,7 @@ class Transport(Protocol):
 
         Args:
             request: what to send.
-            on_sent: called when the first byte of the request may be on its way.
+            on_sent: called when the first byte of the request may be on its way, or before.
 
         Raises:
             TransportError: there is no status line; `delivered` says whether the server can have

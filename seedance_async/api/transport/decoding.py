@@ -84,7 +84,7 @@ def _brotli() -> Decoder | None:
         pieces, room = [], limit + 1
         piece = unpack(body, output_buffer_limit=room)
         while piece and room > 0:
-            pieces.append(piece)
+            pieces.append(piece[:room])  # it may give a little more than its limit
             room -= len(piece)
             piece = unpack(b"", output_buffer_limit=room) if room > 0 else b""
         return _bounded(b"".join(pieces), limit, whole=stream.is_finished())

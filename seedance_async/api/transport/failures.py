@@ -50,7 +50,7 @@ _PERMANENT = (
     ValueError,
 )
 _NO_HEADERS: Any = MappingProxyType({})
-_HIDDEN = "[api key]"
+_HIDDEN_KEY = "[api key]"
 
 
 class Secrets:
@@ -68,18 +68,18 @@ class Secrets:
     def hide(self, text: str) -> str:
         """A text without any of them."""
         for secret in self._all:
-            text = text.replace(secret, _HIDDEN)
+            text = text.replace(secret, _HIDDEN_KEY if secret == self._key else "[password]")
         return text
 
     def hide_key(self, body: bytes) -> bytes:
         """A body without the API key."""
-        return body.replace(self._key_bytes, _HIDDEN.encode())
+        return body.replace(self._key_bytes, _HIDDEN_KEY.encode())
 
     def hide_key_in_headers(self, headers: Any) -> dict[str, str]:
         """Headers by lower-case name, without the API key."""
         key = self._key
         return {
-            name.lower(): value.replace(key, _HIDDEN) if key in value else value
+            name.lower(): value.replace(key, _HIDDEN_KEY) if key in value else value
             for name, value in headers.items()
         }
 
