@@ -58,21 +58,19 @@ jobs.state: api.models
 jobs.stats: jobs.state
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: journal.entry
-journal.database: api.errors journal.entry
 journal.entry: api.errors jobs.state
-journal.journal_file: api.errors journal.database journal.entry journal.lock
+journal.journal_file: api.errors journal.entry journal.lock journal.tables
 journal.keys: api.prepared_request api.request journal.entry
-journal.lifecycle: api.errors
 journal.lock: api.errors
-journal.sqlite: _utils.cancellation api.errors journal.database journal.entry journal.lifecycle
+journal.open_state: api.errors
+journal.sqlite: _utils.cancellation api.errors journal.entry journal.open_state journal.tables
     journal.writer
-journal.writer: api.errors journal.database journal.journal_file
+journal.tables: api.errors journal.entry
+journal.writer: api.errors journal.journal_file journal.tables
 otel: root
 session:
 session.batch: _utils.cancellation _utils.plural api.errors api.prepared_request api.request
     api.retry jobs.job jobs.registry jobs.state session.journaling session.submitter
-session.callbacks: api.backoff api.errors api.models api.prepared_request jobs.registry
-    jobs.state webhooks
 session.credit_limit: api.errors api.request
 session.estimate: api.request journal session.journaling
 session.journaling: _utils.cancellation api.errors api.prepared_request api.request
@@ -83,14 +81,16 @@ session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.po
     jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
-    jobs.registry jobs.state jobs.stats journal session.batch session.callbacks
-    session.credit_limit session.journaling session.options session.resumer session.shutdown
-    session.submitter
+    jobs.registry jobs.state jobs.stats journal session.batch session.credit_limit
+    session.journaling session.options session.resumer session.shutdown session.submitter
+    session.webhook_callbacks
 session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling
-    jobs.registry jobs.state session.callbacks session.journaling session.options
+    jobs.registry jobs.state session.journaling session.options session.webhook_callbacks
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
-    jobs.events jobs.polling jobs.registry jobs.state journal session.callbacks
-    session.credit_limit session.journaling session.resumer session.shutdown
+    jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
+    session.journaling session.resumer session.shutdown session.webhook_callbacks
+session.webhook_callbacks: api.backoff api.errors api.models api.prepared_request jobs.registry
+    jobs.state webhooks
 testing: emulator
 webhooks: webhooks.receiver
 webhooks.receiver: _utils.urls api.errors api.protocol

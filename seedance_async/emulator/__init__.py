@@ -8,10 +8,10 @@ misunderstanding cannot be on both sides and go unnoticed.
 """
 
 from seedance_async.emulator.accounts import Account, Accounts
+from seedance_async.emulator.fault_kinds import KINDS
 from seedance_async.emulator.faults import Fault
 from seedance_async.emulator.injection import FaultRates, Faults, Script
 from seedance_async.emulator.jobs import Jobs, SimulatedJob
-from seedance_async.emulator.kinds import KINDS
 from seedance_async.emulator.ledger import Ledger, LedgerEntry, Refund
 from seedance_async.emulator.options import EmulatorOptions
 from seedance_async.emulator.request_log import MediaRequest, RequestLog, RequestRecord

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from attrs import field, fields_dict, frozen
 from attrs.validators import in_
 
-from seedance_async.emulator.kinds import ENCODINGS, KINDS, NOTHING_CHARGED, Kind
+from seedance_async.emulator.fault_kinds import ENCODINGS, KINDS, NOTHING_CHARGED, Kind
 
 Framing = Literal["length", "chunked", "ended", "close"]
 RetryForm = Literal["seconds", "date", "garbage", "absent"]

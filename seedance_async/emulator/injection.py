@@ -9,8 +9,8 @@ from random import Random
 
 from attrs import define
 
+from seedance_async.emulator.fault_kinds import OPERATIONS
 from seedance_async.emulator.faults import Fault, Rates, as_fault
-from seedance_async.emulator.kinds import OPERATIONS
 
 
 def _check(operation: str, fault: Fault) -> None:

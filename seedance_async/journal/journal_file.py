@@ -12,7 +12,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from seedance_async.api.errors import JournalError
-from seedance_async.journal.database import (
+from seedance_async.journal.entry import FIELDS, JournalEntry
+from seedance_async.journal.lock import WriteLock, create_private
+from seedance_async.journal.tables import (
     APPLICATION_ID,
     MIGRATIONS,
     Database,
@@ -20,8 +22,6 @@ from seedance_async.journal.database import (
     migrate,
     version_of,
 )
-from seedance_async.journal.entry import FIELDS, JournalEntry
-from seedance_async.journal.lock import WriteLock, create_private
 
 # Modes of an SQLite URI for reading. With `immutable`, SQLite takes no locks and creates no files.
 _WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"

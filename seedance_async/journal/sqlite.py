@@ -12,7 +12,6 @@ from typing import TypeVar, Unpack
 
 from seedance_async._utils.cancellation import wait_shielded
 from seedance_async.api.errors import JournalError
-from seedance_async.journal.database import Database
 from seedance_async.journal.entry import (
     Changes,
     JournalEntry,
@@ -21,7 +20,8 @@ from seedance_async.journal.entry import (
     new_intent,
     reclaim_changes,
 )
-from seedance_async.journal.lifecycle import Lifecycle
+from seedance_async.journal.open_state import Lifecycle
+from seedance_async.journal.tables import Database
 from seedance_async.journal.writer import Operation, Writer
 
 _T = TypeVar("_T")

@@ -32,13 +32,13 @@ from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
 from seedance_async.session.batch import BatchResult, BatchRunner, Requests
-from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.credit_limit import CreditLimit
 from seedance_async.session.journaling import JournalRecorder, price_table, spent_on
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
 from seedance_async.session.submitter import Submitter
+from seedance_async.session.webhook_callbacks import Callbacks
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import Event, EventEmitter

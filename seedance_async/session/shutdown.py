@@ -21,9 +21,9 @@ from seedance_async.api.errors import SeedanceError
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import RUNNING_STATES, JobState
-from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.journaling import JournalRecorder
 from seedance_async.session.options import SessionOptions
+from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
 

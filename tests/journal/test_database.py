@@ -6,8 +6,8 @@ import pytest
 
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal, read_entries
-from seedance_async.journal.database import APPLICATION_ID, MIGRATIONS, migrate
 from seedance_async.journal.entry import FIELDS
+from seedance_async.journal.tables import APPLICATION_ID, MIGRATIONS, migrate
 from tests.journal.conftest import PLAIN, files_in, fill, sqlite
 
 # --- migrations ---------------------------------------------------------------------------------

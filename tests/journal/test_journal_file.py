@@ -10,8 +10,8 @@ import pytest
 
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal, move_journal, read_entries
-from seedance_async.journal.database import APPLICATION_ID, MIGRATIONS, Database
 from seedance_async.journal.journal_file import OpenJournal
+from seedance_async.journal.tables import APPLICATION_ID, MIGRATIONS, Database
 from tests.journal.conftest import PLAIN, files_in, fill, sqlite
 
 

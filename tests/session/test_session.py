@@ -26,8 +26,8 @@ from seedance_async import (
     TransportError,
     WebhookReceiver,
 )
-from seedance_async.session.callbacks import Callbacks
 from seedance_async.session.shutdown import SessionShutdown
+from seedance_async.session.webhook_callbacks import Callbacks
 from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply, told
 from tests.support.memory_journal import MemoryJournal
 

@@ -18,7 +18,7 @@ from seedance_async.journal.entry import (
     new_intent,
     reclaim_changes,
 )
-from seedance_async.journal.lifecycle import Lifecycle
+from seedance_async.journal.open_state import Lifecycle
 
 #: In place of a file, in errors.
 NAME = "in memory"

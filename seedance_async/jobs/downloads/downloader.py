@@ -178,7 +178,8 @@ class MinimumRate:
         if self._waited < self._window:
             return
         if self._received < self._rate * self._waited:
-            message = f"only {counted(self._received, 'byte')} came in {counted(round(self._waited), 'second')}"
+            received = counted(self._received, "byte")
+            message = f"only {received} came in {counted(round(self._waited), 'second')}"
             raise BrokenTransferError(message)
         self._waited, self._received = 0.0, 0
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from seedance_async import Backoff
 from seedance_async.jobs.polling.adaptive import LearnedPolls, PlainPolls, poll_times
+from seedance_async.jobs.polling.adaptive.end_times import MEMORY, Bins, EndTimes, smoothed
 from seedance_async.jobs.polling.adaptive.planner import ENOUGH, PollPlanner
 from seedance_async.jobs.polling.adaptive.plans import best_plan, thinned
-from seedance_async.jobs.polling.adaptive.survival import MEMORY, Bins, EndTimes, smoothed
 
 ages = st.floats(0, 600) | st.sampled_from([0.0, 1e-9, 30.0, 1e300, math.inf])
 events = st.lists(st.tuples(st.integers(0, 3), st.booleans(), ages, ages), max_size=40)

@@ -21,7 +21,7 @@ from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.transport.answers import answer
 from seedance_async.api.transport.deadlines import Deadlines
 from seedance_async.api.transport.direct.exchange import Exchange
-from seedance_async.api.transport.direct.needs import check_needs
+from seedance_async.api.transport.direct.requirements import check_needs
 from seedance_async.api.transport.failures import FAILURES, Secrets, describe
 
 KEPT_SECONDS = 15.0

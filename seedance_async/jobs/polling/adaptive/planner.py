@@ -10,8 +10,8 @@ from collections.abc import Hashable
 import attrs
 
 from seedance_async.api.backoff import Backoff
+from seedance_async.jobs.polling.adaptive.end_times import Bins, EndTimes
 from seedance_async.jobs.polling.adaptive.plans import LEAST_PRICE, Plan, plan_for, thinned
-from seedance_async.jobs.polling.adaptive.survival import Bins, EndTimes
 
 #: A kind gets a plan once its ended jobs, the old ones weighing less, count as this many.
 ENOUGH = 12.0

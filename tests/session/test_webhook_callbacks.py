@@ -20,7 +20,7 @@ from seedance_async import (
 )
 from seedance_async.emulator import Emulator, EmulatorOptions, Fault
 from seedance_async.journal import fingerprint
-from seedance_async.session.callbacks import CANDIDATES, LOOKUPS
+from seedance_async.session.webhook_callbacks import CANDIDATES, LOOKUPS
 from tests.session.test_end_to_end import SMALL, session_to
 from tests.support.fakes import LOST, accepted, error_reply, told
 from tests.support.memory_journal import MemoryJournal
