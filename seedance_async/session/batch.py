@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -30,8 +30,10 @@ from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
-from seedance_async.session.journaling import JournalRecorder
 from seedance_async.session.submitter import Submitter
+
+if TYPE_CHECKING:
+    from seedance_async.session.journaling import JournalRecorder
 
 _log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from seedance_async.jobs.job import JobToken
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, SavedFile, TaskRegistry
 from seedance_async.jobs.state import ENDED_STATES, JobState
-from seedance_async.session.journaling import JournalRecorder
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
+    from seedance_async.session.journaling import JournalRecorder
 
 _log = logging.getLogger(__name__)
 

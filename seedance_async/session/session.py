@@ -32,17 +32,16 @@ from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
 from seedance_async.session.batch import BatchResult, BatchRunner, Requests
-from seedance_async.session.credit_limit import CreditLimit
-from seedance_async.session.journaling import JournalRecorder, price_table, spent_on
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
 from seedance_async.session.submitter import Submitter
-from seedance_async.session.webhook_callbacks import Callbacks
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
+    from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
 
@@ -158,6 +157,8 @@ class SeedanceSession:
     def _expected_callbacks(self, options: SessionOptions) -> Callbacks | None:
         if options.webhooks is None:
             return None
+        from seedance_async.session.webhook_callbacks import Callbacks
+
         return Callbacks(
             options.webhooks,
             get=self.client.get_once,
@@ -313,6 +314,9 @@ class SeedanceSession:
         entries = [] if self._journal is None else await self._journal.open()
         limit = self._options.max_credits
         if limit is not None:
+            from seedance_async.session.credit_limit import CreditLimit
+            from seedance_async.session.journaling import price_table, spent_on
+
             prices = price_table(entries)
             spent = sum(spent_on(entry, prices) for entry in entries)
             self._submitter.credit_limit = CreditLimit(limit, spent=spent, prices=prices)
@@ -354,6 +358,8 @@ class SeedanceSession:
 def _journal_recorder(journal: Journal | str | Path | None) -> JournalRecorder | None:
     if journal is None:
         return None
+    from seedance_async.session.journaling import JournalRecorder
+
     if isinstance(journal, (str, Path)):
         from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
 

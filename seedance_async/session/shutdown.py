@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -21,9 +22,11 @@ from seedance_async.api.errors import SeedanceError
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import RUNNING_STATES, JobState
-from seedance_async.session.journaling import JournalRecorder
 from seedance_async.session.options import SessionOptions
-from seedance_async.session.webhook_callbacks import Callbacks
+
+if TYPE_CHECKING:
+    from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
 

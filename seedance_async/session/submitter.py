@@ -23,15 +23,15 @@ from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES, JobState
-from seedance_async.session.credit_limit import Reservation, SpendGuard
-from seedance_async.session.journaling import JournalRecorder
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
-from seedance_async.session.webhook_callbacks import Callbacks
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
+    from seedance_async.session.credit_limit import Reservation, SpendGuard
+    from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
 
