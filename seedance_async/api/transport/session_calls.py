@@ -165,12 +165,12 @@ class SessionCalls:
 
     def _outcome(self, call: Call, problem: Exception | None) -> WireResponse:
         """The answer, whole or broken; or the error where there is none."""
-        if call.response is None:
+        response, call.response = call.response, None  # whose trace leads back to the call
+        if response is None:
             assert problem is not None
             raise self._secrets.failure(problem, _delivered(call, problem))
-        status, headers = call.response.status, call.response.headers
         broken = None if problem is None else self._secrets.hide(describe(problem))
-        return answer(status, headers, call.body, broken, self._secrets)
+        return answer(response.status, response.headers, call.body, broken, self._secrets)
 
 
 def _delivered(call: Call, error: Exception) -> Literal["no", "maybe"]:
