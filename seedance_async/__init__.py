@@ -26,6 +26,7 @@ from seedance_async.api.errors import (
     SeedanceError,
     ServerError,
     SubmitUncertainError,
+    TooManyUncertainError,
     TransportError,
 )
 from seedance_async.api.models import (
@@ -147,6 +148,7 @@ __all__ = [
     "SubmitUncertainError",
     "TaskRegistry",
     "Timeouts",
+    "TooManyUncertainError",
     "Transport",
     "TransportError",
     "TransportOptions",

@@ -69,8 +69,8 @@ journal.tables: api.errors journal.entry
 journal.writer: api.errors journal.journal_file journal.tables
 otel: root
 session:
-session.batch: _utils.cancellation _utils.plural api.errors api.prepared_request api.request
-    api.retry jobs.job jobs.registry jobs.state session.journaling session.submitter
+session.batch: _utils.plural api.errors api.prepared_request api.retry jobs.job jobs.registry
+    jobs.state session.journaling session.stream session.submitter
 session.credit_limit: api.errors api.request
 session.estimate: api.request journal session.journaling
 session.journaling: _utils.cancellation api.errors api.prepared_request api.request
@@ -82,10 +82,11 @@ session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.po
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
     jobs.registry jobs.state jobs.stats journal session.batch session.credit_limit
-    session.journaling session.options session.resumer session.shutdown session.submitter
-    session.webhook_callbacks
+    session.journaling session.options session.resumer session.shutdown session.stream
+    session.submitter session.webhook_callbacks
 session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling
     jobs.registry jobs.state session.journaling session.options session.webhook_callbacks
+session.stream: _utils.cancellation api.request jobs.registry
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
     jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
     session.journaling session.resumer session.shutdown session.webhook_callbacks

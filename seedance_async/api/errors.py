@@ -11,6 +11,7 @@
     ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
+    ├── TooManyUncertainError               so many in a row that a stream submits no more
     ├── BudgetExceededError                 a submit would exceed max_credits
     ├── JobError                            carries the job
     │   ├── GenerationFailedError   ├── GenerationCancelledError
@@ -215,6 +216,25 @@ class SubmitUncertainError(SeedanceError):
         super().__init__(
             f"the submit of {_short(request.prompt)} may have been accepted and charged, "
             f"and is not repeated: {reason}"
+        )
+
+
+class TooManyUncertainError(SeedanceError):
+    """Submits were uncertain one after the other, so a stream or a batch submits no more.
+
+    Each of them may have been accepted and charged. What to do: look at the state of the service
+    and at the vendor's dashboard, and settle the uncertain jobs before running the rest.
+
+    Attributes:
+        count: how many there were in a row.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(
+            f"{count} submits in a row may have been charged without a usable answer, so no more "
+            "are sent. Look at the service and at the vendor's dashboard, settle these, and run "
+            "the rest; max_uncertain_in_a_row sets the number"
         )
 
 

@@ -18,6 +18,7 @@ from seedance_async.api.errors import (
     RateLimitError,
     SeedanceError,
     ServerError,
+    TooManyUncertainError,
     TransportError,
 )
 from seedance_async.api.options import RetryPolicy
@@ -82,7 +83,7 @@ def stops_submits(error: SeedanceError) -> bool:
 
     A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
     """
-    if isinstance(error, (InsufficientCreditsError, BudgetExceededError)):
+    if isinstance(error, (InsufficientCreditsError, BudgetExceededError, TooManyUncertainError)):
         return True
     return isinstance(error, AuthenticationError) and (
         error.status == 401 or error.code == "unauthorized"

@@ -1,35 +1,38 @@
-"""Many requests: pull them as slots come free, and yield the jobs as they end.
+"""Many requests of one session: batches and streams, and what becomes of those that end early.
 
-The number of tasks depends on the connections, not on the jobs. How one job is submitted is the
-business of `submitter`.
+How requests are pulled is the business of `stream`, how one job is submitted that of `submitter`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.plural import counted
 from seedance_async.api.errors import (
     BudgetExceededError,
     InsufficientCreditsError,
     InvalidRequestError,
     SeedanceError,
+    TooManyUncertainError,
 )
 from seedance_async.api.prepared_request import prepare
-from seedance_async.api.request import GenerationRequest
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
+from seedance_async.session.stream import Requests, Source, Stream
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Requests = Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
+#: Jobs that are named in one line of the log, or in one note.
+NAMED = 200
 
 
 @attrs.frozen
@@ -98,45 +102,6 @@ class BatchResult:
         return tuple(job for job in self.outcomes if job.state is state)
 
 
-class Source:
-    """The requests of a batch, sync or async, one at a time."""
-
-    def __init__(self, requests: Requests) -> None:
-        self._next: Callable[[], Awaitable[Any]]
-        if isinstance(requests, AsyncIterable):
-            self._next = aiter(requests).__anext__
-        elif isinstance(requests, Iterable) and not isinstance(requests, (str, bytes, dict)):
-            iterator = iter(requests)
-
-            async def pull() -> Any:
-                try:
-                    return next(iterator)
-                except StopIteration:
-                    raise StopAsyncIteration from None
-
-            self._next = pull
-        else:
-            raise TypeError(f"an iterable of GenerationRequest is needed, not {requests!r}")
-
-    def __aiter__(self) -> Source:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._next()
-
-
-class _Enqueue:
-    """Puts an ended job into a queue with its number. Each waiting job has one: no closure."""
-
-    __slots__ = ("_number", "_queue")
-
-    def __init__(self, number: int, queue: asyncio.Queue[tuple[int, JobRecord] | None]) -> None:
-        self._number, self._queue = number, queue
-
-    def __call__(self, ended: JobRecord) -> None:
-        self._queue.put_nowait((self._number, ended))
-
-
 class BatchRunner:
     """Runs the batches and streams of one session.
 
@@ -146,6 +111,7 @@ class BatchRunner:
         actions: what the handles of the jobs can do.
         check_open: raises if the session is not open.
         allow_local: see `GenerationRequest.violations`.
+        max_uncertain: uncertain submits in a row after which a stream stops.
         feeders: submits in progress at once per stream.
         window: jobs of a stream that may be running or waiting for the consumer.
     """
@@ -159,12 +125,14 @@ class BatchRunner:
         actions: JobActions,
         check_open: Callable[[], None],
         allow_local: bool,
+        max_uncertain: int,
         feeders: int,
         window: int,
     ) -> None:
         self._submitter, self._registry, self._journal = submitter, registry, journal
         self._actions, self._check_open = actions, check_open
-        self._allow_local, self._feeders, self._window = allow_local, feeders, window
+        self._allow_local, self._max_uncertain = allow_local, max_uncertain
+        self._feeders, self._window = feeders, window
         self._streams: set[Stream] = set()
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
@@ -179,12 +147,17 @@ class BatchRunner:
         source = Source(requests)
         outcomes: dict[int, Job] = {}
         stopped_by: Exception | None = None
+        unseen: list[JobRecord] = []
         try:
-            async with aclosing(self._ended(source)) as ended:
+            async with aclosing(self._ended(source, unseen)) as ended:
                 async for number, job in ended:
                     outcomes[number] = job
         except Exception as error:
             stopped_by = error
+        except asyncio.CancelledError as error:
+            left = [Job(record, self._actions) for record in unseen]
+            attach_jobs(error, [*outcomes.values(), *left])
+            raise
         if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
             stopped_by = await self._reject_rest(source, outcomes, stopped_by)
         ordered = (outcomes[number] for number in sorted(outcomes))
@@ -208,8 +181,13 @@ class BatchRunner:
             return error
         return None
 
-    async def _ended(self, source: Source) -> AsyncGenerator[tuple[int, Job]]:
-        """The jobs with the numbers of their requests in the input, as they end."""
+    async def _ended(
+        self, source: Source, unseen: list[JobRecord] | None = None
+    ) -> AsyncGenerator[tuple[int, Job]]:
+        """The jobs with the numbers of their requests in the input, as they end.
+
+        If the consumer leaves early, the jobs that it has not seen are logged, and go to `unseen`.
+        """
         self._check_open()
         stream = Stream(
             source,
@@ -218,6 +196,7 @@ class BatchRunner:
             feeders=self._feeders,
             window=self._window,
             may_resume=self._may_resume,
+            stop_reason=self._stop_reason,
         )
         self._streams.add(stream)
         try:
@@ -226,8 +205,21 @@ class BatchRunner:
                     yield number, Job(record, self._actions)
         finally:
             self._streams.discard(stream)
+            left = [record for record in stream.unseen if record.request_id is not None]
+            if unseen is not None:
+                unseen.extend(left)
+            _log_unseen(left)
         if stream.stopped_by is not None:
             raise stream.stopped_by
+
+    def _stop_reason(self, record: JobRecord) -> Exception | None:
+        """Why a stream submits no more after this job; None if it goes on."""
+        if record.error is not None and stops_submits(record.error):
+            return record.error
+        if self._submitter.uncertain_in_a_row >= self._max_uncertain:
+            self._submitter.uncertain_in_a_row = 0
+            return TooManyUncertainError(self._max_uncertain)
+        return None
 
     def _may_resume(self, reason: Exception) -> bool:
         """Whether a stream that may submit no more goes on, to find what was paid for earlier.
@@ -267,131 +259,21 @@ class BatchRunner:
         return record
 
 
-class Stream:
-    """Jobs in the order in which they end; see `SeedanceSession.as_completed`.
+def attach_jobs(error: BaseException, jobs: Sequence[Job]) -> None:
+    """Name jobs that go on in the exception that ended the waiting: a note, and `error.jobs`."""
+    error.jobs = tuple(jobs)  # type: ignore[attr-defined]
+    running = [str(job.request_id) for job in jobs if job.state.is_running]
+    if running:
+        listed = ", ".join(running[:NAMED]) + (" …" if len(running) > NAMED else "")
+        error.add_note(f"{counted(len(running), 'job')} still running; attach resumes: {listed}")
 
-    Args:
-        source: the requests.
-        slots: the session's semaphore. A request is pulled only when a slot is free, and no slot
-            is held while the source is waited for, so that one stream can feed another.
-        submit: submits a request in a slot that is taken already, and returns the job with its
-            outcome; what is wrong with one job is in the job, not raised. After a refusal that
-            concerns every submit, it is given that.
-        feeders: submits in progress at once.
-        window: jobs that may be running or waiting for the consumer.
-        may_resume: whether more is pulled although submits are refused for this reason.
-    """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        slots: asyncio.Semaphore,
-        submit: Callable[[Any, Exception | None], Awaitable[JobRecord]],
-        feeders: int,
-        window: int,
-        may_resume: Callable[[Exception], bool] = lambda error: False,
-    ) -> None:
-        self._source, self._slots, self._submit = source, slots, submit
-        self._may_resume = may_resume
-        self._window = asyncio.Semaphore(window)
-        self._turn = asyncio.Lock()
-        self._ended: asyncio.Queue[tuple[int, JobRecord] | None] = asyncio.Queue()
-        self._feeder_count = feeders
-        self._feeders: list[asyncio.Task[None]] = []
-        self._numbers = itertools.count()
-        self._open = 0
-        self._exhausted = False
-        self.stopped_by: Exception | None = None
-
-    async def jobs(self) -> AsyncGenerator[tuple[int, JobRecord]]:
-        """The jobs with the numbers of their requests in the input, as they end."""
-        self._feeders = [
-            asyncio.create_task(self._feed(), name=f"seedance-feed-{number}")
-            for number in range(self._feeder_count)
-        ]
-        feeding = len(self._feeders)
-        try:
-            while feeding or self._open:
-                ended = await self._ended.get()
-                if ended is None:
-                    feeding -= 1
-                    continue
-                self._open -= 1
-                yield ended
-                self._window.release()
-        finally:
-            await self.stop()
-
-    async def stop(self, reason: Exception | None = None) -> None:
-        """Pull no more; running jobs go on, and submits in progress are completed.
-
-        Args:
-            reason: what the consumer is given if requests are left behind.
-        """
-        if reason is not None and not all(feeder.done() for feeder in self._feeders):
-            self._stop_pulling(reason)
-        self._exhausted = True
-        for feeder in self._feeders:
-            feeder.cancel()
-        await shielded(asyncio.gather(*self._feeders, return_exceptions=True))
-
-    async def _feed(self) -> None:
-        try:
-            while True:
-                async with self._turn:
-                    pulled = await self._pull()
-                if pulled is None:
-                    return
-                await self._submit_one(*pulled)
-        finally:
-            self._ended.put_nowait(None)
-
-    async def _submit_one(self, number: int, request: Any) -> None:
-        try:
-            record = await self._submit(request, self.stopped_by)
-        except BaseException as error:  # the consumer must not wait for this one
-            self._open -= 1
-            if not isinstance(error, Exception):
-                raise
-            self._stop_pulling(error)
-            return
-        if record.error is not None and stops_submits(record.error):
-            self.stopped_by = self.stopped_by or record.error
-        record.on_final(_Enqueue(number, self._ended))
-
-    async def _pull(self) -> tuple[int, Any] | None:
-        """The next request, with a slot taken for it; None when there are no more."""
-        if self._has_ended:
-            return None
-        await self._window.acquire()
-        async with self._slots:
-            pass  # a slot is free; it is not held while the source is waited for
-        if self._has_ended:
-            return None
-        try:
-            request = await anext(self._source)
-        except StopAsyncIteration:
-            self._exhausted = True
-            return None
-        except Exception as error:
-            self._stop_pulling(error)
-            return None
-        number = next(self._numbers)
-        self._open += 1
-        try:
-            await self._slots.acquire()
-        except asyncio.CancelledError:
-            self._open -= 1
-            raise
-        return number, request
-
-    @property
-    def _has_ended(self) -> bool:
-        stopped = self.stopped_by is not None and not self._may_resume(self.stopped_by)
-        return self._exhausted or stopped
-
-    def _stop_pulling(self, error: Exception) -> None:
-        self._exhausted = True
-        if self.stopped_by is None:
-            self.stopped_by = error
+def _log_unseen(records: Sequence[JobRecord]) -> None:
+    """Name the jobs that a stream leaves behind."""
+    for start in range(0, len(records), NAMED):
+        some = records[start : start + NAMED]
+        _log.warning(
+            "a stream was left early: %s not seen by its consumer: %s",
+            counted(len(some), "job"),
+            ", ".join(f"{record.request_id} ({record.state})" for record in some),
+        )

@@ -44,6 +44,8 @@ class SessionOptions(ClientOptions):
             give `submit` a key where that is not what makes a job the same.
         max_credits: a limit on the sum of all charges, those of earlier runs in the journal
             included. What may have been charged counts.
+        max_uncertain_in_a_row: uncertain submits, one after the other, after which a stream or a
+            batch submits no more: each may have been charged.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
         webhooks: where the application receives callbacks. Each job without a `webhook_url` of its
             own is called back there. A callback makes the next poll come sooner, and lets an
@@ -73,6 +75,7 @@ class SessionOptions(ClientOptions):
     cancel_on_error: bool = flag(False)
     journal: Journal | str | Path | None = None
     max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole))
+    max_uncertain_in_a_row: int = count(10)
     resubmit_uncertain: bool = flag(False)
     webhooks: WebhookReceiver | None = None
     on_event: Callable[[Event], object] | None = None

@@ -31,10 +31,11 @@ from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
-from seedance_async.session.batch import BatchResult, BatchRunner, Requests
+from seedance_async.session.batch import BatchResult, BatchRunner, attach_jobs
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
+from seedance_async.session.stream import Requests
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class SeedanceSession:
             actions=self._actions,
             check_open=self._check_open,
             allow_local=self.client.allow_local,
+            max_uncertain=options.max_uncertain_in_a_row,
             feeders=min(options.max_connections, options.max_in_flight),
             window=options.max_in_flight,
         )
@@ -201,8 +203,18 @@ class SeedanceSession:
         return Job(await self._submitter.submit(prepared, key), self._actions)
 
     async def generate(self, request: GenerationRequest) -> Generation:
-        """Submit one job and wait for its end. Raises as `submit` and `Job.wait` do."""
-        return await (await self.submit(request))
+        """Submit one job and wait for its end. Raises as `submit` and `Job.wait` do.
+
+        If it is cancelled while the job runs, the job goes on: the log names it, and the exception
+        has it as `jobs`.
+        """
+        job = await self.submit(request)
+        try:
+            return await job
+        except asyncio.CancelledError as error:
+            _log.warning("the wait for job %s was cancelled; it goes on", job.request_id)
+            attach_jobs(error, [job])
+            raise
 
     async def attach(self, reference: str) -> Job:
         """Resume a job that was accepted earlier, by this process or another.
@@ -226,11 +238,12 @@ class SeedanceSession:
 
         The requests, an iterable or an async iterable, are pulled as slots come free, and no
         further than `max_in_flight` jobs ahead of the consumer. Breaking out of the loop stops
-        the pulling and leaves the running jobs alone.
+        the pulling and leaves the running jobs alone; the log names those that were not yielded.
 
         Raises:
             AuthenticationError, InsufficientCreditsError: the server takes no more submits. The
                 jobs accepted before are yielded first.
+            TooManyUncertainError: `max_uncertain_in_a_row` submits in a row were uncertain.
             RuntimeError: the session is not open.
             Exception: what the iterable itself raised; likewise after its jobs.
         """
@@ -240,7 +253,8 @@ class SeedanceSession:
         """Submit many requests, wait for all, and return the outcome of each.
 
         What is wrong with one job is in its outcome and affects no other. Once the server refuses
-        the key or the credits are used up, the rest is not sent and ends as rejected.
+        the key or the credits are used up, the rest is not sent and ends as rejected. If it is
+        cancelled, the exception has the jobs as `jobs`, and the log names those that go on.
 
         Raises:
             RuntimeError: the session is not open.

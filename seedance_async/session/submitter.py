@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
-from seedance_async.api.errors import SeedanceError, SubmitUncertainError
+from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.polling.poller import Poller
@@ -52,6 +52,7 @@ class Submitter:
 
     Attributes:
         credit_limit: what reserves the credits of a submit; None without a limit.
+        uncertain_in_a_row: uncertain submits since the last one that the server answered.
         slots: one for each job in flight.
         in_flight: jobs that hold a slot.
     """
@@ -81,6 +82,7 @@ class Submitter:
         self._detached: set[JobRecord] = set()  # sent, and their callers are gone
         self._releasing: set[asyncio.Task[None]] = set()
         self.credit_limit: SpendGuard | None = None
+        self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
         self.in_flight = 0
 
@@ -259,13 +261,17 @@ class Submitter:
                     str(error), request=request, request_id=outcome.request_id
                 )
             else:
+                self.uncertain_in_a_row = 0
                 return
         if isinstance(outcome, SubmitUncertainError):
+            self.uncertain_in_a_row += 1
             settlement.charged(None)
             outcome.key, outcome.request = record.key, request  # not as it was sent
             _log.error("job %s: %s", record.key, outcome)
             self._registry.move(record, JobState.UNCERTAIN, error=outcome)
         else:
+            if isinstance(outcome, APIError):
+                self.uncertain_in_a_row = 0
             self._registry.move(record, JobState.REJECTED, error=outcome)
 
     def _accept(self, record: JobRecord, submission: Submission, settlement: _Settlement) -> None:

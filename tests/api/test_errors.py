@@ -30,6 +30,7 @@ from seedance_async import (
     SeedanceError,
     ServerError,
     SubmitUncertainError,
+    TooManyUncertainError,
     TransportError,
     Violation,
 )
@@ -117,6 +118,7 @@ SAMPLES = [
     TransportError("words", delivered="no", transient=False),
     ResponseFormatError("words", status=200, snippet="<html>"),
     SubmitUncertainError("words", request=REQUEST, key="key", request_id="req_1"),
+    TooManyUncertainError(10),
     JobError("words", job=a_job()),
     GenerationFailedError("words", job=a_job()),
     GenerationCancelledError("words", job=a_job(JobState.CANCELLED)),
@@ -190,7 +192,7 @@ async def test_the_job_of_an_unpickled_error_can_be_read_but_not_acted_on():
 def test_an_error_says_something_and_is_caught_by_the_root():
     for error in SAMPLES:
         assert isinstance(error, SeedanceError)
-        assert any(word in str(error) for word in ("words", "must", "credits")), error
+        assert any(word in str(error) for word in ("words", "must", "credits", "charged")), error
 
 
 # --- mixins -------------------------------------------------------------------------------------

@@ -167,6 +167,7 @@ COUNTS = [
     (SessionOptions, "max_in_flight"),
     (SessionOptions, "max_connections"),
     (SessionOptions, "max_downloads"),
+    (SessionOptions, "max_uncertain_in_a_row"),
     (SessionOptions, "max_credits"),
 ]
 POLICIES = [

@@ -1,0 +1,108 @@
+"""Streams, batches and waits that end early: what they leave behind is named."""
+
+import asyncio
+
+import pytest
+
+from seedance_async import GenerationRequest, JobState, TooManyUncertainError
+from tests.support.fakes import LOST, FakeAPI, error_reply
+
+pytestmark = pytest.mark.virtual_time
+
+
+@pytest.fixture
+def api():
+    return FakeAPI(seconds=100.0)
+
+
+@pytest.fixture
+def begin(make_session, api):
+    return lambda **options: make_session(transport=api, **options)
+
+
+def prompts(count):
+    return [GenerationRequest(f"prompt {number}") for number in range(count)]
+
+
+async def test_a_stream_that_is_broken_out_of_names_the_jobs_that_it_did_not_yield(
+    begin, api, caplog
+):
+    async with begin() as session:
+        async for job in session.as_completed(prompts(20)):
+            seen = job.request_id
+            break
+        await asyncio.sleep(1)  # the loop closes the stream
+        line = next(m for m in caplog.messages if "a stream was left early" in m)
+        assert line.startswith("a stream was left early: 19 jobs not seen")
+        assert all((f"{known} (" in line) == (known != seen) for known in api.jobs)
+
+
+async def test_a_batch_that_times_out_names_its_jobs_in_the_exception_and_the_log(
+    begin, api, caplog
+):
+    async with begin(max_in_flight=40) as session:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(50):
+                await session.run(prompts(40))
+        cancelled = caught.value.__cause__
+        assert {job.request_id for job in cancelled.jobs} == set(api.jobs)
+        assert "40 jobs still running; attach resumes: req_0, " in cancelled.__notes__[0]
+        assert "a stream was left early: 40 jobs not seen" in caplog.text
+
+
+async def test_a_generation_that_times_out_names_its_job(begin, api, caplog):
+    async with begin() as session:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(50):
+                await session.generate(prompts(1)[0])
+        (job,) = caught.value.__cause__.jobs
+        assert job.request_id == "req_0"
+        assert "the wait for job req_0 was cancelled; it goes on" in caplog.text
+        assert (await job).status == "succeeded"
+
+
+async def test_jobs_of_a_group_that_fails_are_in_the_log(begin, caplog):
+    async def failing():
+        await asyncio.sleep(50)
+        raise LookupError
+
+    async with begin() as session:
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(session.generate(prompts(1)[0]))
+                tasks.create_task(failing())
+    assert "the wait for job req_0 was cancelled" in caplog.text
+
+
+# --- a service that answers nothing --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [error_reply(502), LOST], ids=["502", "lost"])
+async def test_a_run_of_uncertain_submits_stops_a_batch_and_says_what_to_do(begin, api, bad):
+    api.script["create"] += [bad] * 200
+    async with begin(max_uncertain_in_a_row=5, max_connections=1) as session:
+        batch = await session.run(prompts(100))
+    assert batch.counts == {JobState.UNCERTAIN: 5, JobState.REJECTED: 95}
+    assert api.count("create") == 5
+    error = batch[50].error
+    assert isinstance(error, TooManyUncertainError)
+    assert "dashboard" in str(error)
+
+
+async def test_a_stream_stops_at_a_run_of_uncertain_submits_and_a_later_one_may_go_on(begin, api):
+    api.script["create"] += [LOST] * 3
+    async with begin(max_uncertain_in_a_row=3, max_connections=1) as session:
+        with pytest.raises(TooManyUncertainError, match="3 submits in a row"):
+            async for _ in session.as_completed(prompts(50)):
+                pass
+        assert api.count("create") == 3
+        assert (await session.run(prompts(2))).counts == {JobState.SUCCEEDED: 2}
+
+
+async def test_an_answer_of_the_server_ends_a_run_of_uncertain_submits(begin, api):
+    for _ in range(10):
+        api.script["create"] += [LOST, LOST, error_reply(422)]
+    async with begin(max_uncertain_in_a_row=3, max_connections=1) as session:
+        batch = await session.run(prompts(31))
+    assert batch.counts[JobState.UNCERTAIN] == 20
+    assert batch[30].state is JobState.SUCCEEDED
