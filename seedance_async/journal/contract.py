@@ -52,6 +52,8 @@ class Journal(Protocol):
         expected: str,
         credits_reserved: int | None = None,
         credits_doubtful: int | None = None,
+        fingerprint: str | None = None,
+        request: str | None = None,
     ) -> bool:
         """Turn an entry back into an intent if its state is `expected`. Atomic, like `claim`.
 
@@ -60,6 +62,7 @@ class Journal(Protocol):
             expected: "rejected", "uncertain" or "submitting".
             credits_reserved: what the credit limit reserved.
             credits_doubtful: what earlier submits with an unknown outcome may have cost.
+            fingerprint, request: of the request that is sent now, if it is another one.
 
         Returns:
             Whether the intent belongs to the caller: False if the entry is in another state or

@@ -108,6 +108,8 @@ def reclaim_changes(
     *,
     credits_reserved: int | None,
     credits_doubtful: int | None,
+    fingerprint: str | None,
+    request: str | None,
     journal: str,
 ) -> dict[str, Any]:
     """The changes that turn an entry in the state `expected` back into an intent.
@@ -120,7 +122,10 @@ def reclaim_changes(
         raise JournalError(message, path=journal)
     credits = {"credits_reserved": credits_reserved, "credits_doubtful": credits_doubtful}
     cleared: dict[str, Any] = dict.fromkeys(Changes.__annotations__)
-    return cleared | {"state": JobState.SUBMITTING.value} | checked(credits, journal=journal)
+    given = {"fingerprint": fingerprint, "request": request}
+    named = {name: value for name, value in given.items() if value is not None}
+    fresh = checked({**credits, **named}, journal=journal)
+    return cleared | {"state": JobState.SUBMITTING.value} | fresh
 
 
 def checked_changes(changes: Mapping[str, Any], *, journal: str) -> dict[str, Any]:

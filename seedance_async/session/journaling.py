@@ -47,6 +47,7 @@ class JournalRecorder:
         self._intents: set[str] = set()
         self._doubtful: set[str] = set()
         self._taken_back: set[str] = set()
+        self._unpriced_doubts: set[str] = set()
         self._holders: dict[str, str] = {}
         self._awaited: set[str] = set()
         self._strangers = 0
@@ -121,7 +122,7 @@ class JournalRecorder:
         record: JobRecord,
         prepared: PreparedRequest,
         known: JournalEntry | None,
-        credits: int,
+        credits: int | None,
     ) -> None:
         """Put the intent to submit on disk; cancelling the caller does not cut that short.
 
@@ -129,7 +130,7 @@ class JournalRecorder:
             record: the job.
             prepared: its request.
             known: the entry that it reuses, or None.
-            credits: what is reserved for it.
+            credits: what is reserved for it, or None if nobody knows what it costs.
 
         Raises:
             JournalError: it is not on disk; nothing must be sent.
@@ -141,7 +142,7 @@ class JournalRecorder:
         record: JobRecord,
         prepared: PreparedRequest,
         known: JournalEntry | None,
-        credits: int,
+        credits: int | None,
     ) -> None:
         if record.key in self._taken_back:
             self._taken_back.discard(record.key)
@@ -152,6 +153,8 @@ class JournalRecorder:
                 expected=known.state,
                 credits_reserved=credits or known.credits_reserved or None,
                 credits_doubtful=_in_doubt(known) or None,
+                fingerprint=prepared.fingerprint,
+                request=prepared.body.decode(),
             )
         else:
             mine = None is await self._journal.claim(
@@ -164,6 +167,8 @@ class JournalRecorder:
             raise JournalError(f"the key {record.key!r} was claimed by somebody else meanwhile")
         if known is not None and known.state != "rejected":
             self._doubtful.add(record.key)
+            if not _in_doubt(known):
+                self._unpriced_doubts.add(record.key)
         self._ours.add(record.key)
         self._intents.add(record.key)
 
@@ -259,6 +264,8 @@ class JournalRecorder:
         named = changes["request_id"]
         if named is not None and self._holders.setdefault(named, record.key) != record.key:
             changes["request_id"] = None  # an uncertain submit, answered with another job's id
+        if record.credits_charged is not None and record.key in self._unpriced_doubts:
+            changes["credits_doubtful"] = record.credits_charged  # the earlier submit's price, too
         if record.state is JobState.REJECTED:
             changes |= self._refused(record.key)
         return changes
@@ -272,6 +279,7 @@ class JournalRecorder:
         if record.state.is_final:
             self._ours.discard(record.key)
             self._taken_back.discard(record.key)
+            self._unpriced_doubts.discard(record.key)
 
 
 def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
@@ -293,6 +301,17 @@ def spent_on(entry: JournalEntry, prices: PriceTable) -> int:
         guess = prices.estimate(request) if request is not None else None
         return (guess or 0) + (entry.credits_doubtful or 0)
     return _in_doubt(entry)
+
+
+def unpriced(entries: Iterable[JournalEntry], prices: PriceTable) -> list[GenerationRequest]:
+    """The requests that may have been charged, though nothing tells how much."""
+    found = (
+        _request(entry)
+        for entry in entries
+        if entry.credits_charged is None and entry.credits_reserved is None
+        if entry.state != "rejected"
+    )
+    return [request for request in found if request and prices.estimate(request) is None]
 
 
 def _in_doubt(entry: JournalEntry) -> int:

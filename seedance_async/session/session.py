@@ -329,11 +329,13 @@ class SeedanceSession:
         limit = self._options.max_credits
         if limit is not None:
             from seedance_async.session.credit_limit import CreditLimit
-            from seedance_async.session.journaling import price_table, spent_on
+            from seedance_async.session.journaling import price_table, spent_on, unpriced
 
             prices = price_table(entries)
             spent = sum(spent_on(entry, prices) for entry in entries)
-            self._submitter.credit_limit = CreditLimit(limit, spent=spent, prices=prices)
+            self._submitter.credit_limit = CreditLimit(
+                limit, spent=spent, prices=prices, unpriced=unpriced(entries, prices)
+            )
 
     async def __aexit__(
         self,

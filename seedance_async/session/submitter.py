@@ -209,7 +209,7 @@ class Submitter:
         settlement = _Settlement(limit, reservation)
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
-            credits = 0 if reservation is None else reservation.counts
+            credits = None if reservation is None else reservation.credits
             intent = record, prepared, known, credits
             pending.before_sending = partial(self._journal.intend, *intent)
             pending.not_accepted = partial(self._journal.take_back, record)

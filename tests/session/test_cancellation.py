@@ -135,7 +135,8 @@ def check_whole(session, api):
         assert repr(gate).startswith("<Gate 0/")
         assert repr(gate).endswith(" 0 waiting>")
     if "<CreditLimit" in repr(session):
-        assert f"<CreditLimit {40 * len(api.jobs)} spent, 0 reserved" in repr(session)
+        assert f"<CreditLimit {40 * len(api.jobs)} of" in repr(session)
+        assert "submit in progress" not in repr(session)
     assert not api.prompts or max(api.prompts.values()) == 1, "nothing is submitted twice"
 
 

@@ -443,7 +443,7 @@ async def test_what_never_was_sent_frees_its_credits(begin, api):
     async with begin(max_credits=40, journal=None) as session:
         with pytest.raises(RateLimitError):
             await session.submit(A)
-        assert "0 spent, 0 reserved" in repr(session)
+        assert "<CreditLimit 0 of 40 spent>" in repr(session)
 
 
 async def test_the_journal_holds_no_secret(begin, api, path):

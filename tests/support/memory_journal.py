@@ -65,12 +65,16 @@ class MemoryJournal:
         expected: str,
         credits_reserved: int | None = None,
         credits_doubtful: int | None = None,
+        fingerprint: str | None = None,
+        request: str | None = None,
     ) -> bool:
         self._lifecycle.check_open()
         changes = reclaim_changes(
             expected,
             credits_reserved=credits_reserved,
             credits_doubtful=credits_doubtful,
+            fingerprint=fingerprint,
+            request=request,
             journal=NAME,
         )
         plain_key = checked_key(key, journal=NAME)
