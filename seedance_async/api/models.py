@@ -70,6 +70,10 @@ class ErrorDetail:
     code: str | None = None
 
 
+#: Characters of a prompt from which on its beginning alone is enough to recognise it.
+TRIMMED = 40
+
+
 @attrs.frozen
 class Generation:
     """A job as the server describes it: the answer to a query. Unknown fields are dropped.
@@ -87,6 +91,16 @@ class Generation:
     output_type: str | None = None
     error: ErrorDetail | None = None
     poll_after: float | None = attrs.field(default=None, repr=False)
+
+    def has_prompt(self, prompt: str) -> bool:
+        """Whether the job was made for this prompt, which the server may have trimmed.
+
+        White space does not count, and what the server shows may be the beginning alone, if that
+        has at least 40 characters. A job without a prompt is made for none.
+        """
+        ours, theirs = " ".join(prompt.split()), " ".join((self.prompt or "").split())
+        cut = len(theirs) >= TRIMMED and ours.startswith(theirs.rstrip("….").rstrip())
+        return bool(theirs) and (ours == theirs or cut)
 
 
 @attrs.frozen

@@ -60,11 +60,11 @@ class Screen:
 
     @contextmanager
     def logging(self, verbose: bool) -> Iterator[None]:
-        """Show the SDK's log on stderr if `verbose`; if not, the summary says what matters."""
+        """Show the SDK's log on stderr if `verbose`, else only what would be lost for ever."""
         logger, handler = logging.getLogger("seedance_async"), _ScreenHandler(self, verbose)
         before = logger.level, logger.propagate
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO if verbose else logging.CRITICAL + 1)
+        logger.setLevel(logging.INFO if verbose else logging.CRITICAL)
         logger.propagate = False
         try:
             yield

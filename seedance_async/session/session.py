@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import attrs
 
 from seedance_async._utils.cancellation import shielded, wait_shielded
@@ -314,6 +315,7 @@ class SeedanceSession:
         if self._home is not None:
             raise RuntimeError("a session can be entered once")
         self._home = (os.getpid(), asyncio.get_running_loop())
+        anyio.CancelScope()  # imports what shielding needs, while there are files to open
         try:
             await self._open_journal()
         except BaseException:

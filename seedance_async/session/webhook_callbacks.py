@@ -188,5 +188,4 @@ class Callbacks:
 
 def _matches(generation: Generation, record: JobRecord) -> bool:
     """Whether the server's job has the prompt of ours; one that it does not show does not match."""
-    prompt = record.request.prompt if record.request is not None else None
-    return prompt is not None and generation.prompt == prompt
+    return record.request is not None and generation.has_prompt(record.request.prompt)

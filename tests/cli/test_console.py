@@ -14,6 +14,17 @@ def test_after_a_command_the_sdk_logs_as_it_did_before(caplog):
     assert [record.getMessage() for record in caplog.records] == ["seen"]
 
 
+def test_what_would_be_lost_is_shown_without_verbose(capsys):
+    """As the id of an accepted job that the disk had no room for."""
+    logger = logging.getLogger("seedance_async.session.journaling")
+    with Screen().logging(verbose=False):
+        logger.error("hidden")
+        logger.critical("job mine is queued, with the request id req_1, and that is NOT on record")
+    shown = capsys.readouterr().err
+    assert "req_1" in shown
+    assert "hidden" not in shown
+
+
 def test_control_characters_are_escaped_and_nothing_else():
     assert printable("a\x1b[2J\x07\n漢字 🦊\u3000é") == "a\\x1b[2J\\x07\n漢字 🦊\u3000é"
     assert printable("\u202e\u2028\ud800") == "\\u202e\\u2028\\ud800"

@@ -57,13 +57,16 @@ def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> Exi
 
 @click.command()
 @options.journal_before("KEY REQUEST_ID", fewest=2, most=2)
+@click.option("--any-prompt", is_flag=True, help="Adopt it though the server shows another prompt.")
 @api_command
-async def adopt(connection: Connection, journal: Path, words: tuple[str, ...]) -> ExitCode:
+async def adopt(
+    connection: Connection, journal: Path, words: tuple[str, ...], any_prompt: bool
+) -> ExitCode:
     """Give an uncertain job the request id that it has in the vendor's dashboard.
 
-    The server is queried first: the job's prompt must be that of the entry. After that the same
-    batch, or `seedance resume`, resumes the job. DIR is the folder of the batch, or its journal
-    file; by default `videos`.
+    The server is queried first: the job's prompt must be that of the entry, which the server may
+    have trimmed. After that the same batch, or `seedance resume`, resumes the job. DIR is the
+    folder of the batch, or its journal file; by default `videos`.
     """
     key, request_id = words
     entry = _chosen({entry.key: entry for entry in read_entries(journal)}, key, journal)
@@ -72,10 +75,10 @@ async def adopt(connection: Connection, journal: Path, words: tuple[str, ...]) -
         raise click.UsageError(f"{key} is {state}, not uncertain; nothing was changed")
     generation = await _query(connection, request_id)
     prompt = request_of(entry).prompt
-    if generation.prompt != prompt:
+    if not (any_prompt or generation.has_prompt(prompt)):
         raise click.UsageError(
             f"the prompt of {request_id} is “{shorten(generation.prompt or '')}”, that of the "
-            f"entry “{shorten(prompt)}”; nothing was changed"
+            f"entry “{shorten(prompt)}”; nothing was changed. --any-prompt adopts it nevertheless."
         )
     status = generation.status
     state = str(status) if status.is_known else "queued"

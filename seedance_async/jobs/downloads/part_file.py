@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -25,6 +26,8 @@ try:
     import fcntl
 except ImportError:  # Windows, where an open file cannot be removed anyway
     fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
 
 _SAFE_STEM = r"[A-Za-z0-9_-]{1,64}"
 _RESERVED_ON_WINDOWS = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
@@ -161,18 +164,25 @@ class PartFile:
             raise OSError(errno.ENOSPC, message)
 
     def verify(self) -> None:
-        """Check that the video is whole, by its announced size and by its MP4 boxes.
+        """Check that the video is complete, by its announced size, else by its MP4 boxes.
+
+        A file of the announced size is kept whatever is in it, unless it is a page: the video is
+        paid for, and fetching it again would bring the same.
 
         Raises:
-            BrokenTransferError: it is not.
+            BrokenTransferError: it is not complete.
         """
         if self.total is not None and self.size < self.total:
             raise BrokenTransferError(f"cut short at {self.size} of {self.total} B")
         self._opened().flush()
         problem = mp4_problem(self._path)
-        if problem is not None:
-            self.restart()
-            raise BrokenTransferError(problem)
+        if problem is None:
+            return
+        if self.total == self.size and not _is_page(self._path):
+            _log.warning("the video of job %s is kept as it came: %s", self.request_id, problem)
+            return
+        self.restart()
+        raise BrokenTransferError(problem)
 
     def publish(self, overwrite: bool) -> None:
         """Flush the file to the disk and give it its final name."""
@@ -217,6 +227,12 @@ def checked_target(generation: Generation, path: Path, overwrite: bool) -> Path:
     if problem is not None:
         raise DownloadError(problem, request_id=generation.request_id, path=target)
     return target
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file begins as a page of text or a JSON answer does, whatever its type says."""
+    with path.open("rb") as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"[")
 
 
 def _rename_new(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from seedance_async.emulator import Fault
 from seedance_async.journal import read_entries
 from tests.cli.conftest import JOURNAL, entries, results, write_prompts
 
@@ -101,6 +102,26 @@ def test_a_failed_job_is_adopted_with_its_reason(seedance, seedance_emulator):
     done = seedance("batch", "prompts.txt")
     assert done.code == 1
     assert entry.error in done.err
+
+
+def test_a_job_whose_prompt_the_server_trims_is_adopted(seedance, seedance_emulator):
+    """Else nothing would be left but to pay again."""
+    Path("prompts.txt").write_text("A river  in autumn, seen from a slow boat at dawn, in the rain")
+    seedance_emulator.faults.script("submit", "drop_after_accept")
+    assert seedance("batch", "prompts.txt").code == 5
+    (entry,) = entries()
+    (job,) = seedance_emulator.jobs
+    seedance_emulator.faults.script("poll", Fault("trimmed_prompt", value=45))
+    assert seedance("journal", "adopt", entry.key, job).code == 0
+
+
+def test_with_any_prompt_the_job_of_another_entry_is_still_not_adopted(
+    seedance, seedance_emulator, key
+):
+    job = id_of(seedance_emulator, "prompt 1")
+    done = seedance("journal", "adopt", "--any-prompt", key, job)
+    assert done.code != 0
+    assert f"the request id '{job}' is that of the entry" in done.err
 
 
 def test_a_job_with_another_prompt_is_not_adopted(seedance, seedance_emulator, key):

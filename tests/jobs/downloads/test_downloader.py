@@ -122,13 +122,25 @@ async def test_a_page_that_claims_to_be_a_video_is_never_saved(tmp_path):
     assert "no MP4" in str(error)
 
 
-async def test_a_damaged_video_is_never_saved(tmp_path):
-    damaged = box(b"ftyp", b"isom") + struct.pack(">I4s", 3, b"moov") + b"x" * 20
-    assert "damaged" in str(await refused(tmp_path, *[whole(damaged)] * 9))
-
-
-async def test_a_video_whose_header_is_missing_is_never_saved(tmp_path):
-    assert "cut short" in str(await refused(tmp_path, *[whole(box(b"ftyp", b"isom"))] * 9))
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (box(b"ftyp", b"isom") + struct.pack(">I4s", 3, b"moov") + b"x" * 20, "damaged"),
+        (VIDEO + b"junk after the last box", "damaged"),
+        (b"\x1aE\xdf\xa3 another container", "no MP4"),
+        (box(b"ftyp", b"isom"), "cut short"),
+    ],
+    ids=["odd boxes", "bytes after the last box", "another container", "no header"],
+)
+async def test_a_paid_video_of_the_announced_size_is_kept_whatever_is_in_it(
+    tmp_path, caplog, content, problem
+):
+    media = Media(whole(content))
+    saved = await downloader(media).save(succeeded(), tmp_path / "river.mp4")
+    assert saved.path.read_bytes() == content
+    assert len(media.requests) == 1
+    assert "is kept as it came" in caplog.text
+    assert problem in caplog.text or "cut short" in caplog.text
 
 
 async def test_a_download_fails_after_as_many_broken_transfers_as_allowed(tmp_path):
