@@ -44,9 +44,23 @@ class OpenJournal:
             self._lock.acquire()
             try:
                 self.database = _open(file, path)
+                self._file, self._opened = file, file.stat()
             except BaseException:
                 self._lock.undo()
                 raise
+
+    def check_in_place(self) -> None:
+        """Check that the file is still the one that was opened, before something is written.
+
+        Raises:
+            OSError: it was removed or replaced: what is written would be lost with it.
+        """
+        try:
+            in_place = os.path.samestat(self._opened, self._file.stat())
+        except FileNotFoundError:
+            in_place = False
+        if not in_place:
+            raise OSError("the file was removed or replaced while it was in use")
 
     def close(self) -> None:
         """Close the file, then release the lock."""

@@ -87,18 +87,18 @@ class Writer:
             return
         self._resolve([(self.opened, None)])
         try:
-            self._process_queue(journal.database)
+            self._process_queue(journal)
             journal.close()
         except Exception:  # everything that was acknowledged is on disk
             _log.exception("the journal %s was not closed well", self._path)
         finally:
             self._resolve([(self.closed, None)])
 
-    def _process_queue(self, database: Database) -> None:
+    def _process_queue(self, journal: OpenJournal) -> None:
         stopping = False
         while not stopping:
             batch, stopping = self._next_batch()
-            outcomes = self._commit(database, batch) if batch else []
+            outcomes = self._commit(journal, batch) if batch else []
             self._resolve(
                 [
                     (operation.future, outcome)
@@ -119,10 +119,11 @@ class Writer:
                 return batch, False
         return batch, True
 
-    def _commit(self, database: Database, batch: list[Operation]) -> list[Any]:
+    def _commit(self, journal: OpenJournal, batch: list[Operation]) -> list[Any]:
         """Run a batch in one transaction; each outcome is a result or a JournalError."""
-        kept = self._kept
+        kept, database = self._kept, journal.database
         try:
+            journal.check_in_place()
             database.begin()
             outcomes = [self._outcome(database, operation) for operation in batch]
             database.commit()

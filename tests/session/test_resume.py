@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import shutil
 import sqlite3
 
 import pytest
@@ -455,3 +456,19 @@ async def test_the_journal_holds_no_secret(begin, api, path):
     assert "prompt a" in dump
     assert KEY not in dump
     assert "media.example" not in dump
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_nothing_is_sent_once_the_journal_is_removed_or_replaced(begin, api, path, how):
+    async def use():
+        async with begin() as session:
+            await session.submit(A)
+            if how == "replaced":
+                shutil.copy(path, path.with_suffix(".new")).replace(path)
+            else:
+                path.unlink()
+            await session.submit(B)
+
+    with pytest.raises(JournalError, match="removed or replaced while it was in use"):
+        await use()
+    assert api.count("create") == 1
