@@ -6,6 +6,7 @@ whether another attempt can help.
 
 from __future__ import annotations
 
+import re
 import zlib
 from types import MappingProxyType
 from typing import Any, Literal
@@ -64,6 +65,7 @@ class Secrets:
     def __init__(self, key: str, *others: str) -> None:
         self._key, self._all = key, (key, *others)
         self._key_bytes = key.encode()
+        self._escaped: re.Pattern[bytes] | None = None
 
     def hide(self, text: str) -> str:
         """A text without any of them."""
@@ -72,8 +74,15 @@ class Secrets:
         return text
 
     def hide_key(self, body: bytes) -> bytes:
-        """A body without the API key."""
-        return body.replace(self._key_bytes, _HIDDEN_KEY.encode())
+        """A body without the API key, be it escaped as JSON allows, or in UTF-16 or UTF-32."""
+        body = body.replace(self._key_bytes, _HIDDEN_KEY.encode())
+        if b"\\" in body:
+            self._escaped = self._escaped or _escaped(self._key)
+            body = self._escaped.sub(_HIDDEN_KEY.encode(), body)
+        if b"\0" in body:
+            for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+                body = body.replace(self._key.encode(encoding), _HIDDEN_KEY.encode(encoding))
+        return body
 
     def hide_key_in_headers(self, headers: Any) -> dict[str, str]:
         """Headers by lower-case name, without the API key."""
@@ -90,6 +99,12 @@ class Secrets:
         cause = without_secrets(error)
         failure.__cause__ = None if any(_holds(cause, secret) for secret in self._all) else cause
         return failure
+
+
+def _escaped(secret: str) -> re.Pattern[bytes]:
+    """A pattern of an ASCII secret in which any character may be escaped as JSON allows."""
+    forms = (rf"(?:{re.escape(c)}|\\u00(?i:{ord(c):02x})|\\{re.escape(c)})" for c in secret)
+    return re.compile("".join(forms).encode())
 
 
 def was_before_sending(error: Exception) -> bool:
