@@ -41,6 +41,12 @@ class Line:
 
     number: int
     request: GenerationRequest
+    key: str | None = None
+
+    @property
+    def item(self) -> GenerationRequest | tuple[str, GenerationRequest]:
+        """The request as a stream takes it, with its key if the line gives one."""
+        return self.request if self.key is None else (self.key, self.request)
 
 
 @attrs.frozen
@@ -87,13 +93,30 @@ def read_lines(
         return [], [problem]
     lines: list[Line] = []
     problems: list[Problem] = []
-    for number, fields in _READERS[form](text):
+    keys: set[str] = set()
+    for number, given in _READERS[form](text):
+        key, fields = _without_key(given, keys)
         found = _checked(fields, defaults or {}, allow_local)
         if isinstance(found, GenerationRequest):
-            lines.append(Line(number, found))
+            lines.append(Line(number, found, key))
         else:
             problems.append(Problem(number, found))
     return lines, problems
+
+
+def _without_key(
+    fields: Mapping[str, Any] | Violation, known: set[str]
+) -> tuple[str | None, Mapping[str, Any] | Violation]:
+    """The key of a line, if it gives one, and its other fields. Keys are unique in a file."""
+    if isinstance(fields, Violation) or "key" not in fields:
+        return None, fields
+    key, others = fields["key"], {name: fields[name] for name in fields if name != "key"}
+    if not isinstance(key, str) or not key.strip():
+        return None, Violation("key", key, "must be text that is not blank")
+    if key in known:
+        return None, Violation("key", key, "must not be that of another line")
+    known.add(key)
+    return key, others
 
 
 def _decoded(data: bytes) -> tuple[str, Problem | None]:
@@ -187,7 +210,7 @@ def _csv_lines(text: str) -> Iterator[Entry]:
 def _header_problem(header: list[str]) -> Violation | None:
     """A bad header is one problem, not one for each row."""
     try:
-        load_request({"prompt": "", **dict.fromkeys(header)})
+        load_request({"prompt": "", **dict.fromkeys(name for name in header if name != "key")})
     except InvalidRequestError as error:
         return error.violations[0]
     if len(set(header)) < len(header):

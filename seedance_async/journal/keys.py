@@ -61,8 +61,16 @@ class Occurrences:
 
 
 def match_entries(
-    entries: Iterable[JournalEntry], requests: Iterable[GenerationRequest]
+    entries: Iterable[JournalEntry],
+    requests: Iterable[GenerationRequest | tuple[str, GenerationRequest]],
 ) -> list[JournalEntry | None]:
-    """The entry of each request of a run, in the order of the requests; None for a new one."""
+    """The entry of each request of a run, in the order of the requests; None for a new one.
+
+    A request may come with a key of the caller's own, as a pair.
+    """
     by_key, occurrences = {entry.key: entry for entry in entries}, Occurrences()
-    return [by_key.get(occurrences.key(fingerprint(request))) for request in requests]
+    keys = (
+        item[0] if isinstance(item, tuple) else occurrences.key(fingerprint(item))
+        for item in requests
+    )
+    return [by_key.get(key) for key in keys]

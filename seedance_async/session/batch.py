@@ -28,6 +28,7 @@ from seedance_async.api.errors import (
     TooManyUncertainError,
 )
 from seedance_async.api.prepared_request import prepare
+from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
@@ -100,6 +101,11 @@ class BatchResult:
 
     def _in(self, state: JobState) -> tuple[Job, ...]:
         return tuple(job for job in self.outcomes if job.state is state)
+
+
+def _key_and_request(item: Any) -> tuple[Any, Any]:
+    """The key, None if the caller gave none, and the request of an item of a stream."""
+    return item if isinstance(item, tuple) and len(item) == 2 else (None, item)
 
 
 class BatchRunner:
@@ -176,7 +182,8 @@ class BatchRunner:
         try:
             async for request in source:
                 number += 1
-                outcomes[number] = Job(self._submitter.reject(request, reason), self._actions)
+                rejected = self._submitter.reject(_key_and_request(request)[1], reason)
+                outcomes[number] = Job(rejected, self._actions)
         except Exception as error:
             return error
         return None
@@ -212,6 +219,16 @@ class BatchRunner:
         if stream.stopped_by is not None:
             raise stream.stopped_by
 
+    def _check_key(self, key: Any, request: GenerationRequest) -> None:
+        """Refuse a key that cannot be one, or that another request of this session has."""
+        if key is None:
+            return
+        if not isinstance(key, str) or not key.strip():
+            raise InvalidRequestError([Violation("key", key, "must be text that is not blank")])
+        known = self._registry.find(key=key)
+        if known is not None and known.request not in (None, request):
+            raise InvalidRequestError([Violation("key", key, "belongs to another request")])
+
     def _stop_reason(self, record: JobRecord) -> Exception | None:
         """Why a stream submits no more after this job; None if it goes on."""
         if record.error is not None and stops_submits(record.error):
@@ -229,18 +246,20 @@ class BatchRunner:
         no_credits = isinstance(reason, (InsufficientCreditsError, BudgetExceededError))
         return no_credits and self._journal is not None and self._journal.awaits_more
 
-    async def _submit(self, request: Any, refusal: Exception | None) -> JobRecord:
+    async def _submit(self, item: Any, refusal: Exception | None) -> JobRecord:
         """Submit one request of a stream; its slot is taken. The record has the outcome.
 
         After a refusal that concerns every submit, only what was submitted earlier is resumed.
         """
-        submitter = self._submitter
+        submitter, (key, request) = self._submitter, _key_and_request(item)
         try:
             prepared = prepare(request, allow_local=self._allow_local)
+            self._check_key(key, request)
         except InvalidRequestError as error:
             submitter.slots.release()
             return submitter.reject(request, error)
-        key = submitter.new_key(prepared)
+        if key is None:
+            key = submitter.new_key(prepared)
         journal = self._journal
         awaited = journal is not None and journal.awaits(key, searching=refusal is not None)
         attached = self._registry.find(key=key)

@@ -34,7 +34,7 @@ class Forecast:
 
 def forecast(
     entries: Sequence[JournalEntry],
-    requests: Sequence[GenerationRequest],
+    requests: Sequence[GenerationRequest | tuple[str, GenerationRequest]],
     *,
     resubmit_uncertain: bool = False,
 ) -> Forecast:
@@ -42,7 +42,7 @@ def forecast(
 
     Args:
         entries: the journal's.
-        requests: in the order of the run.
+        requests: in the order of the run; one may come with a key, as a pair.
         resubmit_uncertain: the session's option.
     """
     from seedance_async.journal import match_entries  # with SQLite behind it: only if needed
@@ -50,7 +50,7 @@ def forecast(
     found = match_entries(entries, requests)
     anew = {"rejected"} | ({"submitting", "uncertain"} if resubmit_uncertain else set())
     new = [
-        request
+        request[1] if isinstance(request, tuple) else request
         for request, entry in zip(requests, found, strict=True)
         if entry is None or entry.state in anew
     ]

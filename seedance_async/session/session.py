@@ -238,8 +238,10 @@ class SeedanceSession:
         """Submit many requests and yield each job when it has ended, whatever its outcome.
 
         The requests, an iterable or an async iterable, are pulled as slots come free, and no
-        further than `max_in_flight` jobs ahead of the consumer. Breaking out of the loop stops
-        the pulling and leaves the running jobs alone; the log names those that were not yielded.
+        further than `max_in_flight` jobs ahead of the consumer. An item may be a pair of a key and
+        a request, if the content of a request is not what makes a job the same. Breaking out of the
+        loop stops the pulling and leaves the running jobs alone; the log names those that were not
+        yielded.
 
         Raises:
             AuthenticationError, InsufficientCreditsError: the server takes no more submits. The
@@ -252,6 +254,8 @@ class SeedanceSession:
 
     async def run(self, requests: Requests) -> BatchResult:
         """Submit many requests, wait for all, and return the outcome of each.
+
+        The requests are as for `as_completed`.
 
         What is wrong with one job is in its outcome and affects no other. Once the server refuses
         the key or the credits are used up, the rest is not sent and ends as rejected. If it is

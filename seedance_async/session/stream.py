@@ -15,7 +15,9 @@ from seedance_async._utils.cancellation import shielded
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord
 
-Requests = Iterable[GenerationRequest] | AsyncIterable[GenerationRequest]
+#: One job of a stream: its request, or a key of the caller's own with it.
+Item = GenerationRequest | tuple[str, GenerationRequest]
+Requests = Iterable[Item] | AsyncIterable[Item]
 
 
 class Source:

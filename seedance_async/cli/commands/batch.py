@@ -20,12 +20,18 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import InputFormat, Line, read_lines
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
-from seedance_async.cli.runs.journal_entries import state_text
+from seedance_async.cli.runs.journal_entries import (
+    request_of,
+    sent_before,
+    state_text,
+    unmatched,
+)
 from seedance_async.cli.runs.next_steps import JOURNAL
-from seedance_async.journal import read_entries
+from seedance_async.cli.text import shorten
+from seedance_async.journal import JournalEntry, read_entries
 from seedance_async.session.estimate import forecast
 
-#: How many bad lines are shown one by one.
+#: How many bad lines, or jobs left behind, are shown one by one.
 _SHOWN_PROBLEMS = 100
 
 
@@ -83,6 +89,11 @@ def _standard_input() -> bytes:
 @options.max_downloads
 @options.timeout
 @click.option(
+    "--leave-unmatched",
+    is_flag=True,
+    help="Buy new lines although jobs of earlier runs that no line matches may be running.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Check FILE, show what would be submitted, send nothing."
 )
 @click.option(
@@ -103,6 +114,7 @@ async def batch(
     no_journal: bool,
     max_credits: int | None,
     resubmit_uncertain: bool,
+    leave_unmatched: bool,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -137,6 +149,8 @@ async def batch(
     screen = connection.screen
     lines = _good_lines(file, form, defaults, session, screen)
     if lines is None:
+        return ExitCode.USAGE
+    if not (dry_run or overwrite or leave_unmatched or _may_leave(lines, record, screen)):
         return ExitCode.USAGE
     if dry_run:
         known = None if overwrite else record
@@ -191,7 +205,7 @@ def _forecast(
 ) -> Iterator[str]:
     """What a run of these lines would do and cost."""
     entries = read_entries(journal) if journal is not None and journal.exists() else []
-    requests = [line.request for line in lines]
+    requests = [line.item for line in lines]
     found = forecast(entries, requests, resubmit_uncertain=resubmit_uncertain)
     yield f"{counted(found.to_submit, 'job')} would be submitted; nothing was sent"
     if found.known:
@@ -206,3 +220,41 @@ def _forecast(
         yield f"estimated cost: {cost}, going by what earlier jobs were charged"
     if found.unpriced:
         yield f"cost unknown for {counted(found.unpriced, 'job')}: no similar job was charged yet"
+    yield from _unmatched_texts(unmatched(entries, lines))
+
+
+def _unmatched_texts(entries: Sequence[JournalEntry]) -> Iterator[str]:
+    """What to know of jobs that this input would leave behind."""
+    if not entries:
+        return
+    yield (
+        f"{counted(len(entries), 'job')} of earlier runs may be running and paid for, and no line "
+        "of this input is one of them:"
+    )
+    for entry in entries[:_SHOWN_PROBLEMS]:
+        prompt = shorten(request_of(entry).prompt, 40)
+        yield f"  {entry.request_id or 'uncertain'} {state_text(entry.state)} “{prompt}”"
+    if len(entries) > _SHOWN_PROBLEMS:
+        yield f"  … and {len(entries) - _SHOWN_PROBLEMS:,} more"
+
+
+def _may_leave(lines: Sequence[Line], journal: Path | None, screen: Screen) -> bool:
+    """Whether new jobs may be bought although jobs of earlier runs are left behind.
+
+    A changed option, prompt or URL makes a line another job, which is paid for again.
+    """
+    entries = read_entries(journal) if journal is not None and journal.exists() else []
+    left = unmatched(entries, lines)
+    new = len(lines) - len(sent_before(entries, lines))
+    if not (left and new):
+        return True
+    for text in _unmatched_texts(left):
+        screen.say(text, style="yellow")
+    screen.say(
+        "A changed line is another job. `seedance resume` waits for these without buying anything; "
+        "a `key` column keeps lines the same whatever changes."
+    )
+    if not sys.stdin.isatty():
+        screen.say("Nothing was sent; --leave-unmatched buys the new lines nevertheless.")
+        return False
+    return click.confirm(f"Buy {counted(new, 'new job')} and leave these?", err=True)

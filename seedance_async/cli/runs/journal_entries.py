@@ -38,13 +38,25 @@ def credits_charged(entries: Iterable[JournalEntry]) -> int:
 
 def sent_before(entries: Sequence[JournalEntry], lines: Sequence[Line]) -> dict[int, JournalEntry]:
     """By line number, the entries of the lines that an earlier run sent or may have sent."""
-    found = match_entries(entries, [line.request for line in lines])
+    found = match_entries(entries, [line.item for line in lines])
     pairs = zip(lines, found, strict=True)
     return {
         line.number: entry
         for line, entry in pairs
         if entry and state_of(entry) is not JobState.REJECTED
     }
+
+
+def unmatched(entries: Sequence[JournalEntry], lines: Sequence[Line]) -> list[JournalEntry]:
+    """The entries whose jobs are running or in doubt, and that no line of the input matches."""
+    found = match_entries(entries, [line.item for line in lines])
+    matched = {entry.key for entry in found if entry is not None}
+    return [
+        entry
+        for entry in entries
+        if entry.key not in matched
+        and (state_of(entry).is_resumable or state_of(entry).is_unanswered)
+    ]
 
 
 def saved_file(path: Path | str | None, size: int | None, folder: Path) -> Path | None:

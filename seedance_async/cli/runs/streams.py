@@ -20,12 +20,12 @@ async def submit_lines(session: SeedanceSession, lines: Iterator[Line]) -> Resul
     """Submit the lines, but resume those that the session's journal knows."""
     numbers: dict[int, int] = {}
 
-    def requests() -> Iterator[GenerationRequest]:
+    def items() -> Iterator[GenerationRequest | tuple[str, GenerationRequest]]:
         for line in lines:
             numbers[id(line.request)] = line.number
-            yield line.request
+            yield line.item
 
-    async with aclosing(session.as_completed(requests())) as jobs:
+    async with aclosing(session.as_completed(items())) as jobs:
         async for job in jobs:
             yield numbers[id(job.request)], job
 

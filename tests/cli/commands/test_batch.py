@@ -311,3 +311,58 @@ def test_hostile_request_ids_name_no_file_outside_the_folder(seedance, seedance_
     places = {path.parent for path in tmp_path.rglob("*.mp4")}
     assert places <= {tmp_path / "deep/er/out"}
     assert all(r["state"] == "uncertain" or r["file"] for r in results("deep/er/out").values())
+
+
+# --- lines that changed, and keys -----------------------------------------------------------------
+
+
+def left_running(seedance, emulator, lines):
+    """A batch whose jobs go on at the server while it is cut off."""
+    Path("prompts.txt").write_text("\n".join(lines))
+    for line in lines:
+        emulator.faults.script("job", "stuck", match=line)
+    return seedance("batch", "prompts.txt", "--timeout", "0.2")
+
+
+def test_changed_lines_are_not_bought_while_their_jobs_may_be_running(seedance, seedance_emulator):
+    left_running(seedance, seedance_emulator, ["a river", "a road"])
+    charged = len(seedance_emulator.ledger.charged)
+    done = seedance("batch", "prompts.txt", "--duration", "5")
+    assert done.code == 2
+    assert (
+        "2 jobs of earlier runs may be running and paid for, and no line of this input" in done.err
+    )
+    assert "--leave-unmatched" in done.err
+    assert len(seedance_emulator.ledger.charged) == charged == 2
+    dry = seedance("batch", "prompts.txt", "--duration", "5", "--dry-run")
+    assert "2 jobs of earlier runs may be running and paid for" in dry.out
+
+
+def test_changed_lines_are_bought_if_told_so(seedance, seedance_emulator):
+    left_running(seedance, seedance_emulator, ["a river"])
+    done = seedance("batch", "prompts.txt", "--duration", "5", "--leave-unmatched")
+    assert done.code == 0
+    assert len(seedance_emulator.ledger.charged) == 2
+
+
+def test_new_lines_beside_the_old_ones_need_no_flag(seedance, seedance_emulator):
+    left_running(seedance, seedance_emulator, ["a river"])
+    Path("prompts.txt").write_text("a river\na road\n")
+    done = seedance("batch", "prompts.txt", "--timeout", "0.2")
+    assert "--leave-unmatched" not in done.err
+    assert len(seedance_emulator.ledger.charged) == 2
+
+
+def test_a_key_column_keeps_a_line_the_same_whatever_changes(seedance, seedance_emulator):
+    for duration in (4, 5):
+        Path("shots.csv").write_text(f"key,prompt,duration\nshot-1,a river,{duration}\n")
+        assert seedance("batch", "shots.csv").code == 0
+    assert len(seedance_emulator.ledger.charged) == 1
+
+
+def test_keys_that_two_lines_share_are_refused_before_anything_is_sent(seedance, seedance_emulator):
+    Path("shots.jsonl").write_text('{"key": "a", "prompt": "x"}\n{"key": "a", "prompt": "y"}\n')
+    done = seedance("batch", "shots.jsonl")
+    assert done.code == 2
+    assert "line 2: key: 'a' must not be that of another line" in done.err
+    assert not seedance_emulator.ledger

@@ -1,0 +1,56 @@
+"""Keys of the caller's own in streams: they, and not the content, make a job the same."""
+
+import pytest
+
+from seedance_async import GenerationRequest, InvalidRequestError, JobState
+from tests.support.fakes import FakeAPI
+
+pytestmark = pytest.mark.virtual_time
+
+
+@pytest.fixture
+def api():
+    return FakeAPI()
+
+
+@pytest.fixture
+def begin(make_session, api, tmp_path):
+    return lambda: make_session(transport=api, journal=tmp_path / "run.db")
+
+
+def signed(number, signature):
+    url = f"https://media.example/{number}.jpg?signature={signature}"
+    return GenerationRequest("a river", media_urls=[url])
+
+
+async def test_lines_whose_urls_are_signed_anew_are_the_same_jobs_by_their_keys(begin, api):
+    for signature in ("monday", "tuesday"):
+        async with begin() as session:
+            batch = await session.run((f"shot-{n}", signed(n, signature)) for n in range(3))
+            assert batch.counts == {JobState.SUCCEEDED: 3}
+            assert {job.key for job in batch} == {"shot-0", "shot-1", "shot-2"}
+    assert api.count("create") == 3
+
+
+async def test_pairs_and_plain_requests_may_stand_side_by_side(begin, api):
+    async with begin() as session:
+        batch = await session.run([("mine", signed(1, "a")), signed(2, "a"), signed(2, "a")])
+    assert batch.counts == {JobState.SUCCEEDED: 3}
+    assert batch[0].key == "mine"
+    assert api.count("create") == 3
+
+
+@pytest.mark.parametrize("key", ["", "  ", 5, b"mine"])
+async def test_a_key_that_cannot_be_one_is_one_bad_outcome(begin, api, key):
+    async with begin() as session:
+        batch = await session.run([(key, signed(1, "a")), ("good", signed(2, "a"))])
+    assert isinstance(batch[0].error, InvalidRequestError)
+    assert batch[1].state is JobState.SUCCEEDED
+
+
+async def test_a_key_that_two_requests_share_is_one_bad_outcome(begin, api):
+    api.seconds = 1000.0
+    async with begin() as session:
+        batch = await session.run([("mine", signed(1, "a")), ("mine", signed(2, "a"))])
+    assert sorted(batch.counts) == ["rejected", "succeeded"]
+    assert api.count("create") == 1
