@@ -69,8 +69,8 @@ journal.tables: api.errors journal.entry
 journal.writer: api.errors journal.journal_file journal.tables
 otel: root
 session:
-session.batch: _utils.plural api.errors api.prepared_request api.retry jobs.job jobs.registry
-    jobs.state session.journaling session.stream session.submitter
+session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
+    jobs.registry jobs.state session.journaling session.stream session.submitter
 session.credit_limit: api.errors api.request
 session.estimate: api.request journal session.journaling
 session.journaling: _utils.cancellation api.errors api.prepared_request api.request

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seedance_async.api.request import GenerationRequest
-from seedance_async.session.journaling import price_table
+from seedance_async.session.journaling import price_table, spent_on
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
@@ -63,3 +63,14 @@ def forecast(
         credits=sum(priced),
         unpriced=len(costs) - len(priced),
     )
+
+
+def spent(entries: Sequence[JournalEntry], of: Sequence[JournalEntry]) -> int:
+    """What some of a journal's jobs were charged, or may have been.
+
+    Args:
+        entries: all of the journal's, for their prices.
+        of: those that are asked about.
+    """
+    prices = price_table(entries)
+    return sum(spent_on(entry, prices) for entry in of)

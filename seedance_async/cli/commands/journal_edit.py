@@ -6,13 +6,14 @@ An entry that has changed since it was shown is left alone, and so is a journal 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
-from seedance_async import Generation, JournalError
+from seedance_async import Generation, GenerationRequest, JournalError, dump_request
 from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
@@ -21,6 +22,10 @@ from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.text import shorten
 from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
+from seedance_async.session.estimate import spent
+
+#: The key of the entry that counts what forgotten jobs have cost.
+FORGOTTEN = "forgotten"
 
 
 @click.command()
@@ -30,7 +35,8 @@ from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
 def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> ExitCode:
     """Remove jobs from a journal. The same batch will submit, and pay for, them again.
 
-    DIR is the folder of the batch, or its journal file; by default `videos`.
+    What they have cost still counts for --max-credits. DIR is the folder of the batch, or its
+    journal file; by default `videos`.
     """
     screen = Screen()
     known = {entry.key: entry for entry in read_entries(journal)}
@@ -50,7 +56,9 @@ def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> Exi
     if not (yes or click.confirm(f"Forget {number}?", err=True)):
         screen.say("Nothing was forgotten.")
         return ExitCode.FAILED
-    forgotten = asyncio.run(_forget(journal, {entry.key: entry.state for entry in chosen}))
+    credits = spent(list(known.values()), chosen)
+    seen = {entry.key: entry.state for entry in chosen}
+    forgotten = asyncio.run(_forget(journal, seen, credits))
     screen.say(f"{counted(forgotten, 'job')} forgotten.")
     return ExitCode.SUCCESS
 
@@ -103,9 +111,17 @@ async def _query(connection: Connection, request_id: str) -> Generation:
             raise click.UsageError(f"{request_id!r} cannot be a request id") from None
 
 
-async def _forget(path: Path, states: Mapping[str, str]) -> int:
+async def _forget(path: Path, states: Mapping[str, str], credits: int) -> int:
+    """Forget jobs, but not their credits: an entry of its own keeps those, for the limit."""
     async with _unchanged(path, states) as opened:
-        return await opened.forget(states)
+        if credits:
+            request = json.dumps(dump_request(GenerationRequest("credits of forgotten jobs")))
+            before = await opened.claim(FORGOTTEN, fingerprint=FORGOTTEN, request=request)
+            kept = 0 if before is None else before.credits_doubtful or 0
+            await opened.update(
+                FORGOTTEN, state="rejected", credits_reserved=0, credits_doubtful=kept + credits
+            )
+        return await opened.forget(set(states) - {FORGOTTEN})
 
 
 @asynccontextmanager
