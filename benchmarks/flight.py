@@ -104,7 +104,9 @@ async def fly(kind: str, url: str | None, jobs: int, seconds: float, rate: float
         async with session:
             requests = (GenerationRequest(prompt(n), media_urls=[media(n)]) for n in range(jobs))
             running = asyncio.create_task(session.run(requests))
-            while session.registry.live < jobs:  # noqa: ASYNC110 - an event would slow the SDK
+            while session.registry.live < jobs:  # an event would slow the SDK
+                if running.done():
+                    await running  # it ends early with an error alone
                 await asyncio.sleep(0.05)
             seen["submits"] = jobs / (time.perf_counter() - began)
             seen["lag while submitting"] = lags.quantile(0.99)

@@ -88,7 +88,7 @@ session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.p
     jobs.registry jobs.state session.journaling session.options session.webhook_callbacks
 session.stream: _utils.cancellation api.request jobs.registry
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
-    jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
+    api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
     session.journaling session.resumer session.shutdown session.webhook_callbacks
 session.webhook_callbacks: api.backoff api.errors api.models api.prepared_request jobs.registry
     jobs.state webhooks

@@ -98,6 +98,7 @@ class PendingSubmit:
         may_be_sent: whether the server may have seen the present attempt, until it is proven that
             it did not.
         is_detached: whether the caller was cancelled and `if_cancelled` is still to be called.
+        posted: whether the present attempt came as far as its POST.
     """
 
     if_cancelled: Callable[[Outcome], None]
@@ -105,10 +106,17 @@ class PendingSubmit:
     not_accepted: Callable[[], None] | None = None
     may_be_sent: bool = False
     is_detached: bool = False
+    posted: bool = False
 
     def note_sent(self) -> None:
         """The first byte may be on its way."""
         self.may_be_sent = True
+
+    def take_back(self) -> None:
+        """The attempt was certainly not accepted, and another one follows."""
+        self.posted = self.may_be_sent = False
+        if self.not_accepted is not None:
+            self.not_accepted()
 
 
 class SeedanceClient:
@@ -194,22 +202,24 @@ class SeedanceClient:
         wire, request = protocol.build_create(prepared), prepared.request
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
-            async with self.submit_gate.enter(began):
+            await self.submit_gate.wait_and_enter(began)
+            try:
                 if pending.before_sending is not None:
                     await pending.before_sending()
-                try:
-                    submission = await self._post_shielded(wire, request, pending)
-                except SeedanceError as error:
-                    attempts = attempts or Attempts(
-                        self._retry, self._rng, self.submit_gate, most=None, began=began
-                    )
-                    wait = self._after_refusal(error, request, attempts)
-                    pending.may_be_sent = False
-                    if pending.not_accepted is not None:
-                        pending.not_accepted()
-                else:
-                    self.submit_gate.passed()
-                    return submission
+                submission = await self._post_shielded(wire, request, pending)
+                self.submit_gate.passed()
+                return submission
+            except SeedanceError as error:
+                if not pending.posted:  # it did not come to a POST
+                    raise
+                attempts = attempts or Attempts(
+                    self._retry, self._rng, self.submit_gate, most=None, began=began
+                )
+                wait = self._after_refusal(error, request, attempts)
+                pending.take_back()
+            finally:
+                if not pending.is_detached:  # else its place is left when the POST ends
+                    self.submit_gate.leave()
             await self.submit_gate.pause(wait)
 
     async def get(self, request_id: str) -> Generation:
@@ -304,7 +314,7 @@ class SeedanceClient:
         self, wire: WireRequest, request: GenerationRequest, pending: PendingSubmit
     ) -> Submission:
         """One POST in a task of its own, so that cancelling the caller does not lose the answer."""
-        pending.may_be_sent = not self._reports_sending
+        pending.posted, pending.may_be_sent = True, not self._reports_sending
         task = asyncio.create_task(self._post(wire, pending))
         try:
             await asyncio.wait({task})
@@ -332,45 +342,64 @@ class SeedanceClient:
     ) -> None:
         """Let a POST go on whose caller was cancelled, and report its outcome when it is known."""
 
+        if task.done():
+            self._report(task, request, pending)
+            return
+
         def report(ended: asyncio.Task[Submission]) -> None:
             self._detached.discard(ended)
-            outcome = _outcome(ended, request)
-            if isinstance(outcome, Submission):
-                self.submit_gate.passed()
             pending.is_detached = False
-            pending.if_cancelled(outcome)
+            self._report(ended, request, pending)
+            self.submit_gate.leave()
 
         pending.is_detached = True
-        if task.done():
-            report(task)
-            return
         self._detached.add(task)
         task.add_done_callback(report)
+
+    def _report(
+        self, task: asyncio.Task[Submission], request: GenerationRequest, pending: PendingSubmit
+    ) -> None:
+        """Tell the gate and the caller what a POST came to whose caller was cancelled."""
+        outcome = _outcome(task, request)
+        if isinstance(outcome, Submission):
+            self.submit_gate.passed()
+        else:
+            self._tell_gate(outcome, judge_submit(outcome))
+        pending.if_cancelled(outcome)
 
     def _after_refusal(
         self, error: SeedanceError, request: GenerationRequest, attempts: Attempts
     ) -> float:
         """Seconds to wait before the submit is sent again; raises if it must not be."""
         verdict = judge_submit(error)
-        if verdict in (Verdict.UNCERTAIN, Verdict.RETRY):
-            self._submit_failed(error)
+        self._tell_gate(error, verdict)
         if verdict is Verdict.UNCERTAIN:
             if isinstance(error, SubmitUncertainError):
                 raise error
             raise _uncertain(error, request) from error
+        if verdict is Verdict.REFUSED or self._stops_others(error, verdict):
+            raise error
+        return attempts.after(error, verdict)
+
+    def _tell_gate(self, error: SeedanceError, verdict: Verdict) -> None:
+        """What the failure of a submit means for those that follow it."""
         asked = requested_wait(error)
+        if verdict in (Verdict.UNCERTAIN, Verdict.RETRY):
+            self._submit_failed(error)
         if verdict is Verdict.THROTTLED and self.on_throttled is not None:
             self.on_throttled("submit", asked or None)
-        too_long = verdict is Verdict.THROTTLED and asked > self._retry.max_retry_after
-        if stops_submits(error) or too_long:
+        if self._stops_others(error, verdict):
             self.submit_gate.shut(error, SHUT_SECONDS)
-            raise error
-        if verdict is Verdict.REFUSED:
+        elif verdict is Verdict.REFUSED:
             self.submit_gate.answered()
-            raise error
-        if verdict is Verdict.THROTTLED:
+        elif verdict is Verdict.THROTTLED:
             self._refused(self.submit_gate, error)
-        return attempts.after(error, verdict)
+
+    def _stops_others(self, error: SeedanceError, verdict: Verdict) -> bool:
+        """Whether no submit is to be sent for a while: a bad key, no credits, too long a wait."""
+        asked = requested_wait(error)
+        too_long = verdict is Verdict.THROTTLED and asked > self._retry.max_retry_after
+        return stops_submits(error) or too_long
 
     def _submit_failed(self, error: SeedanceError) -> None:
         """While nothing gets through, no more than one submit at a time is risked."""

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -141,7 +141,7 @@ def decipher_create(response: WireResponse) -> Submission:
     except ResponseFormatError:  # cut short: the part that came may hold the id
         data = _leading_members(response.body)
     if not 200 <= response.status < 300:
-        _raise_if_charged(response, data)
+        _raise_if_accepted(response, data)
         _raise_for_status(response)
     request_id = data.get("requestId")
     if data.get("success") is False:
@@ -156,22 +156,42 @@ def decipher_create(response: WireResponse) -> Submission:
     raise _format_error(response, message, _named_job(data)[0])
 
 
-def _raise_if_charged(response: WireResponse, data: dict[str, Any]) -> None:
+def _raise_if_accepted(response: WireResponse, data: dict[str, Any]) -> None:
     """Refuse to take an error for a refusal if its body reports an accepted or charged job."""
-    named, charged = _named_job(data)
-    if named is not None and (charged or data.get("success") is True):
-        message = f"an error that reports an accepted job, {named}, charged {charged} credits"
+    named, evident = _named_job(data)
+    if evident:
+        message = f"an error that reports an accepted job, {named or 'without an id'}"
         raise _format_error(response, message, named)
 
 
-def _named_job(data: dict[str, Any]) -> tuple[str | None, int | None]:
-    """Id and charge of a job that an answer names, at its top or one level below."""
-    inner = [value for value in data.values() if isinstance(value, dict)]
-    for place in [data, *inner]:
-        named = place.get("requestId")
-        if isinstance(named, str) and _usable_id(named):
-            return named, _credits(place.get("creditsCharged"))
-    return None, None
+def _named_job(data: object, levels: int = 4) -> tuple[str | None, bool]:
+    """The id of a job that an answer names anywhere, and whether it shows the job as accepted.
+
+    An id alone shows nothing: servers put the ids of traces into errors. A charge does, or a
+    success, or an id beside the state of a job.
+    """
+    named: str | None = None
+    accepted = False
+    for place in _objects(data, levels):
+        given = place.get("requestId")
+        usable = given if isinstance(given, str) and _usable_id(given) else None
+        status = place.get("status")
+        running = isinstance(status, str) and GenerationStatus(status).is_known
+        if place.get("creditsCharged") or place.get("success") is True or (usable and running):
+            if usable:
+                return usable, True
+            accepted = True
+        named = named or usable
+    return named, accepted
+
+
+def _objects(data: object, levels: int) -> Iterator[dict[str, Any]]:
+    """The objects in JSON data, the outer ones first."""
+    if isinstance(data, dict):
+        yield data
+    if levels and isinstance(data, (dict, list)):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _objects(value, levels - 1)
 
 
 _STATUSES = {status.value: status for status in GenerationStatus}  # as most answers spell them

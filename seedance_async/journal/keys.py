@@ -59,6 +59,14 @@ class Occurrences:
         if int(number) not in released:
             heapq.heappush(released, int(number))
 
+    def take(self, key: str) -> None:
+        """A key is used by its name: it is not given to another request."""
+        fingerprint, _, number = key.rpartition("-")
+        released = self._released.get(fingerprint, [])
+        if number.isdecimal() and int(number) in released:
+            released.remove(int(number))
+            heapq.heapify(released)
+
 
 def match_entries(
     entries: Iterable[JournalEntry],

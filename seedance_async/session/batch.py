@@ -25,9 +25,10 @@ from seedance_async.api.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     SeedanceError,
+    SubmitUncertainError,
     TooManyUncertainError,
 )
-from seedance_async.api.prepared_request import prepare
+from seedance_async.api.prepared_request import PreparedRequest, prepare
 from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
@@ -212,12 +213,19 @@ class BatchRunner:
                     yield number, Job(record, self._actions)
         finally:
             self._streams.discard(stream)
-            left = [record for record in stream.unseen if record.request_id is not None]
+            left = [record for record in stream.unseen if self._goes_on(record)]
             if unseen is not None:
                 unseen.extend(left)
             _log_unseen(left)
         if stream.stopped_by is not None:
             raise stream.stopped_by
+
+    async def _adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
+        """As `Submitter.adopt_orphan`; an uncertain one is a job with that outcome."""
+        try:
+            return await self._submitter.adopt_orphan(prepared)
+        except SubmitUncertainError as error:
+            return self._registry.find(key=error.key)
 
     def _check_key(self, key: Any, request: GenerationRequest) -> None:
         """Refuse a key that cannot be one, or that another request of this session has."""
@@ -229,11 +237,18 @@ class BatchRunner:
         if known is not None and known.request not in (None, request):
             raise InvalidRequestError([Violation("key", key, "belongs to another request")])
 
+    def _goes_on(self, record: JobRecord) -> bool:
+        """Whether a job was accepted, or may be: also one that is submitted without its caller."""
+        if record.state is JobState.SUBMITTING:
+            return self._registry.find(key=record.key) is record
+        return record.request_id is not None or record.state is JobState.UNCERTAIN
+
     def _stop_reason(self, record: JobRecord) -> Exception | None:
         """Why a stream submits no more after this job; None if it goes on."""
         if record.error is not None and stops_submits(record.error):
             return record.error
-        if self._submitter.uncertain_in_a_row >= self._max_uncertain:
+        uncertain = record.state is JobState.UNCERTAIN
+        if uncertain and self._submitter.uncertain_in_a_row >= self._max_uncertain:
             self._submitter.uncertain_in_a_row = 0
             return TooManyUncertainError(self._max_uncertain)
         return None
@@ -246,7 +261,9 @@ class BatchRunner:
         no_credits = isinstance(reason, (InsufficientCreditsError, BudgetExceededError))
         return no_credits and self._journal is not None and self._journal.awaits_more
 
-    async def _submit(self, item: Any, refusal: Exception | None) -> JobRecord:
+    async def _submit(
+        self, item: Any, refusal: Exception | None, started: Callable[[JobRecord], None]
+    ) -> JobRecord:
         """Submit one request of a stream; its slot is taken. The record has the outcome.
 
         After a refusal that concerns every submit, only what was submitted earlier is resumed.
@@ -258,19 +275,27 @@ class BatchRunner:
         except InvalidRequestError as error:
             submitter.slots.release()
             return submitter.reject(request, error)
-        if key is None:
+        automatic = key is None
+        if automatic:
+            orphan = await self._adopt_orphan(prepared)
+            if orphan is not None:
+                submitter.slots.release()
+                started(orphan)
+                return orphan
             key = submitter.new_key(prepared)
         journal = self._journal
         awaited = journal is not None and journal.awaits(key, searching=refusal is not None)
         attached = self._registry.find(key=key)
         if attached is not None:  # the same job, attached by its token before
             submitter.slots.release()
+            started(attached)
             return attached
         if not awaited and isinstance(refusal, SeedanceError):
             submitter.slots.release()
             submitter.release_key(key)
             return submitter.reject(request, refusal)
-        record = self._registry.add(key, request)
+        record = submitter.add(key, request, automatic=automatic)
+        started(record)
         try:
             await submitter.submit_in_slot(record, prepared)
         except SeedanceError as error:
@@ -282,6 +307,7 @@ def attach_jobs(error: BaseException, jobs: Sequence[Job]) -> None:
     """Name jobs that go on in the exception that ended the waiting: a note, and `error.jobs`."""
     error.jobs = tuple(jobs)  # type: ignore[attr-defined]
     running = [str(job.request_id) for job in jobs if job.state.is_running]
+    running += [f"{job.key} (being submitted)" for job in jobs if job.state is JobState.SUBMITTING]
     if running:
         listed = ", ".join(running[:NAMED]) + (" …" if len(running) > NAMED else "")
         error.add_note(f"{counted(len(running), 'job')} still running; attach resumes: {listed}")
@@ -294,5 +320,5 @@ def _log_unseen(records: Sequence[JobRecord]) -> None:
         _log.warning(
             "a stream was left early: %s not seen by its consumer: %s",
             counted(len(some), "job"),
-            ", ".join(f"{record.request_id} ({record.state})" for record in some),
+            ", ".join(f"{record.request_id or record.key} ({record.state})" for record in some),
         )

@@ -99,6 +99,11 @@ class JournalRecorder:
         assert self._occurrences is not None
         self._occurrences.release(key)
 
+    def take_key(self, key: str) -> None:
+        """A caller gives a key: it is no longer one that an equal request may get."""
+        assert self._occurrences is not None
+        self._occurrences.take(key)
+
     def key_of(self, request_id: str) -> str | None:
         """The key of the entry with this request id."""
         return self._holders.get(request_id)
@@ -273,7 +278,8 @@ class JournalRecorder:
     def _refused(self, key: str) -> Changes:
         """The entry of a submit that was not accepted; doubt about an earlier submit remains."""
         state = "uncertain" if key in self._doubtful else "rejected"
-        return {"state": state, "credits_reserved": 0}
+        unpriced = key in self._unpriced_doubts  # nothing tells what the earlier submit cost
+        return {"state": state, "credits_reserved": None if unpriced else 0}
 
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:

@@ -59,6 +59,9 @@ class _Enqueue:
         self._queue.put_nowait((self._number, ended))
 
 
+Submit = Callable[[Any, Exception | None, Callable[[JobRecord], None]], Awaitable[JobRecord]]
+
+
 class Stream:
     """Jobs in the order in which they end; see `SeedanceSession.as_completed`.
 
@@ -67,8 +70,8 @@ class Stream:
         slots: the session's semaphore. A request is pulled only when a slot is free, and no slot
             is held while the source is waited for, so that one stream can feed another.
         submit: submits a request in a slot that is taken already, and returns the job with its
-            outcome; what is wrong with one job is in the job, not raised. After a refusal that
-            concerns every submit, it is given that.
+            outcome; what is wrong with one job is in the job, not raised. It is given the refusal
+            that concerns every submit, if there was one, and what to call with the job at once.
         feeders: submits in progress at once.
         window: jobs that may be running or waiting for the consumer.
         may_resume: whether more is pulled although submits are refused for this reason.
@@ -80,7 +83,7 @@ class Stream:
         source: Source,
         *,
         slots: asyncio.Semaphore,
-        submit: Callable[[Any, Exception | None], Awaitable[JobRecord]],
+        submit: Submit,
         feeders: int,
         window: int,
         may_resume: Callable[[Exception], bool],
@@ -119,6 +122,9 @@ class Stream:
         finally:
             await self.stop()
 
+    def _note_started(self, record: JobRecord) -> None:
+        self._unseen[record] = None
+
     @property
     def unseen(self) -> list[JobRecord]:
         """The jobs that were submitted and that the consumer has not been given."""
@@ -150,7 +156,7 @@ class Stream:
 
     async def _submit_one(self, number: int, request: Any) -> None:
         try:
-            record = await self._submit(request, self.stopped_by)
+            record = await self._submit(request, self.stopped_by, self._note_started)
         except BaseException as error:  # the consumer must not wait for this one
             self._open -= 1
             if not isinstance(error, Exception):
@@ -158,7 +164,6 @@ class Stream:
             self._stop_pulling(error)
             return
         self.stopped_by = self.stopped_by or self._stop_reason(record)
-        self._unseen[record] = None
         record.on_final(_Enqueue(number, self._ended))
 
     async def _pull(self) -> tuple[int, Any] | None:

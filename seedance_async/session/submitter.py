@@ -15,11 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import attrs
+
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
 from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES, JobState
@@ -80,11 +83,54 @@ class Submitter:
         self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
         self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
         self._detached: set[JobRecord] = set()  # sent, and their callers are gone
+        self._settled: dict[JobRecord, asyncio.Future[None]] = {}
+        self._orphans: dict[str, list[_Orphan]] = {}  # by the fingerprint of the request
+        self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
         self._releasing: set[asyncio.Task[None]] = set()
         self.credit_limit: SpendGuard | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
         self.in_flight = 0
+
+    def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
+        """Register a job. Raises ValueError if a job that has not ended has the key.
+
+        Args:
+            key: the job's.
+            request: what is asked for.
+            automatic: whether the key is given back if nothing comes of the job.
+        """
+        record = self._registry.add(key, request)
+        if self._journal is not None:
+            if automatic:
+                self._automatic.add(record)
+            else:
+                self._journal.take_key(key)
+        return record
+
+    async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
+        """The job of an equal request whose caller was cancelled while it was being submitted.
+
+        Each goes to one caller that asks for the same again, once its outcome is known.
+
+        Raises:
+            SubmitUncertainError: its outcome is that nobody knows.
+        """
+        orphans = self._orphans.get(prepared.fingerprint) if self._orphans else None
+        while orphans:
+            orphan = orphans.pop(0)
+            try:
+                await asyncio.shield(orphan.settled)
+            except asyncio.CancelledError:
+                orphans.insert(0, orphan)
+                raise
+            record = orphan.record
+            if record.state is JobState.REJECTED:
+                continue
+            if record.state is JobState.UNCERTAIN and record.error is not None:
+                raise record.error
+            return record
+        return None
 
     def new_key(self, prepared: PreparedRequest) -> str:
         """A key for a job whose caller gave none."""
@@ -95,11 +141,16 @@ class Submitter:
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
         if key is None:
+            orphan = await self.adopt_orphan(prepared)
+            if orphan is not None:
+                return orphan
             key = self.new_key(prepared)
             attached = None if self._journal is None else self._registry.find(key=key)
             if attached is not None:  # the same job, attached before
                 return attached
-        record = self._registry.add(key, prepared.request)
+            record = self.add(key, prepared.request, automatic=True)
+        else:
+            record = self.add(key, prepared.request)
         waited = self.slots.locked()
         try:
             await self.slots.acquire()
@@ -132,7 +183,7 @@ class Submitter:
         finally:
             self._changed.set()
             if record.state is JobState.REJECTED:
-                self.release_key(record.key)
+                self._release_key(record)
             if record in self._detached:
                 pass  # it keeps its slot until its outcome is known
             elif record.state in UNSETTLED_STATES:
@@ -142,9 +193,15 @@ class Submitter:
                 self._shutdown.leave_late(record)
 
     def release_key(self, key: str) -> None:
-        """Nothing was accepted under an automatic key: a retry of the caller gets it again."""
+        """No job was made of an automatic key: the next equal request gets it."""
         if self._journal is not None:
             self._journal.release_key(key)
+
+    def _release_key(self, record: JobRecord) -> None:
+        """Nothing was accepted under a job's automatic key: a retry of the caller gets it again."""
+        if record in self._automatic:
+            self._automatic.discard(record)
+            self.release_key(record.key)
 
     def reject(self, request: object, reason: SeedanceError) -> JobRecord:
         """A job that ends before anything is sent for it."""
@@ -153,7 +210,7 @@ class Submitter:
         return record
 
     def _discard(self, record: JobRecord) -> None:
-        self.release_key(record.key)
+        self._release_key(record)
         if self._registry.find(key=record.key) is record:
             self._registry.discard(record)
         self._changed.set()
@@ -224,6 +281,7 @@ class Submitter:
         finally:
             if pending.is_detached:
                 self._detached.add(record)
+                self._orphan(record, prepared)
             else:
                 settlement.never_sent()
         try:
@@ -270,6 +328,7 @@ class Submitter:
             _log.error("job %s: %s", record.key, outcome)
             self._registry.move(record, JobState.UNCERTAIN, error=outcome)
         else:
+            settlement.never_sent()
             if isinstance(outcome, APIError):
                 self.uncertain_in_a_row = 0
             self._registry.move(record, JobState.REJECTED, error=outcome)
@@ -279,6 +338,7 @@ class Submitter:
         if self._journal is not None:
             self._journal.check_new(record, submission.request_id)
         self._registry.accept(record, submission, at=asyncio.get_running_loop().time())
+        self._automatic.discard(record)
         settlement.charged(submission.credits_charged)
         _log.info(
             "job %s is accepted, charged %s credits: %.60r",
@@ -308,7 +368,7 @@ class Submitter:
         self._detached.discard(record)
         self._settle(record, settlement, outcome)
         if record.state is JobState.REJECTED:
-            self.release_key(record.key)
+            self._release_key(record)
         if self._journal is not None:
             self._journal.write_soon(record)
         if self._callbacks is not None:
@@ -320,15 +380,32 @@ class Submitter:
             )
         self._shutdown.leave_late(record)
         self._changed.set()
+        settled = self._settled.pop(record, None)
+        if settled is not None:
+            settled.set_result(None)
         if detached and self._events is not None:
             task = asyncio.create_task(self._release_events(self._events, record))
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
 
+    def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        """Keep a submit whose caller was cancelled for the next that asks for the same."""
+        settled = asyncio.get_running_loop().create_future()
+        self._settled[record] = settled
+        self._orphans.setdefault(prepared.fingerprint, []).append(_Orphan(record, settled))
+
     async def _release_events(self, events: EventEmitter, record: JobRecord) -> None:
         if self._journal is not None:
             await self._journal.written(record)
         events.release(record)
+
+
+@attrs.frozen(eq=False)
+class _Orphan:
+    """A submit that goes on without its caller, and the future that ends when it is settled."""
+
+    record: JobRecord
+    settled: asyncio.Future[None]
 
 
 class _Settlement:

@@ -3,6 +3,7 @@
 import pytest
 
 from seedance_async import (
+    BadRequestError,
     BudgetExceededError,
     GenerationRequest,
     InsufficientCreditsError,
@@ -98,3 +99,20 @@ async def test_a_refusal_for_lack_of_credits_spends_nothing(begin, api):
         with pytest.raises(InsufficientCreditsError):
             await session.submit(prompts(1)[0])
         assert "<CreditLimit 0 of 40 spent>" in repr(session)
+
+
+async def test_a_doubt_without_a_price_outlives_a_refusal_of_its_next_submit(begin, api):
+    one, two = prompts(2)
+    api.script["create"] += [LOST]
+    async with begin() as session:
+        with pytest.raises(SubmitUncertainError):
+            await session.submit(one)
+        await session.submit(two)
+    api.script["create"] += [error_reply(422)]
+    async with begin(max_credits=120, resubmit_uncertain=True) as session:
+        with pytest.raises(BadRequestError):
+            await session.submit(one)
+    async with begin(max_credits=120) as session:
+        await session.submit(GenerationRequest("a third", duration=4))
+        with pytest.raises(BudgetExceededError, match="120 of 120"):
+            await session.submit(GenerationRequest("a fourth", duration=4))

@@ -203,3 +203,122 @@ async def test_an_acceptance_is_in_the_log_with_its_id(begin, caplog):
     async with begin() as session:
         job = await session.submit(REQUEST)
     assert f"job {job.request_id} is accepted, charged 40 credits" in caplog.text
+
+
+# --- submits whose callers were cancelled while they were in progress ----------------------------
+
+
+def slow(api, seconds, answer=None):
+    """An answer that comes late: an acceptance, or the one given."""
+
+    async def respond(request):
+        accepted_at_once = api.create(request) if answer is None else answer
+        await asyncio.sleep(seconds)
+        return accepted_at_once
+
+    return respond
+
+
+async def with_timeouts(session, seconds, request=REQUEST):
+    """As programs do: try again whenever it took too long."""
+    for _ in range(20):
+        try:
+            async with asyncio.timeout(seconds):
+                return await session.submit(request)
+        except TimeoutError:
+            pass
+    raise AssertionError("it never came")
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_retry_after_a_timeout_gets_the_job_that_went_on(make_session, api, journal):
+    api.script["create"] += [slow(api, 30)]
+    options = {"journal": MemoryJournal()} if journal else {}
+    async with make_session(transport=api, **options) as session:
+        job = await with_timeouts(session, 10)
+        assert (await job).status == "succeeded"
+        assert (await (await session.submit(REQUEST))).request_id == "req_1", "one more is wanted"
+    assert len(api.jobs) == 2
+
+
+async def test_a_batch_run_again_after_a_timeout_gets_the_jobs_that_went_on(make_session, api):
+    requests = [REQUEST, GenerationRequest("another")]
+    api.script["create"] += [slow(api, 30), slow(api, 30)]
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await session.run(requests)
+        assert (await session.run(requests)).counts == {JobState.SUCCEEDED: 2}
+    assert len(api.jobs) == 2
+
+
+async def test_a_late_refusal_leaves_the_key_to_the_retry(make_session, api):
+    api.script["create"] += [slow(api, 20, error_reply(422))]
+    async with make_session(transport=api, journal=MemoryJournal()) as session:
+        job = await with_timeouts(session, 5)
+        assert job.key.endswith("-1")
+
+
+@pytest.mark.parametrize("answer", [error_reply(422), error_reply(429), NOT_SENT])
+async def test_a_late_refusal_gives_the_credits_back(make_session, api, answer):
+    api.script["create"] += [slow(api, 20, answer)]
+    async with make_session(transport=api, max_credits=100) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        await asyncio.sleep(60)
+        async with asyncio.timeout(1000):
+            await session.submit(GenerationRequest("another"))
+    assert "<CreditLimit 40 of 100 spent>" in repr(session)
+
+
+async def test_callers_that_give_up_do_not_feed_a_service_that_answers_nothing(make_session, api):
+    api.script["create"] += [slow(api, 120, error_reply(504))] * 1000
+
+    async def patient(session, number):
+        while True:
+            try:
+                async with asyncio.timeout(10):
+                    await session.submit(GenerationRequest(f"prompt {number}"))
+            except (TimeoutError, SubmitUncertainError):
+                number += 1000
+
+    async def all_of_them(session):
+        async with asyncio.timeout(600), asyncio.TaskGroup() as tasks:
+            for number in range(40):
+                tasks.create_task(patient(session, number))
+
+    async with make_session(transport=api, max_in_flight=100, max_connections=4) as session:
+        with pytest.raises(TimeoutError):
+            await all_of_them(session)
+    assert api.count("create") <= 12
+
+
+async def test_a_key_that_is_given_back_goes_to_one_request_alone(make_session, api):
+    async with make_session(transport=api, journal=MemoryJournal()) as session:
+        api.script["create"] += [error_reply(422)]
+        (refused,) = await session.run([REQUEST])
+        first = await session.submit(REQUEST, key=refused.key)
+        second = await session.submit(REQUEST)
+        assert first.request_id != second.request_id
+    assert len(api.jobs) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"success": False, "requestId": "trace-1", "data": {"requestId": "r", "creditsCharged": 4}},
+        {"success": False, "requestId": "r", "creditsCharged": "40"},
+        {"success": False, "data": [{"requestId": "r", "creditsCharged": 40}]},
+        {"success": False, "data": {"success": True, "requestId": "r"}},
+        {"requestId": "r", "status": "queued"},
+    ],
+    ids=["below a trace id", "as text", "in a list", "a success inside", "an id and a state"],
+)
+async def test_a_refusal_that_shows_a_job_anywhere_is_uncertain(begin, api, body):
+    api.script["create"] += [reply(429, body, {"retry-after": "1"})]
+    async with begin() as session:
+        with pytest.raises(SubmitUncertainError) as caught:
+            await session.submit(REQUEST)
+        assert caught.value.request_id == "r"
+    assert api.count("create") == 1

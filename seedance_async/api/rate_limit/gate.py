@@ -105,18 +105,19 @@ class Gate:
     # --- entering and leaving ---------------------------------------------------------------
 
     async def __aenter__(self) -> None:
-        await self._wait_and_enter(math.inf)
+        await self.wait_and_enter(math.inf)
 
     @asynccontextmanager
     async def enter(self, waiting_since: float) -> AsyncIterator[None]:
         """Enter with a bounded wait: `fail_overdue` counts it from `waiting_since`."""
-        await self._wait_and_enter(waiting_since)
+        await self.wait_and_enter(waiting_since)
         try:
             yield
         finally:
-            self._leave()
+            self.leave()
 
-    async def _wait_and_enter(self, waiting_since: float) -> None:
+    async def wait_and_enter(self, waiting_since: float) -> None:
+        """As `enter`, for a caller that leaves by `leave`."""
         if self._calm and not self._waiting and self._inside < self._most:
             self._inside += 1
             self._delayed = False
@@ -135,7 +136,7 @@ class Gate:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
-                self._leave()
+                self.leave()
             else:
                 self._admit()
             raise
@@ -146,11 +147,13 @@ class Gate:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
+        self.leave()
 
     async def pause(self, seconds: float) -> None:
-        """Wait outside for this long; if the gate is shut meanwhile, raise its error."""
+        """Wait outside for this long; if the gate is shut, or is meanwhile, raise its error."""
         loop = asyncio.get_running_loop()
+        if self._shut_error is not None and loop.time() < self._shut_until:
+            raise copy.copy(self._shut_error)
         pause: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, pause)
         self._pausing.add(pause)
@@ -328,7 +331,8 @@ class Gate:
         self._delayed, self._still = delayed, False
         self._rate.spend(now)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """A call that entered is over."""
         self._inside -= 1
         self._admit()
 

@@ -54,6 +54,10 @@ _NO_HEADERS: Any = MappingProxyType({})
 _HIDDEN_KEY = "[api key]"
 
 
+#: A shorter key is a placeholder, as for an emulator, and no secret.
+SHORTEST_KEY = 8
+
+
 class Secrets:
     """What is shown by no error: the API key, and what opens a proxy.
 
@@ -75,6 +79,8 @@ class Secrets:
 
     def hide_key(self, body: bytes) -> bytes:
         """A body without the API key, be it escaped as JSON allows, or in UTF-16 or UTF-32."""
+        if len(self._key) < SHORTEST_KEY:  # it would be found in ids and ordinary words
+            return body
         body = body.replace(self._key_bytes, _HIDDEN_KEY.encode())
         if b"\\" in body:
             self._escaped = self._escaped or _escaped(self._key)

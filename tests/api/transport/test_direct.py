@@ -18,7 +18,7 @@ from seedance_async import (
     SeedanceSession,
     TransportError,
 )
-from seedance_async.api.transport.direct import needs, pool
+from seedance_async.api.transport.direct import pool, requirements
 from seedance_async.api.transport.direct.pool import ConnectionPool
 from tests.support.raw_server import RawServer
 from tests.support.transports import BODY, KEY, QUERY, SUBMIT, Sent, answer_always, failure
@@ -216,7 +216,7 @@ async def test_it_takes_neither_a_proxy_nor_a_session():
 async def test_without_what_it_needs_in_aiohttp_it_is_the_default_one(
     make_transport, monkeypatch, caplog, table, place
 ):
-    monkeypatch.setattr(needs, table, {place: ("teleport",)})
+    monkeypatch.setattr(requirements, table, {place: ("teleport",)})
     async with RawServer(answer_always) as server:
         transport = make_transport(server.url)
         for request in (SUBMIT, QUERY, QUERY):

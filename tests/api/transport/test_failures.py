@@ -51,3 +51,8 @@ def test_however_its_characters_are_escaped_the_key_is_hidden(data):
 @given(st.binary(max_size=200))
 def test_a_body_without_the_key_is_left_as_it_is(body):
     assert SECRETS.hide_key(body) == body
+
+
+def test_a_placeholder_for_a_key_is_not_hidden_in_the_ids_of_jobs():
+    body = b'{"requestId": "req_dev_12"}'
+    assert Secrets("dev").hide_key(body) == body

@@ -296,6 +296,9 @@ def test_a_dry_run_shows_what_is_new_what_is_known_and_what_it_may_cost(
     assert other == [
         "4 jobs would be submitted; nothing was sent",
         "cost unknown for 4 jobs: no similar job was charged yet",
+        "1 job of earlier runs may be running and paid for, and no line of this input is one "
+        "of them:",
+        "  uncertain uncertain “prompt 2”",
     ]
     resubmit = ("--dry-run", "--resubmit-uncertain")
     assert seedance("batch", "prompts.txt", *resubmit).out.startswith("3 jobs would")
