@@ -94,6 +94,9 @@ class Journal(Protocol):
     async def forget(self, keys: Iterable[str]) -> int:
         """Remove entries and return how many there were. Their keys are free again."""
 
+    async def secret(self) -> bytes:
+        """32 random bytes that the journal was created with, which no other journal has."""
+
     async def flush(self) -> None:
         """Wait until every earlier write is durable."""
 

@@ -59,6 +59,12 @@ class JournalEntry:
     created_at: float = 0.0
     updated_at: float = 0.0
 
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether nobody knows if the server accepted the job."""
+        unknown = self.state in (JobState.SUBMITTING, JobState.UNCERTAIN)
+        return unknown and self.request_id is None
+
 
 class Changes(TypedDict, total=False):
     """The fields of an entry that can change. A field that is not named keeps its value."""

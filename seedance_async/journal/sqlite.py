@@ -132,6 +132,10 @@ class SQLiteJournal:
         checked = [checked_key(key, journal=self._path) for key in keys]
         return await self._run(lambda database: database.forget(checked))
 
+    async def secret(self) -> bytes:  # noqa: D102
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.secret())
+
     async def flush(self) -> None:  # noqa: D102
         self._lifecycle.check_open()
         await self._run(lambda _: None)

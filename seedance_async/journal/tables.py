@@ -44,7 +44,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX jobs_request_id ON jobs (request_id) WHERE request_id IS NOT NULL",
     ),
     ("ALTER TABLE jobs ADD COLUMN credits_doubtful INTEGER",),
+    (
+        "CREATE TABLE secret (value BLOB NOT NULL)",
+        "INSERT INTO secret VALUES (randomblob(32))",
+    ),
 )
+
+#: Bytes of a journal's secret.
+_SECRET = 32
 
 # Statements are built from field names only. Values are always bound as parameters.
 _SELECT = f"SELECT {', '.join(FIELDS)} FROM jobs"  # noqa: S608
@@ -121,6 +128,13 @@ class Database:
         """All entries in the order of their creation."""
         rows = self.connection.execute(f"{_SELECT} ORDER BY number").fetchall()
         return [self._entry(row) for row in rows]
+
+    def secret(self) -> bytes:
+        """The journal's secret. Raises JournalError if it is missing or damaged."""
+        rows = self.connection.execute("SELECT value FROM secret").fetchall()
+        if len(rows) != 1 or not isinstance(rows[0][0], bytes) or len(rows[0][0]) != _SECRET:
+            raise JournalError("its secret is damaged", path=self.path)
+        return rows[0][0]
 
     def forget(self, keys: Iterable[str]) -> int:
         """Remove entries and return how many there were."""

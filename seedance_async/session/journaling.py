@@ -68,6 +68,10 @@ class JournalRecorder:
         self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries
 
+    async def secret(self) -> bytes:
+        """See `Journal.secret`."""
+        return await self._journal.secret()
+
     @property
     def awaits_more(self) -> bool:
         """Whether jobs that an earlier run submitted have not come up again in this one."""

@@ -332,6 +332,9 @@ class SeedanceSession:
     async def _open_journal(self) -> None:
         """Open the journal, and learn from it what is spent and what jobs cost."""
         entries = [] if self._journal is None else await self._journal.open()
+        if self._journal is not None and self._callbacks is not None:
+            uncertain = [each.key for each in entries if each.is_uncertain]
+            self._callbacks.restore(await self._journal.secret(), uncertain)
         limit = self._options.max_credits
         if limit is not None:
             from seedance_async.session.credit_limit import CreditLimit

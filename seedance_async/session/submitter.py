@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_UNKNOWN = {JobState.SUBMITTING, JobState.UNCERTAIN}
-
 
 class Submitter:
     """Submits jobs, one call per job, at most `max_in_flight` of them in flight.
@@ -226,7 +224,7 @@ class Submitter:
             if known is None or self._may_submit(known):
                 await self._submit(record, prepared, known)
             else:
-                await self._resumer.resume(record, known)
+                await self._resume(record, known)
         except SeedanceError as error:
             if record.state in UNSETTLED_STATES:
                 self._registry.move(record, JobState.REJECTED, error=error)
@@ -242,11 +240,20 @@ class Submitter:
                 if self._events is not None:
                     self._events.release(record)  # everything there is to report is on disk
 
+    async def _resume(self, record: JobRecord, known: JournalEntry) -> None:
+        if self._callbacks is None:
+            await self._resumer.resume(record, known)
+            return
+        self._callbacks.expect_again(record)
+        try:
+            await self._resumer.resume(record, known)
+        finally:
+            self._callbacks.settled(record)
+
     def _may_submit(self, known: JournalEntry) -> bool:
         if known.state == JobState.REJECTED:
             return True
-        unknown = known.state in _UNKNOWN and known.request_id is None
-        return unknown and self._resubmit_uncertain
+        return known.is_uncertain and self._resubmit_uncertain
 
     def _withdraw(self, record: JobRecord) -> None:
         """Forget a job whose caller was cancelled before anything was sent."""

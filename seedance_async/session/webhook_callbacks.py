@@ -8,10 +8,12 @@ then looked up. Polling goes on beside it. Nothing here serves HTTP or writes to
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 
@@ -74,6 +76,8 @@ class Callbacks:
         self._poll_soon, self._resolve, self._changed = poll_soon, resolve, changed
         self._rng = rng
         self._expected: dict[JobRecord, _Expected] = {}
+        self._secret: bytes | None = None
+        self._early: dict[str, deque[str]] = {}
 
     def __len__(self) -> int:
         return len(self._expected)
@@ -83,13 +87,30 @@ class Callbacks:
         """Whether the id of an uncertain job is being looked up."""
         return any(expected.task is not None for expected in self._expected.values())
 
+    def restore(self, secret: bytes, uncertain: Iterable[str]) -> None:
+        """Expect the callbacks of jobs that earlier processes submitted.
+
+        Args:
+            secret: the journal's. Each job's nonce is made of it and the job's key, so that a later
+                process knows the nonce without a record of it.
+            uncertain: the keys of the jobs without an id. What callbacks name for them before the
+                session hears of the job again is kept.
+        """
+        self._secret = secret
+        for key in uncertain:
+            named = self._early[key] = deque(maxlen=CANDIDATES)
+            self._receiver.expect(named.append, self._nonce(key))
+
     def with_callback_url(self, record: JobRecord, prepared: PreparedRequest) -> PreparedRequest:
         """The request as it is sent: called back here, unless it names a URL of its own."""
         if prepared.request.webhook_url is not None:
             return prepared
-        expected = self._expected[record] = _Expected(record)
-        expected.nonce = self._receiver.expect(lambda named: self._take(expected, named))
-        return prepared.with_callback_url(self._receiver.url_for(expected.nonce))
+        return prepared.with_callback_url(self._receiver.url_for(self._expect(record)))
+
+    def expect_again(self, record: JobRecord) -> None:
+        """A job comes up again that an earlier process submitted."""
+        if record.request is not None and record.request.webhook_url is None:
+            self._expect(record)
 
     def settled(self, record: JobRecord) -> None:
         """A submit has its outcome: act on the callbacks that came before it."""
@@ -110,6 +131,8 @@ class Callbacks:
 
     async def aclose(self) -> None:
         """Expect no more callbacks, and end the look-ups."""
+        for key in self._early:
+            self._receiver.forget(self._nonce(key) or "")
         left, self._expected = self._expected, {}
         tasks = [expected.task for expected in left.values() if expected.task is not None]
         for expected in left.values():
@@ -117,6 +140,21 @@ class Callbacks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _expect(self, record: JobRecord) -> str:
+        expected = self._expected[record] = _Expected(record)
+        expected.candidates += dict.fromkeys(self._early.pop(record.key, ()))
+        expected.nonce = self._receiver.expect(
+            lambda named: self._take(expected, named), self._nonce(record.key)
+        )
+        return expected.nonce
+
+    def _nonce(self, key: str) -> str | None:
+        """The nonce of the job with this key; None, for a random one, without a journal."""
+        if self._secret is None:
+            return None
+        digest = hmac.digest(self._secret, key.encode(), "sha256")
+        return base64.urlsafe_b64encode(digest[:24]).decode()
 
     def _take(self, expected: _Expected, named: str) -> None:
         """A callback named this id. It is not believed, and is acted on a few times at most."""

@@ -89,9 +89,15 @@ class WebhookReceiver:
         """The URL of the callback with this nonce."""
         return f"{self.base_url}/{nonce}"
 
-    def expect(self, hint: Callable[[str], None]) -> str:
-        """Create a nonce. `hint` is called with the request id of every callback that has it."""
-        nonce = secrets.token_urlsafe(24)
+    def expect(self, hint: Callable[[str], None], nonce: str | None = None) -> str:
+        """Expect callbacks with a nonce, a new one if none is given; returns it.
+
+        Args:
+            hint: called with the request id of every callback that has the nonce.
+            nonce: the one that an earlier process sent with the job.
+        """
+        nonce = secrets.token_urlsafe(24) if nonce is None else nonce
+        self._ended.pop(_digest(nonce), None)
         self._expected[_digest(nonce)] = nonce, hint
         return nonce
 

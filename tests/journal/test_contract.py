@@ -364,6 +364,11 @@ async def test_a_forgotten_key_and_its_request_id_are_free_again(journal):
     assert [entry.key for entry in await journal.entries()] == ["a", "c", "b"]
 
 
+async def test_a_journal_has_a_secret(journal):
+    secret = await journal.secret()
+    assert (len(secret), await journal.secret()) == (32, secret)
+
+
 async def test_text_of_any_kind_is_read_as_it_was_written(journal):
     odd = "'; DROP TABLE jobs; --\0 \r\n\u2028 \U0001f30a ﷺ"
     await journal.claim(odd, fingerprint=odd, request=odd)
@@ -389,6 +394,7 @@ def every_call(journal):
     yield journal.find("a")
     yield journal.entries()
     yield journal.forget(["a"])
+    yield journal.secret()
     yield journal.flush()
 
 

@@ -41,6 +41,30 @@ async def test_a_journal_of_the_first_version_is_read_as_it_is_and_migrated_when
     assert read_entries(path)[0].credits_doubtful == 40
 
 
+async def secret_of(path):
+    journal = SQLiteJournal(path)
+    await journal.open()
+    try:
+        return await journal.secret()
+    finally:
+        await journal.aclose()
+
+
+async def test_a_journal_keeps_its_secret_which_no_other_has(path):
+    secret = await secret_of(path)
+    assert await secret_of(path) == secret
+    assert await secret_of(path.with_name("other.db")) != secret
+
+
+async def test_a_secret_that_is_damaged_is_reported(path):
+    await fill(path, 1)
+    with sqlite(path) as connection:
+        connection.execute("UPDATE secret SET value = 'short'")
+        connection.commit()
+    with pytest.raises(JournalError, match="its secret is damaged"):
+        await secret_of(path)
+
+
 async def test_a_version_that_does_not_match_the_tables_is_refused(path):
     await fill(path, 1)
     with sqlite(path) as connection:

@@ -19,7 +19,7 @@ from seedance_async import (
     WebhookReceiver,
 )
 from seedance_async.emulator import Emulator, EmulatorOptions, Fault
-from seedance_async.journal import fingerprint
+from seedance_async.journal import fingerprint, read_entries
 from seedance_async.session.webhook_callbacks import CANDIDATES, LOOKUPS
 from tests.session.test_end_to_end import SMALL, session_to
 from tests.support.fakes import LOST, accepted, error_reply, told
@@ -290,6 +290,64 @@ async def test_a_repaired_job_is_in_the_journal(make_session, receiver, api):
     assert (entry.state, entry.request_id) == ("succeeded", "req_7")
     assert entry.fingerprint == fingerprint(REQUEST)
     assert "webhookUrl" not in entry.request
+
+
+@pytest.mark.parametrize("comes", ["before the request", "after it"])
+async def test_a_callback_settles_the_uncertain_submit_of_an_earlier_process(
+    make_session, api, tmp_path, comes
+):
+    api.jobs["req_7"], api.seconds = 0.0, 0.0
+    api.script["create"].append(LOST)
+    path = tmp_path / "run.db"
+    async with make_session(webhooks=WebhookReceiver(BASE), journal=path) as session:
+        (job,) = await session.run([REQUEST])
+        assert isinstance(job.error, SubmitUncertainError)
+    api.script["get"].append(told("req_7", "processing", prompt=REQUEST.prompt))
+    receiver = WebhookReceiver(BASE)
+    async with make_session(webhooks=receiver, journal=path) as session:
+        if comes == "before the request":
+            assert receiver.receive(path_of(api), payload("req_7")) == 200
+        (job,) = await session.run([REQUEST])
+        if comes == "after it":
+            assert receiver.receive(path_of(api), payload("req_7")) == 200
+    assert (job.state, job.request_id) == ("succeeded", "req_7")
+    assert api.count("create") == 1
+    (entry,) = read_entries(path)
+    assert (entry.state, entry.request_id) == ("succeeded", "req_7")
+    assert "0 expected" in repr(receiver)
+
+
+async def test_the_nonces_of_two_journals_differ_for_equal_requests(make_session, api, tmp_path):
+    for name in ("a.db", "b.db"):
+        journal = tmp_path / name
+        async with make_session(webhooks=WebhookReceiver(BASE), journal=journal) as session:
+            await session.submit(REQUEST, key="mine")
+            api.seconds = 0
+    assert path_of(api, 0) != path_of(api, 1)
+
+
+async def test_callbacks_hasten_the_polls_of_a_job_that_an_earlier_process_submitted(
+    make_session, api, tmp_path
+):
+    path = tmp_path / "run.db"
+    with pytest.raises(LookupError):
+        async with make_session(webhooks=WebhookReceiver(BASE), poll=SELDOM, journal=path) as first:
+            await first.submit(REQUEST)
+            raise LookupError
+    polled = asyncio.Event()
+
+    async def still_queued(_):
+        polled.set()
+        return told("req_0", "queued")
+
+    api.script["get"] += [still_queued, told("req_0", "succeeded")]
+    receiver = WebhookReceiver(BASE)
+    async with make_session(webhooks=receiver, poll=SELDOM, journal=path) as second:
+        job = await second.submit(REQUEST)
+        await polled.wait()
+        assert receiver.receive(path_of(api), payload("req_0")) == 200
+        assert (await job).request_id == "req_0", "it is not polled for an hour otherwise"
+    assert api.count("create") == 1
 
 
 @virtual_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Unpack
@@ -34,6 +35,7 @@ class MemoryJournal:
         self.recorded: dict[str, JournalEntry] = {}
         self._keys: dict[str, str] = {}  # by request id
         self._kept: JournalError | None = None
+        self._secret = secrets.token_bytes(32)
 
     def __repr__(self) -> str:
         return f"<MemoryJournal {self._lifecycle.state}, {len(self.recorded)} entries>"
@@ -116,6 +118,11 @@ class MemoryJournal:
         for entry in removed:
             self._release_id(entry)
         return len(removed)
+
+    async def secret(self) -> bytes:
+        self._lifecycle.check_open()
+        self._raise_kept()
+        return self._secret
 
     async def flush(self) -> None:
         self._lifecycle.check_open()
