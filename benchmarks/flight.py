@@ -90,7 +90,7 @@ async def fly(kind: str, url: str | None, jobs: int, seconds: float, rate: float
     session = SeedanceSession(
         api_key="key",
         base_url=url or "https://api.example",
-        transport=None if url else NullTransport(),  # type: ignore[arg-type]
+        transport="aiohttp" if url else NullTransport(),  # type: ignore[arg-type]
         max_in_flight=jobs,
         max_connections=100,
         poll_rate=rate,

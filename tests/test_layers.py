@@ -77,6 +77,7 @@ session.journaling: _utils.cancellation api.errors api.prepared_request api.requ
     jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
     webhooks
+session.orphans: api.prepared_request jobs.registry jobs.state
 session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.polling
     jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
@@ -89,7 +90,8 @@ session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.p
 session.stream: _utils.cancellation api.request jobs.registry
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
     api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
-    session.journaling session.resumer session.shutdown session.webhook_callbacks
+    session.journaling session.orphans session.resumer session.shutdown
+    session.webhook_callbacks
 session.webhook_callbacks: api.backoff api.errors api.models api.prepared_request jobs.registry
     jobs.state webhooks
 testing: emulator

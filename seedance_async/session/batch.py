@@ -221,9 +221,10 @@ class BatchRunner:
             raise stream.stopped_by
 
     async def _adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
-        """As `Submitter.adopt_orphan`; an uncertain one is a job with that outcome."""
+        """As `Orphans.adopt`; an uncertain one is a job with that outcome."""
+        orphans = self._submitter.orphans
         try:
-            return await self._submitter.adopt_orphan(prepared)
+            return None if orphans is None else await orphans.adopt(prepared)
         except SubmitUncertainError as error:
             return self._registry.find(key=error.key)
 

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import attrs
-
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
 from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
@@ -26,6 +24,7 @@ from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES, JobState
+from seedance_async.session.orphans import Orphans
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
 
@@ -81,8 +80,7 @@ class Submitter:
         self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
         self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
         self._detached: set[JobRecord] = set()  # sent, and their callers are gone
-        self._settled: dict[JobRecord, asyncio.Future[None]] = {}
-        self._orphans: dict[str, list[_Orphan]] = {}  # by the fingerprint of the request
+        self.orphans: Orphans | None = None  # until there is one
         self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
         self._releasing: set[asyncio.Task[None]] = set()
         self.credit_limit: SpendGuard | None = None
@@ -106,30 +104,6 @@ class Submitter:
                 self._journal.take_key(key)
         return record
 
-    async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
-        """The job of an equal request whose caller was cancelled while it was being submitted.
-
-        Each goes to one caller that asks for the same again, once its outcome is known.
-
-        Raises:
-            SubmitUncertainError: its outcome is that nobody knows.
-        """
-        orphans = self._orphans.get(prepared.fingerprint) if self._orphans else None
-        while orphans:
-            orphan = orphans.pop(0)
-            try:
-                await asyncio.shield(orphan.settled)
-            except asyncio.CancelledError:
-                orphans.insert(0, orphan)
-                raise
-            record = orphan.record
-            if record.state is JobState.REJECTED:
-                continue
-            if record.state is JobState.UNCERTAIN and record.error is not None:
-                raise record.error
-            return record
-        return None
-
     def new_key(self, prepared: PreparedRequest) -> str:
         """A key for a job whose caller gave none."""
         if self._journal is None:
@@ -139,7 +113,7 @@ class Submitter:
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
         if key is None:
-            orphan = await self.adopt_orphan(prepared)
+            orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
             if orphan is not None:
                 return orphan
             key = self.new_key(prepared)
@@ -288,7 +262,8 @@ class Submitter:
         finally:
             if pending.is_detached:
                 self._detached.add(record)
-                self._orphan(record, prepared)
+                self.orphans = self.orphans or Orphans()
+                self.orphans.add(record, prepared)
             else:
                 settlement.never_sent()
         try:
@@ -387,32 +362,17 @@ class Submitter:
             )
         self._shutdown.leave_late(record)
         self._changed.set()
-        settled = self._settled.pop(record, None)
-        if settled is not None:
-            settled.set_result(None)
+        if self.orphans is not None:
+            self.orphans.settle(record)
         if detached and self._events is not None:
             task = asyncio.create_task(self._release_events(self._events, record))
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
 
-    def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
-        """Keep a submit whose caller was cancelled for the next that asks for the same."""
-        settled = asyncio.get_running_loop().create_future()
-        self._settled[record] = settled
-        self._orphans.setdefault(prepared.fingerprint, []).append(_Orphan(record, settled))
-
     async def _release_events(self, events: EventEmitter, record: JobRecord) -> None:
         if self._journal is not None:
             await self._journal.written(record)
         events.release(record)
-
-
-@attrs.frozen(eq=False)
-class _Orphan:
-    """A submit that goes on without its caller, and the future that ends when it is settled."""
-
-    record: JobRecord
-    settled: asyncio.Future[None]
 
 
 class _Settlement:

@@ -27,13 +27,14 @@ def make_transport(
     """The transport that was asked for, by name, or itself.
 
     Raises:
-        ConfigurationError: no transport has this name, or it does not have one of the options.
+        ConfigurationError: it is neither, or it does not have one of the options.
     """
-    if not isinstance(choice, str):
+    if not isinstance(choice, str) and hasattr(choice, "send"):
         return choice
-    kind = _BY_NAME.get(choice)
+    kind = _BY_NAME.get(choice) if isinstance(choice, str) else None
     if kind is None:
-        raise ConfigurationError(f'transport must be "aiohttp" or "direct", not {choice!r:.40}')
+        rule = 'must be "aiohttp", "direct" or a Transport'
+        raise ConfigurationError(f"transport {rule}, not {choice!r:.40}")
     named: dict[str, Any] = {
         field.name: getattr(options, field.name) for field in attrs.fields(TransportOptions)
     }

@@ -197,8 +197,9 @@ async def test_it_is_chosen_by_name_and_never_by_default():
     ) as session:
         assert type(session.client.transport) is DirectTransport
         assert session.client.transport._options.max_connections == 7
-    with pytest.raises(ConfigurationError, match="transport must be"):
-        SeedanceClient(KEY, "https://api.example", transport="fast")
+    for unknown in ("fast", None, 1, AiohttpTransport.open_media):
+        with pytest.raises(ConfigurationError, match="transport must be"):
+            SeedanceClient(KEY, "https://api.example", transport=unknown)
 
 
 async def test_it_takes_neither_a_proxy_nor_a_session():
