@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -99,11 +100,18 @@ class Secrets:
         }
 
     def failure(self, error: Exception, delivered: Literal["no", "maybe"]) -> TransportError:
-        """The error of a request that got no answer."""
+        """The error of a request that got no answer.
+
+        Its cause has no traceback: aiohttp's frames have the key in their local variables, and some
+        reports show those.
+        """
         text, transient = self.hide(describe(error)), is_transient(error)
         failure = TransportError(text, delivered=delivered, transient=transient)
         cause = without_secrets(error)
-        failure.__cause__ = None if any(_holds(cause, secret) for secret in self._all) else cause
+        shown = any(_holds(cause, secret) for secret in self._all)
+        failure.__cause__ = None if shown else cause
+        for each in _chain(cause):
+            each.__traceback__ = None
         return failure
 
 
@@ -154,10 +162,13 @@ def without_secrets(error: Exception) -> Exception:
 
 def _holds(error: BaseException | None, secret: str) -> bool:
     """Whether an exception, or one that led to it, shows this; a server may have echoed it."""
+    return any(secret in str(each) or secret in repr(each) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that led to it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if secret in str(error) or secret in repr(error):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False

@@ -615,3 +615,14 @@ async def test_a_key_that_is_echoed_in_a_broken_head_is_in_no_traceback(make_tra
     async with RawServer(behave) as server:
         error, _ = await failure(make_transport(server.url))
     assert KEY not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("request_", [SUBMIT, QUERY], ids=["submit", "query"])
+async def test_the_key_is_in_no_local_variable_that_a_traceback_shows(make_transport, request_):
+    async with RawServer(close_after_reading) as server:
+        error, _ = await failure(make_transport(server.url), request_)
+    chain = error, error.__cause__, error.__context__
+    frames = [frame for each in chain if each for frame, _ in traceback.walk_tb(each.__traceback__)]
+    assert frames
+    for frame in frames:
+        assert KEY not in repr(frame.f_locals), frame
