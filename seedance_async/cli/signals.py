@@ -1,18 +1,23 @@
-"""Ctrl-C: the first asks a run to stop, the second makes it leave. Owns the signal handlers."""
+"""Ctrl-C: the first asks a run to stop, the second makes it leave. Owns the signal handlers.
+
+A terminal that is closed (SIGHUP) counts as a Ctrl-C, and nothing is written to it any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """How the task that installs this handles SIGINT and SIGTERM.
+    """How the task that installs this handles SIGINT, SIGTERM and SIGHUP.
 
     Args:
         on_stop: called at the first signal.
@@ -30,6 +35,10 @@ class Interrupts:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         undo = [_handle(loop, number, self.receive) for number in SIGNALS]
+        hangup = getattr(signal, "SIGHUP", None)  # there is none on Windows
+        if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # nohup ignores
+            terminals = [number for number in range(3) if os.isatty(number)]
+            undo.append(_handle(loop, hangup, partial(self._hang_up, terminals)))
         try:
             yield
         finally:
@@ -48,6 +57,14 @@ class Interrupts:
             # reach it.
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._cancel)
+
+    def _hang_up(self, terminals: Iterable[int]) -> None:
+        """The terminal is gone; each write to it would fail, and end the run."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in terminals:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+        self.receive()
 
     def _cancel(self) -> None:
         if self._task is not None:

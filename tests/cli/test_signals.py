@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 
+import pytest
+
 from seedance_async.cli.signals import SIGNALS, Interrupts
 
 
@@ -31,3 +33,13 @@ async def test_without_signal_handlers_of_the_loop_the_interpreters_are_used(mon
         async with asyncio.timeout(5):
             await stopped.wait()
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is none on Windows")
+async def test_a_closed_terminal_stays_ignored_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts(lambda: None, lambda: None).installed():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

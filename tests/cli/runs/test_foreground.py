@@ -1,13 +1,18 @@
-"""Ctrl-C and SIGTERM: what is submitted, what is shown, what is in the results afterwards."""
+"""Ctrl-C and other signals: what is submitted, what is shown, what is in the results afterwards."""
 
+import asyncio
+import fcntl
+import os
 import signal
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import QUICK, command, emulator, results, running, write_prompts
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 def batch(served, *args):
@@ -96,3 +101,37 @@ async def test_a_single_generation_can_be_left_too():
         (job,) = served.jobs
     assert (done.code, done.out) == (130, "")
     assert f"What to do: seedance status --wait -o . {job}" in done.err
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="shows that it was handled")
+async def test_a_run_whose_terminal_is_closed_saves_what_is_running():
+    write_prompts(10)
+    async with emulator(hold=True) as served:
+        ours, terminal = os.openpty()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "seedance_async.cli"),
+            *("batch", "prompts.txt", "--max-in-flight", "3", *QUICK),
+            env=os.environ | {"SEEDANCE_BASE_URL": served.url, "SEEDANCE_API_KEY": served.api_key},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(terminal)
+        try:
+            await running(served, 3)
+            os.close(ours)  # the kernel sends SIGHUP; reads and writes fail from now on
+            stderr = Path(f"/proc/{process.pid}/fd/2")
+            await served.wait_until(lambda: stderr.readlink() == Path(os.devnull))
+            for job in list(served.jobs):
+                served.jobs.finish(job)
+            assert await process.wait() == 130
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert len(served.ledger) == 3
+    made = [record for record in results().values() if record["state"] == "succeeded"]
+    assert len(made) == 3
+    assert all(Path(record["file"]).exists() for record in made)
