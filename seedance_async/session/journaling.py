@@ -215,7 +215,8 @@ class JournalRecorder:
         try:
             await shielded(self.write(record))
         except JournalError as error:
-            _log.critical(
+            _log.log(
+                logging.WARNING if record.state is JobState.REJECTED else logging.CRITICAL,
                 "job %s is %s, with the request id %s, and that is NOT on record: %s",
                 record.key, record.state, record.request_id, error,
             )  # fmt: skip

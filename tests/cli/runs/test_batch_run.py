@@ -327,7 +327,7 @@ def of_another_program():
     [
         (lambda: b"This is no database, though it is long enough", "it is no SQLite file"),
         (of_another_program, "it is a database of another program"),
-        (newer_version, "it is of version 99, newer than 2: update seedance-async"),
+        (newer_version, "it is of version 99, newer than 3: update seedance-async"),
     ],
 )
 def test_a_file_that_is_not_a_journal_is_one_clear_line(seedance, seedance_emulator, make, message):
