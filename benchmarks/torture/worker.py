@@ -27,6 +27,7 @@ from seedance_async import (
     JobState,
     RetryPolicy,
     SeedanceSession,
+    SubmitUncertainError,
 )
 
 UNFINISHED = 3
@@ -125,7 +126,9 @@ class Worker:
 
     def _ended(self, job: Job) -> None:
         refused = job.state is JobState.REJECTED and not isinstance(job.error, BudgetExceededError)
-        self.unfinished |= refused or job.state is JobState.ABANDONED
+        error = job.error  # the next life polls the id that an uncertain answer has named
+        named = isinstance(error, SubmitUncertainError) and error.request_id is not None
+        self.unfinished |= refused or named or job.state is JobState.ABANDONED
         if job.state is JobState.SUCCEEDED:
             self._unsaved.put_nowait(job)
         report(job)
