@@ -49,7 +49,8 @@ class SessionOptions(ClientOptions):
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
         webhooks: where the application receives callbacks. Each job without a `webhook_url` of its
             own is called back there. A callback makes the next poll come sooner, and lets an
-            uncertain job continue once a query has confirmed the id in it.
+            uncertain job continue once a query has confirmed the id in it. With a journal, those
+            of jobs that an earlier process submitted are expected, too.
         on_event: called on the event loop with each `Event`, in order and as it happens, except
             that the outcome of a submit is on disk first. It must not block. What it raises is
             logged and affects no job.

@@ -184,9 +184,14 @@ class SeedanceSession:
 
         Waits while `max_in_flight` jobs are running or a rate limit holds submits back.
 
+        If the caller is cancelled after the request was sent, by a timeout of its own perhaps, the
+        submit goes on without it. The next call with an equal request and no key returns that job,
+        once its outcome is known, and pays for no other; a key asks for a job of its own.
+
         Args:
             request: what to make.
-            key: a name for the job, unique among the session's unfinished jobs; random if absent.
+            key: a name for the job, unique among the session's unfinished jobs. If absent, it is
+                made of the request's content with a journal, and random without one.
 
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.

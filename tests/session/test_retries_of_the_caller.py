@@ -304,6 +304,19 @@ async def test_a_key_that_is_given_back_goes_to_one_request_alone(make_session, 
     assert len(api.jobs) == 2
 
 
+async def test_a_key_asks_for_a_job_of_its_own_beside_one_that_went_on(make_session, api):
+    api.script["create"] += [slow(api, 60, accepted("req_slow"))]
+    api.jobs["req_slow"] = 0.0
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await session.submit(REQUEST)
+        other = await session.submit(REQUEST, key="another take")
+        assert other.request_id != "req_slow"
+        assert (await session.submit(REQUEST)).request_id == "req_slow"
+    assert api.count("create") == 2
+
+
 @pytest.mark.parametrize(
     "body",
     [
