@@ -62,8 +62,7 @@ class JournalEntry:
     @property
     def is_uncertain(self) -> bool:
         """Whether nobody knows if the server accepted the job."""
-        unknown = self.state in (JobState.SUBMITTING, JobState.UNCERTAIN)
-        return unknown and self.request_id is None
+        return JobState(self.state).is_unanswered and self.request_id is None
 
 
 class Changes(TypedDict, total=False):
