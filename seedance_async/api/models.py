@@ -74,7 +74,7 @@ class ErrorDetail:
 TRIMMED = 40
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)  # a waiting job keeps its last answer
 class Generation:
     """A job as the server describes it: the answer to a query. Unknown fields are dropped.
 

@@ -114,7 +114,7 @@ def _redacted_repr(value: object) -> str:
     return repr(_redacted(value))
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)  # a waiting job keeps its request
 class GenerationRequest:
     """One video to make: the body of a submit.
 

@@ -68,8 +68,8 @@ async def test_a_waiting_job_takes_less_than_a_kilobyte_and_a_half_and_no_task(
     session = make_session(
         transport=api, max_in_flight=JOBS, max_connections=2, poll=Backoff(initial=30, maximum=30)
     )
-    async with make_session() as first:  # what is imported and built when first needed
-        await first.run([request(0)])
+    async with make_session() as first:  # what is imported, and the caches that urllib fills
+        await first.run(request(number) for number in range(JOBS))
     with pytest.raises(LookupError):
         async with session:
             gc.collect()
