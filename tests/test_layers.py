@@ -57,23 +57,25 @@ jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: jobs.state
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
-journal.contract: journal.entry
-journal.entry: api.errors jobs.state
-journal.journal_file: api.errors journal.entry journal.lock journal.tables
+journal.contract: api.errors journal.entry
+journal.entry: api.errors api.request jobs.state
+journal.journal_file: api.errors journal.entry journal.lock journal.schema journal.tables
 journal.keys: api.prepared_request api.request journal.entry
 journal.lock: api.errors
 journal.open_state: api.errors
-journal.sqlite: _utils.cancellation api.errors journal.entry journal.open_state journal.tables
-    journal.writer
-journal.tables: api.errors journal.entry
-journal.writer: api.errors journal.journal_file journal.tables
+journal.owner:
+journal.schema: api.prepared_request journal.entry
+journal.sqlite: _utils.cancellation api.errors journal.contract journal.entry
+    journal.open_state journal.tables journal.writer
+journal.tables: api.errors jobs.state journal.contract journal.entry journal.owner
+journal.writer: api.errors journal.journal_file journal.owner journal.tables
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
     jobs.registry jobs.state session.journaling session.stream session.submitter
 session.credit_limit: api.errors api.request
-session.estimate: api.request journal session.journaling
-session.journaling: _utils.cancellation api.errors api.prepared_request api.request
+session.estimate: api.prepared_request api.request journal session.credit_limit
+session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request
     jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
     webhooks

@@ -146,11 +146,11 @@ class SeedanceClient:
         self.submit_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.query_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.on_throttled: Callable[[Literal["submit", "query"], float | None], None] | None = None
-        self._base_url = endpoint.base_url
+        self.base_url = endpoint.base_url
         self._detached: set[asyncio.Task[Submission]] = set()
 
     def __repr__(self) -> str:
-        return f"<SeedanceClient {self._base_url}>"
+        return f"<SeedanceClient {self.base_url}>"
 
     async def __aenter__(self) -> SeedanceClient:
         return self

@@ -1,79 +1,77 @@
-"""The tables of an SQLite journal, and each operation on them as one statement.
+"""Each operation on the tables of an SQLite journal, as few statements as it takes.
 
-A statement that fails undoes its own changes and no others, so the operations of one transaction
-are independent. All rows are fetched at once, because a cursor that an exception keeps alive would
-keep the file open. Everything here blocks: it runs in the journal's own thread.
+A statement that fails undoes its own changes and no others, and every operation checks before it
+writes, so the operations of one transaction are independent. All rows are fetched at once, because
+a cursor that an exception keeps alive would keep the file open. Everything here blocks: it runs in
+the journal's own thread. The tables themselves are in `schema`.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from seedance_async.api.errors import JournalError
+from seedance_async.api.errors import BudgetExceededError, JournalError
+from seedance_async.jobs.state import ENDED_STATES, JobState
+from seedance_async.journal.contract import CreditsInUseError, Intent
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
+from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS, Owner, this_place
 
-#: "SDJL". Distinguishes a journal from other SQLite files.
-APPLICATION_ID = 0x53444A4C
-
-#: The statements that lead from each version of the tables to the next. The number of migrations is
-#: the latest version. A released migration is never changed.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE jobs (
-            number INTEGER PRIMARY KEY,  -- the order of creation
-            key TEXT NOT NULL UNIQUE,
-            fingerprint TEXT NOT NULL,
-            request TEXT NOT NULL,
-            state TEXT NOT NULL,
-            request_id TEXT,
-            credits_charged INTEGER,
-            credits_reserved INTEGER,
-            error TEXT,
-            path TEXT,
-            size INTEGER,
-            sha256 TEXT,
-            created_at REAL NOT NULL,
-            updated_at REAL NOT NULL
-        )""",
-        "CREATE UNIQUE INDEX jobs_request_id ON jobs (request_id) WHERE request_id IS NOT NULL",
-    ),
-    ("ALTER TABLE jobs ADD COLUMN credits_doubtful INTEGER",),
-    (
-        "CREATE TABLE secret (value BLOB NOT NULL)",
-        "INSERT INTO secret VALUES (randomblob(32))",
-    ),
-)
+_log = logging.getLogger(__name__)
 
 #: Bytes of a journal's secret.
 _SECRET = 32
 
-# Statements are built from field names only. Values are always bound as parameters.
-_SELECT = f"SELECT {', '.join(FIELDS)} FROM jobs"  # noqa: S608
-_INSERT = (
-    f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))}) "  # noqa: S608
-    "ON CONFLICT (key) DO NOTHING"
+#: An attempt that still may have been charged, though no answer says so.
+_OPEN = "state IN ('sending', 'uncertain')"
+_ACCEPTED = "SELECT 1 FROM attempts WHERE job = jobs.number AND state = 'accepted'"
+_DOUBTS = f"SELECT sum(cost) FROM attempts WHERE job = job_.number AND {_OPEN}"  # noqa: S608
+_ENDED = ", ".join(f"'{state.value}'" for state in sorted(ENDED_STATES))
+
+#: What each field of an entry is read from; `job` is a row of jobs, `last` its last attempt.
+_SOURCES = {
+    "is_held": "CASE WHEN last.state = 'sending' THEN last.owner END",
+    "request_id": """(SELECT request_id FROM attempts WHERE job = job_.number
+        AND request_id IS NOT NULL ORDER BY state = 'accepted' DESC, number DESC LIMIT 1)""",
+    "credits_charged": "(SELECT sum(credits_charged) FROM attempts WHERE job = job_.number)",
+    "credits_reserved": "last.credits_reserved",
+    "credits_doubtful": f"({_DOUBTS} AND number <> job_.attempt)",
+}
+_SELECT = (
+    f"SELECT {', '.join(_SOURCES.get(name, f'job_.{name}') for name in FIELDS)} "  # noqa: S608
+    "FROM jobs AS job_ LEFT JOIN attempts AS last ON last.number = job_.attempt"
 )
+
+#: The state of an attempt that each state of its job tells.
+_TOLD = {JobState.SUBMITTING: "sending", JobState.REJECTED: "refused"} | {
+    JobState.UNCERTAIN: "uncertain"
+}
 
 
 class Database:
-    """The entries of a journal, over an open connection.
+    """The records of a journal, over an open connection.
 
     Args:
         connection: a connection in autocommit mode.
         path: the journal's file, for errors.
+        is_shared: whether other sessions may write the journal at the same time.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: str, *, is_shared: bool = False
+    ) -> None:
         # Text that is not UTF-8 is read too, and then refused by the rules of an entry.
         connection.text_factory = _lenient_text
         self.connection = connection
         self.path = path
+        self._is_shared = is_shared
+        self._owner = 0
+        self._seen_at = 0.0
 
     def begin(self) -> None:
         """Start a transaction that may write."""
@@ -93,89 +91,339 @@ class Database:
         """Close the connection."""
         self.connection.close()
 
-    def claim(self, entry: JournalEntry) -> JournalEntry | None:
-        """Add the entry and return None; if its key is taken, return the entry that has it."""
-        added = self.connection.execute(_INSERT, attrs.astuple(entry)).rowcount
-        return None if added else self.find(entry.key)
+    # --- who writes -------------------------------------------------------------------------
 
-    def reclaim(self, key: str, expected: str, changes: Mapping[str, Any], now: float) -> bool:
-        """Change the entry if its state is `expected`. Returns whether it was."""
-        return self._change(changes, now, "key = ? AND state = ?", key, expected) == 1
+    def register(self, now: float) -> None:
+        """Become one of the journal's owners; those that are of no use any more are removed."""
+        self.connection.execute(
+            "DELETE FROM owners WHERE seen_at < ? AND number NOT IN "
+            "(SELECT owner FROM attempts WHERE state = 'sending' AND owner IS NOT NULL)",
+            (now - DOUBT_SECONDS,),
+        )
+        self._owner = self._insert(
+            "owners", place=this_place(), pid=os.getpid(), opened_at=now, seen_at=now
+        )
+        self._seen_at = now
 
-    def update(self, key: str, changes: Mapping[str, Any], now: float) -> None:
-        """Change the entry.
+    def beat(self, now: float) -> None:
+        """Give a sign of life. Others may have removed this owner while it could give none."""
+        self._seen_at = now
+        self._run(
+            "INSERT INTO owners (number, place, pid, opened_at, seen_at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (number) DO UPDATE SET seen_at = excluded.seen_at",
+            *(self._owner, this_place(), os.getpid(), now, now),
+        )
 
-        Raises:
-            JournalError: there is no such key, or another entry has the request id.
-        """
+    def leave(self) -> None:
+        """Be no owner any more. What it was sending is uncertain from now on."""
+        self._run("DELETE FROM owners WHERE number = ?", self._owner)
+
+    def _check_owner(self, now: float) -> None:
+        """Nothing is sent by an owner that others take for dead, or that was replaced."""
+        if self._is_shared:
+            if now - self._seen_at >= BEAT_SECONDS:
+                self.beat(now)
+            return
+        newest = self._value("SELECT max(number) FROM owners")
+        if newest != self._owner:
+            raise JournalError("another session has opened it meanwhile", path=self.path)
+
+    def _is_alive(self, number: object, now: float) -> bool:
+        if number is None or number == self._owner or not self._is_shared:
+            return False
+        rows = self._rows("SELECT place, pid, seen_at FROM owners WHERE number = ?", number)
+        return bool(rows) and Owner(*rows[0]).is_alive(now)
+
+    # --- attempts ---------------------------------------------------------------------------
+
+    def claim(self, intent: Intent, after: int | None, now: float) -> int | None:
+        """See `Journal.claim`."""
+        self._check_owner(now)
+        job = self._claimable_job(intent, after, now)
+        if job is None and (after is not None or self._has(intent.key)):
+            return None
+        for budget, limit in intent.limits.items():
+            self._check_limit(intent, budget, limit, now)
+        attempt = self._insert(
+            "attempts",
+            job=job,
+            owner=self._owner,
+            state="sending",
+            kind=intent.kind,
+            budget=intent.budget,
+            credits_reserved=intent.credits,
+            claimed_at=now,
+        )
+        said: dict[str, Any] = {
+            "fingerprint": intent.fingerprint,
+            "request": intent.request,
+            "origin": intent.origin,
+            "attempt": attempt,
+            "state": JobState.SUBMITTING.value,
+        }
+        if job is None:
+            job = self._insert("jobs", key=intent.key, created_at=now, updated_at=now, **said)
+            self._run("UPDATE attempts SET job = ? WHERE number = ?", job, attempt)
+        else:
+            fresh = dict.fromkeys(("error", "output_url", "path", "size", "sha256"))
+            self._change("jobs", job, {**fresh, **said, "updated_at": now})
+        return attempt
+
+    def _claimable_job(self, intent: Intent, after: int | None, now: float) -> int | None:
+        """The number of the job, if its last attempt is `after`, and leaves the key free."""
+        if after is None:
+            return None
+        rows = self._rows(
+            "SELECT job.number, last.state, last.owner FROM jobs AS job "
+            "JOIN attempts AS last ON last.number = job.attempt WHERE key = ? AND attempt = ?",
+            intent.key,
+            after,
+        )
+        if not rows:
+            return None
+        job, state, owner = rows[0]
+        if state == "accepted":
+            message = f"the job {intent.key!r} was accepted: it must never be submitted again"
+            raise JournalError(message, path=self.path)
+        if state == "sending" and self._is_alive(owner, now):
+            return None
+        return int(job)
+
+    def _check_limit(self, intent: Intent, budget: str, limit: int, now: float) -> None:
+        """Raise unless an attempt fits in a budget, and no other session tries one just now."""
+        spent, needed = self.spent(budget), max(1, intent.credits or 0)
+        if spent + needed > limit:
+            raise BudgetExceededError(
+                max_credits=limit, spent=spent, needed=needed, known=intent.credits is not None
+            )
+        sending = self._rows(
+            "SELECT DISTINCT owner FROM attempts WHERE state = 'sending' AND ? IN ('', budget)",
+            budget,
+        )
+        if any(self._is_alive(owner, now) for (owner,) in sending):
+            raise CreditsInUseError("another session is sending a submit", path=self.path)
+
+    def record(self, attempt: int, changes: Mapping[str, Any], now: float) -> None:
+        """See `Journal.record`."""
         request_id = changes.get("request_id")
-        try:
-            changed = self._change(changes, now, "key = ?", key)
-        except sqlite3.IntegrityError:
-            holder = self._key_with(request_id)
-            message = f"the request id {request_id!r} is that of the entry with key {holder!r}"
-            raise JournalError(message, path=self.path, request_id=request_id) from None
-        if not changed:
-            message = f"no entry has the key {key!r}"
+        rows = self._rows("SELECT job, state, request_id FROM attempts WHERE number = ?", attempt)
+        if not rows:
+            message = f"it has no attempt {attempt}"
             raise JournalError(message, path=self.path, request_id=request_id)
+        job, before, named = rows[0]
+        told = JobState(changes["state"]) if "state" in changes else None
+        if told is JobState.UNCERTAIN and self._holder(request_id) not in (None, attempt):
+            changes = {**changes, "request_id": None}  # an answer that names another job
+        elif request_id is not None and named not in (None, request_id):
+            self._record_stray(attempt, changes, now)
+            return
+        else:
+            self._check_holder(attempt, request_id)
+        state = _state_after(before, told, changes.get("request_id") or named)
+        if state is None:
+            return
+        self._settle(attempt, state, changes, now)
+        if job is not None:
+            self._record_job(job, attempt, told, changes, now)
 
-    def find(self, key: str) -> JournalEntry | None:
+    def _settle(self, attempt: int, state: str, changes: Mapping[str, Any], now: float) -> None:
+        """Write what is known of an attempt; what was known before and is not now stays."""
+        known = {name: changes.get(name) for name in ("request_id", "credits_charged", "error")}
+        self._change(
+            "attempts",
+            attempt,
+            {"state": state, "settled_at": now}
+            | {name: value for name, value in known.items() if value is not None},
+        )
+        if known["credits_charged"] is not None:
+            kind = self._value("SELECT kind FROM attempts WHERE number = ?", attempt)
+            if kind:
+                self.price(kind, known["credits_charged"])
+
+    def _record_job(
+        self, job: int, attempt: int, told: JobState | None, changes: Mapping[str, Any], now: float
+    ) -> None:
+        """Write what an attempt tells of its job."""
+        told_job = {name: changes[name] for name in ("error", "output_url") if name in changes}
+        where = f"state NOT IN ({_ENDED})"  # an end never changes
+        if told is not None:
+            told_job["state"] = told.value
+        if told in _TOLD:
+            # Of no interest if another attempt came after it, or was accepted.
+            where += f" AND attempt = {attempt} AND NOT EXISTS ({_ACCEPTED})"
+        if told is JobState.REJECTED and self._has_open(job):
+            told_job["state"] = JobState.UNCERTAIN.value
+        self._change("jobs", job, {**told_job, "updated_at": now}, where)
+
+    def _record_stray(self, attempt: int, changes: Mapping[str, Any], now: float) -> None:
+        """A second id for an attempt is a second charge, as far as anybody knows."""
+        request_id = changes["request_id"]
+        self._check_holder(None, request_id)
+        before = self._rows(
+            "SELECT job, state, kind, budget, request_id FROM attempts WHERE number = ?", attempt
+        )
+        job, state, kind, budget, named = before[0]
+        if state == "accepted":
+            _log.critical("the journal has %s for a job that is %s, too", named, request_id)
+        number = self._insert(
+            "attempts",
+            job=job,
+            state="accepted",
+            kind=kind,
+            budget=budget,
+            request_id=request_id,
+            credits_charged=changes.get("credits_charged"),
+            claimed_at=now,
+            settled_at=now,
+        )
+        if state != "accepted" and job is not None:
+            self._change("jobs", job, {"attempt": number})
+            self._record_job(job, number, JobState(changes["state"]), changes, now)
+
+    def _check_holder(self, attempt: int | None, request_id: str | None) -> None:
+        """Raise if another job has this id. That of a job that was forgotten is free again."""
+        holder = self._holder(request_id)
+        if holder in (None, attempt):
+            return
+        key = self._value(
+            "SELECT key FROM jobs WHERE number = (SELECT job FROM attempts WHERE number = ?)",
+            holder,
+        )
+        if key is None:
+            self._run("UPDATE attempts SET request_id = NULL WHERE number = ?", holder)
+            return
+        message = f"the request id {request_id!r} is that of the entry with key {key!r}"
+        raise JournalError(message, path=self.path, request_id=request_id)
+
+    def _holder(self, request_id: str | None) -> int | None:
+        if request_id is None:
+            return None
+        found: int | None = self._value(
+            "SELECT number FROM attempts WHERE request_id = ?", request_id
+        )
+        return found
+
+    def _has_open(self, job: int) -> bool:
+        statement = f"SELECT 1 FROM attempts WHERE job = ? AND {_OPEN} LIMIT 1"  # noqa: S608
+        return bool(self._rows(statement, job))
+
+    # --- jobs -------------------------------------------------------------------------------
+
+    def record_file(self, key: str, values: Mapping[str, Any], now: float) -> None:
+        """See `Journal.record_file`."""
+        number = self._value("SELECT number FROM jobs WHERE key = ?", key)
+        if number is None:
+            raise JournalError(f"no entry has the key {key!r}", path=self.path)
+        self._change("jobs", number, {**values, "updated_at": now})
+
+    def find(self, key: str, now: float = 0.0) -> JournalEntry | None:
         """The entry with this key."""
-        rows = self.connection.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchall()
-        return self._entry(rows[0]) if rows else None
+        rows = self._rows(f"{_SELECT} WHERE key = ?", key)
+        return self._entry(rows[0], now) if rows else None
 
-    def entries(self) -> list[JournalEntry]:
+    def entries(self, now: float = 0.0) -> list[JournalEntry]:
         """All entries in the order of their creation."""
-        rows = self.connection.execute(f"{_SELECT} ORDER BY number").fetchall()
-        return [self._entry(row) for row in rows]
+        rows = self._rows(f"{_SELECT} ORDER BY job_.number")
+        return [self._entry(row, now) for row in rows]
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """See `Journal.forget`."""
+        rows = [(key,) for key in keys]
+        self.connection.executemany(
+            "UPDATE attempts SET job = NULL WHERE job = (SELECT number FROM jobs WHERE key = ?)",
+            rows,
+        )
+        return self.connection.executemany("DELETE FROM jobs WHERE key = ?", rows).rowcount
+
+    # --- money ------------------------------------------------------------------------------
+
+    def spent(self, budget: str) -> int:
+        """See `Journal.spent`."""
+        return self._value("SELECT spent FROM budgets WHERE name = ?", budget) or 0
+
+    def prices(self) -> dict[str, int]:
+        """See `Journal.prices`."""
+        return dict(
+            self._rows(
+                "SELECT kind, max(credits_charged) FROM attempts "
+                "WHERE credits_charged IS NOT NULL AND kind <> '' GROUP BY kind"
+            )
+        )
+
+    def unpriced(self) -> dict[str, int]:
+        """See `Journal.unpriced`."""
+        return dict(
+            self._rows(
+                "SELECT kind, count(*) FROM attempts WHERE credits_charged IS NULL "
+                "AND credits_reserved IS NULL AND state <> 'refused' GROUP BY kind"
+            )
+        )
+
+    def price(self, kind: str, credits: int) -> None:
+        """See `Journal.price`."""
+        self._run(
+            "UPDATE attempts SET credits_reserved = ? WHERE kind = ? AND credits_charged IS NULL "
+            "AND credits_reserved IS NULL AND state <> 'refused'",
+            credits,
+            kind,
+        )
 
     def secret(self) -> bytes:
         """The journal's secret. Raises JournalError if it is missing or damaged."""
-        rows = self.connection.execute("SELECT value FROM secret").fetchall()
+        rows = self._rows("SELECT value FROM secret")
         if len(rows) != 1 or not isinstance(rows[0][0], bytes) or len(rows[0][0]) != _SECRET:
             raise JournalError("its secret is damaged", path=self.path)
         return rows[0][0]
 
-    def forget(self, keys: Iterable[str]) -> int:
-        """Remove entries and return how many there were."""
-        rows = ((key,) for key in keys)
-        return self.connection.executemany("DELETE FROM jobs WHERE key = ?", rows).rowcount
+    # --- statements -------------------------------------------------------------------------
+    # They are built from names of the code only. Values are always bound as parameters.
 
-    def _change(self, changes: Mapping[str, Any], now: float, where: str, *values: str) -> int:
-        columns = ", ".join(f"{name} = ?" for name in [*changes, "updated_at"])
-        statement = f"UPDATE jobs SET {columns} WHERE {where}"  # noqa: S608
-        return self.connection.execute(statement, (*changes.values(), now, *values)).rowcount
+    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        return self.connection.execute(statement, values)
 
-    def _key_with(self, request_id: Any) -> object:
-        statement = "SELECT key FROM jobs WHERE request_id = ?"
-        return self.connection.execute(statement, (request_id,)).fetchall()[0][0]
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        return self.connection.execute(statement, values).fetchall()
 
-    def _entry(self, row: Sequence[Any]) -> JournalEntry:
-        return entry_from_values(dict(zip(FIELDS, row, strict=True)), journal=self.path)
+    def _value(self, statement: str, *values: Any) -> Any:
+        rows = self._rows(statement, *values)
+        return rows[0][0] if rows else None
+
+    def _insert(self, table: str, **values: Any) -> int:
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
+        number = self._run(statement, *values.values()).lastrowid
+        assert number is not None
+        return number
+
+    def _change(
+        self, table: str, number: int, values: Mapping[str, Any], where: str = "true"
+    ) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        statement = f"UPDATE {table} SET {columns} WHERE number = ? AND {where}"  # noqa: S608
+        self._run(statement, *values.values(), number)
+
+    def _has(self, key: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM jobs WHERE key = ?", key))
+
+    def _entry(self, row: tuple[Any, ...], now: float) -> JournalEntry:
+        values = dict(zip(FIELDS, row, strict=True))
+        values["is_held"] = self._is_alive(values["is_held"], now)
+        return entry_from_values(values, journal=self.path)
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """The version of the tables."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _state_after(before: str, told: JobState | None, request_id: str | None) -> str | None:
+    """The state of an attempt once it is told; None if something better was known before.
 
-
-def migrate(
-    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
-) -> None:
-    """Bring the tables to the latest version. If that fails, they are unchanged."""
-    version = version_of(connection)
-    if version == len(migrations):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statements in migrations[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
-        connection.execute("COMMIT")
-    except sqlite3.Error:
-        connection.execute("ROLLBACK")
-        raise
+    Refusals and doubt are about a POST in progress; an acceptance is true whenever it comes.
+    """
+    if told is None:
+        return before
+    state = _TOLD.get(told, "accepted")
+    if state == "accepted":
+        return state if request_id is not None or before != "refused" else None
+    if before == "sending" or state == before:
+        return state
+    return None
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
+from seedance_async.api.prepared_request import load_request
 from seedance_async.api.request import GenerationRequest
-from seedance_async.session.journaling import price_table, spent_on
+from seedance_async.session.credit_limit import PriceTable
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -55,7 +60,7 @@ def forecast(
         if entry is None or entry.state in anew
     ]
     prices = price_table(entries)
-    costs = [prices.estimate(request) for request in new]
+    costs = [prices.estimate(request.kind) for request in new]
     priced = [cost for cost in costs if cost is not None]
     return Forecast(
         to_submit=len(new),
@@ -65,12 +70,19 @@ def forecast(
     )
 
 
-def spent(entries: Sequence[JournalEntry], of: Sequence[JournalEntry]) -> int:
-    """What some of a journal's jobs were charged, or may have been.
+def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
+    """The prices that the jobs of these entries were charged."""
+    prices = PriceTable()
+    for entry in entries:
+        request = _request(entry) if entry.credits_charged is not None else None
+        if request is not None and entry.credits_charged is not None:
+            prices.learn(request.kind, entry.credits_charged)
+    return prices
 
-    Args:
-        entries: all of the journal's, for their prices.
-        of: those that are asked about.
-    """
-    prices = price_table(entries)
-    return sum(spent_on(entry, prices) for entry in of)
+
+def _request(entry: JournalEntry) -> GenerationRequest | None:
+    try:
+        return load_request(json.loads(entry.request))
+    except ValueError as error:
+        _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
+        return None

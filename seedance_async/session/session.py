@@ -84,7 +84,7 @@ class SeedanceSession:
         if self._events is not None:
             self.registry.on_move = self._events.moved
             self.client.on_throttled = self._events.throttled
-        self._journal = _journal_recorder(options.journal)
+        self._journal = _journal_recorder(options.journal, self.client.base_url)
         self._changed = asyncio.Event()
         self._accepting = self._closed = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
@@ -343,13 +343,9 @@ class SeedanceSession:
         limit = self._options.max_credits
         if limit is not None:
             from seedance_async.session.credit_limit import CreditLimit
-            from seedance_async.session.journaling import price_table, spent_on, unpriced
 
-            prices = price_table(entries)
-            spent = sum(spent_on(entry, prices) for entry in entries)
-            self._submitter.credit_limit = CreditLimit(
-                limit, spent=spent, prices=prices, unpriced=unpriced(entries, prices)
-            )
+            before = None if self._journal is None else await self._journal.spending()
+            self._submitter.credit_limit = CreditLimit(limit, before)
 
     async def __aexit__(
         self,
@@ -385,7 +381,7 @@ class SeedanceSession:
             raise RuntimeError("a session belongs to the process and event loop it was entered in")
 
 
-def _journal_recorder(journal: Journal | str | Path | None) -> JournalRecorder | None:
+def _journal_recorder(journal: Journal | str | Path | None, origin: str) -> JournalRecorder | None:
     if journal is None:
         return None
     from seedance_async.session.journaling import JournalRecorder
@@ -394,7 +390,7 @@ def _journal_recorder(journal: Journal | str | Path | None) -> JournalRecorder |
         from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
 
         journal = SQLiteJournal(journal)
-    return JournalRecorder(journal)
+    return JournalRecorder(journal, origin=origin)
 
 
 def _event_emitter(on_event: Callable[[Event], object] | None) -> EventEmitter | None:

@@ -31,7 +31,7 @@ from seedance_async.session.shutdown import SessionShutdown
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
-    from seedance_async.session.credit_limit import Reservation, SpendGuard
+    from seedance_async.session.credit_limit import CreditLimit, Reservation
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.webhook_callbacks import Callbacks
 
@@ -83,7 +83,7 @@ class Submitter:
         self.orphans: Orphans | None = None  # until there is one
         self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
         self._releasing: set[asyncio.Task[None]] = set()
-        self.credit_limit: SpendGuard | None = None
+        self.credit_limit: CreditLimit | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
         self.in_flight = 0
@@ -194,18 +194,17 @@ class Submitter:
 
     async def _submit_or_resume(self, record: JobRecord, prepared: PreparedRequest) -> None:
         try:
-            known = None if self._journal is None else await self._journal.find(record.key)
-            if known is None or self._may_submit(known):
-                await self._submit(record, prepared, known)
+            if self._journal is None:
+                await self._submit(record, prepared, None)
             else:
-                await self._resume(record, known)
+                await self._submit_if_new(self._journal, record, prepared)
         except SeedanceError as error:
             if record.state in UNSETTLED_STATES:
                 self._registry.move(record, JobState.REJECTED, error=error)
             raise
         except asyncio.CancelledError:
             if self._journal is not None and record.state not in UNSETTLED_STATES:
-                await shielded(self._journal.written(record))  # the outcome was learned late
+                await shielded(self._journal.written())  # the outcome was learned late
             raise
         finally:
             if record not in self._detached:
@@ -213,6 +212,22 @@ class Submitter:
                     self._withdraw(record)
                 if self._events is not None:
                     self._events.release(record)  # everything there is to report is on disk
+
+    async def _submit_if_new(
+        self, journal: JournalRecorder, record: JobRecord, prepared: PreparedRequest
+    ) -> None:
+        """Submit a job, unless the journal knows it; another session may be quicker."""
+        from seedance_async.session.journaling import KeyTakenError
+
+        known = await journal.find(record.key)
+        while known is None or self._may_submit(known):
+            try:
+                await self._submit(record, prepared, known)
+            except KeyTakenError:
+                known = await journal.find(record.key)
+            else:
+                return
+        await self._resume(record, known)
 
     async def _resume(self, record: JobRecord, known: JournalEntry) -> None:
         if self._callbacks is None:
@@ -248,7 +263,7 @@ class Submitter:
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
             credits = None if reservation is None else reservation.credits
-            intent = record, prepared, known, credits
+            intent = record, prepared, known, credits, {} if limit is None else limit.limits
             pending.before_sending = partial(self._journal.intend, *intent)
             pending.not_accepted = partial(self._journal.take_back, record)
         try:
@@ -278,14 +293,17 @@ class Submitter:
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit
     ) -> Outcome:
-        self._registry.move(record, JobState.SUBMITTING)
-        if self._events is not None:
-            self._events.submitted(record)
+        if record.state is JobState.PENDING:  # else another session was quicker, and gave up
+            self._registry.move(record, JobState.SUBMITTING)
+            if self._events is not None:
+                self._events.submitted(record)
         if self._callbacks is not None:
             prepared = self._callbacks.with_callback_url(record, prepared)
         try:
             return await self._client.create_prepared(prepared, pending)
         except SeedanceError as error:
+            if self._journal is not None and self._journal.was_taken(error):
+                raise
             return error
 
     def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
@@ -371,14 +389,14 @@ class Submitter:
 
     async def _release_events(self, events: EventEmitter, record: JobRecord) -> None:
         if self._journal is not None:
-            await self._journal.written(record)
+            await self._journal.written()
         events.release(record)
 
 
 class _Settlement:
     """A reservation that is ended exactly once, whatever the outcome of the submit."""
 
-    def __init__(self, limit: SpendGuard | None, reservation: Reservation | None) -> None:
+    def __init__(self, limit: CreditLimit | None, reservation: Reservation | None) -> None:
         self._limit, self._reservation = limit, reservation
 
     def charged(self, credits: int | None) -> None:

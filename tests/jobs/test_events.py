@@ -279,19 +279,24 @@ class SlowJournal(MemoryJournal):
         super().__init__()
         self.soon = []
 
-    async def update(self, key, **changes):
-        await asyncio.sleep(5.0)
-        for each, changed in self.soon:
-            super().update_soon(each, **changed)
-        self.soon.clear()
-        await super().update(key, **changes)
+    async def record(self, attempt, **changes):
+        await self.flush()
+        await super().record(attempt, **changes)
 
-    def update_soon(self, key, **changes):
-        self.soon.append((key, changes))
+    def record_soon(self, attempt, **changes):
+        self.soon.append((attempt, changes))
+
+    async def flush(self):
+        await asyncio.sleep(5.0)
+        self.write()
+
+    def write(self):
+        for each, changed in self.soon:
+            super().record_soon(each, **changed)
+        self.soon.clear()
 
     async def aclose(self):
-        for each, changed in self.soon:
-            super().update_soon(each, **changed)
+        self.write()
         await super().aclose()
 
 
@@ -378,7 +383,7 @@ async def test_an_id_that_is_learned_later_is_on_disk_before_it_is_reported(
 
 async def test_an_acceptance_that_cannot_be_recorded_is_reported_nevertheless(make_session, heard):
     class FullJournal(MemoryJournal):
-        async def update(self, key, **changes):
+        async def record(self, attempt, **changes):
             raise JournalError("the disk is full")
 
     async with make_session(journal=FullJournal(), on_event=heard.append) as session:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async import BudgetExceededError, GenerationRequest
-from seedance_async.session.credit_limit import CreditLimit, PriceTable
+from seedance_async.session.credit_limit import CreditLimit, PriceTable, Spending
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -21,8 +21,8 @@ def limit_of(credits, **prices):
     table = PriceTable()
     for request, price in ((FOUR, prices.get("four")), (EIGHT, prices.get("eight"))):
         if price is not None:
-            table.learn(request, price)
-    return CreditLimit(credits, prices=table)
+            table.learn(request.kind, price)
+    return CreditLimit(credits, Spending(prices=table))
 
 
 async def waits(awaitable):
@@ -115,7 +115,7 @@ async def test_an_unknown_charge_counts_by_its_estimate_if_there_is_one():
 
 
 async def test_what_an_earlier_run_may_have_paid_counts_once_a_price_is_known():
-    limit = CreditLimit(300, unpriced=[FOUR] * 5 + [EIGHT])
+    limit = CreditLimit(300, Spending(unpriced=[FOUR.kind] * 5 + [EIGHT.kind]))
     assert limit.spent == 0
     limit.settle(await limit.reserve(FOUR), 20)
     assert limit.spent == 20 + 5 * 20 + 40
@@ -128,7 +128,7 @@ async def test_a_price_that_is_estimated_not_to_fit_is_not_tried():
 
 
 async def test_nothing_is_reserved_once_everything_is_spent():
-    limit = CreditLimit(100, spent=100)
+    limit = CreditLimit(100, Spending(spent=100))
     with pytest.raises(BudgetExceededError, match="100 of 100"):
         await limit.reserve(FOUR)
 
@@ -145,13 +145,13 @@ async def test_a_caller_cancelled_while_it_waits_holds_nothing():
 
 def test_estimates_prefer_the_same_model_and_resolution():
     table = PriceTable()
-    assert table.estimate(FOUR) is None
-    table.learn(FOUR, 32)
-    table.learn(OTHER, 100)
-    assert table.estimate(EIGHT) == 64
-    assert table.estimate(GenerationRequest("x", duration=4, resolution="480p")) == 100
-    assert table.estimate(GenerationRequest("x")) is None
-    assert table.estimate(FOUR) == 32
+    assert table.estimate(FOUR.kind) is None
+    table.learn(FOUR.kind, 32)
+    table.learn(OTHER.kind, 100)
+    assert table.estimate(EIGHT.kind) == 64
+    assert table.estimate(GenerationRequest("x", duration=4, resolution="480p").kind) == 100
+    assert table.estimate(GenerationRequest("x").kind) is None
+    assert table.estimate(FOUR.kind) == 32
     assert len(table) == 2
 
 

@@ -16,7 +16,7 @@ from seedance_async import (
 )
 from seedance_async.journal import read_entries
 from tests.support.fakes import NOT_SENT, FakeAPI, accepted, error_reply, reply
-from tests.support.memory_journal import MemoryJournal
+from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
 
@@ -72,10 +72,9 @@ async def test_a_submit_that_timed_out_waiting_for_a_slot_is_the_same_job_in_the
     make_session, api
 ):
     """Its journal is in memory: virtual time would pass while a disk is waited for."""
-    other, entries = GenerationRequest("another"), {}
+    other, store = GenerationRequest("another"), memory_store()
     for timed_out in (1, 0):
-        journal = MemoryJournal()
-        journal.recorded |= entries
+        journal = MemoryJournal(store)
         async with make_session(transport=api, journal=journal, max_in_flight=1) as session:
             first = await session.submit(other)
             try:
@@ -86,8 +85,8 @@ async def test_a_submit_that_timed_out_waiting_for_a_slot_is_the_same_job_in_the
                 await first
                 job = await session.submit(REQUEST)
             await job
-            entries = dict(journal.recorded)
         assert timed_out == 0
+    store.close()
     assert api.prompts == {"another": 1, REQUEST.prompt: 1}
 
 
