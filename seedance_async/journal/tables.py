@@ -278,7 +278,9 @@ class Database:
         )
         if state != "accepted" and job is not None:
             self._change("jobs", job, {"attempt": number})
-            self._record_job(job, number, JobState(changes["state"]), changes, now)
+            told = JobState(changes.get("state", JobState.QUEUED))
+            told = JobState.QUEUED if told in _TOLD else told
+            self._record_job(job, number, told, changes, now)
 
     def _check_holder(self, attempt: int | None, request_id: str | None) -> None:
         """Raise if another job has this id. That of a job that was forgotten is free again."""

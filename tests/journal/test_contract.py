@@ -214,6 +214,15 @@ async def test_the_id_that_an_uncertain_answer_named_may_turn_out_wrong(journal,
     assert not caplog.records
 
 
+@pytest.mark.parametrize("told", [{}, {"state": "rejected"}, {"state": "submitting"}])
+async def test_an_id_is_an_acceptance_whatever_else_is_said(journal, told):
+    number = await claimed(journal, "a")
+    await journal.record(number, state="uncertain", request_id="req_1")
+    await journal.record(number, request_id="req_2", **told)
+    found = await journal.find("a")
+    assert (found.state, found.request_id) == ("queued", "req_2")
+
+
 async def test_an_uncertain_answer_that_names_another_job_is_uncertain_all_the_same(journal):
     first = await claimed(journal, "a")
     await journal.record(first, state="queued", request_id="req_1")
