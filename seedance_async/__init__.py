@@ -37,7 +37,7 @@ from seedance_async.api.models import (
     Submission,
 )
 from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts, TransportOptions
-from seedance_async.api.prepared_request import dump_request, load_request
+from seedance_async.api.prepared_request import dump_request, load_request, without_query
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.request import (
     AspectRatio,
@@ -159,6 +159,7 @@ __all__ = [
     "WireResponse",
     "dump_request",
     "load_request",
+    "without_query",
 ]
 
 

@@ -100,8 +100,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         )""",
         "CREATE INDEX attempts_of_job ON attempts (job)",
         "CREATE INDEX attempts_sending ON attempts (state) WHERE state = 'sending'",
-        """CREATE INDEX attempts_unpriced ON attempts (kind)
-            WHERE credits_charged IS NULL AND credits_reserved IS NULL AND state <> 'refused'""",
+        "CREATE INDEX attempts_of_kind ON attempts (kind, credits_charged)",
         "CREATE TABLE budgets (name TEXT PRIMARY KEY, spent INTEGER NOT NULL DEFAULT 0)",
         "INSERT INTO budgets (name) VALUES ('')",
         """CREATE TRIGGER attempt_added AFTER INSERT ON attempts BEGIN

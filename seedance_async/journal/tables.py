@@ -142,8 +142,11 @@ class Database:
         job = self._claimable_job(intent, after, now)
         if job is None and (after is not None or self._has(intent.key)):
             return None
-        for budget, limit in intent.limits.items():
-            self._check_limit(intent, budget, limit, now)
+        credits = intent.credits
+        if intent.limits:
+            credits = self._dearest(intent)
+            for budget, limit in intent.limits.items():
+                self._check_limit(budget, limit, credits, now)
         attempt = self._insert(
             "attempts",
             job=job,
@@ -151,7 +154,7 @@ class Database:
             state="sending",
             kind=intent.kind,
             budget=intent.budget,
-            credits_reserved=intent.credits,
+            credits_reserved=credits,
             claimed_at=now,
         )
         said: dict[str, Any] = {
@@ -189,12 +192,19 @@ class Database:
             return None
         return int(job)
 
-    def _check_limit(self, intent: Intent, budget: str, limit: int, now: float) -> None:
+    def _dearest(self, intent: Intent) -> int | None:
+        """What an attempt may cost; another session may have seen a price that this one has not."""
+        statement = "SELECT max(credits_charged) FROM attempts WHERE kind = ?"
+        seen = self._value(statement, intent.kind) if intent.kind else None
+        known = [price for price in (intent.credits, seen) if price is not None]
+        return max(known, default=None)
+
+    def _check_limit(self, budget: str, limit: int, credits: int | None, now: float) -> None:
         """Raise unless an attempt fits in a budget, and no other session tries one just now."""
-        spent, needed = self.spent(budget), max(1, intent.credits or 0)
+        spent, needed = self.spent(budget), max(1, credits or 0)
         if spent + needed > limit:
             raise BudgetExceededError(
-                max_credits=limit, spent=spent, needed=needed, known=intent.credits is not None
+                max_credits=limit, spent=spent, needed=needed, known=credits is not None
             )
         sending = self._rows(
             "SELECT DISTINCT owner FROM attempts WHERE state = 'sending' AND ? IN ('', budget)",

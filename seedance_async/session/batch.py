@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -28,7 +29,7 @@ from seedance_async.api.errors import (
     SubmitUncertainError,
     TooManyUncertainError,
 )
-from seedance_async.api.prepared_request import PreparedRequest, prepare
+from seedance_async.api.prepared_request import MediaKey, PreparedRequest, prepare
 from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
@@ -117,7 +118,7 @@ class BatchRunner:
         journal: the session's; None where it has none.
         actions: what the handles of the jobs can do.
         check_open: raises if the session is not open.
-        allow_local: see `GenerationRequest.violations`.
+        allow_local, media_key: see `prepare`.
         max_uncertain: uncertain submits in a row after which a stream stops.
         feeders: submits in progress at once per stream.
         window: jobs of a stream that may be running or waiting for the consumer.
@@ -132,13 +133,15 @@ class BatchRunner:
         actions: JobActions,
         check_open: Callable[[], None],
         allow_local: bool,
+        media_key: MediaKey | None,
         max_uncertain: int,
         feeders: int,
         window: int,
     ) -> None:
         self._submitter, self._registry, self._journal = submitter, registry, journal
         self._actions, self._check_open = actions, check_open
-        self._allow_local, self._max_uncertain = allow_local, max_uncertain
+        self._max_uncertain = max_uncertain
+        self._prepare = partial(prepare, allow_local=allow_local, media_key=media_key)
         self._feeders, self._window = feeders, window
         self._streams: set[Stream] = set()
 
@@ -271,7 +274,7 @@ class BatchRunner:
         """
         submitter, (key, request) = self._submitter, _key_and_request(item)
         try:
-            prepared = prepare(request, allow_local=self._allow_local)
+            prepared = self._prepare(request)
             self._check_key(key, request)
         except InvalidRequestError as error:
             submitter.slots.release()

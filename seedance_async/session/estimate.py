@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seedance_async.api.prepared_request import load_request
+from seedance_async.api.prepared_request import MediaKey, load_request
 from seedance_async.api.request import GenerationRequest
 from seedance_async.session.credit_limit import PriceTable
 
@@ -42,17 +42,18 @@ def forecast(
     requests: Sequence[GenerationRequest | tuple[str, GenerationRequest]],
     *,
     resubmit_uncertain: bool = False,
+    media_key: MediaKey | None = None,
 ) -> Forecast:
     """What a run of these requests would do and cost, if it began now.
 
     Args:
         entries: the journal's.
         requests: in the order of the run; one may come with a key, as a pair.
-        resubmit_uncertain: the session's option.
+        resubmit_uncertain, media_key: the session's options.
     """
     from seedance_async.journal import match_entries  # with SQLite behind it: only if needed
 
-    found = match_entries(entries, requests)
+    found = match_entries(entries, requests, media_key=media_key)
     anew = {"rejected"} | ({"submitting", "uncertain"} if resubmit_uncertain else set())
     new = [
         request[1] if isinstance(request, tuple) else request

@@ -10,7 +10,7 @@ import attrs
 
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.client import ClientOptions
-from seedance_async.api.option_fields import count, flag, is_a, positive, seconds, whole
+from seedance_async.api.option_fields import count, flag, function, is_a, positive, seconds, whole
 from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.webhooks import WebhookReceiver
 
@@ -42,6 +42,8 @@ class SessionOptions(ClientOptions):
             started again with the same requests resumes its own jobs and submits only what was
             never sent. Requests are recognised by their content and by how often it occurred;
             give `submit` a key where that is not what makes a job the same.
+        media_key: gives each media URL the text by which its medium is known again, where the URL
+            itself changes: `without_query` for signed URLs. By default, the whole URL.
         max_credits: a limit on the sum of all charges, those of earlier runs in the journal
             included. What may have been charged counts.
         max_uncertain_in_a_row: uncertain submits, one after the other, after which a stream or a
@@ -75,6 +77,9 @@ class SessionOptions(ClientOptions):
     )
     cancel_on_error: bool = flag(False)
     journal: Journal | str | Path | None = None
+    media_key: Callable[[str], str] | None = attrs.field(
+        default=None, validator=attrs.validators.optional(function)
+    )
     max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole))
     max_uncertain_in_a_row: int = count(10)
     resubmit_uncertain: bool = flag(False)

@@ -152,6 +152,7 @@ class SeedanceSession:
             actions=self._actions,
             check_open=self._check_open,
             allow_local=self.client.allow_local,
+            media_key=options.media_key,
             max_uncertain=options.max_uncertain_in_a_row,
             feeders=min(options.max_connections, options.max_in_flight),
             window=options.max_in_flight,
@@ -205,7 +206,9 @@ class SeedanceSession:
             ValueError: the key is in use.
         """
         self._check_open()
-        prepared = prepare(request, allow_local=self.client.allow_local)
+        prepared = prepare(
+            request, allow_local=self.client.allow_local, media_key=self._options.media_key
+        )
         return Job(await self._submitter.submit(prepared, key), self._actions)
 
     async def generate(self, request: GenerationRequest) -> Generation:

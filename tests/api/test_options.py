@@ -183,7 +183,7 @@ POLICIES = [
 
 #: What other tests are about: where the API is, how it is reached, what takes part in a session.
 ELSEWHERE = {"api_key", "base_url", "proxy", "ssl", "headers", "http", "transport", "rng"} | {
-    "journal", "webhooks", "on_event",
+    "journal", "webhooks", "on_event", "media_key",
 }  # fmt: skip
 
 
@@ -212,6 +212,12 @@ def test_a_policy_of_another_kind_is_refused_by_name_and_not_in_the_middle_of_a_
     for bad in (5, "yes", object()):
         with pytest.raises(ConfigurationError, match=f"^{name} must be a {type_.__name__}"):
             kind(**{name: bad})
+
+
+def test_a_media_key_that_cannot_be_called_is_refused_by_name():
+    for bad in ("path", 5, True):
+        with pytest.raises(ConfigurationError, match="^media_key must be a function"):
+            SessionOptions(media_key=bad)
 
 
 def test_every_option_of_every_policy_is_tested_here():

@@ -81,6 +81,16 @@ async def test_a_claim_that_does_not_fit_is_refused_and_leaves_no_trace(journal)
         await journal.claim(intent("c", credits=None, limits={"": 70}))
 
 
+async def test_under_a_limit_the_dearest_price_in_the_journal_is_reserved(journal):
+    """Another session may have seen a price that this one has not."""
+    await spend(journal, "a", 40)
+    for credits in (None, 30):
+        with pytest.raises(BudgetExceededError, match="would need 40"):
+            await journal.claim(intent("b", kind="k", credits=credits, limits={"": 79}))
+    await journal.claim(intent("b", kind="k", credits=30, limits={"": 80}))
+    assert (await journal.find("b")).credits_reserved == 40
+
+
 async def test_a_refused_claim_keeps_no_other_operation_from_being_written(journal):
     await spend(journal, "a", 40)
     refused, taken = await asyncio.gather(

@@ -1,8 +1,10 @@
 """Keys of the caller's own in streams: they, and not the content, make a job the same."""
 
+import json
+
 import pytest
 
-from seedance_async import GenerationRequest, InvalidRequestError, JobState
+from seedance_async import GenerationRequest, InvalidRequestError, JobState, without_query
 from tests.support.fakes import FakeAPI
 
 pytestmark = pytest.mark.virtual_time
@@ -30,6 +32,33 @@ async def test_lines_whose_urls_are_signed_anew_are_the_same_jobs_by_their_keys(
             assert batch.counts == {JobState.SUCCEEDED: 3}
             assert {job.key for job in batch} == {"shot-0", "shot-1", "shot-2"}
     assert api.count("create") == 3
+
+
+async def test_with_a_media_key_lines_whose_urls_are_signed_anew_are_the_same_jobs(
+    begin, api, make_session, tmp_path
+):
+    options = {"transport": api, "journal": tmp_path / "run.db", "media_key": without_query}
+    for signature in ("monday", "tuesday"):
+        async with make_session(**options) as session:
+            batch = await session.run(signed(n, signature) for n in range(3))
+            assert batch.counts == {JobState.SUCCEEDED: 3}
+            again = await session.submit(signed(0, signature))
+            assert again.request_id not in {job.request_id for job in batch}, "a second take"
+    assert api.count("create") == 4
+    assert "signature=monday" in json.loads(api.sent[0].body)["mediaUrls"][0], "sent as it is"
+
+
+async def test_a_media_key_that_is_no_text_is_the_callers_mistake(api, make_session, tmp_path):
+    options = {"transport": api, "journal": tmp_path / "run.db", "media_key": lambda url: 5}
+    async with make_session(**options) as session:
+        with pytest.raises(TypeError, match="media_key must return text, not int"):
+            await session.submit(signed(1, "a"))
+    assert api.count("create") == 0
+
+
+def test_a_url_without_its_query_has_no_signature():
+    for tail in ("", "?a=b", "#a", "?a#b?c", "#a?b"):
+        assert without_query(f"https://media.example/a.jpg{tail}") == "https://media.example/a.jpg"
 
 
 async def test_pairs_and_plain_requests_may_stand_side_by_side(begin, api):
