@@ -216,7 +216,7 @@ def test_a_policy_of_another_kind_is_refused_by_name_and_not_in_the_middle_of_a_
 
 def test_a_media_key_that_cannot_be_called_is_refused_by_name():
     for bad in ("path", 5, True):
-        with pytest.raises(ConfigurationError, match="^media_key must be a function"):
+        with pytest.raises(ConfigurationError, match=r"^media_key must be"):
             SessionOptions(media_key=bad)
 
 

@@ -18,6 +18,7 @@ from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import InputFormat, Line, read_lines
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
 from seedance_async.cli.runs.journal_entries import KnownJobs, request_of, state_text
@@ -161,6 +162,8 @@ async def batch(
         for text in _forecast(lines, known, record, resubmit_uncertain=resubmit_uncertain):
             screen.answer(text)
         return ExitCode.SUCCESS
+    if record is not None:
+        remember_batch(record, screen)
     report = await run_batch(
         session,
         lines,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from seedance_async import (
     DownloadError,
@@ -29,9 +30,13 @@ Query = Callable[[SeedanceSession, Generation], Awaitable[Outcome]]
 
 
 async def query_each(
-    connection: Connection, request_ids: Sequence[str], query: Query, as_json: bool, timeout: float
+    connection: Connection,
+    request_ids: Sequence[str],
+    query: Query,
+    as_json: bool,
+    **options: Any,
 ) -> list[Outcome]:
-    """Query each job and show each outcome as it comes."""
+    """Query each job and show each outcome as it comes; `options` are those of the session."""
     outcomes: list[Outcome] = []
 
     async def one(session: SeedanceSession, request_id: str) -> None:
@@ -39,7 +44,7 @@ async def query_each(
         outcomes.append(outcome)
         _show(outcome, connection.screen, as_json)
 
-    async with connection.session(job_timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+    async with connection.session(**options) as session, asyncio.TaskGroup() as tasks:
         for request_id in dict.fromkeys(request_ids):
             tasks.create_task(one(session, request_id))
     return outcomes
