@@ -152,6 +152,10 @@ class Submitter:
             if waited:
                 self._check_usable()
             await self._submit_or_resume(record, prepared)
+        except asyncio.CancelledError:
+            if record in self._detached or record.state not in UNSETTLED_STATES:
+                self._orphan(record, prepared)
+            raise
         finally:
             self._changed.set()
             if record.state is JobState.REJECTED:
@@ -163,6 +167,11 @@ class Submitter:
                 self._free_slot(record)
             else:
                 self._shutdown.leave_late(record)
+
+    def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        """The caller was cancelled after the request was sent: a retry of it gets this job."""
+        self.orphans = self.orphans or Orphans()
+        self.orphans.add(record, prepared, settled=record not in self._detached)
 
     def release_key(self, key: str) -> None:
         """No job was made of an automatic key: the next equal request gets it."""
@@ -262,8 +271,6 @@ class Submitter:
         finally:
             if pending.is_detached:
                 self._detached.add(record)
-                self.orphans = self.orphans or Orphans()
-                self.orphans.add(record, prepared)
             else:
                 settlement.never_sent()
         try:

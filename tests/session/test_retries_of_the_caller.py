@@ -241,6 +241,37 @@ async def test_a_retry_after_a_timeout_gets_the_job_that_went_on(make_session, a
     assert len(api.jobs) == 2
 
 
+@pytest.mark.parametrize("seconds", [2, 4])
+@pytest.mark.parametrize("how", ["submit", "generate", "run"])
+async def test_a_retry_gets_the_job_whose_answer_came_while_its_caller_was_being_cancelled(
+    make_session, api, how, seconds
+):
+    """The answer comes within `Timeouts.submit_grace`, before the cancellation goes on."""
+    api.script["create"] += [slow(api, seconds)]
+    async with make_session(transport=api, journal=MemoryJournal()) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await {"submit": session.submit, "generate": session.generate}.get(
+                    how, lambda request: session.run([request])
+                )(REQUEST)
+        assert (await session.generate(REQUEST)).status == "succeeded"
+    assert len(api.jobs) == 1
+
+
+async def test_a_retry_gets_the_job_whose_caller_was_cancelled_while_it_was_recorded(
+    make_session, api
+):
+    class SlowJournal(MemoryJournal):
+        async def update(self, key, **changes):
+            await asyncio.sleep(10)
+            await super().update(key, **changes)
+
+    async with make_session(transport=api, journal=SlowJournal()) as session:
+        job = await with_timeouts(session, 5)
+        assert (await job).status == "succeeded"
+    assert len(api.jobs) == 1
+
+
 async def test_a_batch_run_again_after_a_timeout_gets_the_jobs_that_went_on(make_session, api):
     requests = [REQUEST, GenerationRequest("another")]
     api.script["create"] += [slow(api, 30), slow(api, 30)]

@@ -82,15 +82,17 @@ def _asked_for(world, prompt):
     by_key = sum(1 for name in keys if name[0] == prompt)
     runs = [program.asked[prompt] for program in world.programs]
     chosen = [
-        program.asked[prompt] + sum(1 for name in program.asked if name[0] == prompt)
-        for program in world.programs
-        if program.life.resubmit
+        _asked_by(program, prompt) for program in world.programs if program.life.resubmit
     ]
     if not world.plan.journal:
-        names = [name for program in world.programs for name in program.asked]
-        by_key = sum(1 for name in names if isinstance(name, tuple) and name[0] == prompt)
-        return sum(runs) + by_key
+        return sum(_asked_by(program, prompt) for program in world.programs)
     return max(runs) + by_key + sum(chosen)
+
+
+def _asked_by(program, prompt):
+    """How many videos of this prompt one run asked for, with and without keys."""
+    names = [name for name in program.asked if prompt in (name, name[0])]
+    return sum(program.asked[name] for name in names)
 
 
 def _lost(world, evidence):
@@ -152,8 +154,7 @@ def _rejected(world, _):
         for prompt, at in program.rejected:
             for charge in world.server.ledger:
                 ours = charge.process is program.process and charge.prompt == prompt
-                once = program.asked[prompt] + sum(1 for name in program.asked if name[0] == prompt)
-                if ours and charge.at <= at and once == 1:
+                if ours and charge.at <= at and _asked_by(program, prompt) == 1:
                     yield f"rejected: {charge.request_id} of {prompt!r} is charged"
 
 

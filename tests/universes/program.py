@@ -272,7 +272,8 @@ class Program:
             if item.key is None or keyless:
                 self.asked[item.prompt] += 1
             else:
-                self.asked[item.prompt, item.key] = 1
+                again = not self.plan.journal  # without one, a key is free once its job has ended
+                self.asked[item.prompt, item.key] = again * self.asked[item.prompt, item.key] + 1
 
     def _note_rejected(self, item):
         if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:

@@ -158,7 +158,7 @@ class Server:
                 self._prices_told[charge.kind] = max(told, charge.credits)
         asked = response.headers.get("retry-after")
         if process.stopped_until < now:
-            if asked is not None and float(asked) <= 600:
+            if asked is not None and float(asked) <= 60 and charge is None:
                 process.held = (now, now + float(asked))
             if response.status in (401, 402) and charge is None:
                 process.held = (now, now + 29.0)
@@ -433,6 +433,7 @@ class UniverseTransport:
             world.at(world.clock + seconds, lambda: self._server.fail(call, over))
             process.effect()
         if call.fault == "exit" and call.request.charges:
+            call.over = True
             raise SystemExit(1)
         self._calls.append(call)
         try:
