@@ -164,7 +164,6 @@ class Submitter:
                 pass  # it keeps its slot until its outcome is known
             elif record.state in UNSETTLED_STATES:
                 self._discard(record)
-                self._free_slot(record)
             else:
                 self._shutdown.leave_late(record)
 
