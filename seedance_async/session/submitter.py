@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
-from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
+from seedance_async.api.errors import (
+    APIError,
+    JournalError,
+    SeedanceError,
+    SubmitUncertainError,
+)
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
@@ -129,7 +134,12 @@ class Submitter:
         except BaseException:
             self._discard(record)
             raise
-        await self.submit_in_slot(record, prepared, waited=waited)
+        try:
+            await self.submit_in_slot(record, prepared, waited=waited)
+        except JournalError:
+            if record.state.is_running:  # the caller has an error, and no job
+                self._orphan(record, prepared)
+            raise
         return record
 
     async def submit_in_slot(
@@ -168,7 +178,7 @@ class Submitter:
                 self._shutdown.leave_late(record)
 
     def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
-        """The caller was cancelled after the request was sent: a retry of it gets this job."""
+        """The caller has no job, though its request was sent: a retry of it gets this one."""
         self.orphans = self.orphans or Orphans()
         self.orphans.add(record, prepared, settled=record not in self._detached)
 

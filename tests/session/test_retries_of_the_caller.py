@@ -11,6 +11,7 @@ from seedance_async import (
     APIError,
     GenerationRequest,
     JobState,
+    JournalError,
     RateLimitError,
     SubmitUncertainError,
 )
@@ -268,6 +269,20 @@ async def test_a_retry_gets_the_job_whose_caller_was_cancelled_while_it_was_reco
 
     async with make_session(transport=api, journal=SlowJournal()) as session:
         job = await with_timeouts(session, 5)
+        assert (await job).status == "succeeded"
+    assert len(api.jobs) == 1
+
+
+async def test_a_retry_gets_the_job_whose_acceptance_could_not_be_recorded(make_session, api):
+    class FullDisk(MemoryJournal):
+        async def update(self, key, **changes):
+            raise JournalError("no space left on device")
+
+    async with make_session(transport=api, journal=FullDisk()) as session:
+        with pytest.raises(JournalError) as caught:
+            await session.submit(REQUEST)
+        job = await session.submit(REQUEST)
+        assert job.request_id == caught.value.request_id
         assert (await job).status == "succeeded"
     assert len(api.jobs) == 1
 

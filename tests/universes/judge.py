@@ -82,7 +82,7 @@ def _asked_for(world, prompt):
     by_key = sum(1 for name in keys if name[0] == prompt)
     runs = [program.asked[prompt] for program in world.programs]
     chosen = [
-        _asked_by(program, prompt) for program in world.programs if program.life.resubmit
+        _asked_by(program, prompt) for program in _resubmitting(world)
     ]
     if not world.plan.journal:
         return sum(_asked_by(program, prompt) for program in world.programs)
@@ -103,7 +103,13 @@ def _lost(world, evidence):
         killed = charge.process.killed_at < math.inf
         if killed and not world.plan.journal and not _had_time(charge, charge.named_at):
             continue
+        if any(_asked_by(program, charge.prompt) for program in _resubmitting(world)):
+            continue  # the record of the earlier attempt is gone
         yield f"lost: {charge.request_id} of {charge.prompt!r} is known nowhere"
+
+
+def _resubmitting(world):
+    return [program for program in world.programs if program.life.resubmit]
 
 
 def _had_time(charge, since):
@@ -144,7 +150,8 @@ def _over_the_limit(world, evidence):
         elif before - hidden + charge.credits > limit and not charge.surprise:
             total = before + charge.credits
             yield f"over the limit: {total} of {limit}, though {charge.request_id} had a known price"
-        if not charge.priced and charge.surprise:
+        told = charge.priced and charge.request_id in evidence.recorded
+        if not told and charge.surprise:
             hidden += charge.credits
 
 

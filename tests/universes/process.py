@@ -69,7 +69,8 @@ class _Loop(asyncio.SelectorEventLoop):
         self.turns = _OneTurn()
         super().__init__(self.turns)
         self.turns.loop = self
-        self.set_task_factory(lambda loop, coro, **named: _Task(coro, loop=loop, **named))
+        self._tasks = []
+        self.set_task_factory(self._make_task)
         self.set_exception_handler(process.note_loop_error)
 
     def time(self):
@@ -77,6 +78,15 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def create_future(self):
         return _Future(loop=self)
+
+    def tasks(self):
+        """Those that are not done; `asyncio.all_tasks` looks at those of all universes."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        return self._tasks
+
+    def _make_task(self, _, coro, **named):
+        self._tasks.append(_Task(coro, loop=self, **named))
+        return self._tasks[-1]
 
 
 class Process:
@@ -106,6 +116,8 @@ class Process:
         self._generators_closed = False
         self._main, self.task = main, None
         self.loop = _Loop(self)
+        if life.kill is not None and life.kill[0] == "time":
+            world.at(starts + life.kill[1], self.die)
 
     def __repr__(self):
         return f"process {self.world.processes.index(self) + 1}"
@@ -155,15 +167,15 @@ class Process:
         """As at the end of `asyncio.run`: cancel what is left, and let it end."""
         self.exiting = True
         self.poke()
-        for task in asyncio.all_tasks(self.loop):
+        for task in self.loop.tasks():
             task.cancel()
 
     def _tasks_left(self):
         """The tasks that still run: when there are none, those that close async generators."""
-        left = asyncio.all_tasks(self.loop)
+        left = self.loop.tasks()
         if not left and not self._generators_closed:
             self._generators_closed = True
-            left = {self.loop.create_task(self.loop.shutdown_asyncgens())}
+            left = [self.loop.create_task(self.loop.shutdown_asyncgens())]
             self.poke()
         return left
 
@@ -178,8 +190,6 @@ class Process:
     def _check_plan(self):
         kill, age = self.life.kill, self.world.clock - self.starts
         if kill is not None and kill[0] == "turn" and self.turns >= kill[1]:
-            self.die()
-        if kill is not None and kill[0] == "time" and age >= kill[1]:
             self.die()
         stop = self.life.stop
         if stop is not None and age >= stop[0] and self.stopped_until < 0:
@@ -199,8 +209,11 @@ class Process:
 
     def die(self):
         """Be killed: from now on nobody sees anything of it."""
+        if self.finished or not self.alive:
+            return
         self.alive = False
-        self.killed_at = self.world.clock
+        self.killed_at = self.wake = self.world.clock
+        self.stopped_until = -math.inf
         self.world.disk.died(self)
 
     def _bury(self):
@@ -213,7 +226,7 @@ class Process:
                 task.cancel()
             self._turns_after_death()
         else:
-            raise AssertionError(f"tasks outlive their process: {asyncio.all_tasks(self.loop)}")
+            raise AssertionError(f"tasks outlive their process: {self.loop.tasks()}")
         self._close()
 
     def _turns_after_death(self):
@@ -226,7 +239,7 @@ class Process:
     def _close_loop(self):
         """Leave the loop for good in the middle: each coroutine sees a GeneratorExit."""
         self.world.current, self.closing = self, True
-        for task in sorted(asyncio.all_tasks(self.loop), key=hash):
+        for task in self.loop.tasks():
             try:
                 task.get_coro().close()
             except RuntimeError:  # it awaited something once more

@@ -151,7 +151,7 @@ class Program:
                     return
                 if key is None:
                     self._ask(item)
-            elif isinstance(error, SeedanceError):
+            elif isinstance(error, SeedanceError) and getattr(error, "request_id", None) is None:
                 self._note_rejected(item)
             await asyncio.sleep(op.after)
 
@@ -402,10 +402,8 @@ async def _beside_a_sibling(work, after):
             task.add_done_callback(lambda _: sibling.cancel())
     except* _SiblingError as group:
         raise _SiblingError from group
-    except* SeedanceError as group:
-        raise group.exceptions[0] from None
-    except* (ValueError, RuntimeError) as group:
-        raise group.exceptions[0] from None
+    except* (SeedanceError, ValueError, RuntimeError):
+        pass  # it is the task's own, and comes with its result
     return task.result()
 
 

@@ -408,11 +408,11 @@ class UniverseTransport:
         if self._closed or not self._process.alive:
             raise TransportError("it is closed", delivered="no", transient=False)
         call = self._server.begin(self._process, request)
+        if request.charges:
+            self._check_held()
         await self._connect(call)
         if on_sent is not None and self._world.plan.reports_sending:
             on_sent()
-        if request.charges:
-            self._check_held()
         return await self._exchange(call)
 
     async def _connect(self, call):

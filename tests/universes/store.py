@@ -146,7 +146,9 @@ class _EventWriter(Writer):
                 self.world.at(self.process.stopped_until, when_it_runs)
             else:
                 self.process.poke()
+                self.world.current = self.process  # whose log its thread writes to
                 work()
+                self.world.current = None
 
         self.world.at(self.world.clock + self.disk.delay(), when_it_runs)
 
