@@ -25,7 +25,8 @@ def judge(world):
     evidence = _Evidence(world)
     for check in (_paid_twice, _lost, _not_logged, _not_recorded, _over_the_limit, _rejected):
         found += check(world, evidence)
-    found += _ends(world, evidence)
+    for check in (_falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
+        found += check(world, evidence)
     found += _left_unnamed(world, evidence)
     found += _key_shown(world, evidence)
     return found
@@ -50,6 +51,7 @@ class _Evidence:
         self.texts = [text for thing in self.seen for text in _texts_of(thing)]
         self.all_seen = "\n".join(self.texts)
         self.recorded = {row.request_id for row in self.rows}
+        self.priced = {row.request_id for row in self.rows if row.credits is not None}
         self.unanswered = Counter(row.prompt for row in self.rows if row.is_unanswered)
         self.errors = "\n".join(line.text for line in self.lines if line.level >= logging.ERROR)
 
@@ -150,8 +152,7 @@ def _over_the_limit(world, evidence):
         elif before - hidden + charge.credits > limit and not charge.surprise:
             total = before + charge.credits
             yield f"over the limit: {total} of {limit}, though {charge.request_id} had a known price"
-        told = charge.priced and charge.request_id in evidence.recorded
-        if not told and charge.surprise:
+        if charge.request_id not in evidence.priced and charge.surprise:
             hidden += charge.credits
 
 
@@ -163,6 +164,43 @@ def _rejected(world, _):
                 ours = charge.process is program.process and charge.prompt == prompt
                 if ours and charge.at <= at and _asked_by(program, prompt) == 1:
                     yield f"rejected: {charge.request_id} of {prompt!r} is charged"
+
+
+def _falsely_uncertain(world, evidence):
+    """What was certainly never sent is not uncertain, unless a kill made it so."""
+    if any(not process.alive or process.life.disk_full for process in world.processes):
+        return
+    for row in evidence.rows:
+        if row.is_unanswered and row.prompt not in world.server.sent:
+            yield f"falsely uncertain: {row.key} of {row.prompt!r} was never sent"
+
+
+def _end_not_recorded(world, evidence):
+    """The end of a job that was waited for is on the disk."""
+    states = {row.request_id: row.state for row in evidence.rows}
+    for charge in _waited_for(world):
+        if states.get(charge.request_id) in ("queued", "processing", "submitting"):
+            state = states[charge.request_id]
+            yield f"end not recorded: {charge.request_id} is {state} on the disk"
+
+
+def _not_waited_for(world, _):
+    """A session that is left in peace waits for the ends of its jobs."""
+    for charge in _waited_for(world):
+        if charge.ends > charge.process.last_ran and not charge.cancelled:
+            yield f"not waited for: {charge.request_id}"
+
+
+def _waited_for(world):
+    """The charges that a session was told of, which was left in peace, and could ask about them."""
+    for program in world.programs:
+        process, life = program.process, program.life
+        troubled = world.plan.query_faults or life.disk_full or life.stop or not world.plan.journal
+        if troubled or not program.left_in_peace or not process.alive or process.exiting_early:
+            continue
+        for charge in world.server.ledger:
+            if charge.process is process and charge.told_at < math.inf:
+                yield charge
 
 
 def _ends(world, evidence):

@@ -111,7 +111,7 @@ class Process:
         self.effects = self.turns = 0
         self.seen = []  # what the program has in its hands: lost when it is killed
         self.problems = []
-        self.session_open = False
+        self.session_open = self.exiting_early = False
         self._late = 0.0
         self._generators_closed = False
         self._main, self.task = main, None
@@ -156,7 +156,7 @@ class Process:
         try:
             self.loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
-            self.ended_by = error
+            self.ended_by, self.exiting_early = error, True
             self._exit()
         finally:
             self.world.current = None

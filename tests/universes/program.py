@@ -18,6 +18,7 @@ from seedance_async import (
     Job,
     JobState,
     JobTimeoutError,
+    JournalError,
     RetryPolicy,
     SeedanceError,
     SeedanceSession,
@@ -63,7 +64,7 @@ class Program:
         self.rejected = []  # prompts of jobs that it was told are not charged, when asked once
         self.receiver = None
         self.process = self.session = None
-        self.entered = self.left_whole = False
+        self.entered = self.left_whole = self.left_in_peace = False
 
     async def main(self, process):
         """What the process runs."""
@@ -74,8 +75,9 @@ class Program:
                 try:
                     await self._steps()
                     self._leave()
+                    self.left_in_peace = True
                 finally:
-                    process.session_open = self.life.leave == "wait"
+                    process.session_open = self.left_in_peace
         except (SeedanceError, _LeaveError, TimeoutError) as error:
             self.see(error)
         finally:
@@ -156,7 +158,11 @@ class Program:
             await asyncio.sleep(op.after)
 
     async def _submitted(self, item, key):
-        return await self.session.submit(self._request(item), key=key)
+        job = await self.session.submit(self._request(item), key=key)
+        healthy = self.plan.journal and not self.life.disk_full and self.process.alive
+        if healthy and job.request_id and not self.world.disk.holds(job.request_id):
+            self.process.problems.append(f"{job!r} was returned before it was recorded")
+        return job
 
     async def _generate(self, op):
         item = self._item(op)
@@ -307,10 +313,16 @@ class Program:
 
     def _failed(self, error):
         self.see(error)
+        if isinstance(error, JournalError) and self._journal_is_fine():
+            self.process.problems.append(f"the journal failed, though its disk is fine: {error!r}")
         expected = (SeedanceError, RuntimeError) if self.process.exiting else SeedanceError
         if not isinstance(error, expected) and not _is_misuse(error) and not self.process.closing:
             self.process.problems.append(f"the API raised {error!r}")
         return Outcome(error=error)
+
+    def _journal_is_fine(self):
+        others = [program.life.second for program in self.world.programs if program.life.second]
+        return not (others or self.life.disk_full or self.process.closing or self.process.exiting)
 
     def see(self, thing):
         """The program has this in its hands."""

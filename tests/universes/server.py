@@ -82,6 +82,7 @@ class Server:
         self.world, self.plan = world, world.plan
         self.ledger = []
         self.posts = 0
+        self.sent = set()  # prompts whose bytes have left a process
         self._queries = self._callbacks = 0
         self._by_id = {}
         self._prices_told = {}  # the dearest of each kind
@@ -427,6 +428,8 @@ class UniverseTransport:
         call.future = asyncio.get_running_loop().create_future()
         seconds = SUBMIT_SECONDS if call.request.charges else REQUEST_SECONDS
         if process.effect():
+            if call.request.charges:
+                self._server.sent.add(json.loads(call.request.body)["prompt"])
             way = call.rng.choice((0.0, 0.01, 0.1))
             world.at(world.clock + way, lambda: self._server.arrive(call))
             over = TimeoutError("no answer in time")

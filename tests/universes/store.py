@@ -28,6 +28,7 @@ class Row:
     prompt: str
     state: str
     request_id: str | None
+    credits: int | None
     text: str  # all values
 
     @property
@@ -54,6 +55,10 @@ class Disk:
     def rows(self):
         """What a later process would find."""
         return [_row(entry) for entry in self._database.entries()]
+
+    def holds(self, request_id):
+        """Whether a later process would find this id."""
+        return any(row.request_id == request_id for row in self.rows())
 
     def close(self):
         """The universe is over."""
@@ -213,4 +218,4 @@ def _fail(operations):
 def _row(entry):
     values = attrs.astuple(entry)
     prompt = json.loads(entry.request)["prompt"]
-    return Row(entry.key, prompt, entry.state, entry.request_id, repr(values))
+    return Row(entry.key, prompt, entry.state, entry.request_id, entry.credits_charged, repr(values))
