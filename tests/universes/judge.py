@@ -176,7 +176,10 @@ def _falsely_uncertain(world, evidence):
 
 
 def _end_not_recorded(world, evidence):
-    """The end of a job that was waited for is on the disk."""
+    """The end of a job that was waited for is on the disk, unless somebody attached it again."""
+    lives = [program.life for program in world.programs]
+    if any(op.kind == "attach" for life in lives for op in life.ops):
+        return
     states = {row.request_id: row.state for row in evidence.rows}
     for charge in _waited_for(world):
         if states.get(charge.request_id) in ("queued", "processing", "submitting"):

@@ -75,7 +75,7 @@ class Program:
                 try:
                     await self._steps()
                     self._leave()
-                    self.left_in_peace = True
+                    self.left_in_peace = self.life.leave == "wait"
                 finally:
                     process.session_open = self.left_in_peace
         except (SeedanceError, _LeaveError, TimeoutError) as error:
@@ -313,6 +313,8 @@ class Program:
 
     def _failed(self, error):
         self.see(error)
+        if not self.process.alive:
+            return Outcome(error=error)
         if isinstance(error, JournalError) and self._journal_is_fine():
             self.process.problems.append(f"the journal failed, though its disk is fine: {error!r}")
         expected = (SeedanceError, RuntimeError) if self.process.exiting else SeedanceError
