@@ -228,10 +228,9 @@ class BatchRunner:
         return self._submitter.reject(record.request, SeedanceError(reason))
 
     async def _adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
-        """As `Orphans.adopt`; an uncertain one is a job with that outcome."""
-        orphans = self._submitter.orphans
+        """As `Submitter.adopt_orphan`; an uncertain one is a job with that outcome."""
         try:
-            return None if orphans is None else await orphans.adopt(prepared)
+            return await self._submitter.adopt_orphan(prepared)
         except SubmitUncertainError as error:
             return self._registry.find(key=error.key)
 

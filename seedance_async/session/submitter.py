@@ -118,7 +118,7 @@ class Submitter:
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
         if key is None:
-            orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+            orphan = await self.adopt_orphan(prepared)
             if orphan is not None:
                 return orphan
             key = self.new_key(prepared)
@@ -141,6 +141,17 @@ class Submitter:
                 self._orphan(record, prepared)
             raise
         return record
+
+    async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
+        """As `Orphans.adopt`; the job that it returns is on disk, if it can be."""
+        orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+        if orphan is not None and self._journal is not None:
+            try:
+                await self._journal.written(orphan)
+            except asyncio.CancelledError:
+                self._orphan(orphan, prepared)
+                raise
+        return orphan
 
     async def submit_in_slot(
         self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True

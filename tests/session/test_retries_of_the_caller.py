@@ -263,13 +263,61 @@ async def test_a_retry_gets_the_job_whose_caller_was_cancelled_while_it_was_reco
     make_session, api
 ):
     class SlowJournal(MemoryJournal):
+        seconds = 10.0
+
         async def update(self, key, **changes):
-            await asyncio.sleep(10)
+            seconds, self.seconds = self.seconds, 0.0
+            await asyncio.sleep(seconds)
             await super().update(key, **changes)
 
     async with make_session(transport=api, journal=SlowJournal()) as session:
         job = await with_timeouts(session, 5)
         assert (await job).status == "succeeded"
+    assert len(api.jobs) == 1
+
+
+class BusyJournal(MemoryJournal):
+    """What nobody waits for is recorded with the next change that somebody waits for."""
+
+    def __init__(self):
+        super().__init__()
+        self.queued = []
+
+    def update_soon(self, key, **changes):
+        self.queued.append((key, changes))
+
+    async def update(self, key, **changes):
+        await asyncio.sleep(1)
+        queued, self.queued = self.queued, []
+        for each, earlier in queued:
+            super().update_soon(each, **earlier)
+        await super().update(key, **changes)
+
+
+@pytest.mark.parametrize("seconds", [2, 30])
+async def test_a_job_that_went_on_is_on_record_before_a_retry_gets_it(make_session, api, seconds):
+    api.script["create"] += [slow(api, seconds)]
+    journal = BusyJournal()
+    async with make_session(transport=api, journal=journal) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        job = await session.submit(REQUEST)
+        assert journal.recorded[job.key].request_id == job.request_id
+
+
+async def test_a_retry_that_is_cancelled_while_the_job_is_recorded_leaves_it_to_the_next(
+    make_session, api
+):
+    api.script["create"] += [slow(api, 30)]
+    async with make_session(transport=api, journal=BusyJournal()) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(24.5):
+                await session.submit(REQUEST)
+        await (await session.submit(REQUEST))
     assert len(api.jobs) == 1
 
 
