@@ -57,9 +57,7 @@ class _Evidence:
 
     def knows(self, request_id):
         """Whether this id can be found."""
-        return (
-            request_id in self.recorded or request_id in self.log or request_id in self.all_seen
-        )
+        return request_id in self.recorded or request_id in self.log or request_id in self.all_seen
 
     def names_uncertain(self, prompt):
         """Whether somebody was told that the submit of this prompt is uncertain."""
@@ -83,9 +81,7 @@ def _asked_for(world, prompt):
     keys = {name for program in world.programs for name in program.asked if isinstance(name, tuple)}
     by_key = sum(1 for name in keys if name[0] == prompt)
     runs = [program.asked[prompt] for program in world.programs]
-    chosen = [
-        _asked_by(program, prompt) for program in _resubmitting(world)
-    ]
+    chosen = [_asked_by(program, prompt) for program in _resubmitting(world)]
     if not world.plan.journal:
         return sum(_asked_by(program, prompt) for program in world.programs)
     return max(runs) + by_key + sum(chosen)
@@ -151,7 +147,7 @@ def _over_the_limit(world, evidence):
             yield f"over the limit: {before} of {limit} were spent before {charge.request_id}"
         elif before - hidden + charge.credits > limit and not charge.surprise:
             total = before + charge.credits
-            yield f"over the limit: {total} of {limit}, though {charge.request_id} had a known price"
+            yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
         if charge.request_id not in evidence.priced and charge.surprise:
             hidden += charge.credits
 
@@ -272,5 +268,3 @@ def _texts_of(thing):
         if job.error is not None:
             yield from _texts_of(job.error)
         yield f"{job!r} {job.request_id} {job.state}"
-
-

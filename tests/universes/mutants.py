@@ -55,7 +55,11 @@ class Mutant:
         return inspect.unwrap(place[function.__name__]).__code__
 
 
-_SUBMITTER, _CLIENT, _RETRY = "session.submitter:Submitter", "api.client:SeedanceClient", "api.retry"
+_SUBMITTER, _CLIENT, _RETRY = (
+    "session.submitter:Submitter",
+    "api.client:SeedanceClient",
+    "api.retry",
+)
 _JOURNALING = "session.journaling:JournalRecorder"
 _LIMIT = "session.credit_limit:CreditLimit"
 _GATE, _REGISTRY = "api.rate_limit.gate:Gate", "jobs.registry:TaskRegistry"
@@ -74,7 +78,8 @@ MUTANTS = [
     Mutant("an acceptance is not logged",
            f"{_SUBMITTER}._accept", "_log.info(", "str("),
     Mutant("an id of a job of an earlier run is believed",
-           f"{_SUBMITTER}._accept", "self._journal.check_new(record, submission.request_id)", "pass"),
+           f"{_SUBMITTER}._accept", "self._journal.check_new(",
+           "(lambda *_: None)("),
     Mutant("the end of a job is not recorded",
            f"{_SUBMITTER}._accept", "self._journal.follow(record)", "pass"),
     Mutant("an accepted job is not polled",
@@ -106,13 +111,13 @@ MUTANTS = [
     Mutant("a gate is not left after a submit",
            f"{_CLIENT}.create_prepared", "self.submit_gate.leave()", "pass"),
     Mutant("what may have been delivered is sent again",
-           f"{_RETRY}:judge_submit", 'if error.delivered == "maybe":\n            return Verdict.UNCERTAIN',
-           "pass"),
+           f"{_RETRY}:judge_submit", 'if error.delivered == "maybe":', "if False:"),
     Mutant("an error of the server counts as a refusal",
            f"{_RETRY}:judge_submit", "Verdict.THROTTLED if refused else Verdict.UNCERTAIN",
            "Verdict.THROTTLED if refused else Verdict.REFUSED"),
     Mutant("any 503 counts as a refusal for now",
-           f"{_RETRY}:judge_submit", "error.retry_after is not None and error.code is not None", "True"),
+           f"{_RETRY}:judge_submit", "and error.retry_after is not None and error.code is not None",
+           ""),
     Mutant("a status that says nothing counts as a refusal",
            f"{_RETRY}:judge_submit", "error.status in _REFUSALS", "error.status < 500"),
     Mutant("a refused key stops no submits",
@@ -136,7 +141,8 @@ MUTANTS = [
     Mutant("an intent that was refused for now stays an intent",
            f"{_JOURNALING}.take_back", "if record.key in self._intents:", "if False:"),
     Mutant("an id is not recorded",
-           "session.journaling:_as_changes", "record.request_id or _named_id(record.error)", "None"),
+           "session.journaling:_as_changes", "record.request_id or _named_id(record.error)",
+           "None"),
     Mutant("an id is not looked up when it is attached",
            f"{_JOURNALING}.key_of", "return self._holders.get(request_id)", "return None"),
     Mutant("an acceptance is told before it is recorded",

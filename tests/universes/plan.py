@@ -15,8 +15,8 @@ WRAPS = ("cancel", "timeout", "move_on", "fail_after", "sibling")
 SUBMIT_FAULTS = (
     "refused connection", "no route", "lost before", "lost after", "silent", "silent and charged",
     "cut short", "cut short unseen", "400", "401", "402", "403", "404", "422", "429", "429 later",
-    "503 later", "408", "409", "499", "500", "502", "503", "504", "302", "html", "slow", "very slow",
-    "error with charge", "429 with charge", "not a success", "nested id", "no id", "another id",
+    "503 later", "408", "409", "499", "500", "502", "503", "504", "302", "html", "slow",
+    "very slow", "error with charge", "429 with charge", "not a success", "nested id", "no id", "another id",
     "no charge told", "odd charge", "trace id", "echo", "escaped echo", "hangs up with key", "exit",
 )  # fmt: skip
 
@@ -27,7 +27,16 @@ QUERY_FAULTS = (
 )  # fmt: skip
 
 #: What may become of a callback.
-CALLBACK_FAULTS = ("lost", "late", "very late", "doubled", "another id", "forged", "garbage", "early")
+CALLBACK_FAULTS = (
+    "lost",
+    "late",
+    "very late",
+    "doubled",
+    "another id",
+    "forged",
+    "garbage",
+    "early",
+)
 
 
 @attrs.frozen
@@ -214,10 +223,22 @@ class _Maker:
         rng, ops = self.rng, []
         for _ in range(rng.randint(1, 4)):
             kind = rng.choice(
-                ("submit", "submit", "submit", "run", "run", "generate", "stream", "attach", "cancel")
+                (
+                    "submit",
+                    "submit",
+                    "submit",
+                    "run",
+                    "run",
+                    "generate",
+                    "stream",
+                    "attach",
+                    "cancel",
+                )
             )
             wrapped = kind != "attach" and self.chance(0.4)
-            count = 1 if kind in ("submit", "generate", "attach", "cancel") else rng.randint(1, items)
+            count = (
+                1 if kind in ("submit", "generate", "attach", "cancel") else rng.randint(1, items)
+            )
             ops.append(
                 Op(
                     kind=kind,

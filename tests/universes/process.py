@@ -6,6 +6,7 @@ are torn down is seen by nobody.
 """
 
 import asyncio
+import contextlib
 import itertools
 import math
 import selectors
@@ -240,10 +241,8 @@ class Process:
         """Leave the loop for good in the middle: each coroutine sees a GeneratorExit."""
         self.world.current, self.closing = self, True
         for task in self.loop.tasks():
-            try:
+            with contextlib.suppress(RuntimeError):  # it awaited something once more
                 task.get_coro().close()
-            except RuntimeError:  # it awaited something once more
-                pass
         self.world.current = None
         self.world.disk.flush(self)
         self.die()

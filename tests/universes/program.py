@@ -340,11 +340,13 @@ class Program:
             return
         for charge in self.world.server.ledger:
             ours = charge.process is self.process and charge.prompt in prompts
-            once = sum(count for name, count in self.asked.items() if _prompt(name) == charge.prompt)
-            if ours and once == 1 and began < charge.at and charge.told_at < now - 1.0:
-                if charge.request_id not in shown:
-                    problem = f"{charge.request_id} is not in {outcome.error!r}"
-                    self.world.problems.append(f"a wait was broken off, and {problem}")
+            once = sum(
+                count for name, count in self.asked.items() if _prompt(name) == charge.prompt
+            )
+            known = began < charge.at and charge.told_at < now - 1.0
+            if ours and once == 1 and known and charge.request_id not in shown:
+                problem = f"{charge.request_id} is not in {outcome.error!r}"
+                self.world.problems.append(f"a wait was broken off, and {problem}")
 
 
 def chain(error):

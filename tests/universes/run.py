@@ -1,12 +1,11 @@
-"""Plays universes by their seeds, and makes those that fail smaller."""
+"""Plays universes, by their plans or their seeds, and says what became of them."""
 
 import contextlib
 import gc
 import hashlib
 import logging
-import os
 import secrets
-import time
+import sys
 import warnings
 
 import attrs
@@ -26,6 +25,7 @@ class Result:
         violations: what was wrong; empty if nothing was.
         digest: of everything that happened; equal for every replay.
         charges, posts, kills, processes: how much happened.
+        story: the logs, the ledger and the disk, line by line.
     """
 
     plan: object
@@ -35,7 +35,7 @@ class Result:
     posts: int
     kills: int
     processes: int
-    lines: tuple[str, ...] = ()
+    story: tuple[str, ...] = ()
 
     @property
     def kinds(self):
@@ -43,36 +43,68 @@ class Result:
         return {text.partition(":")[0] for text in self.violations}
 
 
+#: Universes between two collections of garbage.
+COLLECTED = 50
+
 _logs = Logs()
 
 
 @contextlib.contextmanager
 def multiverse():
     """Within, this interpreter runs universes and nothing else."""
-    log, token_hex, token_urlsafe = logging.getLogger("seedance_async"), secrets.token_hex, secrets.token_urlsafe
-    before = log.handlers, log.propagate, log.level
-    restore = use_disks()
+    with _logging(), _known_secrets(), _collecting_seldom(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        restore = use_disks()
+        try:
+            yield
+        finally:
+            restore()
+
+
+@contextlib.contextmanager
+def _logging():
+    """The records of the SDK, and no others, go to the universe that is played."""
+    log, others = logging.getLogger("seedance_async"), logging.getLogger("asyncio")
+    before = log.handlers, log.propagate, log.level, others.level
     log.handlers, log.propagate = [_logs], False
     log.setLevel(logging.INFO)
-    secrets.token_hex = lambda count=32: _random_bytes(count).hex()
-    secrets.token_urlsafe = lambda count=32: _random_bytes(count).hex()
-    collecting = gc.isenabled()
-    gc.disable()
+    others.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        restore()
-        secrets.token_hex, secrets.token_urlsafe = token_hex, token_urlsafe
         log.handlers, log.propagate = before[:2]
         log.setLevel(before[2])
-        if collecting:
+        others.setLevel(before[3])
+
+
+@contextlib.contextmanager
+def _known_secrets():
+    """What the SDK takes from `secrets` is drawn from the seed."""
+    before = secrets.token_hex, secrets.token_urlsafe
+
+    def token(count=32):
+        return _logs.world.rng.randbytes(count).hex()
+
+    secrets.token_hex = secrets.token_urlsafe = token
+    try:
+        yield
+    finally:
+        secrets.token_hex, secrets.token_urlsafe = before
+
+
+@contextlib.contextmanager
+def _collecting_seldom():
+    """Garbage is collected between universes only, and says nothing of what a kill left behind."""
+    before, hook = gc.isenabled(), sys.unraisablehook
+    gc.disable()
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = hook
+        if before:
             gc.enable()
-
-
-def _random_bytes(count):
-    return _logs.world.rng.randbytes(count)
 
 
 def play(plan):
@@ -81,102 +113,42 @@ def play(plan):
     try:
         world.play()
         violations = tuple(judge(world))
-        lines = tuple(f"{line.at:9.3f} {line.process} {line.text}" for line in world.lines)
-        told = repr((lines, [attrs.astuple(row) for row in world.disk.rows()], world.clock))
+        story = tuple(_story(world))
         return Result(
             plan,
             violations,
-            hashlib.sha256(told.encode()).hexdigest()[:16],
+            hashlib.sha256(repr(story).encode()).hexdigest()[:16],
             charges=len(world.server.ledger),
             posts=world.server.posts,
             kills=sum(not process.alive for process in world.processes),
             processes=len(world.processes),
-            lines=lines,
+            story=story,
         )
     finally:
         world.close()
         _logs.world = None
 
 
-def play_seeds(seeds, most=None):
+def _story(world):
+    for line in world.lines:
+        yield f"{line.at:9.3f} {line.process}: {logging.getLevelName(line.level)} {line.text}"
+    for charge in world.server.ledger:
+        yield (
+            f"{charge.at:9.3f} {charge.process} was charged {charge.credits} for {charge.prompt!r},"
+            f" {charge.request_id}, which it was told at {charge.told_at:.3f}; ends {charge.ends}"
+        )
+    for row in world.disk.rows() if world.plan.journal else ():
+        yield f"on the disk: {row.key} {row.prompt!r} {row.state} {row.request_id} {row.text}"
+    for program in world.programs:
+        process = program.process
+        yield f"{process} asked for {dict(program.asked)}, {process and process.turns} turns"
+    yield f"{world.clock:9.3f} the end"
+
+
+def play_seeds(seeds):
     """The results of these seeds, one after the other."""
     with multiverse():
         for number, seed in enumerate(seeds):
             yield play(make_plan(seed))
-            if number % 50 == 49:
+            if number % COLLECTED == 0:
                 gc.collect()
-
-
-def shrink(plan, kinds):
-    """A smaller plan that fails in one of these ways, too: whatever can be left out is."""
-    with multiverse():
-        smaller = True
-        while smaller:
-            smaller = False
-            for candidate in _simpler(plan):
-                if play(candidate).kinds & kinds:
-                    plan, smaller = candidate, True
-                    break
-            gc.collect()
-    return plan
-
-
-def _simpler(plan):
-    """Plans with one thing less."""
-    for number in range(len(plan.lives)):
-        if len(plan.lives) > 1:
-            yield attrs.evolve(plan, lives=_without(plan.lives, number))
-    for number, life in enumerate(plan.lives):
-        for simpler in _simpler_lives(life):
-            yield attrs.evolve(plan, lives=_with(plan.lives, number, simpler))
-    for name in ("submit_faults", "query_faults", "callback_faults"):
-        faults = getattr(plan, name)
-        if any(faults):
-            yield attrs.evolve(plan, **{name: ()})
-        for number, fault in enumerate(faults):
-            if fault is not None:
-                yield attrs.evolve(plan, **{name: _with(faults, number, None)})
-    plain = {"limit": None, "prices": (40,), "ratio_costs": False, "webhooks": False,
-             "reports_sending": True, "events": False, "max_in_flight": 3, "max_uncertain": 10}  # fmt: skip
-    for name, value in plain.items():
-        if getattr(plan, name) != value:
-            yield attrs.evolve(plan, **{name: value})
-
-
-def _simpler_lives(life):
-    for number in range(len(life.ops)):
-        yield attrs.evolve(life, ops=_without(life.ops, number))
-    plain = {"second": None, "kill": None, "stop": None, "close": None, "disk_full": None,
-             "resubmit": False, "leave": "wait", "together": False, "pause": 0.0}  # fmt: skip
-    for name, value in plain.items():
-        if getattr(life, name) != value:
-            yield attrs.evolve(life, **{name: value})
-    for number, op in enumerate(life.ops):
-        plain = {"wrap": None, "retries": 0, "again": "request"}
-        changes = [{name: value} for name, value in plain.items() if getattr(op, name) != value]
-        if len(op.items) > 1:
-            changes.append({"items": op.items[:1]})
-            changes.append({"items": op.items[:-1]})
-        for change in changes:
-            yield attrs.evolve(life, ops=_with(life.ops, number, attrs.evolve(op, **change)))
-
-
-def _without(values, number):
-    return values[:number] + values[number + 1 :]
-
-
-def _with(values, number, value):
-    return (*values[:number], value, *values[number + 1 :])
-
-
-def search(first, count, report):
-    """Play seeds, call `report` with each result, and return the time that it took."""
-    began = time.perf_counter()
-    for result in play_seeds(range(first, first + count)):
-        report(result)
-    return time.perf_counter() - began
-
-
-def cpus():
-    """How many processes may search at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -126,7 +126,9 @@ class Server:
         self.world.at(self.world.clock + delay, callback)
 
     def _break(self, call):
-        told = f"server hung up on {KEY}" if call.fault == "hangs up with key" else "connection reset"
+        told = (
+            f"server hung up on {KEY}" if call.fault == "hangs up with key" else "connection reset"
+        )
         self.fail(call, OSError(told))
 
     def fail(self, call, error):
@@ -313,7 +315,16 @@ class Server:
 
 
 #: Faults after which the answer still is a plain acceptance with the true id.
-_ACCEPTANCES = {None, "slow", "very slow", "no charge told", "odd charge", "echo", "no route", "exit"}
+_ACCEPTANCES = {
+    None,
+    "slow",
+    "very slow",
+    "no charge told",
+    "odd charge",
+    "echo",
+    "no route",
+    "exit",
+}
 
 
 def _json(status, body, **headers):
@@ -344,7 +355,7 @@ def _refused_for(status):
 def _echoed(call):
     key = json.dumps(f"the key {KEY}").replace("/", "\\/").replace("=", "\\u003d")
     text = key if call.fault == "escaped echo" else json.dumps(f"the key {KEY} is odd")
-    raw = '{"success": false, "error": {"code": "odd", "message": %s}}' % text
+    raw = f'{{"success": false, "error": {{"code": "odd", "message": {text}}}}}'
     return 422, {"x-echo": KEY}, raw.encode(), None
 
 

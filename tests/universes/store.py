@@ -218,4 +218,6 @@ def _fail(operations):
 def _row(entry):
     values = attrs.astuple(entry)
     prompt = json.loads(entry.request)["prompt"]
-    return Row(entry.key, prompt, entry.state, entry.request_id, entry.credits_charged, repr(values))
+    return Row(
+        entry.key, prompt, entry.state, entry.request_id, entry.credits_charged, repr(values)
+    )

@@ -106,8 +106,7 @@ class World:
 
     def _pass_events(self):
         while self._events and self._events[0][0] <= self.clock:
-            time, _, callback = heapq.heappop(self._events)
-            callback()
+            heapq.heappop(self._events)[-1]()
 
     def close(self):
         """Give back what it took."""
