@@ -8,8 +8,8 @@ import math
 from collections import Counter
 
 from seedance_async import Job, JobState
+from tests.universes.answers import KEY
 from tests.universes.program import chain
-from tests.universes.server import KEY
 
 #: Seconds after an answer in which its acceptance must have reached the disk.
 SETTLED = 1.0

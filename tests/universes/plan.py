@@ -9,15 +9,16 @@ import random
 import attrs
 
 #: How a caller breaks off what it waits for.
-WRAPS = ("cancel", "timeout", "move_on", "fail_after", "sibling")
+WRAPS = ("cancel", "cancel often", "timeout", "scope", "move_on", "fail_after", "sibling")
 
 #: What may become of a submit; see `server`.
 SUBMIT_FAULTS = (
     "refused connection", "no route", "lost before", "lost after", "silent", "silent and charged",
     "cut short", "cut short unseen", "400", "401", "402", "403", "404", "422", "429", "429 later",
     "503 later", "408", "409", "499", "500", "502", "503", "504", "302", "html", "slow",
-    "very slow", "error with charge", "429 with charge", "not a success", "nested id", "no id", "another id",
-    "no charge told", "odd charge", "trace id", "echo", "escaped echo", "hangs up with key", "exit",
+    "very slow", "error with charge", "429 with charge", "not a success", "nested id", "no id",
+    "another id", "no charge told", "odd charge", "trace id", "echo", "escaped echo",
+    "hangs up with key", "exit",
 )  # fmt: skip
 
 #: What may become of a query or a cancellation.

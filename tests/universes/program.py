@@ -9,7 +9,6 @@ import asyncio
 import random
 from collections import Counter
 
-import anyio
 import attrs
 
 from seedance_async import (
@@ -25,16 +24,14 @@ from seedance_async import (
     SubmitUncertainError,
     WebhookReceiver,
 )
-from tests.universes.server import BASE_URL, HOOKS, KEY, UniverseTransport
+from tests.universes.answers import BASE_URL, HOOKS, KEY
+from tests.universes.breaking_off import NOTHING, WRAPS, SiblingError
+from tests.universes.transport import UniverseTransport
 
 #: Seconds for which a handler of the program waits for a job.
 PATIENCE = 900.0
 
 QUICK = RetryPolicy(timeout=30.0, throttle_timeout=90.0, max_retry_after=60.0)
-
-
-class _SiblingError(Exception):
-    """What another task of the same group fails with."""
 
 
 class _LeaveError(Exception):
@@ -290,19 +287,19 @@ class Program:
     async def _call(self, wrap, after, work):
         """Await a call of the API, and break it off as planned; its outcome."""
         try:
-            value = await (work if wrap is None else _WRAPS[wrap](work, after))
+            value = await (work if wrap is None else WRAPS[wrap](work, after))
         except asyncio.CancelledError as error:
             if asyncio.current_task().cancelling():
                 self.see(error)
                 raise
             return self._broken_off(error)
-        except (_SiblingError, TimeoutError) as error:
+        except (SiblingError, TimeoutError) as error:
             if isinstance(error, SeedanceError):
                 return self._failed(error)
             return self._broken_off(error)
         except Exception as error:
             return self._failed(error)
-        if value is _NOTHING:
+        if value is NOTHING:
             return Outcome(broken_off=True)
         self.see(value)
         return Outcome(value)
@@ -335,7 +332,7 @@ class Program:
         """What was told of a job before its wait was broken off is in the exception."""
         shown = {job.request_id for error in chain(outcome.error) for job in _jobs(error)}
         prompts, now = {item.prompt for item in items}, self.world.clock
-        grouped = isinstance(outcome.error, _SiblingError)  # a task group drops the cancellations
+        grouped = isinstance(outcome.error, SiblingError)  # a task group drops the cancellations
         if not self.process.alive or self.life.together or grouped:
             return
         for charge in self.world.server.ledger:
@@ -374,59 +371,3 @@ def _is_misuse(error):
     if isinstance(error, ValueError):
         return "belongs to" in str(error) or "has the key" in str(error)
     return isinstance(error, RuntimeError) and "session is" in str(error)
-
-
-_NOTHING = object()
-
-
-async def _cancelled(work, after):
-    task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().call_later(after, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if asyncio.current_task().cancelling():
-            task.cancel()
-        raise
-
-
-async def _timed_out(work, after):
-    async with asyncio.timeout(after):
-        return await work
-
-
-async def _moved_on(work, after):
-    with anyio.move_on_after(after):
-        return await work
-    return _NOTHING
-
-
-async def _failed_after(work, after):
-    with anyio.fail_after(after):
-        return await work
-
-
-async def _beside_a_sibling(work, after):
-    async def fail():
-        await asyncio.sleep(after)
-        raise _SiblingError
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(work)
-            sibling = tasks.create_task(fail())
-            task.add_done_callback(lambda _: sibling.cancel())
-    except* _SiblingError as group:
-        raise _SiblingError from group
-    except* (SeedanceError, ValueError, RuntimeError):
-        pass  # it is the task's own, and comes with its result
-    return task.result()
-
-
-_WRAPS = {
-    "cancel": _cancelled,
-    "timeout": _timed_out,
-    "move_on": _moved_on,
-    "fail_after": _failed_after,
-    "sibling": _beside_a_sibling,
-}
