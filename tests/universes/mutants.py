@@ -32,25 +32,29 @@ class Mutant:
     @contextlib.contextmanager
     def applied(self):
         """Within, the SDK does not have the safeguard."""
-        module_name, _, path = self.place.partition(":")
-        module = importlib.import_module(f"seedance_async.{module_name}")
-        function = module
-        for name in path.split("."):
-            function = inspect.unwrap(inspect.getattr_static(function, name))
-        function = getattr(function, "fget", function)
-        before, function.__code__ = function.__code__, self._mutated(module, function)
+        function = self.function
+        before, function.__code__ = function.__code__, self._mutated(function)
         try:
             yield
         finally:
             function.__code__ = before
 
-    def _mutated(self, module, function):
+    @property
+    def function(self):
+        """The function whose text is changed."""
+        found, _, path = self.place.partition(":")
+        found = importlib.import_module(f"seedance_async.{found}")
+        for name in path.split("."):
+            found = inspect.unwrap(inspect.getattr_static(found, name))
+        return found
+
+    def _mutated(self, function):
         text = textwrap.dedent(inspect.getsource(function))
         if text.count(self.old) != 1:
             raise LookupError(f"{self.place} does not have {self.old!r} once")
         text = text.replace(self.old, self.new)
         flags = __future__.annotations.compiler_flag
-        place = dict(vars(module))
+        place = dict(function.__globals__)
         exec(compile(text, f"<{self.name}>", "exec", flags), place)
         return inspect.unwrap(place[function.__name__]).__code__
 
@@ -76,7 +80,7 @@ MUTANTS = [
     Mutant("an uncertain submit counts as nothing under a limit",
            f"{_SUBMITTER}._settle", "settlement.charged(None)", "settlement.never_sent()"),
     Mutant("an acceptance is not logged",
-           f"{_SUBMITTER}._accept", "_log.info(", "str("),
+           f"{_SUBMITTER}._accept", "_log.info(", "(lambda *_: None)("),
     Mutant("an id of a job of an earlier run is believed",
            f"{_SUBMITTER}._accept", "self._journal.check_new(",
            "(lambda *_: None)("),
@@ -129,7 +133,7 @@ MUTANTS = [
     Mutant("Retry-After is not read",
            "api.protocol:_asked_wait", "if asked is None:", "if True:"),
     Mutant("a hold of the gate holds nobody",
-           f"{_GATE}.hold", "self._held_until = max(", "str("),
+           f"{_GATE}.hold", "asyncio.get_running_loop().time() + seconds", "0.0"),
     Mutant("a caller that leaves the gate lets nobody in",
            f"{_GATE}.leave", "self._admit()", "pass"),
     Mutant("an id that another job of the session had is believed",
@@ -177,7 +181,7 @@ MUTANTS = [
     Mutant("the key is shown in failures",
            f"{_SECRETS}.failure", "self.hide(describe(error))", "describe(error)"),
     Mutant("what is left running is not named",
-           "session.shutdown:SessionShutdown._leave", "_log.warning(", "str("),
+           "session.shutdown:SessionShutdown._leave", "_log.warning(", "(lambda *_: None)("),
     Mutant("what is accepted after the end is not named",
            "session.shutdown:SessionShutdown.leave_late", "if self._left:", "if False:"),
     Mutant("a session does not wait for its jobs",

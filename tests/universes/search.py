@@ -1,6 +1,7 @@
 """Plays many universes in several processes, and prints what was found."""
 
 import concurrent.futures
+import gc
 import itertools
 import multiprocessing
 import sys
@@ -64,6 +65,7 @@ class Totals:
 
 
 def _play_share(seeds):
+    gc.freeze()  # what is loaded by now is no garbage: it need not be looked at again
     totals, failed = Totals(), []
     for result in play_seeds(seeds):
         totals = totals.plus(
@@ -135,6 +137,7 @@ def hunt_mutants(first, most, workers):
 
 def _hunt(share):
     number, first, most = share
+    gc.freeze()
     with MUTANTS[number].applied():
         for count, result in enumerate(play_seeds(itertools.count(first)), 1):
             if result.violations:
