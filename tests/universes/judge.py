@@ -68,23 +68,37 @@ class _Evidence:
 
 
 def _paid_twice(world, _):
-    """No prompt is charged more often than a run asked for it, but where that was chosen."""
+    """Nothing is charged more often than a run asked for it, but where that was chosen."""
     charged = Counter(charge.prompt for charge in world.server.ledger)
-    for prompt, times in charged.items():
-        allowed = _asked_for(world, prompt)
+    for prompts in _groups(world):
+        times, allowed = sum(charged[each] for each in prompts), _asked_for(world, prompts)
         if times > allowed:
-            yield f"paid twice: {prompt!r} was charged {times} times, asked for {allowed} times"
+            names = " or ".join(map(repr, prompts))
+            yield f"paid twice: {names} was charged {times} times, asked for {allowed} times"
 
 
-def _asked_for(world, prompt):
+def _groups(world):
+    """The prompts that are the same job: with a journal, those that share a key."""
+    groups = {}
+    for item in world.plan.items:
+        same = item.key if item.key is not None and world.plan.journal else item.prompt
+        groups.setdefault(same, {})[item.prompt] = None
+    return [list(prompts) for prompts in groups.values()]
+
+
+def _asked_for(world, prompts):
     """With a journal the runs ask for the same; a key names one job in all of them."""
-    keys = {name for program in world.programs for name in program.asked if isinstance(name, tuple)}
-    by_key = sum(1 for name in keys if name[0] == prompt)
-    runs = [program.asked[prompt] for program in world.programs]
-    chosen = [_asked_by(program, prompt) for program in _resubmitting(world)]
+    programs = world.programs
     if not world.plan.journal:
-        return sum(_asked_by(program, prompt) for program in world.programs)
-    return max(runs) + by_key + sum(chosen)
+        return sum(_asked_by(program, each) for program in programs for each in prompts)
+    keys = {
+        name[1]
+        for program in programs
+        for name in program.asked
+        if isinstance(name, tuple) and name[0] in prompts
+    }
+    again = sum(_asked_by(program, each) for program in _resubmitting(world) for each in prompts)
+    return sum(max(run.asked[each] for run in programs) for each in prompts) + len(keys) + again
 
 
 def _asked_by(program, prompt):
@@ -214,8 +228,12 @@ def _ends(world, evidence):
                 continue  # it had ended before
             if job.state != state:
                 yield f"wrong end: {job!r} is {state} at the server"
-        if job.request is not None and job.request.prompt != charge.prompt:
+        if job.request is not None and not _is_same(world, job.request.prompt, charge.prompt):
             yield f"wrong job: {job!r} of {job.request.prompt!r} is that of {charge.prompt!r}"
+
+
+def _is_same(world, prompt, other):
+    return any(prompt in prompts and other in prompts for prompts in _groups(world))
 
 
 def _left_unnamed(world, evidence):

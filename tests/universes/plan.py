@@ -73,7 +73,7 @@ class Life:
         leave: how it leaves the session: "wait", "error", "cancel".
         kill: ("effect" | "turn" | "time", when), or None.
         stop: when it is stopped, and for how long, or None.
-        close: when its loop is closed in the middle, or None.
+        close: when its loop is closed in the middle, as a kill, or None.
         disk_full: from when to when it can write nothing, or None.
         resubmit: the session's `resubmit_uncertain`.
         second: another process at the same time, or None.
@@ -86,7 +86,7 @@ class Life:
     leave: str = "wait"
     kill: tuple[str, float] | None = None
     stop: tuple[float, float] | None = None
-    close: float | None = None
+    close: tuple[str, float] | None = None
     disk_full: tuple[float, float] | None = None
     resubmit: bool = False
     second: "Life | None" = None
@@ -162,6 +162,9 @@ class _Maker:
             if items and self.chance(0.2):
                 items.append(rng.choice(items))  # the same once more
                 continue
+            if items and items[-1].key is not None and self.chance(0.3):
+                items.append(attrs.evolve(items[-1], prompt=f"prompt {number} with an old key"))
+                continue
             keyed = self.chance(0.25)
             items.append(
                 Item(
@@ -198,7 +201,7 @@ class _Maker:
             leave=rng.choice(("wait", "wait", "wait", "error", "cancel")),
             kill=kill,
             stop=(self._moment(), rng.choice((10.0, 130.0, 4000.0))) if self.chance(0.15) else None,
-            close=self._moment() if self.chance(0.04) else None,
+            close=self._kill() if self.chance(0.05) else None,
             disk_full=(self._moment(), self._moment() + 20) if self.chance(0.06) else None,
             resubmit=self.chance(0.1),
             second=None

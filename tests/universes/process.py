@@ -189,22 +189,21 @@ class Process:
     # --- what the plan does to it -----------------------------------------------------------
 
     def _check_plan(self):
-        kill, age = self.life.kill, self.world.clock - self.starts
-        if kill is not None and kill[0] == "turn" and self.turns >= kill[1]:
+        age = self.world.clock - self.starts
+        if _is_due(self.life.kill, turn=self.turns):
             self.die()
         stop = self.life.stop
         if stop is not None and age >= stop[0] and self.stopped_until < 0:
             self.stopped_until = self.world.clock + stop[1]
-        close = self.life.close
-        if close is not None and age >= close and self.alive and not self.exiting:
+        close = _is_due(self.life.close, turn=self.turns, effect=self.effects, time=age)
+        if close and self.alive and not self.exiting:
             self._close_loop()
 
     def effect(self):
         """Something is about to be, or just was, seen outside. Returns whether it still lives."""
         if self.alive:
             self.effects += 1
-            kill = self.life.kill
-            if kill is not None and kill[0] == "effect" and self.effects >= kill[1]:
+            if _is_due(self.life.kill, effect=self.effects):
                 self.die()
         return self.alive
 
@@ -253,3 +252,8 @@ class Process:
         gone = "never retrieved" in message or "was destroyed" in message
         if self.alive and not gone and not self.exiting:
             self.problems.append(f"the loop reports: {message}: {error!r}")
+
+
+def _is_due(when, **now):
+    """Whether what the plan has for then ("effect" | "turn" | "time", number) is due."""
+    return when is not None and when[0] in now and now[when[0]] >= when[1]
