@@ -126,7 +126,7 @@ def _resubmitting(world):
 
 def _had_time(charge, since):
     """Whether the process was still running some time after that."""
-    return charge.process.last_ran > since
+    return charge.process.last_ran > max(since, charge.process.stopped_until)
 
 
 def _not_logged(world, evidence):
@@ -154,8 +154,9 @@ def _over_the_limit(world, evidence):
     limit = world.plan.limit
     if limit is None or not world.plan.journal:
         return
-    hidden = 0  # what a charge that nobody told may have cost more than could be known
+    unknown = []  # charges of which no limit could know how much they were
     for charge in world.server.ledger:
+        hidden = sum(each.credits for each in unknown if _is_hidden_from(charge, each))
         before = charge.spent_before
         if before - hidden >= limit and charge.credits:
             yield f"over the limit: {before} of {limit} were spent before {charge.request_id}"
@@ -163,7 +164,15 @@ def _over_the_limit(world, evidence):
             total = before + charge.credits
             yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
         if charge.request_id not in evidence.priced and charge.surprise:
-            hidden += charge.credits
+            unknown.append(charge)
+
+
+def _is_hidden_from(charge, earlier):
+    """Whether a limit could let a charge pass because of an earlier one that nobody told.
+
+    In the same run, one at a price that nothing was known of counts as all that was left.
+    """
+    return earlier.estimable or charge.process is not earlier.process
 
 
 def _rejected(world, _):
@@ -248,7 +257,7 @@ def _left_unnamed(world, evidence):
             if line.process is process and line.level >= logging.WARNING
         )
         for charge in world.server.ledger:
-            told = charge.process is process and charge.told_at <= process.last_ran - SETTLED
+            told = charge.process is process and charge.told_at < process.last_ran
             running = charge.ends > process.last_ran and not charge.cancelled
             if told and running and charge.request_id not in warned:
                 yield f"unnamed: {process} leaves {charge.request_id} behind and says nothing"

@@ -70,6 +70,7 @@ class Life:
     Attributes:
         ops: what it does.
         together: whether it does all of them at once.
+        loose: whether it then leaves the session without waiting for them.
         leave: how it leaves the session: "wait", "error", "cancel".
         kill: ("effect" | "turn" | "time", when), or None.
         stop: when it is stopped, and for how long, or None.
@@ -83,6 +84,7 @@ class Life:
 
     ops: tuple[Op, ...]
     together: bool = False
+    loose: bool = False
     leave: str = "wait"
     kill: tuple[str, float] | None = None
     stop: tuple[float, float] | None = None
@@ -186,6 +188,10 @@ class _Maker:
         """A few kinds, so that each universe has a character."""
         rate = self.rng.choice((0.0, 0.1, 0.4, 0.4, 0.8))
         menu = self.rng.sample(kinds, self.rng.randint(1, 4))
+        if self.chance(0.2) and "another id" in kinds:
+            menu.append("another id")  # the worst of all
+        if self.chance(0.2) and "lost after" in kinds:
+            menu += ["lost after", "lost after"]
         return tuple(
             self.rng.choice(menu) if self.chance(rate) else None
             for _ in range(count if rate else 0)
@@ -198,6 +204,7 @@ class _Maker:
         return Life(
             ops=self._ops(items),
             together=self.chance(0.4),
+            loose=self.chance(0.1),
             leave=rng.choice(("wait", "wait", "wait", "error", "cancel")),
             kill=kill,
             stop=(self._moment(), rng.choice((10.0, 130.0, 4000.0))) if self.chance(0.15) else None,

@@ -140,9 +140,11 @@ class Process:
         """One turn of its loop."""
         if self.task is None:
             self.task = self.loop.create_task(self._main(self))
+        self._check_plan()
+        if self.alive and self.stopped_until > self.world.clock:
+            return
         self.last_ran = self.world.clock
         self.turns += 1
-        self._check_plan()
         if self.alive:
             self._turn()
         if not self.alive:

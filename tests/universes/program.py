@@ -6,6 +6,7 @@ asking for another.
 """
 
 import asyncio
+import json
 import random
 from collections import Counter
 
@@ -59,7 +60,7 @@ class Program:
         self.world, self.plan, self.life = world, world.plan, life
         self.asked = Counter()
         self.rejected = []  # prompts of jobs that it was told are not charged, when asked once
-        self.receiver = None
+        self.receiver, self._loose = None, []
         self.process = self.session = None
         self.entered = self.left_whole = self.left_in_peace = False
 
@@ -79,6 +80,7 @@ class Program:
             self.see(error)
         finally:
             process.session_open = False
+            await asyncio.gather(*self._loose, return_exceptions=True)
         self._check_left()
 
     def _session(self):
@@ -118,7 +120,10 @@ class Program:
 
     async def _steps(self):
         steps = [getattr(self, f"_{op.kind}")(op) for op in self.life.ops]
-        if self.life.together:
+        if self.life.loose:
+            self._loose = [asyncio.create_task(step) for step in steps]
+            await asyncio.sleep(self.life.ops[0].after if self.life.ops else 0.0)
+        elif self.life.together:
             async with asyncio.TaskGroup() as tasks:
                 for step in steps:
                     tasks.create_task(step)
@@ -143,6 +148,8 @@ class Program:
                 await self._wait(outcome.value)
                 return
             error = outcome.error
+            if isinstance(error, ValueError) and key is None:
+                self.process.problems.append(f"a submit without a key raised {error!r}")
             if isinstance(error, (ValueError, RuntimeError)):
                 return  # the key is in use, or the session is closed
             if isinstance(error, SubmitUncertainError):
@@ -233,16 +240,24 @@ class Program:
 
     async def _attach(self, op):
         """Attach a job that is known from anywhere: a run before, or the vendor's dashboard."""
-        item = self._item(op)
-        charges = [each for each in self.world.server.ledger if each.prompt == item.prompt]
-        reference = charges[0].request_id if charges else "req_nobody"
-        rows = self.world.disk.rows() if self.plan.journal else []
-        keys = [row.key for row in rows if row.prompt == item.prompt]
-        if op.again == "key" and keys:
-            reference = f'{{"v": 1, "request_id": "{reference}", "key": "{keys[0]}"}}'
+        reference = self._reference(op)
         outcome = await self._call(None, 0.0, self.session.attach(reference))
         if isinstance(outcome.value, Job):
             await self._wait(outcome.value)
+
+    def _reference(self, op):
+        """An id, or a token; one with the key of another job must be refused."""
+        prompt, ledger = self._item(op).prompt, self.world.server.ledger
+        charges = [each for each in ledger if each.prompt == prompt]
+        named = charges[0].request_id if charges else "req_nobody"
+        rows = self.world.disk.rows() if self.plan.journal else []
+        keys = [row.key for row in rows if row.prompt == prompt]
+        if op.again == "everything" and ledger:
+            named = self.world.rng.choice(ledger).request_id
+            keys = [row.key for row in rows if row.request_id not in (None, named)]
+        if op.again == "request" or not keys:
+            return named
+        return json.dumps({"v": 1, "request_id": named, "key": keys[0]})
 
     async def _cancel(self, op):
         item = self._item(op)
@@ -333,7 +348,8 @@ class Program:
         shown = {job.request_id for error in chain(outcome.error) for job in _jobs(error)}
         prompts, now = {item.prompt for item in items}, self.world.clock
         grouped = isinstance(outcome.error, SiblingError)  # a task group drops the cancellations
-        if not self.process.alive or self.life.together or grouped:
+        at_once = self.life.together or self.life.loose
+        if not self.process.alive or at_once or grouped:
             return
         for charge in self.world.server.ledger:
             ours = charge.process is self.process and charge.prompt in prompts

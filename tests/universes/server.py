@@ -35,7 +35,8 @@ class Charge:
         told_at: when an answer that accepts it, with its id, came to its process.
         named_at: when any answer that has its id came to its process.
         priced: whether such an answer had the charge, too.
-        surprise: what a limit could not have known: above the dearest price told for its kind.
+        surprise: whether a limit could not know its price: above the dearest told for its kind.
+        estimable: whether any price was told before, so that a limit went by an estimate.
     """
 
     request_id: str
@@ -53,6 +54,7 @@ class Charge:
     cancelled: bool = False
     spent_before: int = 0
     surprise: bool = False
+    estimable: bool = False
 
 
 @attrs.define(eq=False)
@@ -196,6 +198,7 @@ class Server:
             callback_url=data.get("webhookUrl"),
             spent_before=sum(each.credits for each in ledger),
             surprise=price > self._prices_told.get(kind, -1),
+            estimable=bool(self._prices_told),
         )
         ledger.append(charge)
         self._by_id[charge.request_id] = charge
@@ -303,7 +306,9 @@ class Server:
         if fault == "forged":
             url = f"{HOOKS}/{rng.randrange(10**9)}"
         if fault == "another id":
-            named = rng.choice(self.ledger).request_id
+            others = [each for each in self.ledger if each is not charge]
+            untold = [each for each in others if each.told_at == math.inf]
+            named = rng.choice(untold or others or [charge]).request_id
         body = json.dumps({"requestId": named, "status": "failed"}).encode()
         if fault == "garbage":
             body = body[: rng.randrange(len(body))]

@@ -26,6 +26,7 @@ _PLAIN_LIFE = {
     "resubmit": False,
     "leave": "wait",
     "together": False,
+    "loose": False,
     "pause": 0.0,
 }
 _PLAIN_OP = {"wrap": None, "retries": 0, "again": "request"}
