@@ -66,7 +66,10 @@ class JobRecord:
     _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
-        """Call `watcher` once when the job's state is final; at once if it is already."""
+        """Call `watcher` once when the job's state is final, at once if it is already.
+
+        Also if the registry discards the job.
+        """
         if self.state in FINAL_STATES:
             watcher(self)
         else:
@@ -152,6 +155,8 @@ class TaskRegistry:
     def discard(self, record: JobRecord) -> None:
         """Forget a job whose submit was never sent, as if it had never been added.
 
+        Its watchers are called, with the state that it was in: there will be no final one.
+
         Raises:
             RuntimeError: something may have been sent, or the job is not in the tables.
         """
@@ -160,6 +165,8 @@ class TaskRegistry:
         self._check_here(record)
         self._counts[record.state] -= 1
         self._drop(record)
+        for watcher in record._take_watchers():
+            watcher(record)
 
     def accept(self, record: JobRecord, submission: Submission, *, at: float | None = None) -> None:
         """The server took the job: from here its id is known.

@@ -34,7 +34,7 @@ from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
-from seedance_async.jobs.state import JobState
+from seedance_async.jobs.state import UNSETTLED_STATES, JobState
 from seedance_async.session.stream import Requests, Source, Stream
 from seedance_async.session.submitter import Submitter
 
@@ -213,7 +213,7 @@ class BatchRunner:
         try:
             async with aclosing(stream.jobs()) as ended:
                 async for number, record in ended:
-                    yield number, Job(record, self._actions)
+                    yield number, Job(self._with_outcome(record), self._actions)
         finally:
             self._streams.discard(stream)
             left = [record for record in stream.unseen if self._goes_on(record)]
@@ -223,11 +223,17 @@ class BatchRunner:
         if stream.stopped_by is not None:
             raise stream.stopped_by
 
+    def _with_outcome(self, record: JobRecord) -> JobRecord:
+        """The job of a stream; a rejected one for it, if another caller has taken it back."""
+        if record.state not in UNSETTLED_STATES:
+            return record
+        reason = "its other caller was cancelled before anything was sent; submit it again"
+        return self._submitter.reject(record.request, SeedanceError(reason))
+
     async def _adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
-        """As `Orphans.adopt`; an uncertain one is a job with that outcome."""
-        orphans = self._submitter.orphans
+        """As `Submitter.adopt_orphan`; an uncertain one is a job with that outcome."""
         try:
-            return None if orphans is None else await orphans.adopt(prepared)
+            return await self._submitter.adopt_orphan(prepared)
         except SubmitUncertainError as error:
             return self._registry.find(key=error.key)
 

@@ -21,12 +21,19 @@ class Orphans:
         self._by_fingerprint: dict[str, list[_Orphan]] = {}
         self._unsettled: dict[JobRecord, asyncio.Future[None]] = {}
 
-    def add(self, record: JobRecord, prepared: PreparedRequest) -> None:
-        """A submit goes on without its caller."""
-        settled = asyncio.get_running_loop().create_future()
-        self._unsettled[record] = settled
-        orphan = _Orphan(record, settled)
+    def add(self, record: JobRecord, prepared: PreparedRequest, *, settled: bool) -> None:
+        """A job goes on without its caller.
+
+        Args:
+            record: the job.
+            prepared: its request.
+            settled: whether the outcome of its submit is known already.
+        """
+        self._unsettled[record] = asyncio.get_running_loop().create_future()
+        orphan = _Orphan(record, self._unsettled[record])
         self._by_fingerprint.setdefault(prepared.fingerprint, []).append(orphan)
+        if settled:
+            self.settle(record)
 
     def settle(self, record: JobRecord) -> None:
         """The outcome of a submit is known, and on its way to the journal."""

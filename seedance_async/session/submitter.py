@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
-from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
+from seedance_async.api.errors import (
+    APIError,
+    JournalError,
+    SeedanceError,
+    SubmitUncertainError,
+)
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
@@ -113,7 +118,7 @@ class Submitter:
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
         if key is None:
-            orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+            orphan = await self.adopt_orphan(prepared)
             if orphan is not None:
                 return orphan
             key = self.new_key(prepared)
@@ -129,8 +134,24 @@ class Submitter:
         except BaseException:
             self._discard(record)
             raise
-        await self.submit_in_slot(record, prepared, waited=waited)
+        try:
+            await self.submit_in_slot(record, prepared, waited=waited)
+        except JournalError:
+            if record.state.is_running:  # the caller has an error, and no job
+                self._orphan(record, prepared)
+            raise
         return record
+
+    async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
+        """As `Orphans.adopt`; the job that it returns is on disk, if it can be."""
+        orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+        if orphan is not None and self._journal is not None:
+            try:
+                await self._journal.written()
+            except asyncio.CancelledError:
+                self._orphan(orphan, prepared)
+                raise
+        return orphan
 
     async def submit_in_slot(
         self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True
@@ -152,6 +173,10 @@ class Submitter:
             if waited:
                 self._check_usable()
             await self._submit_or_resume(record, prepared)
+        except asyncio.CancelledError:
+            if record in self._detached or record.state not in UNSETTLED_STATES:
+                self._orphan(record, prepared)
+            raise
         finally:
             self._changed.set()
             if record.state is JobState.REJECTED:
@@ -160,9 +185,13 @@ class Submitter:
                 pass  # it keeps its slot until its outcome is known
             elif record.state in UNSETTLED_STATES:
                 self._discard(record)
-                self._free_slot(record)
             else:
                 self._shutdown.leave_late(record)
+
+    def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        """The caller has no job, though its request was sent: a retry of it gets this one."""
+        self.orphans = self.orphans or Orphans()
+        self.orphans.add(record, prepared, settled=record not in self._detached)
 
     def release_key(self, key: str) -> None:
         """No job was made of an automatic key: the next equal request gets it."""
@@ -277,8 +306,6 @@ class Submitter:
         finally:
             if pending.is_detached:
                 self._detached.add(record)
-                self.orphans = self.orphans or Orphans()
-                self.orphans.add(record, prepared)
             else:
                 settlement.never_sent()
         try:

@@ -384,6 +384,14 @@ def test_a_watcher_may_take_an_uncertain_job_up_again(registry, job):
     assert ends == [record]
 
 
+def test_the_watchers_of_a_discarded_job_are_called_too(registry, job):
+    record, calls = job(JobState.SUBMITTING), []
+    record.on_final(calls.append)
+    registry.discard(record)
+    assert calls == [record]
+    assert record.state is JobState.SUBMITTING
+
+
 # --- everything at once -------------------------------------------------------------------------
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
@@ -510,7 +518,8 @@ class Life(RuleBasedStateMachine):
         for record, calls in self.calls.items():
             called = [token for token, _ in calls]
             assert len(called) == len(set(called))
-            assert all(state.is_final for _, state in calls)
+            discarded = record not in self.known
+            assert all(state.is_final or discarded for _, state in calls)
             if record.state.is_final:
                 assert set(called) == set(self.watched.get(record, []))
 

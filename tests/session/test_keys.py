@@ -1,11 +1,13 @@
 """Keys of the caller's own in streams: they, and not the content, make a job the same."""
 
+import asyncio
 import json
 
 import pytest
 
 from seedance_async import GenerationRequest, InvalidRequestError, JobState, without_query
 from tests.support.fakes import FakeAPI
+from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
 
@@ -83,3 +85,31 @@ async def test_a_key_that_two_requests_share_is_one_bad_outcome(begin, api):
         batch = await session.run([("mine", signed(1, "a")), ("mine", signed(2, "a"))])
     assert sorted(batch.counts) == ["rejected", "succeeded"]
     assert api.count("create") == 1
+
+
+@pytest.mark.parametrize("how", ["run", "as_completed"])
+async def test_a_stream_does_not_wait_for_a_job_that_another_caller_took_back(
+    make_session, api, how
+):
+    """Both ask for one key; the one that submits it is cancelled before anything is sent."""
+    async with make_session(transport=api, journal=MemoryJournal()) as session:
+        session.client.submit_gate.hold(100.0)
+        submit = asyncio.create_task(session.submit(signed(1, "a"), key="mine"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        pairs = [("mine", signed(1, "a"))]
+        if how == "run":
+            stream = asyncio.create_task(session.run(pairs))
+        else:
+            stream = asyncio.create_task(_all(session.as_completed(pairs)))
+        asyncio.get_running_loop().call_later(10.0, submit.cancel)
+        (job,) = await stream
+        assert job.state is JobState.REJECTED
+        assert "before anything was sent" in str(job.error)
+        assert (await session.run(pairs)).counts == {JobState.SUCCEEDED: 1}
+    assert "0 in flight" in repr(session)
+    assert api.count("create") == 1
+
+
+async def _all(stream):
+    return [job async for job in stream]
