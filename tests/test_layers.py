@@ -73,7 +73,7 @@ otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
     jobs.registry jobs.state session.journaling session.stream session.submitter
-session.credit_limit: api.errors api.request
+session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
 session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request
     jobs.registry jobs.state journal session.credit_limit

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
-from seedance_async.api.errors import BudgetExceededError
+from seedance_async.api.errors import BudgetExceededError, SeedanceError
+from seedance_async.api.models import ModelInfo
 from seedance_async.api.request import GenerationRequest
 
 _log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class PriceTable:
 
     def __init__(self) -> None:
         self._prices: dict[Kind, int] = {}
+        self._listed: tuple[ModelInfo, ...] = ()
 
     def __len__(self) -> int:
         return len(self._prices)
@@ -57,8 +60,8 @@ class PriceTable:
     def estimate(self, kind: Kind) -> int | None:
         """A guess for a kind not seen yet; None if there is nothing to go by.
 
-        The highest price per second seen, for the same model and resolution if possible, times the
-        duration.
+        The highest price per second, seen or listed, times the duration: for the same model and
+        resolution if possible, else the highest seen at all.
         """
         known = self.price(kind)
         if known is not None:
@@ -66,8 +69,18 @@ class PriceTable:
         model, duration, resolution, _ = kind
         rates = [(seen, price / seen[1]) for seen, price in self._prices.items() if seen[1]]
         alike = [rate for seen, rate in rates if (seen[0], seen[2]) == (model, resolution)]
-        best = alike or [rate for _, rate in rates]
-        return None if not best or duration is None else round(max(best) * duration)
+        best = self._listed_rates(model, resolution) + (alike or [rate for _, rate in rates])
+        return None if not best or duration is None else math.ceil(max(best) * duration)
+
+    def list_models(self, models: Iterable[ModelInfo]) -> None:
+        """What the server says of its prices: a bound until one is charged."""
+        self._listed = tuple(models)
+
+    def _listed_rates(self, model: str, resolution: str | None) -> list[float]:
+        if resolution is None:  # the server's default, which is not documented
+            return []
+        rates = (each.credits_per_second(resolution) for each in self._listed if each.id == model)
+        return [rate for rate in rates if rate is not None]
 
 
 @attrs.frozen
@@ -96,10 +109,17 @@ class CreditLimit:
     Args:
         max_credits: the limit.
         before: what counts as spent from the start.
+        list_models: asks the server for its list of models, once, when no price is known yet.
     """
 
-    def __init__(self, max_credits: int, before: Spending | None = None) -> None:
-        before = before or Spending()
+    def __init__(
+        self,
+        max_credits: int,
+        before: Spending | None = None,
+        *,
+        list_models: Callable[[], Awaitable[list[ModelInfo]]] | None = None,
+    ) -> None:
+        before, self._list_models = before or Spending(), list_models
         self._limit, self._spent, self._prices = max_credits, before.spent, before.prices
         self._unpriced = list(before.unpriced)
         self._turn = asyncio.Lock()
@@ -126,7 +146,11 @@ class CreditLimit:
             BudgetExceededError: it does not fit.
         """
         await self._turn.acquire()
-        estimate = self._prices.estimate(request.kind)
+        try:
+            estimate = await self._estimate(request)
+        except BaseException:
+            self._turn.release()
+            raise
         needed = max(1, estimate or 0)
         if self._spent + needed > self._limit:
             self._turn.release()
@@ -135,6 +159,16 @@ class CreditLimit:
                 max_credits=self._limit, spent=self._spent, needed=needed, known=known
             )
         return Reservation(request.kind, estimate)
+
+    async def _estimate(self, request: GenerationRequest) -> int | None:
+        """What a request is likely to cost; None if there is nothing to go by."""
+        if self._prices.price(request.kind) is None and self._list_models is not None:
+            ask, self._list_models = self._list_models, None
+            try:
+                self._prices.list_models(await ask())
+            except SeedanceError as error:
+                _log.info("the list of models could not be read: %s", error)
+        return self._prices.estimate(request.kind)
 
     def settle(self, reservation: Reservation, charged: int | None) -> None:
         """The submit was accepted, or may have been; None if the charge is unknown."""

@@ -348,7 +348,9 @@ class SeedanceSession:
             from seedance_async.session.credit_limit import CreditLimit
 
             before = None if self._journal is None else await self._journal.spending()
-            self._submitter.credit_limit = CreditLimit(limit, before)
+            self._submitter.credit_limit = CreditLimit(
+                limit, before, list_models=self.client.models
+            )
 
     async def __aexit__(
         self,

@@ -1,4 +1,4 @@
-"""A process that is stopped for longer than its submits may take, as by Ctrl-Z or a laptop's lid."""
+"""A process that is stopped for longer than its submits may take, as by Ctrl-Z."""
 
 import asyncio
 import signal

@@ -1,14 +1,15 @@
 """The limit on credits: it holds whatever is charged, and nobody waits endlessly."""
 
 import asyncio
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_async import BudgetExceededError, GenerationRequest
-from seedance_async.session.credit_limit import CreditLimit, PriceTable, Spending
+from seedance_async import BudgetExceededError, GenerationRequest, ModelInfo, SeedanceError
+from seedance_async.session.credit_limit import CreditLimit, PriceTable, Reservation, Spending
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -119,6 +120,67 @@ async def test_what_an_earlier_run_may_have_paid_counts_once_a_price_is_known():
     assert limit.spent == 0
     limit.settle(await limit.reserve(FOUR), 20)
     assert limit.spent == 20 + 5 * 20 + 40
+
+
+def listed(**pricing):
+    return ModelInfo("seedance-2.0", (), (), (), pricing, {})
+
+
+def asked(*answers):
+    """Answers one list of models after the other."""
+    left = list(answers)
+
+    async def ask():
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer]
+
+    return ask
+
+
+HD = GenerationRequest("a river", duration=8, resolution="720p")
+PER_SECOND = listed(unit="credits_per_second", **{"720p": 7.5, "480p": "cheap"})
+
+
+async def test_the_list_of_models_is_asked_once_and_bounds_a_price_never_seen():
+    limit = CreditLimit(60, list_models=asked(PER_SECOND))
+    assert (await limit.reserve(HD)).credits == 60
+    limit.settle(Reservation(HD.kind, 60), 40)
+    with pytest.raises(BudgetExceededError, match="would need 40"):
+        await limit.reserve(HD)
+    tight = CreditLimit(59, list_models=asked(PER_SECOND))
+    with pytest.raises(BudgetExceededError, match="estimated 60"):
+        await tight.reserve(HD)
+
+
+@pytest.mark.parametrize(
+    "pricing",
+    [{}, {"720p": 9}, {"unit": "usd_per_second", "720p": 9}]
+    + [{"unit": "credits_per_second", "720p": bad} for bad in (None, "9", -1, True, math.nan)],
+)
+async def test_a_pricing_that_cannot_be_read_is_ignored(pricing):
+    limit = CreditLimit(60, list_models=asked(listed(**pricing)))
+    assert (await limit.reserve(HD)).credits is None
+
+
+async def test_a_list_of_models_that_fails_or_names_no_price_like_it_is_no_obstacle():
+    failing = CreditLimit(60, list_models=asked(SeedanceError("no answer")))
+    assert (await failing.reserve(HD)).credits is None
+    for request in (FOUR, GenerationRequest("x", model="other", resolution="720p", duration=4)):
+        limit = CreditLimit(60, list_models=asked(PER_SECOND))
+        assert (await limit.reserve(request)).credits is None
+
+
+async def test_a_caller_cancelled_while_the_models_are_listed_holds_nothing():
+    async def never():
+        await asyncio.Event().wait()
+
+    limit = CreditLimit(60, list_models=never)
+    waiting = await waits(limit.reserve(HD))
+    waiting.cancel()
+    await asyncio.sleep(0)
+    assert (await limit.reserve(HD)).credits is None
 
 
 async def test_a_price_that_is_estimated_not_to_fit_is_not_tried():
