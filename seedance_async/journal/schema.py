@@ -4,6 +4,7 @@
 - `attempts`: a row for a POST, which is never removed. Its number is the fence: whoever writes of
   an attempt names the number that its claim returned. `cost` is what it was or may have been
   charged.
+- `prices`: by kind, the most that was ever charged.
 - `budgets`: what the attempts have cost, in all (the row named "") and by named budget. Triggers
   keep these sums, so no statement can forget them.
 - `owners`: a row for an open journal, by which others tell whether it is alive.
@@ -100,10 +101,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         )""",
         "CREATE INDEX attempts_of_job ON attempts (job)",
         "CREATE INDEX attempts_sending ON attempts (state) WHERE state = 'sending'",
-        "CREATE INDEX attempts_of_kind ON attempts (kind, credits_charged)",
+        "CREATE TABLE prices (kind TEXT PRIMARY KEY, credits INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE TABLE budgets (name TEXT PRIMARY KEY, spent INTEGER NOT NULL DEFAULT 0)",
         "INSERT INTO budgets (name) VALUES ('')",
-        """CREATE TRIGGER attempt_added AFTER INSERT ON attempts BEGIN
+        """CREATE TRIGGER attempt_added AFTER INSERT ON attempts
+            WHEN NEW.cost <> 0 OR NEW.budget IS NOT NULL BEGIN
             INSERT OR IGNORE INTO budgets (name) VALUES (coalesce(NEW.budget, ''));
             UPDATE budgets SET spent = spent + NEW.cost WHERE name IN ('', NEW.budget);
         END""",
@@ -142,6 +144,8 @@ MIGRATIONS: tuple[Migration, ...] = (
                 error, path, size, sha256, created_at, updated_at
             FROM jobs_of_version_3 AS old ORDER BY number""",
         _add_kinds,
+        """INSERT INTO prices SELECT kind, max(credits_charged) FROM attempts
+            WHERE kind <> '' AND credits_charged IS NOT NULL GROUP BY kind""",
         # What forgotten jobs had cost was an entry of its own.
         "UPDATE attempts SET job = NULL WHERE job IN "
         "(SELECT number FROM jobs WHERE key = 'forgotten' AND fingerprint = 'forgotten')",

@@ -47,6 +47,10 @@ _SELECT = (
     "FROM jobs AS job_ LEFT JOIN attempts AS last ON last.number = job_.attempt"
 )
 
+_LEARNED = ("request_id", "credits_charged", "error")
+_OF_ATTEMPT = ("job", "kind", "budget", "state", *_LEARNED)
+_ATTEMPT = f"SELECT {', '.join(_OF_ATTEMPT)} FROM attempts WHERE number = ?"  # noqa: S608
+
 #: The state of an attempt that each state of its job tells.
 _TOLD = {JobState.SUBMITTING: "sending", JobState.REJECTED: "refused"} | {
     JobState.UNCERTAIN: "uncertain"
@@ -72,6 +76,7 @@ class Database:
         self._is_shared = is_shared
         self._owner = 0
         self._seen_at = 0.0
+        self._prices: dict[str, int] = {}  # that this session has recorded
 
     def begin(self) -> None:
         """Start a transaction that may write."""
@@ -83,6 +88,7 @@ class Database:
 
     def rollback(self) -> None:
         """Undo everything since `begin`. Never raises."""
+        self._prices.clear()
         with suppress(sqlite3.Error):
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
@@ -100,9 +106,8 @@ class Database:
             "(SELECT owner FROM attempts WHERE state = 'sending' AND owner IS NOT NULL)",
             (now - DOUBT_SECONDS,),
         )
-        self._owner = self._insert(
-            "owners", place=this_place(), pid=os.getpid(), opened_at=now, seen_at=now
-        )
+        row = {"place": this_place(), "pid": os.getpid(), "opened_at": now, "seen_at": now}
+        self._owner = self._insert("owners", row) or 0
         self._seen_at = now
 
     def beat(self, now: float) -> None:
@@ -140,23 +145,16 @@ class Database:
         """See `Journal.claim`."""
         self._check_owner(now)
         job = self._claimable_job(intent, after, now)
-        if job is None and (after is not None or self._has(intent.key)):
+        if job is None and after is not None:
             return None
         credits = intent.credits
         if intent.limits:
+            if job is None and self._has(intent.key):
+                return None
             credits = self._dearest(intent)
             for budget, limit in intent.limits.items():
                 self._check_limit(budget, limit, credits, now)
-        attempt = self._insert(
-            "attempts",
-            job=job,
-            owner=self._owner,
-            state="sending",
-            kind=intent.kind,
-            budget=intent.budget,
-            credits_reserved=credits,
-            claimed_at=now,
-        )
+        attempt = 1 + (self._value("SELECT seq FROM sqlite_sequence WHERE name = 'attempts'") or 0)
         said: dict[str, Any] = {
             "fingerprint": intent.fingerprint,
             "request": intent.request,
@@ -165,12 +163,24 @@ class Database:
             "state": JobState.SUBMITTING.value,
         }
         if job is None:
-            job = self._insert("jobs", key=intent.key, created_at=now, updated_at=now, **said)
-            self._run("UPDATE attempts SET job = ? WHERE number = ?", job, attempt)
+            new = {"key": intent.key, **said, "created_at": now, "updated_at": now}
+            job = self._insert("jobs", new, or_ignore=True)
+            if job is None:
+                return None
         else:
             fresh = dict.fromkeys(("error", "output_url", "path", "size", "sha256"))
             self._change("jobs", job, {**fresh, **said, "updated_at": now})
-        return attempt
+        sending = {
+            "number": attempt,
+            "job": job,
+            "owner": self._owner,
+            "state": "sending",
+            "kind": intent.kind,
+            "budget": intent.budget,
+            "credits_reserved": credits,
+            "claimed_at": now,
+        }
+        return self._insert("attempts", sending)
 
     def _claimable_job(self, intent: Intent, after: int | None, now: float) -> int | None:
         """The number of the job, if its last attempt is `after`, and leaves the key free."""
@@ -194,8 +204,7 @@ class Database:
 
     def _dearest(self, intent: Intent) -> int | None:
         """What an attempt may cost; another session may have seen a price that this one has not."""
-        statement = "SELECT max(credits_charged) FROM attempts WHERE kind = ?"
-        seen = self._value(statement, intent.kind) if intent.kind else None
+        seen = self._value("SELECT credits FROM prices WHERE kind = ?", intent.kind)
         known = [price for price in (intent.credits, seen) if price is not None]
         return max(known, default=None)
 
@@ -206,6 +215,8 @@ class Database:
             raise BudgetExceededError(
                 max_credits=limit, spent=spent, needed=needed, known=credits is not None
             )
+        if not self._is_shared:
+            return
         sending = self._rows(
             "SELECT DISTINCT owner FROM attempts WHERE state = 'sending' AND ? IN ('', budget)",
             budget,
@@ -216,39 +227,52 @@ class Database:
     def record(self, attempt: int, changes: Mapping[str, Any], now: float) -> None:
         """See `Journal.record`."""
         request_id = changes.get("request_id")
-        rows = self._rows("SELECT job, state, request_id FROM attempts WHERE number = ?", attempt)
+        rows = self._rows(_ATTEMPT, attempt)
         if not rows:
             message = f"it has no attempt {attempt}"
             raise JournalError(message, path=self.path, request_id=request_id)
-        job, before, named = rows[0]
+        known = dict(zip(_OF_ATTEMPT, rows[0], strict=True))
+        job, before, named = known["job"], known["state"], known["request_id"]
         told = JobState(changes["state"]) if "state" in changes else None
         if told is JobState.UNCERTAIN and self._holder(request_id) not in (None, attempt):
             changes = {**changes, "request_id": None}  # an answer that names another job
         elif request_id is not None and named not in (None, request_id):
-            self._record_stray(attempt, changes, now)
+            self._record_stray(known, changes, now)
             return
-        else:
-            self._check_holder(attempt, request_id)
         state = _state_after(before, told, changes.get("request_id") or named)
         if state is None:
             return
-        self._settle(attempt, state, changes, now)
+        self._settle(attempt, known, {**changes, "state": state}, now)
         if job is not None:
             self._record_job(job, attempt, told, changes, now)
 
-    def _settle(self, attempt: int, state: str, changes: Mapping[str, Any], now: float) -> None:
-        """Write what is known of an attempt; what was known before and is not now stays."""
-        known = {name: changes.get(name) for name in ("request_id", "credits_charged", "error")}
-        self._change(
-            "attempts",
-            attempt,
-            {"state": state, "settled_at": now}
-            | {name: value for name, value in known.items() if value is not None},
+    def _settle(
+        self, attempt: int, known: Mapping[str, Any], changes: Mapping[str, Any], now: float
+    ) -> None:
+        """Write what is new about an attempt; what was known before and is not now stays."""
+        learned = {name: changes.get(name) for name in ("state", *_LEARNED)}
+        new = {name: v for name, v in learned.items() if v is not None and v != known[name]}
+        if new:
+            try:
+                self._change("attempts", attempt, {**new, "settled_at": now})
+            except sqlite3.IntegrityError:
+                self._free_id(new["request_id"])
+                self._change("attempts", attempt, {**new, "settled_at": now})
+        if "credits_charged" in new and known["kind"]:
+            self._learn(known["kind"], new["credits_charged"])
+
+    def _learn(self, kind: str, credits: int) -> None:
+        """An attempt was charged: what those like it may have cost is known if this is dearer."""
+        if credits <= self._prices.get(kind, -1):
+            return
+        self._prices[kind] = credits
+        self._run(
+            "INSERT INTO prices VALUES (?, ?) ON CONFLICT (kind) DO UPDATE "
+            "SET credits = max(credits, excluded.credits)",
+            kind,
+            credits,
         )
-        if known["credits_charged"] is not None:
-            kind = self._value("SELECT kind FROM attempts WHERE number = ?", attempt)
-            if kind:
-                self.price(kind, known["credits_charged"])
+        self.price(kind, credits)
 
     def _record_job(
         self, job: int, attempt: int, told: JobState | None, changes: Mapping[str, Any], now: float
@@ -265,38 +289,29 @@ class Database:
             told_job["state"] = JobState.UNCERTAIN.value
         self._change("jobs", job, {**told_job, "updated_at": now}, where)
 
-    def _record_stray(self, attempt: int, changes: Mapping[str, Any], now: float) -> None:
+    def _record_stray(
+        self, known: Mapping[str, Any], changes: Mapping[str, Any], now: float
+    ) -> None:
         """A second id for an attempt is a second charge, as far as anybody knows."""
-        request_id = changes["request_id"]
-        self._check_holder(None, request_id)
-        before = self._rows(
-            "SELECT job, state, kind, budget, request_id FROM attempts WHERE number = ?", attempt
-        )
-        job, state, kind, budget, named = before[0]
-        if state == "accepted":
+        request_id, job, named = changes["request_id"], known["job"], known["request_id"]
+        if self._holder(request_id) is not None:
+            self._free_id(request_id)
+        was_accepted = known["state"] == "accepted"
+        if was_accepted:
             _log.critical("the journal has %s for a job that is %s, too", named, request_id)
-        number = self._insert(
-            "attempts",
-            job=job,
-            state="accepted",
-            kind=kind,
-            budget=budget,
-            request_id=request_id,
-            credits_charged=changes.get("credits_charged"),
-            claimed_at=now,
-            settled_at=now,
-        )
-        if state != "accepted" and job is not None:
+        stray = {name: known[name] for name in ("job", "kind", "budget")}
+        stray |= {"state": "accepted", "request_id": request_id, "claimed_at": now}
+        stray |= {"credits_charged": changes.get("credits_charged"), "settled_at": now}
+        number = self._insert("attempts", stray)
+        if job is not None and number is not None and not was_accepted:
             self._change("jobs", job, {"attempt": number})
             told = JobState(changes.get("state", JobState.QUEUED))
             told = JobState.QUEUED if told in _TOLD else told
             self._record_job(job, number, told, changes, now)
 
-    def _check_holder(self, attempt: int | None, request_id: str | None) -> None:
+    def _free_id(self, request_id: str) -> None:
         """Raise if another job has this id. That of a job that was forgotten is free again."""
         holder = self._holder(request_id)
-        if holder in (None, attempt):
-            return
         key = self._value(
             "SELECT key FROM jobs WHERE number = (SELECT job FROM attempts WHERE number = ?)",
             holder,
@@ -355,12 +370,7 @@ class Database:
 
     def prices(self) -> dict[str, int]:
         """See `Journal.prices`."""
-        return dict(
-            self._rows(
-                "SELECT kind, max(credits_charged) FROM attempts "
-                "WHERE credits_charged IS NOT NULL AND kind <> '' GROUP BY kind"
-            )
-        )
+        return dict(self._rows("SELECT kind, credits FROM prices"))
 
     def unpriced(self) -> dict[str, int]:
         """See `Journal.unpriced`."""
@@ -400,12 +410,15 @@ class Database:
         rows = self._rows(statement, *values)
         return rows[0][0] if rows else None
 
-    def _insert(self, table: str, **values: Any) -> int:
+    def _insert(
+        self, table: str, values: Mapping[str, Any], *, or_ignore: bool = False
+    ) -> int | None:
+        """The new row's number; None if it is there already, and that is to be ignored."""
         columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
-        number = self._run(statement, *values.values()).lastrowid
-        assert number is not None
-        return number
+        conflict = " ON CONFLICT DO NOTHING" if or_ignore else ""
+        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks}){conflict}"  # noqa: S608
+        cursor = self._run(statement, *values.values())
+        return cursor.lastrowid if cursor.rowcount else None
 
     def _change(
         self, table: str, number: int, values: Mapping[str, Any], where: str = "true"
