@@ -111,3 +111,18 @@ async def test_an_answer_of_the_server_ends_a_run_of_uncertain_submits(begin, ap
         batch = await session.run(prompts(31))
     assert batch.counts[JobState.UNCERTAIN] == 20
     assert batch[30].state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_session_that_is_left_while_a_batch_begins_ends_the_batch(begin, api, turns):
+    async with begin() as session:
+        batch = asyncio.create_task(session.run(prompts(3)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    if turns == 0:
+        with pytest.raises(RuntimeError, match="not open"):
+            await batch
+    else:
+        result = await batch
+        assert len(result) == len(api.jobs)
+        assert len(result) == 3 or str(result.stopped_by) == "the session was left"

@@ -113,7 +113,12 @@ class Program:
         """A session that was left has no job in flight any more."""
         self.left_whole = True
         shown = repr(self.session)
-        if self.entered and "<TaskRegistry" in shown and " 0 in flight" not in shown:
+        if (
+            self.process.alive
+            and self.entered
+            and "<TaskRegistry" in shown
+            and " 0 in flight" not in shown
+        ):
             self.world.problems.append(f"a session was left with jobs in flight: {shown}")
 
     # --- steps ------------------------------------------------------------------------------
@@ -356,7 +361,8 @@ class Program:
             once = sum(
                 count for name, count in self.asked.items() if _prompt(name) == charge.prompt
             )
-            known = began < charge.at and charge.told_at < now - 1.0
+            heard_at = max(charge.told_at, self.process.stopped_until)
+            known = began < charge.at and heard_at < now - 1.0
             if ours and once == 1 and known and charge.request_id not in shown:
                 problem = f"{charge.request_id} is not in {outcome.error!r}"
                 self.world.problems.append(f"a wait was broken off, and {problem}")
