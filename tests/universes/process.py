@@ -242,7 +242,7 @@ class Process:
         """Leave the loop for good in the middle: each coroutine sees a GeneratorExit."""
         self.world.current, self.closing = self, True
         for task in self.loop.tasks():
-            with contextlib.suppress(RuntimeError):  # it awaited something once more
+            with contextlib.suppress(Exception):  # such as when it awaits something once more
                 task.get_coro().close()
         self.world.current = None
         self.world.disk.flush(self)

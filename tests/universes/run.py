@@ -111,8 +111,11 @@ def play(plan):
     """Play one plan; call it inside `multiverse`."""
     world = _logs.world = World(plan)
     try:
-        world.play()
-        violations = tuple(judge(world))
+        try:
+            world.play()
+            violations = tuple(judge(world))
+        except Exception as error:
+            violations = (f"the universe itself: {error!r}",)
         story = tuple(_story(world))
         return Result(
             plan,
