@@ -341,7 +341,9 @@ class Program:
 
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
-        return not (others or self.life.disk_full or self.process.closing or self.process.exiting)
+        process = self.process
+        ending = process.closing or process.exiting or not process.session_open
+        return not (others or self.life.disk_full or ending)
 
     def see(self, thing):
         """The program has this in its hands."""
