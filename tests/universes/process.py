@@ -185,6 +185,7 @@ class Process:
     def _close(self):
         if self.task.done() and not self.task.cancelled() and not self.closing:
             self.ended_by = self.ended_by or self.task.exception()
+        self.loop.set_exception_handler(lambda loop, context: None)
         self.loop.close()
         self.finished = True
 
