@@ -109,6 +109,8 @@ class Stream:
             for number in range(self._feeder_count)
         ]
         feeding = len(self._feeders)
+        for feeder in self._feeders:
+            feeder.add_done_callback(self._feeder_ended)
         try:
             while feeding or self._open:
                 ended = await self._ended.get()
@@ -144,15 +146,16 @@ class Stream:
         await shielded(asyncio.gather(*self._feeders, return_exceptions=True))
 
     async def _feed(self) -> None:
-        try:
-            while True:
-                async with self._turn:
-                    pulled = await self._pull()
-                if pulled is None:
-                    return
-                await self._submit_one(*pulled)
-        finally:
-            self._ended.put_nowait(None)
+        while True:
+            async with self._turn:
+                pulled = await self._pull()
+            if pulled is None:
+                return
+            await self._submit_one(*pulled)
+
+    def _feeder_ended(self, _: asyncio.Task[None]) -> None:
+        """One feeder less; also one that was cancelled before it began."""
+        self._ended.put_nowait(None)
 
     async def _submit_one(self, number: int, request: Any) -> None:
         try:

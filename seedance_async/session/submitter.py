@@ -314,7 +314,7 @@ class Submitter:
         finally:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
-        if record.error is not None:
+        if record.error is not None and record.state is not JobState.ABANDONED:
             raise record.error
 
     async def _send(

@@ -70,15 +70,18 @@ async def _beside_a_sibling(work, after):
         await asyncio.sleep(after)
         raise SiblingError
 
+    failures = None
     try:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(work)
             sibling = tasks.create_task(fail())
             task.add_done_callback(lambda _: sibling.cancel())
     except* SiblingError as group:
-        raise SiblingError from group
+        failures = group
     except* (SeedanceError, ValueError, RuntimeError):
         pass  # it is the task's own, and comes with its result
+    if failures is not None and task.cancelled():
+        raise SiblingError from failures
     return task.result()
 
 

@@ -187,6 +187,8 @@ def _rejected(world, _):
 
 def _falsely_uncertain(world, evidence):
     """What was certainly never sent is not uncertain, unless a kill made it so."""
+    if not world.plan.reports_sending:
+        return  # nobody can know it
     if any(not process.alive or process.life.disk_full for process in world.processes):
         return
     for row in evidence.rows:

@@ -189,7 +189,7 @@ MUTANTS = [
     Mutant("a wait that was broken off does not name its jobs",
            "session.batch:attach_jobs", "error.jobs = tuple(jobs)", "pass"),
     Mutant("a stream that ends does not say so",
-           "session.stream:Stream._feed", "self._ended.put_nowait(None)", "pass"),
+           "session.stream:Stream._feeder_ended", "self._ended.put_nowait(None)", "pass"),
     Mutant("a stream whose submit fails waits for it",
            "session.stream:Stream._submit_one", "record.on_final(_Enqueue(number, self._ended))",
            "record.error or record.on_final(_Enqueue(number, self._ended))"),

@@ -185,6 +185,7 @@ class Process:
     def _close(self):
         if self.task.done() and not self.task.cancelled() and not self.closing:
             self.ended_by = self.ended_by or self.task.exception()
+        self.loop.set_exception_handler(lambda loop, context: None)
         self.loop.close()
         self.finished = True
 
@@ -242,7 +243,7 @@ class Process:
         """Leave the loop for good in the middle: each coroutine sees a GeneratorExit."""
         self.world.current, self.closing = self, True
         for task in self.loop.tasks():
-            with contextlib.suppress(RuntimeError):  # it awaited something once more
+            with contextlib.suppress(Exception):  # such as when it awaits something once more
                 task.get_coro().close()
         self.world.current = None
         self.world.disk.flush(self)

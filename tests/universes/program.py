@@ -113,7 +113,12 @@ class Program:
         """A session that was left has no job in flight any more."""
         self.left_whole = True
         shown = repr(self.session)
-        if self.entered and "<TaskRegistry" in shown and " 0 in flight" not in shown:
+        if (
+            self.process.alive
+            and self.entered
+            and "<TaskRegistry" in shown
+            and " 0 in flight" not in shown
+        ):
             self.world.problems.append(f"a session was left with jobs in flight: {shown}")
 
     # --- steps ------------------------------------------------------------------------------
@@ -336,7 +341,9 @@ class Program:
 
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
-        return not (others or self.life.disk_full or self.process.closing or self.process.exiting)
+        process = self.process
+        ending = process.closing or process.exiting or not process.session_open
+        return not (others or self.life.disk_full or ending)
 
     def see(self, thing):
         """The program has this in its hands."""
@@ -356,7 +363,8 @@ class Program:
             once = sum(
                 count for name, count in self.asked.items() if _prompt(name) == charge.prompt
             )
-            known = began < charge.at and charge.told_at < now - 1.0
+            heard_at = max(charge.told_at, self.process.stopped_until)
+            known = began < charge.at and heard_at < now - 1.0
             if ours and once == 1 and known and charge.request_id not in shown:
                 problem = f"{charge.request_id} is not in {outcome.error!r}"
                 self.world.problems.append(f"a wait was broken off, and {problem}")

@@ -52,13 +52,20 @@ _logs = Logs()
 @contextlib.contextmanager
 def multiverse():
     """Within, this interpreter runs universes and nothing else."""
-    with _logging(), _known_secrets(), _collecting_seldom(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _without_warnings(), _logging(), _known_secrets(), _collecting_seldom():
         restore = use_disks()
         try:
             yield
         finally:
             restore()
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    """A killed process leaves coroutines that are never awaited."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -111,8 +118,11 @@ def play(plan):
     """Play one plan; call it inside `multiverse`."""
     world = _logs.world = World(plan)
     try:
-        world.play()
-        violations = tuple(judge(world))
+        try:
+            world.play()
+            violations = tuple(judge(world))
+        except Exception as error:
+            violations = (f"the universe itself: {error!r}",)
         story = tuple(_story(world))
         return Result(
             plan,

@@ -161,7 +161,7 @@ class Server:
         asked = response.headers.get("retry-after")
         if process.stopped_until < now:
             if asked is not None and float(asked) <= 60 and charge is None:
-                process.held = (now, now + float(asked))
+                process.held = (now, now + float(asked) - 0.001)
             if response.status in (401, 402) and charge is None:
                 process.held = (now, now + 29.0)
 

@@ -35,14 +35,21 @@ _PLAIN_OP = {"wrap": None, "retries": 0, "again": "request"}
 def shrink(plan, kinds):
     """A smaller plan that fails in one of these ways, too."""
     with multiverse():
-        smaller = True
-        while smaller:
-            smaller = False
-            for candidate in _simpler(plan):
-                if play(candidate).kinds & kinds:
-                    plan, smaller = candidate, True
-                    break
+        smaller = None
+        while smaller != plan:
+            smaller, plan = plan, _one_pass(plan, kinds)
             gc.collect()
+    return plan
+
+
+def _one_pass(plan, kinds):
+    """Leave out one thing after the other, each of those that are left."""
+    number = 0
+    while number < len(candidates := list(_simpler(plan))):
+        if play(candidates[number]).kinds & kinds:
+            plan = candidates[number]
+        else:
+            number += 1
     return plan
 
 

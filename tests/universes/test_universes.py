@@ -18,10 +18,10 @@ from tests.universes.shrink import shrink
 QUICK = {
     "an uncertain job of an earlier run is sent again": 40,
     "an acceptance is not logged": 40,
-    "the end of a job is not recorded": 100,
+    "the end of a job is not recorded": 150,
     "the intent is not recorded": 40,
     "an error that reports a charge counts as a refusal": 60,
-    "a limit is not looked at": 100,
+    "a limit is not looked at": 150,
     "the key is shown in failures": 40,
 }
 

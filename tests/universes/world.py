@@ -109,8 +109,10 @@ class World:
             heapq.heappop(self._events)[-1]()
 
     def close(self):
-        """Give back what it took."""
+        """Give back what it took, and forget all: journals keep their writers, and those this."""
         self.disk.close()
+        for part in (*self.processes, *self.programs, self.disk, self):
+            vars(part).clear()
 
 
 class Logs(logging.Handler):
