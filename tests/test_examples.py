@@ -80,6 +80,16 @@ async def test_the_pipeline_makes_drafts_and_then_the_videos(emulator, tmp_path)
     assert models.count("seedance-2.0-fast") == models.count("seedance-2.0") == len(prompts)
 
 
+async def test_a_pipeline_that_is_broken_out_of_leaves_no_traceback(emulator, tmp_path):
+    code, out, err = await run(
+        emulator, ROOT / "examples" / "pipeline.py", PROMPTS, 1, cwd=tmp_path
+    )
+    assert code == 0
+    assert out.startswith("succeeded: ")
+    assert len(out.splitlines()) == 1
+    assert all(line.startswith("a stream was left early: ") for line in err.splitlines())
+
+
 async def test_the_web_app_starts_a_job_in_one_request_and_reads_it_in_another(
     emulator, monkeypatch
 ):

@@ -70,24 +70,25 @@ journal.writer: api.errors journal.journal_file journal.tables
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
-    jobs.registry jobs.state session.journaling session.stream session.submitter
+    jobs.registry jobs.state session.journaling session.source session.stream session.submitter
 session.credit_limit: api.errors api.request
 session.estimate: api.request journal session.journaling
 session.journaling: _utils.cancellation api.errors api.prepared_request api.request
     jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
     webhooks
-session.orphans: api.prepared_request jobs.registry jobs.state
+session.orphans: api.errors api.prepared_request jobs.registry jobs.state
 session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.polling
     jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
     jobs.registry jobs.state jobs.stats journal session.batch session.credit_limit
-    session.journaling session.options session.resumer session.shutdown session.stream
+    session.journaling session.options session.resumer session.shutdown session.source
     session.submitter session.webhook_callbacks
 session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling
     jobs.registry jobs.state session.journaling session.options session.webhook_callbacks
-session.stream: _utils.cancellation api.request jobs.registry
+session.source: api.request
+session.stream: _utils.cancellation api.errors jobs.registry session.source
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
     api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
     session.journaling session.orphans session.resumer session.shutdown

@@ -329,10 +329,16 @@ class SeedanceClient:
             if not pending.may_be_sent:
                 raise TransportError(reason, delivered="no", transient=False)
             raise SubmitUncertainError(reason, request=request)
-        error = task.exception()
-        if error is not None and not isinstance(error, SeedanceError) and pending.may_be_sent:
+        try:
+            return task.result()
+        except SeedanceError:
+            raise
+        except BaseException as error:
+            if not pending.may_be_sent:
+                raise
             raise SubmitUncertainError(repr(error), request=request) from error
-        return task.result()
+        finally:
+            del task  # it holds the error, whose traceback holds this frame
 
     async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
         return protocol.decipher_create(await self.transport.send(wire, on_sent=pending.note_sent))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
@@ -17,6 +16,7 @@ from seedance_async.api.errors import (
     GenerationFailedError,
     JobTimeoutError,
     SeedanceError,
+    frameless,
 )
 from seedance_async.api.models import Generation
 from seedance_async.api.request import GenerationRequest
@@ -125,11 +125,7 @@ class Job:
                 timeout = JobTimeoutError(message, job=self)
                 timeout.__cause__ = cause
                 return timeout
-        if cause is None:
-            return None
-        error = copy.copy(cause)
-        error.__cause__ = cause.__cause__
-        return error
+        return None if cause is None else frameless(cause)
 
     def result(self) -> Generation:
         """The finished generation.

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from seedance_async.api.errors import SeedanceError
+from seedance_async.api.errors import SeedanceError, frameless
 from seedance_async.api.models import Generation, GenerationStatus, Submission
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.state import (
@@ -224,7 +224,7 @@ class TaskRegistry:
     def move(
         self, record: JobRecord, state: JobState, *, error: SeedanceError | None = None
     ) -> None:
-        """The one mutator of a job's state.
+        """The one mutator of a job's state. What is kept of an error is a copy without tracebacks.
 
         Raises:
             RuntimeError: `TRANSITIONS` has no such step, or the job is not in the tables; nothing
@@ -235,7 +235,7 @@ class TaskRegistry:
         self._counts[before] -= 1
         self._counts[state] += 1
         record.state = state
-        record.error = error
+        record.error = None if error is None else frameless(error)
         if state in FINAL_STATES:
             if state is not JobState.UNCERTAIN:
                 self._drop(record)

@@ -36,7 +36,7 @@ from seedance_async.session.batch import BatchResult, BatchRunner, attach_jobs
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
-from seedance_async.session.stream import Requests
+from seedance_async.session.source import Requests
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class SeedanceSession:
         further than `max_in_flight` jobs ahead of the consumer. An item may be a pair of a key and
         a request, if the content of a request is not what makes a job the same. Breaking out of the
         loop stops the pulling and leaves the running jobs alone; the log names those that were not
-        yielded.
+        yielded. An async generator is pulled and closed by one task.
 
         Raises:
             AuthenticationError, InsufficientCreditsError: the server takes no more submits. The
@@ -263,8 +263,9 @@ class SeedanceSession:
         The requests are as for `as_completed`.
 
         What is wrong with one job is in its outcome and affects no other. Once the server refuses
-        the key or the credits are used up, the rest is not sent and ends as rejected. If it is
-        cancelled, the exception has the jobs as `jobs`, and the log names those that go on.
+        the key or the credits are used up, the rest is not sent and ends as rejected; what is async
+        or seems endless is not read on, and `stopped_by` says so. If it is cancelled, the exception
+        has the jobs as `jobs`, and the log names those that go on.
 
         Raises:
             RuntimeError: the session is not open.

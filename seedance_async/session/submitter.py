@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
-from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
+from seedance_async.api.errors import (
+    APIError,
+    SeedanceError,
+    SubmitUncertainError,
+    drop_frames,
+    frameless,
+)
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
@@ -86,6 +92,9 @@ class Submitter:
         self.credit_limit: SpendGuard | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
+        # One single submit and one stream at a time queue for a slot, the others behind them: so
+        # slots go to either in turn, however many there are of the other.
+        self._turn, self._turn_of_streams = asyncio.Lock(), asyncio.Lock()
         self.in_flight = 0
 
     def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
@@ -125,12 +134,18 @@ class Submitter:
             record = self.add(key, prepared.request)
         waited = self.slots.locked()
         try:
-            await self.slots.acquire()
+            async with self._turn:
+                await self.slots.acquire()
         except BaseException:
             self._discard(record)
             raise
         await self.submit_in_slot(record, prepared, waited=waited)
         return record
+
+    async def take_slot_for_stream(self) -> None:
+        """Wait for a slot that the caller submits in, or gives back."""
+        async with self._turn_of_streams:
+            await self.slots.acquire()
 
     async def submit_in_slot(
         self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True
@@ -273,7 +288,7 @@ class Submitter:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
         if record.error is not None:
-            raise record.error
+            raise frameless(record.error)
 
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit
@@ -286,7 +301,7 @@ class Submitter:
         try:
             return await self._client.create_prepared(prepared, pending)
         except SeedanceError as error:
-            return error
+            return drop_frames(error)  # they hold the error, which is a cycle
 
     def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
         """Record the outcome of a submit in the registry and the credits."""
