@@ -58,6 +58,7 @@ from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.jobs.registry import TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
+from seedance_async.jobs.updates import JobUpdate
 from seedance_async.session.batch import BatchResult
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.session import SeedanceSession
@@ -124,6 +125,7 @@ __all__ = [
     "JobSucceeded",
     "JobTimeoutError",
     "JobTrouble",
+    "JobUpdate",
     "JobWithdrawn",
     "JournalError",
     "LearnedPolls",

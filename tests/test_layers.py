@@ -50,12 +50,13 @@ jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options
     api.transport jobs.registry
 jobs.events: api.errors api.models api.request jobs.registry jobs.state
-jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state
+jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
     api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: jobs.state
+jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: journal.entry
 journal.entry: api.errors jobs.state
@@ -82,7 +83,7 @@ session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.po
     jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
-    jobs.registry jobs.state jobs.stats journal session.batch session.credit_limit
+    jobs.registry jobs.state jobs.stats jobs.updates journal session.batch session.credit_limit
     session.journaling session.options session.resumer session.shutdown session.source
     session.submitter session.webhook_callbacks
 session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling

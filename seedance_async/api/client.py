@@ -130,6 +130,9 @@ class SeedanceClient:
 
     It takes the options of `ClientOptions` and `TransportOptions`.
 
+    Attributes:
+        submit_grace: seconds that a submit whose caller is cancelled may still wait for its id.
+
     Raises:
         ConfigurationError: no key, a bad base URL, or an option out of bounds.
     """
@@ -138,7 +141,8 @@ class SeedanceClient:
     def __init__(self, *args: Any, **options: Any) -> None:
         given = ClientOptions(*args, **options)
         endpoint = Endpoint.resolve(given.api_key, given.base_url)
-        self._retry, self._timeouts, self._rng = given.retry, given.timeouts, given.rng
+        self._retry, self._rng = given.retry, given.rng
+        self.submit_grace = given.timeouts.submit_grace
         self.allow_local = endpoint.is_local
         self.transport = make_transport(given.transport, endpoint, given)
         # Only a transport that says so tells when the first byte is sent; others always may have.
@@ -168,7 +172,7 @@ class SeedanceClient:
         await self.transport.aclose()
         if self._detached:
             left = set(self._detached)
-            _, slow = await asyncio.wait(left, timeout=self._timeouts.submit_grace)
+            _, slow = await asyncio.wait(left, timeout=self.submit_grace)
             for task in slow:
                 task.cancel()
             await asyncio.wait(left)
@@ -319,7 +323,7 @@ class SeedanceClient:
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            grace = self._timeouts.submit_grace if pending.may_be_sent else 0.0
+            grace = self.submit_grace if pending.may_be_sent else 0.0
             await wait_shielded(task, grace=grace, cancel=not pending.may_be_sent)
             if pending.may_be_sent:
                 self._detach(task, request, pending)

@@ -96,6 +96,11 @@ class FinishTimes:
         """Polls per job, over all jobs that have ended."""
         return self._polls / self._jobs if self._jobs else None
 
+    def remaining(self, age: float) -> float | None:
+        """Seconds until a job of this age ends: the median of the last ones that took longer."""
+        longer = sorted(seconds for seconds in self._seconds if seconds > age)
+        return longer[(len(longer) - 1) // 2] - age if longer else None
+
     def rate(self, running: int) -> float | None:
         """Jobs that end per second while this many are running (Little's law); None if unknown."""
         total = sum(self._seconds)

@@ -68,6 +68,13 @@ class JournalRecorder:
         self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries
 
+    async def unfinished(self) -> list[tuple[JournalEntry, GenerationRequest | None]]:
+        """What earlier runs left running or uncertain; with the requests, if they can be read."""
+        entries = await self._journal.entries()
+        left = (each for each in entries if not JobState(each.state).has_ended)
+        found = ((each, _request(each)) for each in left if each.state != JobState.REJECTED)
+        return [(entry, request) for entry, request in found if request or entry.request_id]
+
     async def secret(self) -> bytes:
         """See `Journal.secret`."""
         return await self._journal.secret()

@@ -96,13 +96,16 @@ class Submitter:
         # slots go to either in turn, however many there are of the other.
         self._turn, self._turn_of_streams = asyncio.Lock(), asyncio.Lock()
         self.in_flight = 0
+        self._owed = 0  # slots of jobs that were taken up although none was free
 
-    def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
+    def add(
+        self, key: str, request: GenerationRequest | None, *, automatic: bool = False
+    ) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
 
         Args:
             key: the job's.
-            request: what is asked for.
+            request: what is asked for, if that is known.
             automatic: whether the key is given back if nothing comes of the job.
         """
         record = self._registry.add(key, request)
@@ -179,6 +182,32 @@ class Submitter:
             else:
                 self._shutdown.leave_late(record)
 
+    async def take_up(self, known: JournalEntry, request: GenerationRequest | None) -> JobRecord:
+        """The job that an earlier run left unfinished, polled on; nothing is submitted.
+
+        It runs, so it has a slot: one that is free, or else the next that would come free.
+        """
+        running = self._registry.find(key=known.key) or self._registry.find(
+            request_id=known.request_id
+        )
+        if running is not None:
+            return running
+        record = self.add(known.key, request)
+        self.in_flight += 1
+        if self.slots.locked():
+            self._owed += 1
+        else:
+            await self.slots.acquire()
+        record.on_final(self._slot_freer)
+        try:
+            await self._resume(record, known)
+        except SubmitUncertainError as error:
+            _log.error("job %s: %s", record.key, error)
+        except SeedanceError as error:
+            self._registry.move(record, JobState.REJECTED, error=error)
+        self._shutdown.leave_late(record)
+        return record
+
     def release_key(self, key: str) -> None:
         """No job was made of an automatic key: the next equal request gets it."""
         if self._journal is not None:
@@ -204,7 +233,10 @@ class Submitter:
 
     def _free_slot(self, record: JobRecord) -> None:
         self.in_flight -= 1
-        self.slots.release()
+        if self._owed:
+            self._owed -= 1
+        else:
+            self.slots.release()
         self._changed.set()
 
     async def _submit_or_resume(self, record: JobRecord, prepared: PreparedRequest) -> None:
