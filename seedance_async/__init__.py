@@ -28,6 +28,7 @@ from seedance_async.api.errors import (
     SubmitUncertainError,
     TooManyUncertainError,
     TransportError,
+    UnreachableError,
 )
 from seedance_async.api.models import (
     ErrorDetail,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         RequestThrottled,
         SubmitBecameUncertain,
         VideoSaved,
+        WaitBecameLong,
     )
 
 __all__ = [
@@ -154,8 +156,10 @@ __all__ = [
     "Transport",
     "TransportError",
     "TransportOptions",
+    "UnreachableError",
     "VideoSaved",
     "Violation",
+    "WaitBecameLong",
     "WebhookReceiver",
     "WireRequest",
     "WireResponse",

@@ -32,7 +32,7 @@ api:
 api.backoff:
 api.client: _utils.cancellation _utils.plural api.errors api.models api.option_fields
     api.options api.prepared_request api.protocol api.rate_limit api.request api.retry
-    api.transport
+    api.transport api.waits
 api.errors: api.models api.request
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
@@ -44,18 +44,19 @@ api.request: _utils.json_values _utils.urls
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.cancellation _utils.urls _utils.version api.errors api.option_fields
     api.options api.protocol
+api.waits:
 cli: _utils.plural emulator jobs.downloads journal root session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options
     api.transport jobs.registry
-jobs.events: api.errors api.models api.request jobs.registry jobs.state
+jobs.events: api.errors api.models api.request api.waits jobs.registry jobs.state
 jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
     api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
-jobs.stats: jobs.state
+jobs.stats: api.waits jobs.state
 jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: journal.entry

@@ -26,6 +26,7 @@ from seedance_async.api.errors import (
     SeedanceError,
     SubmitUncertainError,
     TransportError,
+    UnreachableError,
 )
 from seedance_async.api.models import Generation, ModelInfo, Submission
 from seedance_async.api.option_fields import policy, takes
@@ -43,10 +44,12 @@ from seedance_async.api.retry import (
     stops_submits,
 )
 from seedance_async.api.transport import Transport, make_transport
+from seedance_async.api.waits import SHORT, Waits
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for which an authentication or credit error fails further submits unsent.
+#: Seconds for which an authentication or credit error, or a host that was never reached, fails
+#: further submits unsent.
 SHUT_SECONDS = 30.0
 
 #: Seconds for which polls pause when the server refuses the key, which may be being replaced.
@@ -131,6 +134,7 @@ class SeedanceClient:
     It takes the options of `ClientOptions` and `TransportOptions`.
 
     Attributes:
+        waits: what its submits, and those of a session around it, wait for.
         submit_grace: seconds that a submit whose caller is cancelled may still wait for its id.
 
     Raises:
@@ -151,6 +155,9 @@ class SeedanceClient:
         self.query_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.on_throttled: Callable[[Literal["submit", "query"], float | None], None] | None = None
         self._base_url = endpoint.base_url
+        self._reached = False  # whether the host was, ever
+        self._lost_since: float | None = None  # when the first call failed after the last answer
+        self.waits = Waits(endpoint.base_url)
         self._detached: set[asyncio.Task[Submission]] = set()
 
     def __repr__(self) -> str:
@@ -206,10 +213,11 @@ class SeedanceClient:
         wire, request = protocol.build_create(prepared), prepared.request
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
-            await self.submit_gate.wait_and_enter(began)
+            await self._pass_gate(began)
             try:
                 if pending.before_sending is not None:
-                    await pending.before_sending()
+                    with self.waits.during("journal"):
+                        await pending.before_sending()
                 submission = await self._post_shielded(wire, request, pending)
                 self.submit_gate.passed()
                 return submission
@@ -224,7 +232,28 @@ class SeedanceClient:
             finally:
                 if not pending.is_detached:  # else its place is left when the POST ends
                     self.submit_gate.leave()
-            await self.submit_gate.pause(wait)
+            await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before a submit is sent again."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_at((self._lost_since or loop.time()) + SHORT, self._tell_of_loss)
+        try:
+            await self.submit_gate.pause(seconds)
+        finally:
+            timer.cancel()
+
+    async def _pass_gate(self, began: float) -> None:
+        """Enter the submit gate. There is seldom anything to tell, so as little as that is done."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        timer = loop.call_later(SHORT, self.waits.is_long, "gate", since)
+        try:
+            await self.submit_gate.wait_and_enter(began)
+        finally:
+            timer.cancel()
+            if self.waits.noticed:
+                self.waits.over("gate", since)
 
     async def get(self, request_id: str) -> Generation:
         """The state of a job, and its output URL once it has succeeded.
@@ -281,7 +310,7 @@ class SeedanceClient:
     ) -> _T:
         async with entering:
             try:
-                answer = decipher(await self.transport.send(wire))
+                answer = decipher(await self._send(wire))
             except APIError as error:
                 if judge_repeatable(error) is Verdict.THROTTLED:
                     if self.on_throttled is not None:
@@ -311,7 +340,7 @@ class SeedanceClient:
                 attempts = attempts or Attempts(
                     self._retry, self._rng, gate, most=most, began=began
                 )
-                wait = attempts.after(error, verdict)
+                wait = attempts.after(error, verdict, self._retry.timeout)
             await asyncio.sleep(wait)
 
     async def _post_shielded(
@@ -321,7 +350,7 @@ class SeedanceClient:
         pending.posted, pending.may_be_sent = True, not self._reports_sending
         task = asyncio.create_task(self._post(wire, pending))
         try:
-            await asyncio.wait({task})
+            await self._wait_for_answer(task)
         except asyncio.CancelledError:
             grace = self.submit_grace if pending.may_be_sent else 0.0
             await wait_shielded(task, grace=grace, cancel=not pending.may_be_sent)
@@ -345,7 +374,38 @@ class SeedanceClient:
             del task  # it holds the error, whose traceback holds this frame
 
     async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
-        return protocol.decipher_create(await self.transport.send(wire, on_sent=pending.note_sent))
+        return protocol.decipher_create(await self._send(wire, pending.note_sent))
+
+    async def _wait_for_answer(self, task: asyncio.Task[Submission]) -> None:
+        since = asyncio.get_running_loop().time()
+        _, waiting = await asyncio.wait({task}, timeout=SHORT)
+        if waiting:
+            with self.waits.during("network", since):
+                await asyncio.wait({task})
+
+    async def _send(
+        self, wire: WireRequest, on_sent: Callable[[], None] | None = None
+    ) -> WireResponse:
+        """One request; it is noted whether the host was reached."""
+        try:
+            answer = await self.transport.send(wire, on_sent=on_sent)
+        except TransportError as error:
+            self._reached = self._reached or error.delivered == "maybe"
+            if self._lost_since is None:
+                self._lost_since = asyncio.get_running_loop().time()
+            self._tell_of_loss()
+            raise
+        self._reached = True
+        if self._lost_since is not None:
+            self.waits.over("network", self._lost_since)
+            self._lost_since = None
+        return answer
+
+    def _tell_of_loss(self) -> None:
+        """A call has failed or pauses; jobs that are polled, too, are waited for in vain."""
+        since = self._lost_since
+        if since is not None and asyncio.get_running_loop().time() - since >= SHORT:
+            self.waits.is_long("network", since)
 
     def _detach(
         self, task: asyncio.Task[Submission], request: GenerationRequest, pending: PendingSubmit
@@ -389,7 +449,15 @@ class SeedanceClient:
             raise _uncertain(error, request) from error
         if verdict is Verdict.REFUSED or self._stops_others(error, verdict):
             raise error
-        return attempts.after(error, verdict)
+        policy = self._retry
+        if self._reached:
+            return attempts.after(error, verdict, policy.timeout)
+        try:
+            return attempts.after(error, verdict, min(policy.timeout, policy.reach_timeout))
+        except TransportError:
+            unreached = UnreachableError(str(error), base_url=self._base_url)
+            self.submit_gate.shut(unreached, SHUT_SECONDS)
+            raise unreached from error
 
     def _tell_gate(self, error: SeedanceError, verdict: Verdict) -> None:
         """What the failure of a submit means for those that follow it."""
@@ -415,9 +483,11 @@ class SeedanceClient:
         """While nothing gets through, no more than one submit at a time is risked."""
         gate, patience = self.submit_gate, self._retry.timeout
         gate.failed()
-        reason = f"not sent, because nothing got through for {counted(patience, 'second')}: {error}"
-        behind = TransportError(reason, delivered="no", transient=True)
-        gate.fail_overdue(behind, patience, gate.failing_since)
+        if self._reached:  # else the first one that gives up shuts the gate for all
+            spent = counted(patience, "second")
+            reason = f"not sent, because nothing got through for {spent}: {error}"
+            behind = TransportError(reason, delivered="no", transient=True)
+            gate.fail_overdue(behind, patience, gate.failing_since)
 
 
 def _outcome(task: asyncio.Task[Submission], request: GenerationRequest) -> Outcome:

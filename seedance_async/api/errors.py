@@ -9,6 +9,7 @@
     │   ├── NotFoundError 404          ├── ConflictError 409
     │   ├── RateLimitError 429         └── ServerError 5xx
     ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
+    │   ├── UnreachableError                the API's host was never reached
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
     ├── TooManyUncertainError               so many in a row that a stream submits no more
@@ -174,6 +175,22 @@ class TransportError(SeedanceError):
     ) -> None:
         self.delivered, self.transient = delivered, transient
         super().__init__(message)
+
+
+class UnreachableError(TransportError):
+    """The API's host was not reached once: the base URL or the proxy may be wrong.
+
+    Attributes:
+        base_url: where the API should be.
+    """
+
+    def __init__(self, reason: str, *, base_url: str) -> None:
+        self.base_url = base_url
+        super().__init__(
+            f"{base_url} was never reached: {reason}. Check base_url (SEEDANCE_BASE_URL) and, if"
+            " one is needed, the proxy (HTTPS_PROXY)",
+            delivered="no",
+        )
 
 
 class ResponseFormatError(TransportError):

@@ -85,6 +85,7 @@ class SeedanceSession:
         if self._events is not None:
             self.registry.on_move = self._events.moved
             self.client.on_throttled = self._events.throttled
+            self.client.waits.on_long = self._events.waited
         self._journal = _journal_recorder(options.journal)
         self._changed = asyncio.Event()
         self._accepting = self._closed = False
@@ -204,7 +205,8 @@ class SeedanceSession:
             JournalError: the intent could not be recorded, and nothing was sent; or the
                 acceptance could not, and the error has the `request_id`.
             APIError: the server refused it; nothing was charged.
-            TransportError: the server could not be reached; nothing was charged.
+            TransportError: the server could not be reached; nothing was charged. It is an
+                `UnreachableError` within a minute if it never was.
             RuntimeError: the session is not open.
             ValueError: the key is in use.
         """
@@ -281,8 +283,8 @@ class SeedanceSession:
         yielded. An async generator is pulled and closed by one task.
 
         Raises:
-            AuthenticationError, InsufficientCreditsError: the server takes no more submits. The
-                jobs accepted before are yielded first.
+            AuthenticationError, InsufficientCreditsError, UnreachableError: no more submits are
+                taken. The jobs accepted before are yielded first.
             TooManyUncertainError: `max_uncertain_in_a_row` submits in a row were uncertain.
             RuntimeError: the session is not open.
             Exception: what the iterable itself raised; likewise after its jobs.
@@ -308,8 +310,12 @@ class SeedanceSession:
         """From now on, end every submit that is not sent yet with `reason`, those waiting too.
 
         Accepted jobs go on, and so does a submit in progress.
+
+        Raises:
+            RuntimeError: the session was opened in another process or event loop.
         """
-        self._check_usable()
+        if self._home is not None:
+            self._check_home()
         self.client.submit_gate.shut(reason, math.inf)
 
     def stats(self) -> SessionStats:
@@ -331,6 +337,7 @@ class SeedanceSession:
             time_to_finish_p95=p95,
             finish_rate=times.rate(counts[JobState.QUEUED] + counts[JobState.PROCESSING]),
             loop_lag=self._poller.longest_lag,
+            waiting=self.client.waits.long,
         )
 
     # --- what the handles of jobs do --------------------------------------------------------

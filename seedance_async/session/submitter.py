@@ -12,6 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -137,8 +138,9 @@ class Submitter:
             record = self.add(key, prepared.request)
         waited = self.slots.locked()
         try:
-            async with self._turn:
-                await self.slots.acquire()
+            with self._client.waits.during("slot") if waited else nullcontext():
+                async with self._turn:
+                    await self.slots.acquire()
         except BaseException:
             self._discard(record)
             raise
@@ -147,8 +149,10 @@ class Submitter:
 
     async def take_slot_for_stream(self) -> None:
         """Wait for a slot that the caller submits in, or gives back."""
-        async with self._turn_of_streams:
-            await self.slots.acquire()
+        waited = self.slots.locked()
+        with self._client.waits.during("slot") if waited else nullcontext():
+            async with self._turn_of_streams:
+                await self.slots.acquire()
 
     async def submit_in_slot(
         self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True
@@ -290,7 +294,10 @@ class Submitter:
         self, record: JobRecord, prepared: PreparedRequest, known: JournalEntry | None
     ) -> None:
         limit = self.credit_limit
-        reservation = None if limit is None else await limit.reserve(prepared.request)
+        reservation = None
+        if limit is not None:
+            with self._client.waits.during("credits"):
+                reservation = await limit.reserve(prepared.request)
         settlement = _Settlement(limit, reservation)
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
@@ -315,7 +322,8 @@ class Submitter:
                 settlement.never_sent()
         try:
             if self._journal is not None:
-                await self._journal.write_outcome(record)
+                with self._client.waits.during("journal"):
+                    await self._journal.write_outcome(record)
         finally:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
