@@ -59,10 +59,10 @@ class WebApp:
     async def last_event(self, request_id):
         return [event async for event in self.events(request_id)][-1]
 
-    async def terminate(self):
-        """Seconds that a SIGTERM takes."""
+    async def terminate(self, signal_number=signal.SIGTERM):
+        """Seconds that a SIGTERM takes, or another signal."""
         began = asyncio.get_running_loop().time()
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal_number)
         await self.process.wait()
         return asyncio.get_running_loop().time() - began
 
@@ -161,3 +161,13 @@ async def test_a_sigterm_leaves_forty_jobs_and_the_next_start_takes_them_up(
     entries = {entry.request_id: entry.state for entry in read_entries(tmp_path / "videos.db")}
     assert entries == dict.fromkeys(started, "succeeded")
     assert len(emulator.jobs) == 40
+
+
+async def test_what_a_killed_process_has_left_is_taken_up(program, emulator, tmp_path):
+    async with running(program, emulator, tmp_path) as app:
+        started = await asyncio.gather(*(app.start(f"prompt {number}") for number in range(5)))
+        await app.terminate(signal.SIGKILL)
+    async with running(program, emulator, tmp_path) as app:
+        listed = (await app.http.get("/videos")).json()
+        assert {job["id"] for job in listed} == set(started)
+    assert len(emulator.jobs) == 5

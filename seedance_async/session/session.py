@@ -435,8 +435,8 @@ class SeedanceSession:
 
     async def _close(self, *, wait: bool, leave: bool, deadline: float) -> None:
         """Close the session; by the deadline, at most, of the event loop's clock."""
-        now, self._accepting = asyncio.get_running_loop().time(), False
-        self._shutdown.hurry(deadline - now)
+        loop, self._accepting = asyncio.get_running_loop(), False
+        self._shutdown.hurry(deadline - loop.time())
         reason = SeedanceError("the session was left")
         try:
             if wait:
@@ -449,8 +449,7 @@ class SeedanceSession:
                 await self._batches.stop(reason)
         finally:
             self._closed = True
-            seconds = None if deadline == math.inf else deadline - now
-            await self._shutdown.close_within(seconds, leave=leave)
+            await self._shutdown.close_by(deadline, leave=leave)
 
     def _check_open(self) -> None:
         if not self._accepting:

@@ -76,12 +76,15 @@ class SessionShutdown:
             lambda: not self._registry.live and not (callbacks is not None and callbacks.busy)
         )
 
-    async def close_within(self, seconds: float | None, *, leave: bool) -> None:
-        """As `close`, and no longer than this many seconds, of which submits get half at most."""
+    async def close_by(self, deadline: float, *, leave: bool) -> None:
+        """As `close`, by a time of the event loop's clock, whatever hangs."""
         closing = asyncio.create_task(self.close(leave=leave), name="seedance-close")
-        cancelled = await wait_shielded(closing, grace=seconds, cancel=False)
+        left = deadline - asyncio.get_running_loop().time()
+        cancelled = await wait_shielded(
+            closing, grace=None if deadline == math.inf else left, cancel=False
+        )
         if not closing.done():
-            _log.critical("leaving took longer than %s s; jobs may not be on record", seconds)
+            _log.critical("the session did not end in time; jobs may not be on record")
             closing.cancel()
         else:
             closing.result()
