@@ -75,7 +75,9 @@ class Waits:
             return
         self._told[awaited] = now
         level, words = _WORDS[awaited]
-        _log.log(level, "waiting since %.0f s for %s", now - since, words.format(host=self._host))
+        _log.log(
+            level, "still waiting, after %.0f s, for %s", now - since, words.format(host=self._host)
+        )
         if self.on_long is not None:
             self.on_long(awaited, now - since)
 

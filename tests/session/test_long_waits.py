@@ -42,7 +42,7 @@ def begin(make_session, heard, caplog):
 
 
 def lines(caplog):
-    return [line for line in caplog.messages if line.startswith("waiting since")]
+    return [line for line in caplog.messages if line.startswith("still waiting")]
 
 
 async def test_an_outage_is_told_once_however_many_wait_for_its_end(begin, api, heard, caplog):
