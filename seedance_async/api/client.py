@@ -44,7 +44,7 @@ from seedance_async.api.retry import (
     stops_submits,
 )
 from seedance_async.api.transport import Transport, make_transport
-from seedance_async.api.waits import SHORT, Waits
+from seedance_async.api.waits import SHORT, Awaited, Wait, Waits, numbers
 
 _log = logging.getLogger(__name__)
 
@@ -177,6 +177,7 @@ class SeedanceClient:
     async def aclose(self) -> None:
         """Close all connections. Submits whose callers were cancelled end by that, too."""
         await self.transport.aclose()
+        self._forget_loss()
         if self._detached:
             left = set(self._detached)
             _, slow = await asyncio.wait(left, timeout=self.submit_grace)
@@ -232,28 +233,24 @@ class SeedanceClient:
             finally:
                 if not pending.is_detached:  # else its place is left when the POST ends
                     self.submit_gate.leave()
-            await self._pause(wait)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before a submit is sent again."""
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at((self._lost_since or loop.time()) + SHORT, self._tell_of_loss)
-        try:
-            await self.submit_gate.pause(seconds)
-        finally:
-            timer.cancel()
+            with self.waits.during("network", self._lost_since):
+                await self.submit_gate.pause(wait)
 
     async def _pass_gate(self, began: float) -> None:
-        """Enter the submit gate. There is seldom anything to tell, so as little as that is done."""
-        loop = asyncio.get_running_loop()
-        since = loop.time()
-        timer = loop.call_later(SHORT, self.waits.is_long, "gate", since)
+        wait = self._begin_wait("gate")
         try:
             await self.submit_gate.wait_and_enter(began)
         finally:
-            timer.cancel()
-            if self.waits.noticed:
-                self.waits.over("gate", since)
+            del self.waits.going_on[wait]
+
+    def _begin_wait(self, awaited: Awaited) -> Wait:
+        """As `Waits.during`, by hand: this is on every submit's way."""
+        waits = self.waits
+        wait = awaited, asyncio.get_running_loop().time(), next(numbers)
+        waits.going_on[wait] = None
+        if not waits.watched:
+            waits.watch()
+        return wait
 
     async def get(self, request_id: str) -> Generation:
         """The state of a job, and its output URL once it has succeeded.
@@ -350,7 +347,11 @@ class SeedanceClient:
         pending.posted, pending.may_be_sent = True, not self._reports_sending
         task = asyncio.create_task(self._post(wire, pending))
         try:
-            await self._wait_for_answer(task)
+            wait = self._begin_wait("network")
+            try:
+                await asyncio.wait({task})
+            finally:
+                del self.waits.going_on[wait]
         except asyncio.CancelledError:
             grace = self.submit_grace if pending.may_be_sent else 0.0
             await wait_shielded(task, grace=grace, cancel=not pending.may_be_sent)
@@ -376,13 +377,6 @@ class SeedanceClient:
     async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
         return protocol.decipher_create(await self._send(wire, pending.note_sent))
 
-    async def _wait_for_answer(self, task: asyncio.Task[Submission]) -> None:
-        since = asyncio.get_running_loop().time()
-        _, waiting = await asyncio.wait({task}, timeout=SHORT)
-        if waiting:
-            with self.waits.during("network", since):
-                await asyncio.wait({task})
-
     async def _send(
         self, wire: WireRequest, on_sent: Callable[[], None] | None = None
     ) -> WireResponse:
@@ -391,21 +385,24 @@ class SeedanceClient:
             answer = await self.transport.send(wire, on_sent=on_sent)
         except TransportError as error:
             self._reached = self._reached or error.delivered == "maybe"
-            if self._lost_since is None:
-                self._lost_since = asyncio.get_running_loop().time()
-            self._tell_of_loss()
+            self._note_loss()
             raise
         self._reached = True
-        if self._lost_since is not None:
-            self.waits.over("network", self._lost_since)
-            self._lost_since = None
+        self._forget_loss()
         return answer
 
-    def _tell_of_loss(self) -> None:
-        """A call has failed or pauses; jobs that are polled, too, are waited for in vain."""
-        since = self._lost_since
-        if since is not None and asyncio.get_running_loop().time() - since >= SHORT:
-            self.waits.is_long("network", since)
+    def _forget_loss(self) -> None:
+        if self._lost_since is not None:
+            self.waits.going_on.pop(("network", self._lost_since, -1), None)
+            self._lost_since = None
+
+    def _note_loss(self) -> None:
+        """A call got no answer. If that goes on, those who wait for a job wait for the network."""
+        now = asyncio.get_running_loop().time()
+        since = self._lost_since = now if self._lost_since is None else self._lost_since
+        if now - since >= SHORT:
+            self.waits.going_on["network", since, -1] = None
+            self.waits.tell("network", since)
 
     def _detach(
         self, task: asyncio.Task[Submission], request: GenerationRequest, pending: PendingSubmit

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -85,9 +84,11 @@ class Stream:
         self._source, self._submit, self._goes_on = source, submit, goes_on
         self._take_slot, self._give_back_slot = take_slot, give_back_slot
         self._may_resume, self._stop_reason = may_resume, stop_reason
-        self._window, self._feeders = asyncio.Semaphore(window), asyncio.Semaphore(feeders)
+        self._window, self._feeders = window, feeders
+        self._has_room = asyncio.Event()
         self._ended: asyncio.Queue[tuple[int, JobRecord] | None] = asyncio.Queue()
         self._numbers = itertools.count()
+        self._feeding = 0  # submits in progress
         self._open = 0  # requests pulled whose jobs the consumer has not been given
         self._ahead: deque[Any] = deque()  # what interrupted sources yielded
         self._unseen: dict[JobRecord, None] = {}  # in the order of their submits
@@ -103,9 +104,8 @@ class Stream:
 
         None after the last one. The call says that the consumer is done with the one before.
         """
-        if self._consuming:
-            self._consuming = False
-            self._window.release()
+        self._consuming = False
+        self._has_room.set()
         while self._pulling or self._open:
             ended = await self._ended.get()
             if ended is not None:
@@ -174,6 +174,7 @@ class Stream:
             self._exhausted = True
             return
         self._open += 1
+        self._feeding += 1
         pulled = _Pulled(next(self._numbers), request, keeps_slot)
         self._start(self._feed(pulled), "seedance-feed", partial(self._fed, pulled))
 
@@ -183,12 +184,11 @@ class Stream:
         return self._ahead.popleft() if self._ahead else await self._source.pull()
 
     async def _wait_for_room(self) -> None:
-        """Wait for a place in the window, a feeder and a slot, and take all three."""
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(self._window)
-            await held.enter_async_context(self._feeders)
-            await self._take_slot()
-            held.pop_all()
+        """Wait until the window and the feeders have room, and take a slot."""
+        while self._open + self._consuming >= self._window or self._feeding >= self._feeders:
+            self._has_room.clear()
+            await self._has_room.wait()
+        await self._take_slot()
 
     async def _close_source(self) -> None:
         try:
@@ -229,7 +229,8 @@ class Stream:
     def _fed(self, pulled: _Pulled, task: asyncio.Task[None]) -> None:
         """A submit is over, perhaps before it began."""
         self._tasks.discard(task)
-        self._feeders.release()
+        self._feeding -= 1
+        self._has_room.set()
         if pulled.has_slot:
             self._give_back_slot()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
