@@ -285,39 +285,45 @@ class BatchRunner:
 
         After a refusal that concerns every submit, only what was submitted earlier is resumed.
         """
+        prepared = None
+        try:
+            record, prepared = await self._record_for(item, refusal)
+        finally:
+            if prepared is None:
+                self._submitter.slots.release()
+        started(record)
+        if prepared is not None:
+            try:
+                await self._submitter.submit_in_slot(record, prepared)
+            except SeedanceError as error:
+                _log.info("job %s: %s", record.key, error)
+        return record
+
+    async def _record_for(
+        self, item: Any, refusal: Exception | None
+    ) -> tuple[JobRecord, PreparedRequest | None]:
+        """The job of an item of a stream, and its request if that is still to be submitted."""
         submitter, (key, request) = self._submitter, _key_and_request(item)
         try:
             prepared = prepare(request, allow_local=self._allow_local)
             self._check_key(key, request)
         except InvalidRequestError as error:
-            submitter.slots.release()
-            return submitter.reject(request, error)
+            return submitter.reject(request, error), None
         automatic = key is None
         if automatic:
             orphan = await self._adopt_orphan(prepared)
             if orphan is not None:
-                submitter.slots.release()
-                started(orphan)
-                return orphan
+                return orphan, None
             key = submitter.new_key(prepared)
         journal = self._journal
         awaited = journal is not None and journal.awaits(key, searching=refusal is not None)
         attached = self._registry.find(key=key)
         if attached is not None:  # the same job, attached by its token before
-            submitter.slots.release()
-            started(attached)
-            return attached
+            return attached, None
         if not awaited and isinstance(refusal, SeedanceError):
-            submitter.slots.release()
             submitter.release_key(key)
-            return submitter.reject(request, refusal)
-        record = submitter.add(key, request, automatic=automatic)
-        started(record)
-        try:
-            await submitter.submit_in_slot(record, prepared)
-        except SeedanceError as error:
-            _log.info("job %s: %s", record.key, error)
-        return record
+            return submitter.reject(request, refusal), None
+        return submitter.add(key, request, automatic=automatic), prepared
 
 
 def attach_jobs(error: BaseException, jobs: Sequence[Job]) -> None:

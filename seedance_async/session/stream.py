@@ -149,9 +149,11 @@ class Stream:
         except Exception as error:
             self._stop_pulling(error)
         finally:
-            await self._close_source()
-            self._pulling = False
-            self._ended.put_nowait(None)
+            try:
+                await self._close_source()
+            finally:
+                self._pulling = False
+                self._ended.put_nowait(None)
 
     async def _pull_one(self) -> None:
         """Pull a request once there is room for it, and have it submitted."""

@@ -143,6 +143,18 @@ async def test_a_paid_job_has_an_outcome_though_the_task_of_its_submit_is_cancel
     assert batch.counts == {JobState.SUCCEEDED: len(api.jobs) == 10 and 10}
 
 
+async def test_a_source_that_is_cancelled_in_closing_keeps_nobody_waiting(begin):
+    async def source():
+        try:
+            yield prompts(1)[0]
+        finally:
+            raise asyncio.CancelledError
+
+    async with begin() as session:
+        batch = await session.run(source())
+    assert batch.counts == {JobState.SUCCEEDED: 1}
+
+
 async def test_a_failure_in_closing_a_source_is_told(begin):
     async def source():
         try:
@@ -340,6 +352,21 @@ async def test_a_cancelled_wait_for_a_slot_keeps_nobody_else_waiting(begin):
         await job
         assert (await stream).counts == {JobState.SUCCEEDED: 1}
         assert (await (await waiting[2])).status == "succeeded"
+
+
+async def test_a_stream_that_is_left_while_it_waits_for_an_orphan_gives_its_slot_back(begin, api):
+    api.answer_after = 50.0
+    async with begin(max_in_flight=3) as session:
+        single = asyncio.create_task(session.submit(prompts(1)[0]))
+        await asyncio.sleep(1)
+        single.cancel()
+        await asyncio.sleep(10)  # it goes on without its caller
+        stream = asyncio.create_task(session.run(prompts(1)))
+        await asyncio.sleep(1)
+        stream.cancel()
+        await asyncio.sleep(100)
+        await session.run(GenerationRequest(f"{n}") for n in range(9))
+    assert api.active_peak == 3
 
 
 # --- what is kept --------------------------------------------------------------------------------
