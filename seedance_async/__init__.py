@@ -28,6 +28,7 @@ from seedance_async.api.errors import (
     SubmitUncertainError,
     TooManyUncertainError,
     TransportError,
+    UnreachableError,
 )
 from seedance_async.api.models import (
     ErrorDetail,
@@ -58,6 +59,7 @@ from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.jobs.registry import TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
+from seedance_async.jobs.updates import JobUpdate
 from seedance_async.session.batch import BatchResult
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.session import SeedanceSession
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
         RequestThrottled,
         SubmitBecameUncertain,
         VideoSaved,
+        WaitBecameLong,
     )
 
 __all__ = [
@@ -124,6 +127,7 @@ __all__ = [
     "JobSucceeded",
     "JobTimeoutError",
     "JobTrouble",
+    "JobUpdate",
     "JobWithdrawn",
     "JournalError",
     "LearnedPolls",
@@ -152,8 +156,10 @@ __all__ = [
     "Transport",
     "TransportError",
     "TransportOptions",
+    "UnreachableError",
     "VideoSaved",
     "Violation",
+    "WaitBecameLong",
     "WebhookReceiver",
     "WireRequest",
     "WireResponse",

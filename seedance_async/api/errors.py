@@ -9,6 +9,7 @@
     │   ├── NotFoundError 404          ├── ConflictError 409
     │   ├── RateLimitError 429         └── ServerError 5xx
     ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
+    │   ├── UnreachableError                the API's host was never reached
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
     ├── TooManyUncertainError               so many in a row that a stream submits no more
@@ -25,6 +26,7 @@ or a `RuntimeError` too. No message, attribute or repr contains the API key.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -173,6 +175,22 @@ class TransportError(SeedanceError):
     ) -> None:
         self.delivered, self.transient = delivered, transient
         super().__init__(message)
+
+
+class UnreachableError(TransportError):
+    """The API's host was not reached once: the base URL or the proxy may be wrong.
+
+    Attributes:
+        base_url: where the API should be.
+    """
+
+    def __init__(self, reason: str, *, base_url: str) -> None:
+        self.base_url = base_url
+        super().__init__(
+            f"{base_url} was never reached: {reason}. Check base_url (SEEDANCE_BASE_URL) and, if"
+            " one is needed, the proxy (HTTPS_PROXY)",
+            delivered="no",
+        )
 
 
 class ResponseFormatError(TransportError):
@@ -326,6 +344,37 @@ class JournalError(SeedanceError):
         lost = f" (the accepted job {request_id} is not on record)" if request_id else ""
         where = f"journal {path}" if path else "the journal"
         super().__init__(f"{where}: {reason}{lost}")
+
+
+def drop_frames(error: SeedanceError) -> SeedanceError:
+    """The same error, which is no longer on its way to anybody, without any traceback."""
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
+        chain.append(before)
+    for each in chain:
+        each.__traceback__ = None
+    return error
+
+
+def frameless(error: SeedanceError) -> SeedanceError:
+    """A copy of an error and of what caused it, without tracebacks and the frames that they hold.
+
+    It is what is kept of an error, and what is raised of one that is kept.
+    """
+    copied = copy.copy(error)
+    copied.__cause__ = _frameless_cause(error.__cause__)
+    return copied
+
+
+def _frameless_cause(cause: BaseException | None, most: int = 5) -> BaseException | None:
+    if cause is None or most == 0:
+        return None
+    try:
+        copied = copy.copy(cause)
+    except Exception:  # of any library, and not made to be copied: the error has its text
+        return None
+    copied.__cause__ = _frameless_cause(cause.__cause__, most - 1)
+    return copied
 
 
 def _message(violation: Violation) -> str:

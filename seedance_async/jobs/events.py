@@ -23,6 +23,7 @@ import attrs
 from seedance_async.api.errors import ConfigurationError, SeedanceError
 from seedance_async.api.models import ErrorDetail
 from seedance_async.api.request import GenerationRequest
+from seedance_async.api.waits import Awaited
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 
@@ -56,6 +57,20 @@ class RequestThrottled(Event):
 
     operation: Literal["submit", "query"]
     retry_after: float | None
+
+
+@attrs.frozen(kw_only=True)
+class WaitBecameLong(Event):
+    """Somebody has waited for more than ten seconds; said once in ten minutes for the same thing.
+
+    Attributes:
+        awaited: "network", "gate" (refusals, or nothing gets through), "slot" (`max_in_flight`),
+            "credits" (`max_credits`) or "journal".
+        waited: seconds so far.
+    """
+
+    awaited: Awaited
+    waited: float
 
 
 @attrs.frozen(kw_only=True)
@@ -267,6 +282,11 @@ class EventEmitter:
         """A rate limit has refused a call."""
         now = asyncio.get_running_loop().time()
         self._emit(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
+
+    def waited(self, awaited: Awaited, waited: float) -> None:
+        """Somebody waits for long."""
+        now = asyncio.get_running_loop().time()
+        self._emit(WaitBecameLong(at=now, awaited=awaited, waited=waited))
 
     def _add(self, kind: type[JobEvent], record: JobRecord, **more: Any) -> None:
         now = asyncio.get_running_loop().time()

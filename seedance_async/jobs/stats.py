@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from seedance_async.api.waits import Awaited
 from seedance_async.jobs.state import JobState
 
 #: How many of the last jobs count for the times to finish.
@@ -42,6 +43,8 @@ class SessionStats:
             to finish. None if that is unknown. The remaining length of an input, divided by this
             rate, is how long it will take.
         loop_lag: the longest delay of the event loop in seconds, seen when a poll was due.
+        waiting: what is waited for at this moment for more than ten seconds ("network", "gate",
+            "slot", "credits", "journal"), and for how many seconds.
         eta: seconds until all jobs that are pending or in flight have ended: their number divided
             by `finish_rate`. It holds if as many jobs go on running at once and take as long as the
             last ones did. 0 if there are none, None if it cannot be known. Requests that a stream
@@ -62,6 +65,7 @@ class SessionStats:
     time_to_finish_p95: float | None = None
     finish_rate: float | None = None
     loop_lag: float = 0.0
+    waiting: Mapping[Awaited, float] = attrs.field(factory=dict)
 
     @property
     def eta(self) -> float | None:
@@ -95,6 +99,11 @@ class FinishTimes:
     def polls_per_job(self) -> float | None:
         """Polls per job, over all jobs that have ended."""
         return self._polls / self._jobs if self._jobs else None
+
+    def remaining(self, age: float) -> float | None:
+        """Seconds until a job of this age ends: the median of the last ones that took longer."""
+        longer = sorted(seconds for seconds in self._seconds if seconds > age)
+        return longer[(len(longer) - 1) // 2] - age if longer else None
 
     def rate(self, running: int) -> float | None:
         """Jobs that end per second while this many are running (Little's law); None if unknown."""

@@ -9,7 +9,7 @@ it. This package knows nothing of sessions and makes no decision about a job.
 """
 
 from seedance_async.journal.contract import CreditsInUseError, Intent, Journal
-from seedance_async.journal.entry import Changes, JournalEntry, kind_text
+from seedance_async.journal.entry import Changes, JournalEntry, kind_text, request_in
 from seedance_async.journal.journal_file import move_journal, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
 from seedance_async.journal.sqlite import SQLiteJournal
@@ -27,4 +27,5 @@ __all__ = [
     "match_entries",
     "move_journal",
     "read_entries",
+    "request_in",
 ]

@@ -7,6 +7,7 @@ them. Nothing here does I/O.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -14,8 +15,11 @@ from typing import Any, TypedDict
 import attrs
 
 from seedance_async.api.errors import JournalError
+from seedance_async.api.prepared_request import load_request
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.state import JobState
+
+_log = logging.getLogger(__name__)
 
 #: The states that a journal records. A pending job has sent nothing, so it has no entry.
 STATES = frozenset(state.value for state in JobState if state is not JobState.PENDING)
@@ -93,6 +97,15 @@ _REQUIRED = frozenset({"key", "fingerprint", "request", "state", "attempt"})
 def kind_text(request: GenerationRequest) -> str:
     """What the price of a request is taken to depend on, as text: JSON of `request.kind`."""
     return json.dumps(request.kind)
+
+
+def request_in(entry: JournalEntry) -> GenerationRequest | None:
+    """The request of an entry; None, with a warning, if it cannot be read."""
+    try:
+        return load_request(json.loads(entry.request))
+    except ValueError as error:
+        _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
+        return None
 
 
 def checked_changes(changes: Mapping[str, Any], *, journal: str) -> dict[str, Any]:

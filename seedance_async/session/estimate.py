@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from seedance_async.api.prepared_request import MediaKey, load_request
+from seedance_async.api.prepared_request import MediaKey
 from seedance_async.api.request import GenerationRequest
 from seedance_async.session.credit_limit import PriceTable
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
-
-_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -73,17 +69,11 @@ def forecast(
 
 def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
     """The prices that the jobs of these entries were charged."""
+    from seedance_async.journal import request_in
+
     prices = PriceTable()
     for entry in entries:
-        request = _request(entry) if entry.credits_charged is not None else None
+        request = request_in(entry) if entry.credits_charged is not None else None
         if request is not None and entry.credits_charged is not None:
             prices.learn(request.kind, entry.credits_charged)
     return prices
-
-
-def _request(entry: JournalEntry) -> GenerationRequest | None:
-    try:
-        return load_request(json.loads(entry.request))
-    except ValueError as error:
-        _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
-        return None

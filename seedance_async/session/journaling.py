@@ -17,6 +17,7 @@ from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
 from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 from seedance_async.session.credit_limit import Kind, PriceTable, Spending
@@ -73,6 +74,15 @@ class JournalRecorder:
         self._holders = {each.request_id: each.key for each in entries if each.request_id}
         self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries
+
+    async def unfinished(self) -> list[tuple[JournalEntry, GenerationRequest | None]]:
+        """What earlier runs left running or uncertain; with the requests, if they can be read."""
+        from seedance_async.journal import request_in
+
+        entries = await self._journal.entries()
+        left = (each for each in entries if not JobState(each.state).has_ended)
+        found = ((each, request_in(each)) for each in left if each.state != JobState.REJECTED)
+        return [(entry, request) for entry, request in found if request or entry.request_id]
 
     async def secret(self) -> bytes:
         """See `Journal.secret`."""

@@ -9,6 +9,7 @@ import asyncio
 
 import attrs
 
+from seedance_async.api.errors import frameless
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import JobState
@@ -57,7 +58,7 @@ class Orphans:
                 raise
             record = orphan.record
             if record.state is JobState.UNCERTAIN and record.error is not None:
-                raise record.error
+                raise frameless(record.error)
             if record.state is not JobState.REJECTED:
                 return record
         return None

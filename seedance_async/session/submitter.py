@@ -12,6 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from seedance_async.api.errors import (
     JournalError,
     SeedanceError,
     SubmitUncertainError,
+    drop_frames,
+    frameless,
 )
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
@@ -91,14 +94,20 @@ class Submitter:
         self.credit_limit: CreditLimit | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
+        # One single submit and one stream at a time queue for a slot, the others behind them: so
+        # slots go to either in turn, however many there are of the other.
+        self._turn, self._turn_of_streams = asyncio.Lock(), asyncio.Lock()
         self.in_flight = 0
+        self._owed = 0  # slots of jobs that were taken up although none was free
 
-    def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
+    def add(
+        self, key: str, request: GenerationRequest | None, *, automatic: bool = False
+    ) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
 
         Args:
             key: the job's.
-            request: what is asked for.
+            request: what is asked for, if that is known.
             automatic: whether the key is given back if nothing comes of the job.
         """
         record = self._registry.add(key, request)
@@ -130,7 +139,9 @@ class Submitter:
             record = self.add(key, prepared.request)
         waited = self.slots.locked()
         try:
-            await self.slots.acquire()
+            with self._client.waits.during("slot") if waited else nullcontext():
+                async with self._turn:
+                    await self.slots.acquire()
         except BaseException:
             self._discard(record)
             raise
@@ -152,6 +163,13 @@ class Submitter:
                 self._orphan(orphan, prepared)
                 raise
         return orphan
+
+    async def take_slot_for_stream(self) -> None:
+        """Wait for a slot that the caller submits in, or gives back."""
+        waited = self.slots.locked()
+        with self._client.waits.during("slot") if waited else nullcontext():
+            async with self._turn_of_streams:
+                await self.slots.acquire()
 
     async def submit_in_slot(
         self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True
@@ -193,6 +211,32 @@ class Submitter:
         self.orphans = self.orphans or Orphans()
         self.orphans.add(record, prepared, settled=record not in self._detached)
 
+    async def take_up(self, known: JournalEntry, request: GenerationRequest | None) -> JobRecord:
+        """The job that an earlier run left unfinished, polled on; nothing is submitted.
+
+        It runs, so it has a slot: one that is free, or else the next that would come free.
+        """
+        running = self._registry.find(key=known.key) or self._registry.find(
+            request_id=known.request_id
+        )
+        if running is not None:
+            return running
+        record = self.add(known.key, request)
+        self.in_flight += 1
+        if self.slots.locked():
+            self._owed += 1
+        else:
+            await self.slots.acquire()
+        record.on_final(self._slot_freer)
+        try:
+            await self._resume(record, known)
+        except SubmitUncertainError as error:
+            _log.error("job %s: %s", record.key, error)
+        except SeedanceError as error:
+            self._registry.move(record, JobState.REJECTED, error=error)
+        self._shutdown.leave_late(record)
+        return record
+
     def release_key(self, key: str) -> None:
         """No job was made of an automatic key: the next equal request gets it."""
         if self._journal is not None:
@@ -218,7 +262,10 @@ class Submitter:
 
     def _free_slot(self, record: JobRecord) -> None:
         self.in_flight -= 1
-        self.slots.release()
+        if self._owed:
+            self._owed -= 1
+        else:
+            self.slots.release()
         self._changed.set()
 
     async def _submit_or_resume(self, record: JobRecord, prepared: PreparedRequest) -> None:
@@ -287,7 +334,10 @@ class Submitter:
         self, record: JobRecord, prepared: PreparedRequest, known: JournalEntry | None
     ) -> None:
         limit = self.credit_limit
-        reservation = None if limit is None else await limit.reserve(prepared.request)
+        reservation = None
+        if limit is not None:
+            with self._client.waits.during("credits"):
+                reservation = await limit.reserve(prepared.request)
         settlement = _Settlement(limit, reservation)
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
@@ -310,12 +360,13 @@ class Submitter:
                 settlement.never_sent()
         try:
             if self._journal is not None:
-                await self._journal.write_outcome(record)
+                with self._client.waits.during("journal"):
+                    await self._journal.write_outcome(record)
         finally:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
         if record.error is not None and record.state is not JobState.ABANDONED:
-            raise record.error
+            raise frameless(record.error)
 
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit
@@ -331,7 +382,7 @@ class Submitter:
         except SeedanceError as error:
             if self._journal is not None and self._journal.was_taken(error):
                 raise
-            return error
+            return drop_frames(error)  # they hold the error, which is a cycle
 
     def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
         """Record the outcome of a submit in the registry and the credits."""

@@ -32,6 +32,7 @@ from seedance_async import (
     SubmitUncertainError,
     TooManyUncertainError,
     TransportError,
+    UnreachableError,
     Violation,
 )
 from seedance_async.api import errors
@@ -116,6 +117,7 @@ SAMPLES = [
         for status in (400, 401, 402, 404, 409, 418, 422, 429, 503)
     ),
     TransportError("words", delivered="no", transient=False),
+    UnreachableError("words", base_url="https://api.example"),
     ResponseFormatError("words", status=200, snippet="<html>"),
     SubmitUncertainError("words", request=REQUEST, key="key", request_id="req_1"),
     TooManyUncertainError(10),

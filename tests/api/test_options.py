@@ -148,6 +148,7 @@ def test_an_emulator_on_this_machine_is_local_and_the_vendor_is_not():
 
 SECONDS = [
     (RetryPolicy, "timeout"),
+    (RetryPolicy, "reach_timeout"),
     (RetryPolicy, "max_retry_after"),
     (RetryPolicy, "throttle_timeout"),
     (Timeouts, "connect"),

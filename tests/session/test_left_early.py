@@ -134,14 +134,14 @@ async def test_a_session_that_is_left_while_a_batch_begins_ends_the_batch(
 
 async def test_a_submit_whose_session_is_left_while_it_is_recorded_returns_its_job(begin, api):
     class SlowJournal(MemoryJournal):
-        async def update(self, key, **changes):
+        async def record(self, attempt, **changes):
             await asyncio.sleep(1)
-            await super().update(key, **changes)
+            await super().record(attempt, **changes)
 
     with pytest.raises(LookupError):
         async with begin(journal=SlowJournal()) as session:
             submit = asyncio.create_task(session.submit(prompts(1)[0]))
-            while not api.jobs:
+            while not api.jobs:  # noqa: ASYNC110 - on virtual time
                 await asyncio.sleep(0.1)
             raise LookupError
     job = await submit

@@ -30,20 +30,24 @@ def memory_store() -> sqlite3.Connection:
 
 
 class MemoryJournal:
-    """A `Journal` over tables in memory, each operation a transaction of its own."""
+    """A `Journal` over tables in memory, each operation a transaction of its own.
+
+    It closes a store that it has made, or that is its `own`.
+    """
 
     def __init__(
         self,
         store: sqlite3.Connection | None = None,
         *,
         shared: bool = False,
+        own: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._lifecycle = Lifecycle(NAME)
-        self._own = store is None
-        self._store = memory_store() if store is None else store
-        self._database = Database(self._store, NAME, is_shared=shared)
+        self._own = store is None or own
+        self.store = memory_store() if store is None else store
+        self._database = Database(self.store, NAME, is_shared=shared)
         self._kept: JournalError | None = None
         self._last: dict[str, JournalEntry] = {}
 
@@ -59,7 +63,7 @@ class MemoryJournal:
 
     def rows(self, statement: str) -> list[Any]:
         """What the tables hold, for tests that look behind the contract."""
-        return self._store.execute(statement).fetchall()
+        return self.store.execute(statement).fetchall()
 
     async def open(self) -> None:
         self._lifecycle.start_opening()
@@ -144,7 +148,7 @@ class MemoryJournal:
             self._last = self.recorded
             self._do(self._database.leave)
         if self._lifecycle.state != "closed" and self._own:
-            self._store.close()
+            self.store.close()
         self._lifecycle.close()
         self._raise_kept()
 
