@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,6 @@ from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
 from seedance_async.api.prepared_request import prepare
 from seedance_async.api.request import GenerationRequest
-from seedance_async.jobs.downloads.downloader import Downloader
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
@@ -40,6 +40,7 @@ from seedance_async.session.stream import Requests
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
+    from seedance_async.jobs.downloads.downloader import Downloader
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
     from seedance_async.session.journaling import JournalRecorder
@@ -102,14 +103,6 @@ class SeedanceSession:
             poll_failure_timeout=options.poll_failure_timeout,
             job_ended=self.client.submit_gate.job_ended,
             events=self._events,
-            rng=options.rng,
-        )
-        self._downloader = Downloader(
-            self.client.transport,
-            self.client.get,
-            limit=options.max_downloads,
-            retry=options.retry,
-            timeouts=options.timeouts,
             rng=options.rng,
         )
         self._resumer = Resumer(
@@ -300,6 +293,19 @@ class SeedanceSession:
         )
 
     # --- what the handles of jobs do --------------------------------------------------------
+
+    @cached_property
+    def _downloader(self) -> Downloader:
+        from seedance_async.jobs.downloads.downloader import Downloader  # only if it is used
+
+        return Downloader(
+            self.client.transport,
+            self.client.get,
+            limit=self._options.max_downloads,
+            retry=self._options.retry,
+            timeouts=self._options.timeouts,
+            rng=self._options.rng,
+        )
 
     async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
         assert record.generation is not None
