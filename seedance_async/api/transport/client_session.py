@@ -56,7 +56,7 @@ class AiohttpTransport:
         self._queries: APICalls | None = None
         self._media: MediaHosts | None = None
         self._closed = False
-        _keep_receive_buffers_mapped()
+        _keep_receive_buffers()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._endpoint.base_url}>"
@@ -145,7 +145,7 @@ class AiohttpTransport:
         )
 
 
-def _keep_receive_buffers_mapped() -> None:
+def _keep_receive_buffers() -> None:
     """Have glibc serve asyncio's receive buffers from its heap.
 
     asyncio receives into a block of 256 KiB. glibc maps and unmaps one for every answer, until a
