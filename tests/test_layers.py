@@ -42,8 +42,7 @@ api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
 api.request: _utils.json_values _utils.urls
 api.retry: api.errors api.options api.rate_limit
-api.transport: _utils.cancellation _utils.urls _utils.version api.errors api.option_fields
-    api.options api.protocol
+api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
 cli: _utils.plural emulator jobs.downloads journal root session.estimate
 emulator:

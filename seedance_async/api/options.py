@@ -63,7 +63,8 @@ class Timeouts:
         submit: from sending a submit to the end of its answer. Long on purpose: giving up on an
             answer that is on its way makes a paid job uncertain.
         request: the same for every other call; an answer that has begun by then may take as long
-            again.
+            again. In the default transport's own sessions it begins with the call, and so includes
+            `connect`.
         submit_grace: how long a submit whose caller was cancelled may still wait for its id.
         download_idle: how long a download may receive nothing.
         download_rate: bytes per second; a slower transfer, averaged over `download_idle` seconds,

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,6 @@ from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
 from seedance_async.api.prepared_request import prepare
 from seedance_async.api.request import GenerationRequest
-from seedance_async.jobs.downloads.downloader import Downloader
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
@@ -41,6 +41,7 @@ from seedance_async.session.source import Requests
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
+    from seedance_async.jobs.downloads.downloader import Downloader
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
     from seedance_async.session.journaling import JournalRecorder
@@ -108,14 +109,6 @@ class SeedanceSession:
         updates = JobUpdates(self.registry, self._poller.finish_times)
         self._actions = JobActions(
             self._cancel, self._download, updates.follow, check=self._check_home
-        )
-        self._downloader = Downloader(
-            self.client.transport,
-            self.client.get,
-            limit=options.max_downloads,
-            retry=options.retry,
-            timeouts=options.timeouts,
-            rng=options.rng,
         )
         self._resumer = Resumer(
             registry=self.registry,
@@ -344,6 +337,19 @@ class SeedanceSession:
         )
 
     # --- what the handles of jobs do --------------------------------------------------------
+
+    @cached_property
+    def _downloader(self) -> Downloader:
+        from seedance_async.jobs.downloads.downloader import Downloader  # only if it is used
+
+        return Downloader(
+            self.client.transport,
+            self.client.get,
+            limit=self._options.max_downloads,
+            retry=self._options.retry,
+            timeouts=self._options.timeouts,
+            rng=self._options.rng,
+        )
 
     async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
         assert record.generation is not None
