@@ -26,6 +26,7 @@ from seedance_async.api.errors import (
     SeedanceError,
     ServerError,
     SubmitUncertainError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
 )
@@ -148,6 +149,7 @@ __all__ = [
     "SubmitUncertainError",
     "TaskRegistry",
     "Timeouts",
+    "TooManyAbandonedError",
     "TooManyUncertainError",
     "Transport",
     "TransportError",

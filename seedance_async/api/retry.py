@@ -18,6 +18,7 @@ from seedance_async.api.errors import (
     RateLimitError,
     SeedanceError,
     ServerError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
 )
@@ -78,12 +79,20 @@ def judge_repeatable(error: SeedanceError) -> Verdict:
     return Verdict.REFUSED
 
 
+_STOPPING = (
+    InsufficientCreditsError,
+    BudgetExceededError,
+    TooManyAbandonedError,
+    TooManyUncertainError,
+)
+
+
 def stops_submits(error: SeedanceError) -> bool:
     """Whether a refusal concerns every submit and not one job: a bad key, no credits left.
 
     A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
     """
-    if isinstance(error, (InsufficientCreditsError, BudgetExceededError, TooManyUncertainError)):
+    if isinstance(error, _STOPPING):
         return True
     return isinstance(error, AuthenticationError) and (
         error.status == 401 or error.code == "unauthorized"

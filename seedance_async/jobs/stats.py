@@ -23,7 +23,8 @@ class SessionStats:
 
     Attributes:
         counts: jobs by state, since the session began.
-        in_flight: jobs that this session submitted, or is submitting, and that have not ended.
+        in_flight: jobs that this session submitted, or is submitting, and that are not known to
+            have ended: those that it no longer waits for count for an hour at least.
         credits_charged: the sum of the charges that the server reported.
         credits_unknown: jobs accepted without a charge that could be read.
         polls: status queries sent for tracked jobs.
@@ -41,6 +42,8 @@ class SessionStats:
         finish_rate: jobs expected to end per second: those running now, divided by the mean time
             to finish. None if that is unknown. The remaining length of an input, divided by this
             rate, is how long it will take.
+        poll_stretch: how many times longer than it should be each interval between two polls is,
+            since `poll_rate` allows no more; 1 while the rate suffices.
         loop_lag: the longest delay of the event loop in seconds, seen when a poll was due.
         eta: seconds until all jobs that are pending or in flight have ended: their number divided
             by `finish_rate`. It holds if as many jobs go on running at once and take as long as the
@@ -62,6 +65,7 @@ class SessionStats:
     time_to_finish_p95: float | None = None
     finish_rate: float | None = None
     loop_lag: float = 0.0
+    poll_stretch: float = 1.0
 
     @property
     def eta(self) -> float | None:

@@ -54,7 +54,7 @@ class Submitter:
         credit_limit: what reserves the credits of a submit; None without a limit.
         uncertain_in_a_row: uncertain submits since the last one that the server answered.
         slots: one for each job in flight.
-        in_flight: jobs that hold a slot.
+        in_flight: jobs that are submitted, or being submitted, and not known to have ended.
     """
 
     def __init__(
@@ -86,7 +86,13 @@ class Submitter:
         self.credit_limit: SpendGuard | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
-        self.in_flight = 0
+        self._max_in_flight = max_in_flight
+        self._slots_taken = self._waiting_for_place = 0
+
+    @property
+    def in_flight(self) -> int:
+        """See the class."""
+        return self._slots_taken - self._waiting_for_place + len(self._poller.abandoned.jobs)
 
     def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
@@ -146,7 +152,7 @@ class Submitter:
             SeedanceError: how the submit ended; the record says the same.
             CancelledError: nothing was sent, or the outcome is in the registry.
         """
-        self.in_flight += 1
+        self._slots_taken += 1
         record.on_final(self._slot_freer)
         try:
             if waited:
@@ -188,7 +194,7 @@ class Submitter:
         self._changed.set()
 
     def _free_slot(self, record: JobRecord) -> None:
-        self.in_flight -= 1
+        self._slots_taken -= 1
         self.slots.release()
         self._changed.set()
 
@@ -242,6 +248,8 @@ class Submitter:
     async def _submit(
         self, record: JobRecord, prepared: PreparedRequest, known: JournalEntry | None
     ) -> None:
+        if self._poller.abandoned.jobs:
+            await self._wait_for_place()
         limit = self.credit_limit
         reservation = None if limit is None else await limit.reserve(prepared.request)
         settlement = _Settlement(limit, reservation)
@@ -274,6 +282,24 @@ class Submitter:
                 self._callbacks.settled(record)
         if record.error is not None:
             raise record.error
+
+    async def _wait_for_place(self) -> None:
+        """Wait while jobs that were given up and may still run take the places of all others.
+
+        Raises:
+            TooManyAbandonedError: too many were given up, one after the other.
+        """
+        abandoned = self._poller.abandoned
+        self._waiting_for_place += 1
+        try:
+            while True:
+                abandoned.check()
+                if self.in_flight < self._max_in_flight:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            self._waiting_for_place -= 1
 
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit

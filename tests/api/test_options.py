@@ -159,6 +159,7 @@ SECONDS = [
     (Timeouts, "download"),
     (SessionOptions, "poll_rate"),
     (SessionOptions, "job_timeout"),
+    (SessionOptions, "queue_timeout"),
     (SessionOptions, "poll_patience"),
     (SessionOptions, "poll_failure_timeout"),
 ]
@@ -168,6 +169,7 @@ COUNTS = [
     (SessionOptions, "max_connections"),
     (SessionOptions, "max_downloads"),
     (SessionOptions, "max_uncertain_in_a_row"),
+    (SessionOptions, "max_abandoned_in_a_row"),
     (SessionOptions, "max_credits"),
 ]
 POLICIES = [

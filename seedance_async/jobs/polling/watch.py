@@ -59,8 +59,10 @@ class Watch(Item):
 
     Attributes:
         record: the job.
-        deadline: the event loop's time of its final poll, and from then on that by which this must
-            be answered.
+        deadline: the event loop's time at which `limit` is looked at; from the final poll on, that
+            by which this must be answered.
+        limit: the time at which the session stops waiting for it: that of the server's queue, and
+            once it is processed, that of the processing.
         kind: what it has in common with jobs that are expected to take the same time.
         final: whether its final poll is due or in flight.
         attempt: polls since the delays began to grow.
@@ -72,6 +74,7 @@ class Watch(Item):
 
     record: JobRecord
     deadline: float
+    limit: float
     kind: Hashable
     final: bool = False
     attempt: int = 0
@@ -88,4 +91,4 @@ class Watch(Item):
 
     def is_overdue(self, now: float) -> bool:
         """Whether a poll sent now is the last one."""
-        return self.final or now >= self.deadline
+        return self.final or now >= self.limit

@@ -37,7 +37,7 @@ class EndlessAPI:
     async def send(self, wire, *, on_sent=None) -> WireResponse:
         if wire.charges:
             self.submits += 1
-            return accepted(f"req_{self.submits - 1:016}")
+            return accepted(f"req_{self.submits - 1:016}", status="processing")
         self.polls += 1
         request_id = wire.path.rpartition("/")[2]
         known = {"model": "seedance-2.0", "prompt": prompt(int(request_id[4:])), "duration": 5}
@@ -98,7 +98,7 @@ async def test_leaving_very_many_jobs_names_each_and_does_not_block_the_loop(mak
     with pytest.raises(LookupError):
         async with session:
             running = asyncio.create_task(session.run(request(number) for number in range(JOBS)))
-            await until(lambda: session.registry.counts[JobState.QUEUED] == JOBS)
+            await until(lambda: session.registry.counts[JobState.PROCESSING] == JOBS)
             working = asyncio.create_task(others())
             await asyncio.sleep(0)
             turns = 0
