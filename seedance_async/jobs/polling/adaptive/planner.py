@@ -79,6 +79,8 @@ class PollPlanner:
         """Learn that a job seen running at age `after` (0 at first) had ended at age `by`."""
         known, after = self._of(kind), min(after, by)
         known.times.finished(after, by)
+        if by < known.early:
+            known.plan = None  # few should end so early: the service may have become faster
         middle = after + (by - after) / 2
         known.count_poll(self._plain.by(middle) - self._plain.by(after) + 0.5)
 
