@@ -2,17 +2,20 @@
 
     python -m benchmarks.waiting [--quick]
 
-All time is virtual; every answer takes 50 ms. Some jobs are submitted at once to a session that
-knows nothing yet, with `max_in_flight` as their number and every other option at its default. They
-take 20, 90 or 600 s in the median, log-normal with sigma 0.2, half of it in the server's queue. A
-lag is the time from the end of a job to the moment when its handle says so. Few jobs are measured
-in many sessions.
+All time is virtual; every answer takes 50 ms. Jobs take 20, 90 or 600 s in the median, log-normal
+with sigma 0.2, half of it in the server's queue. A lag is the time from the end of a job to the
+moment when the session's user has it.
+
+"at once": so many jobs are submitted to a session that knows nothing yet, with `max_in_flight` as
+their number and every other option at its default. Few jobs are measured in many sessions.
+"20 at a time": a session with no option set makes one job after the other, and the jobs count that
+are submitted once 40 have ended.
 
 By hand: a coroutine for each job that sleeps five seconds, asks, and sleeps again, without any
 limit on its rate.
 
-The last rows are about learning: a session at its defaults makes many jobs, 20 at once, and the
-service becomes ten times as fast in the middle.
+Then a service becomes ten times as fast, and as slow; and a server with one machine, which takes
+300 s for a job, gets `run` of 200 jobs from a session with no option set.
 """
 
 from __future__ import annotations
@@ -39,18 +42,26 @@ LATENCY = 0.05
 INTERVAL = 5.0
 SECONDS = (20.0, 90.0, 600.0)
 #: Jobs at once, and how many sessions are measured.
-SIZES = {1: 200, 10: 20, 100: 4, 1000: 1, 5000: 1}
+SIZES = {1: 500, 10: 50, 100: 10, 1000: 1, 5000: 1}
 #: Up to so many jobs at once are few, for which there is a target in seconds.
 FEW = 100
+#: Jobs, one after the other, before those that count, and these.
+LEARNT, COUNTED = 60, 300
 #: Jobs before the service becomes faster, and after; of these, so many may be noticed late.
 BEFORE, AFTER, DOZEN = 100, 100, 12
+#: Jobs for the server with one machine, and the seconds that each takes.
+QUEUE, MACHINE_SECONDS = 200, 300.0
 
 
 class Server:
-    """An API in memory whose jobs take the seconds that `draw` gives for each."""
+    """An API in memory whose jobs take the seconds that `draw` gives for each.
 
-    def __init__(self, draw: Callable[[], float]) -> None:
-        self._draw = draw
+    With one machine it makes one job after the other; without, all at once.
+    """
+
+    def __init__(self, draw: Callable[[], float], *, one_machine: bool = False) -> None:
+        self._draw, self._one_machine = draw, one_machine
+        self.busiest = 0
         self.seconds: dict[str, float] = {}
         self.ends: dict[str, float] = {}
         self.polls = 0
@@ -61,9 +72,7 @@ class Server:
         if request.charges:
             if on_sent is not None:
                 on_sent()
-            name = f"req_{len(self.ends)}"
-            self.seconds[name] = self._draw()
-            self.ends[name] = now + self.seconds[name]
+            name = self._accept(now)
             body = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
         else:
             name = request.path.rpartition("/")[2]
@@ -71,6 +80,15 @@ class Server:
             body = {"success": True, "requestId": name, "status": self._status(name, now)}
         await asyncio.sleep(LATENCY)
         return WireResponse(200, {}, json.dumps(body).encode())
+
+    def _accept(self, now: float) -> str:
+        name = f"req_{len(self.ends)}"
+        begins = max([now, *self.ends.values()]) if self._one_machine else now
+        self.seconds[name] = self._draw()
+        self.ends[name] = begins + self.seconds[name]
+        if self._one_machine:
+            self.busiest = max(self.busiest, sum(end > now for end in self.ends.values()))
+        return name
 
     def _status(self, name: str, now: float) -> str:
         left = self.ends[name] - now
@@ -154,6 +172,37 @@ def by_hand(taken: Sequence[float]) -> Noticed:
     return Noticed(lags, fmean(numbers))
 
 
+def one_after_the_other(seconds: float) -> tuple[Noticed, list[float]]:
+    """What a session does that knows such jobs, 20 at a time, and the seconds that they took."""
+    polls: list[int] = []  # when each job was submitted
+    seconds_of = log_normal(seconds, 1)
+
+    def draw() -> float:
+        polls.append(server.polls)
+        return seconds_of()
+
+    server = Server(draw)
+    lags = run(server, LEARNT + COUNTED, 20, 1)
+    taken = list(server.seconds.values())[LEARNT:]
+    return Noticed(lags[LEARNT:], (server.polls - polls[LEARNT]) / COUNTED), taken
+
+
+def from_one_machine() -> tuple[int, int]:
+    """Of many jobs for a server with one machine: how many are lost, and the most at the server."""
+    server = Server(lambda: MACHINE_SECONDS, one_machine=True)
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        succeeded = runner.run(succeed(server))
+    return QUEUE - succeeded, server.busiest
+
+
+async def succeed(server: Server) -> int:
+    async with SeedanceSession(
+        api_key="key", base_url="https://api.example", transport=server, rng=random.Random(1)
+    ) as session:
+        batch = await session.run(GenerationRequest("river") for _ in range(QUEUE))
+    return len(batch.succeeded)
+
+
 def after_a_change(before: float, after: float, seed: int) -> list[float]:
     """The lags of the jobs that are submitted once the service takes other times."""
     draws = [log_normal(before, seed), log_normal(after, seed)]
@@ -167,21 +216,61 @@ def after_a_change(before: float, after: float, seed: int) -> list[float]:
     return run(Server(draw), BEFORE + AFTER, 20, seed)[BEFORE:]
 
 
-def plot(lags: dict[str, Sequence[float]]) -> None:
+def plot(lags: dict[float, dict[str, Sequence[float]]]) -> None:
     plt = pyplot()
-    figure, axes = plt.subplots(1, len(SECONDS), figsize=(15, 4), sharey=True)
-    for axis, seconds in zip(axes, SECONDS, strict=True):
-        for name, seen in lags.items():
-            jobs, _, of = name.partition(" of ")
-            if of.startswith(f"{seconds:g} s"):
-                shares = [place / len(seen) for place in range(len(seen))]
-                style = "k--" if "hand" in name else "-"
-                axis.plot(sorted(seen), shares, style, label=jobs + of.partition(" s")[2])
-        axis.set(title=f"jobs of {seconds:g} s", xlabel="noticed so late, seconds", xlim=(0, 10))
+    figure, axes = plt.subplots(1, len(lags), figsize=(15, 4), sharey=True)
+    for axis, (seconds, rows) in zip(axes, lags.items(), strict=True):
+        for name, seen in rows.items():
+            shares = [place / len(seen) for place in range(len(seen))]
+            axis.plot(sorted(seen), shares, "k--" if "hand" in name else "-", label=name)
+        axis.set(title=f"jobs of {seconds:g} s", xlabel="noticed so late, seconds", xlim=(0, 8))
         axis.legend()
     axes[0].set(ylabel="share of the jobs")
     figure.tight_layout()
     figure.savefig(plot_path("waiting"))
+
+
+class Report:
+    """The rows and targets so far."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[Any]] = []
+        self.targets: list[Target] = []
+        self.lags: dict[float, dict[str, Sequence[float]]] = {}
+
+    def measure(self, seconds: float, sizes: dict[int, int]) -> None:
+        """All rows for jobs that take so long."""
+        lags = self.lags[seconds] = {}
+        for jobs, seeds in sizes.items():
+            name = f"{jobs:,} at once"
+            ours, taken = by_session(jobs, seconds, seeds)
+            lags[name] = ours.lags
+            self._add(f"{name}, {seconds:g} s", ours, by_hand(taken), in_seconds=jobs <= FEW)
+        ours, taken = one_after_the_other(seconds)
+        lags["20 at a time"], hand = ours.lags, by_hand(taken)
+        lags["by hand"] = hand.lags
+        self._add(f"20 at a time, {seconds:g} s", ours, hand, in_seconds=True)
+
+    def _add(self, name: str, ours: Noticed, hand: Noticed, *, in_seconds: bool) -> None:
+        self.rows.append([name, *ours.row, *hand.row])
+        if in_seconds and "90 s" in name:
+            self.targets.append(Target(f"{name}: median lag, s", ours.p50, at_most=2.5))
+            self.targets.append(Target(f"{name}: p95, s", ours.p95, at_most=5))
+        else:
+            of = ours.p50 / hand.p50
+            self.targets.append(Target(f"{name}: median lag, of that by hand", of, at_most=1))
+        of = ours.polls / hand.polls
+        self.targets.append(Target(f"{name}: polls, of those by hand", of, at_most=1))
+
+    def change(self, before: float, after: float, seeds: int) -> None:
+        """The rows for a service that changes its pace."""
+        changed = [after_a_change(before, after, seed) for seed in range(seeds)]
+        name = f"{before:g} s, then {after:g} s"
+        first = Noticed([lag for each in changed for lag in each[:DOZEN]], math.nan)
+        later = Noticed([lag for each in changed for lag in each[DOZEN:]], math.nan)
+        self.rows.append([f"{name}: first {DOZEN}", first.p50, first.p95, *[""] * 4])
+        self.rows.append([f"{name}: after those", later.p50, later.p95, *[""] * 4])
+        self.targets.append(Target(f"{name}: p95 after a dozen, s", later.p95, at_most=5))
 
 
 def main() -> None:
@@ -190,41 +279,22 @@ def main() -> None:
     quick = parser.parse_args().quick
     logging.disable(logging.CRITICAL)
     sizes = {jobs: max(1, seeds // 5) for jobs, seeds in SIZES.items() if jobs <= 1000}
-    rows: list[list[Any]] = []
-    targets: list[Target] = []
-    lags: dict[str, Sequence[float]] = {}
+    made = Report()
     for seconds in SECONDS:
-        for jobs, seeds in (sizes if quick else SIZES).items():
-            name = f"{jobs:,} of {seconds:g} s"
-            ours, taken = by_session(jobs, seconds, seeds)
-            hand = by_hand(taken)
-            lags[name] = ours.lags
-            rows.append([name, *ours.row, *hand.row])
-            if jobs <= FEW and seconds == 90:
-                targets.append(Target(f"{name}: median lag, s", ours.p50, at_most=2.5))
-                targets.append(Target(f"{name}: p95, s", ours.p95, at_most=5))
-            else:
-                targets.append(Target(f"{name}: median, of hand's", ours.p50 / hand.p50, at_most=1))
-            targets.append(Target(f"{name}: polls, of hand's", ours.polls / hand.polls, at_most=1))
-        lags[f"by hand of {seconds:g} s"] = hand.lags
+        made.measure(seconds, sizes if quick else SIZES)
     for before, after in ((600.0, 60.0), (60.0, 600.0)):
-        changed = [after_a_change(before, after, seed) for seed in range(1 if quick else 5)]
-        for what, chosen in (
-            (f"first {DOZEN} after", [lag for each in changed for lag in each[:DOZEN]]),
-            ("later", [lag for each in changed for lag in each[DOZEN:]]),
-        ):
-            seen = Noticed(chosen, math.nan)
-            name = f"{before:g} s, then {after:g} s: {what}"
-            rows.append([name, seen.p50, seen.p95, "", "", "", ""])
-            if what == "later":
-                targets.append(Target(f"{name}: p95, s", seen.p95, at_most=5))
+        made.change(before, after, 1 if quick else 5)
+    lost, busiest = from_one_machine()
+    name = f"one machine, {QUEUE} jobs of {MACHINE_SECONDS:g} s"
+    made.targets.append(Target(f"{name}: lost", lost, at_most=0))
+    made.targets.append(Target(f"{name}: at the server at once", busiest, at_most=20))
     report(
         "waiting",
-        header=["jobs at once", "median lag s", "p95", "polls", "by hand: median", "p95", "polls"],
-        rows=rows,
-        targets=targets,
+        header=["jobs", "median lag s", "p95", "polls", "by hand: median", "p95", "polls"],
+        rows=made.rows,
+        targets=made.targets,
     )
-    plot(lags)
+    plot(made.lags)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def _standard_input() -> bytes:
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
+@options.queue_timeout
 @click.option(
     "--leave-unmatched",
     is_flag=True,
@@ -110,6 +111,7 @@ async def batch(
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
+    queue_timeout: float,
     journal: Path | None,
     no_journal: bool,
     max_credits: int | None,
@@ -141,6 +143,7 @@ async def batch(
             max_in_flight=max_in_flight,
             max_downloads=max_downloads,
             job_timeout=timeout,
+            queue_timeout=queue_timeout,
             journal=record,
             max_credits=max_credits,
             resubmit_uncertain=resubmit_uncertain,

@@ -47,6 +47,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
 @options.timeout
+@options.queue_timeout
 @options.as_json
 @options.request_fields
 @api_command
@@ -57,12 +58,13 @@ async def generate(
     overwrite: bool,
     no_download: bool,
     timeout: float,
+    queue_timeout: float,
     as_json: bool,
     media_urls: tuple[str, ...],
     **fields: Any,
 ) -> ExitCode:
     """Make one video from PROMPT, wait for it, save it, and print its path."""
-    session = connection.session(job_timeout=timeout)
+    session = connection.session(job_timeout=timeout, queue_timeout=queue_timeout)
     fields |= {"prompt": prompt, "media_urls": media_urls or None}
     request = load_request({name: value for name, value in fields.items() if value is not None})
     violations = request.violations(allow_local=session.client.allow_local)

@@ -39,7 +39,8 @@ async def query_each(
         outcomes.append(outcome)
         _show(outcome, connection.screen, as_json)
 
-    async with connection.session(job_timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+    limits = {"job_timeout": timeout, "queue_timeout": timeout}
+    async with connection.session(**limits) as session, asyncio.TaskGroup() as tasks:
         for request_id in dict.fromkeys(request_ids):
             tasks.create_task(one(session, request_id))
     return outcomes

@@ -273,7 +273,8 @@ class Poller:
     def _abandon(self, watch: Watch, error: SeedanceError | None) -> None:
         record = watch.record
         _log.warning(
-            "stopped waiting for job %s (%s); it may still be running: attach its id to resume",
+            "stopped waiting for job %s (%s); it may still be running, and keeps its place until it"
+            " has ended: attach its id to resume",
             record.request_id,
             error or self._timeout_passed(record),
         )

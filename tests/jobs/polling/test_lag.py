@@ -1,4 +1,4 @@
-"""How soon a session at its defaults notices that a job has ended, and what it says if it cannot."""
+"""How soon a session at its defaults notices the end of a job, and what it says if it cannot."""
 
 import asyncio
 import math
