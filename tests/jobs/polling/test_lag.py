@@ -80,7 +80,7 @@ async def test_a_dozen_jobs_after_a_service_has_changed_its_pace_the_lag_is_as_u
         api.seconds = after
         lags = await lags_of(session, api, 60)
     assert max(lags[:12]) <= 6 * 5.3 + 0.1
-    assert statistics.median(lags[12:]) <= 2.5
+    assert statistics.median(lags[12:]) <= 3, "half of an interval"
     assert statistics.quantiles(lags[12:], n=20)[-1] <= 5.3
 
 

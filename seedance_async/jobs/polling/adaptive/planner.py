@@ -94,10 +94,12 @@ class PollPlanner:
             rng: the source of jitter.
         """
         known = self._planned(kind)
-        if known is None or known.plan is None or polls > self._plain.by(age) + TOO_MANY:
+        plan = None if known is None else known.plan
+        too_many = polls > self._plain.by(age) + TOO_MANY
+        if known is None or plan is None or too_many or age >= plan.ages[-2]:
             return self._backoff.delay(polls, rng)
-        then = known.plan.next_poll(age)
-        spacing = min(then - age, max(0.0, known.plan.next_poll(then) - then))
+        then = plan.next_poll(age)
+        spacing = min(then - age, max(0.0, plan.next_poll(then) - then))
         wait = then - age + self._backoff.jitter * (rng.random() - 0.5) * spacing
         # What was learned may be wrong, or of the past: only few jobs may depend on it.
         longest = self._backoff.maximum * (1 - self._backoff.jitter * rng.random())
