@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING
@@ -238,7 +239,6 @@ class Poller:
     def _processing_began(self, record: JobRecord) -> None:
         watch = self._watches.get(record)
         if watch is not None:  # it may have begun just when its time in the queue was over
-            watch.final = False
             watch.limit = asyncio.get_running_loop().time() + self._job_timeout
 
     def _next_look(self, limit: float, now: float) -> float:
@@ -251,7 +251,7 @@ class Poller:
             watch.deadline = self._next_look(watch.limit, now)
             self._deadlines.add(watch)
         elif not watch.final or now > watch.deadline + BLOCKED:  # an answer may be there unread
-            watch.final, watch.deadline = True, now + FINAL_POLL_TIMEOUT
+            watch.limit, watch.deadline = -math.inf, now + FINAL_POLL_TIMEOUT
             self._deadlines.add(watch)
             self._poll_now(watch)
         elif watch.record.state.is_running:
