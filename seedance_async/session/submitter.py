@@ -92,7 +92,7 @@ class Submitter:
     @property
     def in_flight(self) -> int:
         """See the class."""
-        return self._slots_taken - self._waiting_for_place + len(self._poller.abandoned.jobs)
+        return self._slots_taken - self._waiting_for_place + self._poller.abandoned.places
 
     def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
@@ -195,6 +195,7 @@ class Submitter:
 
     def _free_slot(self, record: JobRecord) -> None:
         self._slots_taken -= 1
+        self._poller.abandoned.keep_place(record)
         self.slots.release()
         self._changed.set()
 

@@ -40,6 +40,7 @@ class AbandonedJob(Item):
     record: JobRecord
     deadline: float
     polls: int = 0
+    has_place: bool = False
 
     def __lt__(self, other: AbandonedJob) -> bool:
         return self.deadline < other.deadline
@@ -61,6 +62,7 @@ class AbandonedJobs:
 
     Attributes:
         jobs: those that may still run.
+        places: how many of them count as in flight.
         in_a_row: jobs given up since the last one that was seen to end.
     """
 
@@ -80,7 +82,7 @@ class AbandonedJobs:
         self._scheduler = Scheduler(self._serve, rate=rate, workers=_WORKERS)
         self._deadlines = Deadlines(self._deadline_passed, self._may_run)
         self.jobs: dict[JobRecord, AbandonedJob] = {}
-        self.in_a_row = 0
+        self.places = self.in_a_row = 0
 
     def start(self) -> None:
         """Start polling."""
@@ -102,6 +104,13 @@ class AbandonedJobs:
         self._scheduler.put(job, SLOWLY.delay(0, self._rng))
         if self.in_a_row == self._most_in_a_row:
             _log.error("%s", TooManyAbandonedError(self.in_a_row))
+
+    def keep_place(self, record: JobRecord) -> None:
+        """If this job was given up, it goes on to count as in flight."""
+        job = self.jobs.get(record)
+        if job is not None:
+            job.has_place = True
+            self.places += 1
 
     def check(self) -> None:
         """Raise TooManyAbandonedError if too many jobs were given up, one after the other."""
@@ -144,6 +153,7 @@ class AbandonedJobs:
 
     def _is_over(self, job: AbandonedJob) -> None:
         del self.jobs[job.record]
+        self.places -= job.has_place
         self.in_a_row = 0
         self._scheduler.drop(job)
         self._deadlines.tidy(len(self.jobs))
