@@ -13,6 +13,7 @@
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
     ├── TooManyUncertainError               so many in a row that a stream submits no more
+    ├── TooManyAbandonedError               the same for jobs that did not end in time
     ├── BudgetExceededError                 a submit would exceed max_credits
     ├── JobError                            carries the job
     │   ├── GenerationFailedError   ├── GenerationCancelledError
@@ -253,6 +254,26 @@ class TooManyUncertainError(SeedanceError):
             f"{count} submits in a row may have been charged without a usable answer, so no more "
             "are sent. Look at the service and at the vendor's dashboard, settle these, and run "
             "the rest; max_uncertain_in_a_row sets the number"
+        )
+
+
+class TooManyAbandonedError(SeedanceError):
+    """Jobs were given up one after the other, so no more are submitted for now.
+
+    Nothing was sent for this submit, and nothing charged. The jobs given up may still run: each is
+    named in the log, and `SeedanceSession.attach` resumes it. Submits go on once one of them is
+    known to have ended.
+
+    Attributes:
+        count: how many there were in a row.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(
+            f"{count} jobs in a row were given up and may still run: until one is known to have "
+            "ended, nothing more is submitted and nothing charged. Look at the service; attach the "
+            "ids in the log for the results; max_abandoned_in_a_row sets the number"
         )
 
 

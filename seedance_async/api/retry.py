@@ -18,6 +18,7 @@ from seedance_async.api.errors import (
     RateLimitError,
     SeedanceError,
     ServerError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
     UnreachableError,
@@ -79,9 +80,10 @@ def judge_repeatable(error: SeedanceError) -> Verdict:
     return Verdict.REFUSED
 
 
-_ALL_SUBMITS = (
+_STOPPING = (
     InsufficientCreditsError,
     BudgetExceededError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     UnreachableError,
 )
@@ -92,7 +94,7 @@ def stops_submits(error: SeedanceError) -> bool:
 
     A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
     """
-    if isinstance(error, _ALL_SUBMITS):
+    if isinstance(error, _STOPPING):
         return True
     return isinstance(error, AuthenticationError) and (
         error.status == 401 or error.code == "unauthorized"

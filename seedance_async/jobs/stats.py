@@ -24,7 +24,8 @@ class SessionStats:
 
     Attributes:
         counts: jobs by state, since the session began.
-        in_flight: jobs that this session submitted, or is submitting, and that have not ended.
+        in_flight: jobs that this session submitted, or is submitting, and that are not known to
+            have ended: those that it no longer waits for count for an hour at least.
         credits_charged: the sum of the charges that the server reported.
         credits_unknown: jobs accepted without a charge that could be read.
         polls: status queries sent for tracked jobs.
@@ -42,6 +43,8 @@ class SessionStats:
         finish_rate: jobs expected to end per second: those running now, divided by the mean time
             to finish. None if that is unknown. The remaining length of an input, divided by this
             rate, is how long it will take.
+        poll_stretch: how many times longer than it should be each interval between two polls is,
+            since `poll_rate` allows no more; 1 while the rate suffices.
         loop_lag: the longest delay of the event loop in seconds, seen when a poll was due.
         waiting: what is waited for at this moment for more than ten seconds ("network", "gate",
             "slot", "credits", "journal"), and for how many seconds.
@@ -65,6 +68,7 @@ class SessionStats:
     time_to_finish_p95: float | None = None
     finish_rate: float | None = None
     loop_lag: float = 0.0
+    poll_stretch: float = 1.0
     waiting: Mapping[Awaited, float] = attrs.field(factory=dict)
 
     @property

@@ -101,8 +101,10 @@ class SeedanceSession:
             poll_rate=options.poll_rate,
             workers=options.max_connections,
             job_timeout=options.job_timeout,
+            queue_timeout=options.queue_timeout,
+            max_abandoned=options.max_abandoned_in_a_row,
             poll_failure_timeout=options.poll_failure_timeout,
-            job_ended=self.client.submit_gate.job_ended,
+            job_ended=self._job_ended,
             events=self._events,
             rng=options.rng,
         )
@@ -196,6 +198,8 @@ class SeedanceSession:
             InvalidRequestError: a documented rule is broken; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             BudgetExceededError: `max_credits` would be exceeded; nothing was sent.
+            TooManyAbandonedError: `max_abandoned_in_a_row` jobs were given up, one after the other,
+                and may still run; nothing was sent.
             JournalError: the intent could not be recorded, and nothing was sent; or the
                 acceptance could not, and the error has the `request_id`.
             APIError: the server refused it; nothing was charged.
@@ -282,6 +286,7 @@ class SeedanceSession:
             AuthenticationError, InsufficientCreditsError, UnreachableError: no more submits are
                 taken. The jobs accepted before are yielded first.
             TooManyUncertainError: `max_uncertain_in_a_row` submits in a row were uncertain.
+            TooManyAbandonedError: `max_abandoned_in_a_row` jobs in a row were given up.
             RuntimeError: the session is not open.
             Exception: what the iterable itself raised; likewise after its jobs.
         """
@@ -334,7 +339,12 @@ class SeedanceSession:
             finish_rate=times.rate(counts[JobState.QUEUED] + counts[JobState.PROCESSING]),
             loop_lag=self._poller.longest_lag,
             waiting=self.client.waits.long,
+            poll_stretch=self._poller.stretch,
         )
+
+    def _job_ended(self) -> None:
+        self.client.submit_gate.job_ended()
+        self._changed.set()
 
     # --- what the handles of jobs do --------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Submitter:
         credit_limit: what reserves the credits of a submit; None without a limit.
         uncertain_in_a_row: uncertain submits since the last one that the server answered.
         slots: one for each job in flight.
-        in_flight: jobs that hold a slot.
+        in_flight: jobs that are submitted, or being submitted, and not known to have ended.
     """
 
     def __init__(
@@ -97,8 +97,14 @@ class Submitter:
         # One single submit and one stream at a time queue for a slot, the others behind them: so
         # slots go to either in turn, however many there are of the other.
         self._turn, self._turn_of_streams = asyncio.Lock(), asyncio.Lock()
-        self.in_flight = 0
+        self._max_in_flight = max_in_flight
+        self._slots_taken = self._waiting_for_place = 0
         self._owed = 0  # slots of jobs that were taken up although none was free
+
+    @property
+    def in_flight(self) -> int:
+        """See the class."""
+        return self._slots_taken - self._waiting_for_place + self._poller.abandoned.places
 
     def add(
         self, key: str, request: GenerationRequest | None, *, automatic: bool = False
@@ -185,7 +191,7 @@ class Submitter:
             SeedanceError: how the submit ended; the record says the same.
             CancelledError: nothing was sent, or the outcome is in the registry.
         """
-        self.in_flight += 1
+        self._slots_taken += 1
         record.on_final(self._slot_freer)
         try:
             if waited:
@@ -222,7 +228,7 @@ class Submitter:
         if running is not None:
             return running
         record = self.add(known.key, request)
-        self.in_flight += 1
+        self._slots_taken += 1
         if self.slots.locked():
             self._owed += 1
         else:
@@ -261,7 +267,8 @@ class Submitter:
         self._changed.set()
 
     def _free_slot(self, record: JobRecord) -> None:
-        self.in_flight -= 1
+        self._slots_taken -= 1
+        self._poller.abandoned.keep_place(record)
         if self._owed:
             self._owed -= 1
         else:
@@ -333,6 +340,8 @@ class Submitter:
     async def _submit(
         self, record: JobRecord, prepared: PreparedRequest, known: JournalEntry | None
     ) -> None:
+        if self._poller.abandoned.jobs:
+            await self._wait_for_place()
         limit = self.credit_limit
         reservation = None
         if limit is not None:
@@ -367,6 +376,24 @@ class Submitter:
                 self._callbacks.settled(record)
         if record.error is not None and record.state is not JobState.ABANDONED:
             raise frameless(record.error)
+
+    async def _wait_for_place(self) -> None:
+        """Wait while jobs that were given up and may still run take the places of all others.
+
+        Raises:
+            TooManyAbandonedError: too many were given up, one after the other.
+        """
+        abandoned = self._poller.abandoned
+        self._waiting_for_place += 1
+        try:
+            while True:
+                abandoned.check()
+                if self.in_flight < self._max_in_flight:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            self._waiting_for_place -= 1
 
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit

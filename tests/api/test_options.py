@@ -160,6 +160,7 @@ SECONDS = [
     (Timeouts, "download"),
     (SessionOptions, "poll_rate"),
     (SessionOptions, "job_timeout"),
+    (SessionOptions, "queue_timeout"),
     (SessionOptions, "poll_patience"),
     (SessionOptions, "poll_failure_timeout"),
 ]
@@ -169,6 +170,7 @@ COUNTS = [
     (SessionOptions, "max_connections"),
     (SessionOptions, "max_downloads"),
     (SessionOptions, "max_uncertain_in_a_row"),
+    (SessionOptions, "max_abandoned_in_a_row"),
     (SessionOptions, "max_credits"),
 ]
 POLICIES = [

@@ -156,6 +156,7 @@ async def test_an_uncertain_submit_is_reported_and_its_acceptance_when_it_is_lea
 
 
 async def test_a_job_past_its_deadline_is_reported_as_abandoned(listening, heard, api):
+    api.queues = False
     api.seconds = 1000.0
     async with listening(job_timeout=50.0) as session:
         await session.run([REQUEST])
@@ -164,6 +165,8 @@ async def test_a_job_past_its_deadline_is_reported_as_abandoned(listening, heard
 
 
 async def test_a_poll_that_fails_after_the_end_is_not_reported(listening, heard, api):
+    api.queues = False
+
     async def fail_late(request):
         await asyncio.sleep(200.0)
         return error_reply(500)

@@ -120,6 +120,7 @@ async def test_a_running_job_of_a_killed_run_is_resumed(begin, api, path):
 
 
 async def test_an_abandoned_job_of_an_earlier_run_is_resumed(begin, api, path):
+    api.queues = False
     api.seconds = 1e6
     async with begin(job_timeout=0.05) as session:
         assert (await session.run([A])).counts == {JobState.ABANDONED: 1}

@@ -84,6 +84,7 @@ def _standard_input() -> bytes:
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
+@options.queue_timeout
 @click.option(
     "--signed-urls",
     "media_key",
@@ -113,6 +114,7 @@ async def batch(
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
+    queue_timeout: float,
     journal: Path | None,
     no_journal: bool,
     max_credits: int | None,
@@ -145,6 +147,7 @@ async def batch(
             max_in_flight=max_in_flight,
             max_downloads=max_downloads,
             job_timeout=timeout,
+            queue_timeout=queue_timeout,
             journal=record,
             max_credits=max_credits,
             resubmit_uncertain=resubmit_uncertain,

@@ -31,7 +31,7 @@ async def cancel(connection: Connection, request_ids: tuple[str, ...], as_json: 
             await job.cancel()
         return await final_outcome(job, None)
 
-    outcomes = await query_each(connection, request_ids, query, as_json, job_timeout=TIMEOUT)
+    outcomes = await query_each(connection, request_ids, query, as_json, TIMEOUT)
     return worst(_code(outcome) for outcome in outcomes)
 
 

@@ -51,6 +51,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
 @options.timeout
+@options.queue_timeout
 @options.as_json
 @options.request_fields
 @api_command
@@ -61,6 +62,7 @@ async def generate(
     overwrite: bool,
     no_download: bool,
     timeout: float,
+    queue_timeout: float,
     as_json: bool,
     media_urls: tuple[str, ...],
     **fields: Any,
@@ -68,7 +70,10 @@ async def generate(
     """Make one video from PROMPT, wait for it, save it, and print its path."""
     screen = connection.screen
     session = connection.session(
-        job_timeout=timeout, journal=own_journal(screen), on_event=partial(_show_accepted, screen)
+        job_timeout=timeout,
+        queue_timeout=queue_timeout,
+        journal=own_journal(screen),
+        on_event=partial(_show_accepted, screen),
     )
     fields |= {"prompt": prompt, "media_urls": media_urls or None}
     request = load_request({name: value for name, value in fields.items() if value is not None})

@@ -44,7 +44,5 @@ async def status(
         )
 
     journal = own_journal(connection.screen) if wait or folder is not None else None
-    outcomes = await query_each(
-        connection, request_ids, query, as_json, job_timeout=timeout, journal=journal
-    )
+    outcomes = await query_each(connection, request_ids, query, as_json, timeout, journal)
     return worst(code_of(outcome.error) for outcome in outcomes)

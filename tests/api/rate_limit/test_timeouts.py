@@ -6,6 +6,7 @@ import pytest
 
 from seedance_async import (
     AuthenticationError,
+    Backoff,
     BadRequestError,
     GenerationRequest,
     RateLimitError,
@@ -149,7 +150,7 @@ async def test_polls_wait_even_then(make_client, api):
 @pytest.mark.parametrize(("limit", "seconds"), [(1, 300.0), (2, 300.0), (5, 600.0)])
 async def test_a_batch_completes_however_long_a_small_tier_takes(make_session, limit, seconds):
     api = Limited(limit, seconds=seconds, answer_after=0.1)
-    async with make_session(transport=api, max_in_flight=50) as session:
+    async with make_session(transport=api, max_in_flight=50, poll=Backoff()) as session:
         result = await session.run(requests(40 * limit))
         assert len(result.succeeded) == 40 * limit
         assert limit <= session.stats().submit_limit <= limit + 2  # ends are reported late
