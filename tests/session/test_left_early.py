@@ -141,8 +141,7 @@ async def test_a_submit_whose_session_is_left_while_it_is_recorded_returns_its_j
     with pytest.raises(LookupError):
         async with begin(journal=SlowJournal()) as session:
             submit = asyncio.create_task(session.submit(prompts(1)[0]))
-            while not api.jobs:
-                await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             raise LookupError
     job = await submit
     assert (job.request_id, job.state) == ("req_0", JobState.ABANDONED)

@@ -182,8 +182,6 @@ MUTANTS = [
            f"{_SECRETS}.failure", "self.hide(describe(error))", "describe(error)"),
     Mutant("what is left running is not named",
            "session.shutdown:SessionShutdown._leave", "_log.warning(", "(lambda *_: None)("),
-    Mutant("what is accepted after the end is not named",
-           "session.shutdown:SessionShutdown.leave_late", "if self._left:", "if False:"),
     Mutant("a session does not wait for its jobs",
            "session.session:SeedanceSession.__aexit__", "if error is None:", "if False:"),
     Mutant("a wait that was broken off does not name its jobs",

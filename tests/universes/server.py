@@ -225,7 +225,7 @@ class Server:
             return json_answer(200, {"success": True, "status": "queued"})
         if fault == "another id":
             known = [each for each in self.ledger if each.told_at < self.world.clock]
-            known = [each for each in known if self.plan.journal or each.process is call.process]
+            known = [each for each in known if self._knows(call.process, each)]
             if known:
                 return json_answer(200, {**body, "requestId": rng.choice(known).request_id})
         if fault == "no charge told":
@@ -239,6 +239,12 @@ class Server:
         if fault == "cut short unseen":
             return self._cut(call, body, broken=None)
         return json_answer(200, body)
+
+    def _knows(self, process, charge):
+        """Whether a process can know that an id is another job's."""
+        if self.plan.journal:
+            return self.world.disk.holds(charge.request_id)
+        return charge.process is process
 
     def _cut(self, call, body, broken):
         status, headers, raw, _ = json_answer(200, body)
