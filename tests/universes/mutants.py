@@ -73,8 +73,6 @@ MUTANTS = [
     Mutant("an uncertain job of an earlier run is sent again",
            f"{_SUBMITTER}._may_submit", "known.is_uncertain and self._resubmit_uncertain",
            "known.is_uncertain"),
-    Mutant("what was broken off in an unknown way counts as never sent",
-           f"{_SUBMITTER}._submit", "if pending.may_be_sent:", "if False:"),
     Mutant("a submit that came to nothing keeps its turn under a limit",
            f"{_SUBMITTER}._submit", "settlement.never_sent()", "pass"),
     Mutant("an uncertain submit counts as nothing under a limit",
