@@ -342,7 +342,7 @@ class Program:
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
         process = self.process
-        ending = process.closing or process.exiting or not process.session_open
+        ending = process.closing or process.exiting or self.life.loose
         return not (others or self.life.disk_full or ending)
 
     def see(self, thing):
