@@ -169,7 +169,8 @@ class Program:
     async def _submitted(self, item, key):
         job = await self.session.submit(self._request(item), key=key)
         healthy = self.plan.journal and not self.life.disk_full and self.process.alive
-        if healthy and job.request_id and not self.world.disk.holds(job.request_id):
+        real = self.world.server.find(job.request_id) is not None
+        if healthy and real and not self.world.disk.holds(job.request_id):
             self.process.problems.append(f"{job!r} was returned before it was recorded")
         return job
 
