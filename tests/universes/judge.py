@@ -124,9 +124,9 @@ def _resubmitting(world):
     return [program for program in world.programs if program.life.resubmit]
 
 
-def _had_time(charge, since):
-    """Whether the process was still running some time after that."""
-    return charge.process.last_ran > max(since, charge.process.stopped_until)
+def _had_time(charge, since, seconds=0.01):
+    """Whether the process was still running so long after that, while it was not stopped."""
+    return charge.process.last_ran > max(since, charge.process.stopped_until) + seconds
 
 
 def _not_logged(world, evidence):
@@ -139,7 +139,7 @@ def _not_logged(world, evidence):
 def _not_recorded(world, evidence):
     """An acceptance that arrived is on the disk; if the disk fails, it is shouted."""
     for charge in world.server.ledger if world.plan.journal else ():
-        if not _had_time(charge, charge.told_at + SETTLED):
+        if not _had_time(charge, charge.told_at, SETTLED):
             continue
         if charge.request_id not in evidence.recorded | _named_in(evidence.errors, charge):
             yield f"not recorded: {charge.request_id} of {charge.prompt!r}"

@@ -208,7 +208,7 @@ class _Maker:
             leave=rng.choice(("wait", "wait", "wait", "error", "cancel")),
             kill=kill,
             stop=(self._moment(), rng.choice((10.0, 130.0, 4000.0))) if self.chance(0.15) else None,
-            close=self._kill() if self.chance(0.05) else None,
+            close=("effect", rng.randint(1, 20)) if self.chance(0.08) else None,
             disk_full=(self._moment(), self._moment() + 20) if self.chance(0.06) else None,
             resubmit=self.chance(0.1),
             second=None

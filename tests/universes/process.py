@@ -216,7 +216,7 @@ class Process:
             return
         self.alive = False
         self.killed_at = self.wake = self.world.clock
-        self.stopped_until = -math.inf
+        self.stopped_until = min(self.stopped_until, self.world.clock)
         self.world.disk.died(self)
 
     def _bury(self):

@@ -169,7 +169,8 @@ class Program:
     async def _submitted(self, item, key):
         job = await self.session.submit(self._request(item), key=key)
         healthy = self.plan.journal and not self.life.disk_full and self.process.alive
-        if healthy and job.request_id and not self.world.disk.holds(job.request_id):
+        real = self.world.server.find(job.request_id) is not None
+        if healthy and real and not self.world.disk.holds(job.request_id):
             self.process.problems.append(f"{job!r} was returned before it was recorded")
         return job
 
@@ -342,7 +343,7 @@ class Program:
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
         process = self.process
-        ending = process.closing or process.exiting or not process.session_open
+        ending = process.closing or process.exiting or self.life.loose
         return not (others or self.life.disk_full or ending)
 
     def see(self, thing):

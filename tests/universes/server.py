@@ -84,7 +84,6 @@ class Server:
         self.sent = set()  # prompts whose bytes have left a process
         self._queries = self._callbacks = 0
         self._by_id = {}
-        self._prices_told = {}  # the dearest of each kind
         self._secrets = Secrets(KEY)
 
     def find(self, request_id):
@@ -155,9 +154,6 @@ class Server:
             if 200 <= response.status < 300 and call.fault in ACCEPTANCES:
                 charge.told_at = now
                 charge.priced = b'"creditsCharged": %d' % charge.credits in response.body
-            if charge.priced:
-                told = self._prices_told.get(charge.kind, 0)
-                self._prices_told[charge.kind] = max(told, charge.credits)
         asked = response.headers.get("retry-after")
         if process.stopped_until < now:
             if asked is not None and float(asked) <= 60 and charge is None:
@@ -197,14 +193,26 @@ class Server:
             outcome=call.rng.choice(("succeeded",) * 5 + ("failed",)),
             callback_url=data.get("webhookUrl"),
             spent_before=sum(each.credits for each in ledger),
-            surprise=price > self._prices_told.get(kind, -1),
-            estimable=bool(self._prices_told),
+            surprise=price > max(self._prices_known(call.process, kind), default=-1),
+            estimable=bool(self._prices_known(call.process)),
         )
         ledger.append(charge)
         self._by_id[charge.request_id] = charge
         if charge.callback_url is not None:
             self._announce(charge)
         return charge
+
+    def _prices_known(self, process, kind=None):
+        """The prices that a process was told, or finds on the disk."""
+        if self.plan.limit is None:
+            return []
+        on_disk = {row.request_id for row in self.world.disk.rows() if row.credits is not None}
+        return [
+            each.credits
+            for each in self.ledger
+            if kind in (None, each.kind) and each.priced
+            if each.process is process or each.request_id in on_disk
+        ]
 
     def _answer(self, call, charge):
         fault, rng = call.fault, call.rng
@@ -225,7 +233,7 @@ class Server:
             return json_answer(200, {"success": True, "status": "queued"})
         if fault == "another id":
             known = [each for each in self.ledger if each.told_at < self.world.clock]
-            known = [each for each in known if self.plan.journal or each.process is call.process]
+            known = [each for each in known if self._knows(call.process, each)]
             if known:
                 return json_answer(200, {**body, "requestId": rng.choice(known).request_id})
         if fault == "no charge told":
@@ -239,6 +247,12 @@ class Server:
         if fault == "cut short unseen":
             return self._cut(call, body, broken=None)
         return json_answer(200, body)
+
+    def _knows(self, process, charge):
+        """Whether a process can know that an id is another job's."""
+        if self.plan.journal:
+            return self.world.disk.holds(charge.request_id)
+        return charge.process is process
 
     def _cut(self, call, body, broken):
         status, headers, raw, _ = json_answer(200, body)
