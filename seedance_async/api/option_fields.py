@@ -6,7 +6,7 @@ A value that breaks the rule is a `ConfigurationError` that names the option and
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec
 
 import attrs
@@ -29,6 +29,19 @@ def whole(_: object, field: attrs.Attribute[int], value: int) -> None:
     """A whole number above zero."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{field.name} must be a whole number above zero, not {value!r}")
+
+
+def named_counts(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    """Whole numbers above zero by names that are not blank."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{field.name} must be numbers by name, not {value!r:.40}")
+    for name, number in value.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"{field.name} must have names, not {name!r:.40}")
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ConfigurationError(
+                f"{field.name}[{name!r:.40}] must be a whole number above zero, not {number!r:.40}"
+            )
 
 
 def function(_: object, field: attrs.Attribute[Any], value: object) -> None:

@@ -37,9 +37,12 @@ class PreparedRequest:
         request: what is asked for.
         data: the same as `dump_request` gives it.
         media_key: see `fingerprint_of`.
+
+    Attributes:
+        budget: the named limit on credits that it counts for.
     """
 
-    __slots__ = ("_fingerprint", "_media_key", "body", "data", "request")
+    __slots__ = ("_fingerprint", "_media_key", "body", "budget", "data", "request")
 
     def __init__(
         self, request: GenerationRequest, data: dict[str, Any], media_key: MediaKey | None = None
@@ -47,6 +50,7 @@ class PreparedRequest:
         self.request, self.data, self._media_key = request, data, media_key
         self.body = json.dumps(data, allow_nan=False).encode()
         self._fingerprint: str | None = None
+        self.budget: str | None = None
 
     def __repr__(self) -> str:
         return f"<PreparedRequest {self.request!r}>"

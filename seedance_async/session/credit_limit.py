@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 
 import attrs
 
@@ -33,10 +34,25 @@ class Reservation:
         kind: of the request that they are for.
         credits: the dearest price seen for such a request, or an estimate; None if there is
             nothing to go by.
+        budgets: the names of the limits that they count for.
     """
 
     kind: Kind
     credits: int | None
+    budgets: tuple[str, ...] = ()
+
+
+@attrs.define
+class Budget:
+    """A limit on credits, and what counts as spent of it.
+
+    Attributes:
+        limit: the most that may be spent.
+        spent: credits charged, or perhaps charged.
+    """
+
+    limit: int
+    spent: int = 0
 
 
 class PriceTable:
@@ -88,77 +104,98 @@ class Spending:
     """What earlier runs have spent.
 
     Attributes:
-        spent: what was charged, or may have been, as far as prices are known.
+        spent: by the name of the budget, what was charged, or may have been, as far as prices are
+            known; "" is everything.
         prices: what is known about prices.
         unpriced: kinds of requests that may have been charged though nothing tells how much; each
             counts as spent once a price like it is known.
     """
 
-    spent: int = 0
+    spent: Mapping[str, int] = attrs.field(factory=dict)
     prices: PriceTable = attrs.field(factory=PriceTable)
     unpriced: Sequence[Kind] = ()
 
 
 class CreditLimit:
-    """Keeps the sum of all charges at or below `max_credits`.
+    """Keeps the sum of all charges at or below each limit that they count for.
 
     What may have been charged counts as spent: by its price, else by an estimate, else as
     everything that was left. A charge above everything that was left, which a price never seen or
-    just raised can cause, is logged and is the last one.
+    just raised can cause, is logged and is the last one. Submits that count for the same limit are
+    sent one at a time.
 
     Args:
-        max_credits: the limit.
+        limits: by name; "" is a limit on everything.
         before: what counts as spent from the start.
         list_models: asks the server for its list of models, once, when no price is known yet.
+
+    Attributes:
+        budgets: by name, the limits and what is spent of them.
     """
 
     def __init__(
         self,
-        max_credits: int,
+        limits: Mapping[str, int],
         before: Spending | None = None,
         *,
         list_models: Callable[[], Awaitable[list[ModelInfo]]] | None = None,
     ) -> None:
         before, self._list_models = before or Spending(), list_models
-        self._limit, self._spent, self._prices = max_credits, before.spent, before.prices
-        self._unpriced = list(before.unpriced)
-        self._turn = asyncio.Lock()
+        self._prices, self._unpriced = before.prices, list(before.unpriced)
+        self.budgets = {
+            name: Budget(limit, before.spent.get(name, 0)) for name, limit in limits.items()
+        }
+        self._turns = {name: asyncio.Lock() for name in limits}
         self._count_unpriced()
 
     def __repr__(self) -> str:
-        busy = ", one submit in progress" if self._turn.locked() else ""
-        return f"<CreditLimit {self._spent} of {self._limit} spent{busy}>"
+        busy = (
+            ", a submit in progress" if any(turn.locked() for turn in self._turns.values()) else ""
+        )
+        spent = ", ".join(
+            f"{name + ': ' if name else ''}{budget.spent} of {budget.limit}"
+            for name, budget in self.budgets.items()
+        )
+        return f"<CreditLimit {spent} spent{busy}>"
 
-    @property
-    def limits(self) -> dict[str, int]:
-        """The limit as a journal enforces it, over all sessions that share it."""
-        return {"": self._limit}
+    def counted(self, budget: str | None) -> dict[str, int]:
+        """The limits that a submit under a named budget, or under none, counts for."""
+        names = ("",) if budget is None else ("", budget)
+        return {name: self.budgets[name].limit for name in names if name in self.budgets}
 
-    @property
-    def spent(self) -> int:
-        """Credits charged, or perhaps charged."""
-        return self._spent
-
-    async def reserve(self, request: GenerationRequest) -> Reservation:
+    async def reserve(
+        self, request: GenerationRequest, budget: str | None = None
+    ) -> Reservation | None:
         """Reserve the price of a request; waits while another submit is in progress.
+
+        Args:
+            request: what is to be submitted.
+            budget: the named limit that it counts for, besides that on everything.
+
+        Returns:
+            What is to be ended; None if no limit applies.
 
         Raises:
             BudgetExceededError: it does not fit.
         """
-        await self._turn.acquire()
-        try:
+        names = tuple(self.counted(budget))
+        if not names:
+            return None
+        async with AsyncExitStack() as turns:
+            for name in names:
+                await turns.enter_async_context(self._turns[name])
             estimate = await self._estimate(request)
-        except BaseException:
-            self._turn.release()
-            raise
-        needed = max(1, estimate or 0)
-        if self._spent + needed > self._limit:
-            self._turn.release()
+            for name in names:
+                self._check(self.budgets[name], request, max(1, estimate or 0))
+            turns.pop_all()  # they end with the reservation
+        return Reservation(request.kind, estimate, names)
+
+    def _check(self, budget: Budget, request: GenerationRequest, needed: int) -> None:
+        if budget.spent + needed > budget.limit:
             known = self._prices.price(request.kind) is not None
             raise BudgetExceededError(
-                max_credits=self._limit, spent=self._spent, needed=needed, known=known
+                max_credits=budget.limit, spent=budget.spent, needed=needed, known=known
             )
-        return Reservation(request.kind, estimate)
 
     async def _estimate(self, request: GenerationRequest) -> int | None:
         """What a request is likely to cost; None if there is nothing to go by."""
@@ -172,26 +209,32 @@ class CreditLimit:
 
     def settle(self, reservation: Reservation, charged: int | None) -> None:
         """The submit was accepted, or may have been; None if the charge is unknown."""
-        left = self._limit - self._spent
+        for name in reservation.budgets:
+            self._spend(self.budgets[name], reservation, charged)
         if charged is not None:
-            self._spent += charged
             self._prices.learn(reservation.kind, charged)
             self._count_unpriced()
-            if charged > left:
-                _log.warning(
-                    "a submit was charged %d credits where %d of %d were left, at a price not "
-                    "seen before; no more is sent",
-                    charged,
-                    left,
-                    self._limit,
-                )
-        else:
-            self._spent += left if reservation.credits is None else reservation.credits
-        self._turn.release()
+        self.release(reservation)
+
+    def _spend(self, budget: Budget, reservation: Reservation, charged: int | None) -> None:
+        left = budget.limit - budget.spent
+        if charged is None:
+            budget.spent += left if reservation.credits is None else reservation.credits
+            return
+        budget.spent += charged
+        if charged > left:
+            _log.warning(
+                "a submit was charged %d credits where %d of %d were left, at a price not "
+                "seen before; no more is sent",
+                charged,
+                left,
+                budget.limit,
+            )
 
     def release(self, reservation: Reservation) -> None:
         """The submit was refused or never sent: nothing was spent."""
-        self._turn.release()
+        for name in reservation.budgets:
+            self._turns[name].release()
 
     def _count_unpriced(self) -> None:
         """Count what may have been charged earlier, as far as prices are known by now."""
@@ -200,6 +243,6 @@ class CreditLimit:
             estimate = self._prices.estimate(kind)
             if estimate is None:
                 still_unknown.append(kind)
-            else:
-                self._spent += estimate
+            elif "" in self.budgets:
+                self.budgets[""].spent += estimate
         self._unpriced = still_unknown

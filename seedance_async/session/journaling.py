@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -189,6 +189,7 @@ class JournalRecorder:
             kind=kind_text(prepared.request),
             origin=self._origin,
             credits=credits,
+            budget=prepared.budget,
             limits=limits,
         )
         before = None if known is None else known.attempt
@@ -289,8 +290,8 @@ class JournalRecorder:
         except JournalError as error:
             _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
 
-    async def spending(self) -> Spending:
-        """What the journal's attempts have cost, as far as it is known."""
+    async def spending(self, budgets: Iterable[str]) -> Spending:
+        """What the journal's attempts have cost, as far as it is known, in all and by budget."""
         prices, unpriced = PriceTable(), list[Kind]()
         for text, credits in (await self._journal.prices()).items():
             prices.learn(_kind_of(text), credits)
@@ -301,7 +302,8 @@ class JournalRecorder:
                 await self._journal.price(text, estimate)
             elif kind is not None:
                 unpriced += [kind] * count
-        return Spending(await self._journal.spent(), prices, unpriced)
+        spent = {name: await self._journal.spent(name) for name in budgets}
+        return Spending(spent, prices, unpriced)
 
     async def close(self) -> None:
         """Write what is left and close the journal, if it was opened here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,16 @@ import attrs
 
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.client import ClientOptions
-from seedance_async.api.option_fields import count, flag, function, is_a, positive, seconds, whole
+from seedance_async.api.option_fields import (
+    count,
+    flag,
+    function,
+    is_a,
+    named_counts,
+    positive,
+    seconds,
+    whole,
+)
 from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.webhooks import WebhookReceiver
 
@@ -57,6 +66,8 @@ class SessionOptions(ClientOptions):
             itself changes: `without_query` for signed URLs. By default, the whole URL.
         max_credits: a limit on the sum of all charges, those of earlier runs in the journal
             included. What may have been charged counts.
+        budgets: named limits on credits, of tenants for example: `submit(…, budget="acme")` counts
+            for that one, and for `max_credits`. With a journal they hold over all its runs.
         max_uncertain_in_a_row: uncertain submits, one after the other, after which a stream or a
             batch submits no more: each may have been charged.
         max_abandoned_in_a_row: jobs that the session stopped waiting for, one after the other,
@@ -97,6 +108,9 @@ class SessionOptions(ClientOptions):
         default=None, validator=attrs.validators.optional(function)
     )
     max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole))
+    budgets: Mapping[str, int] | None = attrs.field(
+        default=None, validator=attrs.validators.optional(named_counts)
+    )
     max_uncertain_in_a_row: int = count(10)
     max_abandoned_in_a_row: int = count(10)
     resubmit_uncertain: bool = flag(False)

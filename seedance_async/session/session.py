@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from seedance_async.jobs.downloads.downloader import Downloader
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
+    from seedance_async.session.credit_limit import Budget
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.webhook_callbacks import Callbacks
 
@@ -180,7 +181,9 @@ class SeedanceSession:
 
     # --- jobs -------------------------------------------------------------------------------
 
-    async def submit(self, request: GenerationRequest, *, key: str | None = None) -> Job:
+    async def submit(
+        self, request: GenerationRequest, *, key: str | None = None, budget: str | None = None
+    ) -> Job:
         """Submit one job; returns once the server has accepted it.
 
         Waits while `max_in_flight` jobs are running or a rate limit holds submits back.
@@ -193,11 +196,12 @@ class SeedanceSession:
             request: what to make.
             key: a name for the job, unique among the session's unfinished jobs. If absent, it is
                 made of the request's content with a journal, and random without one.
+            budget: one of the session's `budgets`, that the job counts for.
 
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
-            BudgetExceededError: `max_credits` would be exceeded; nothing was sent.
+            BudgetExceededError: `max_credits`, or the budget, would be exceeded; nothing was sent.
             TooManyAbandonedError: `max_abandoned_in_a_row` jobs were given up, one after the other,
                 and may still run; nothing was sent.
             JournalError: the intent could not be recorded, and nothing was sent; or the
@@ -206,21 +210,37 @@ class SeedanceSession:
             TransportError: the server could not be reached; nothing was charged. It is an
                 `UnreachableError` within a minute if it never was.
             RuntimeError: the session is not open.
-            ValueError: the key is in use.
+            ValueError: the key is in use, or there is no such budget.
         """
         self._check_open()
         prepared = prepare(
             request, allow_local=self.client.allow_local, media_key=self._options.media_key
         )
+        if budget is not None and budget not in self.budgets:
+            names = ", ".join(map(repr, self.budgets)) or "none"
+            raise ValueError(f"budget must be one of the session's, {names}, not {budget!r}")
+        prepared.budget = budget
         return Job(await self._submitter.submit(prepared, key), self._actions)
 
-    async def generate(self, request: GenerationRequest) -> Generation:
+    @property
+    def budgets(self) -> dict[str, Budget]:
+        """The named limits on credits, and what counts as spent of each at this moment.
+
+        Empty before the session is open, when the journal has not been read.
+        """
+        limit = self._submitter.credit_limit
+        known = {} if limit is None else limit.budgets
+        return {name: attrs.evolve(budget) for name, budget in known.items() if name}
+
+    async def generate(
+        self, request: GenerationRequest, *, budget: str | None = None
+    ) -> Generation:
         """Submit one job and wait for its end. Raises as `submit` and `Job.wait` do.
 
         If it is cancelled while the job runs, the job goes on: the log names it, and the exception
         has it as `jobs`.
         """
-        job = await self.submit(request)
+        job = await self.submit(request, budget=budget)
         try:
             return await job
         except asyncio.CancelledError as error:
@@ -412,13 +432,15 @@ class SeedanceSession:
         if self._journal is not None and self._callbacks is not None:
             uncertain = [each.key for each in entries if each.is_uncertain]
             self._callbacks.restore(await self._journal.secret(), uncertain)
-        limit = self._options.max_credits
-        if limit is not None:
+        limits = dict(self._options.budgets or {})
+        if self._options.max_credits is not None:
+            limits[""] = self._options.max_credits
+        if limits:
             from seedance_async.session.credit_limit import CreditLimit
 
-            before = None if self._journal is None else await self._journal.spending()
+            before = None if self._journal is None else await self._journal.spending(limits)
             self._submitter.credit_limit = CreditLimit(
-                limit, before, list_models=self.client.models
+                limits, before, list_models=self.client.models
             )
 
     async def __aexit__(

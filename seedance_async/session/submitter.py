@@ -346,12 +346,13 @@ class Submitter:
         reservation = None
         if limit is not None:
             with self._client.waits.during("credits"):
-                reservation = await limit.reserve(prepared.request)
+                reservation = await limit.reserve(prepared.request, prepared.budget)
         settlement = _Settlement(limit, reservation)
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
             credits = None if reservation is None else reservation.credits
-            intent = record, prepared, known, credits, {} if limit is None else limit.limits
+            limits = {} if limit is None else limit.counted(prepared.budget)
+            intent = record, prepared, known, credits, limits
             pending.before_sending = partial(self._journal.intend, *intent)
             pending.not_accepted = partial(self._journal.take_back, record)
         try:

@@ -186,7 +186,7 @@ POLICIES = [
 
 #: What other tests are about: where the API is, how it is reached, what takes part in a session.
 ELSEWHERE = {"api_key", "base_url", "proxy", "ssl", "headers", "http", "transport", "rng"} | {
-    "journal", "webhooks", "on_event", "media_key",
+    "journal", "webhooks", "on_event", "media_key", "budgets",
 }  # fmt: skip
 
 
@@ -215,6 +215,14 @@ def test_a_policy_of_another_kind_is_refused_by_name_and_not_in_the_middle_of_a_
     for bad in (5, "yes", object()):
         with pytest.raises(ConfigurationError, match=f"^{name} must be a {type_.__name__}"):
             kind(**{name: bad})
+
+
+@pytest.mark.parametrize(
+    "bad", [5, [("acme", 5)], {"": 5}, {" ": 5}, {5: 5}, {"acme": 0}, {"acme": "5"}]
+)
+def test_budgets_that_are_no_numbers_by_name_are_refused_by_name(bad):
+    with pytest.raises(ConfigurationError, match="budgets"):
+        SessionOptions(budgets=bad)
 
 
 def test_a_media_key_that_cannot_be_called_is_refused_by_name():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async import BudgetExceededError, GenerationRequest, ModelInfo, SeedanceError
-from seedance_async.session.credit_limit import CreditLimit, PriceTable, Reservation, Spending
+from seedance_async.session.credit_limit import CreditLimit, PriceTable, Spending
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -23,7 +23,7 @@ def limit_of(credits, **prices):
     for request, price in ((FOUR, prices.get("four")), (EIGHT, prices.get("eight"))):
         if price is not None:
             table.learn(request.kind, price)
-    return CreditLimit(credits, Spending(prices=table))
+    return CreditLimit({"": credits}, Spending(prices=table))
 
 
 async def waits(awaitable):
@@ -37,7 +37,7 @@ async def test_a_known_price_is_reserved_and_settled():
     limit = limit_of(100, four=32)
     reservation = await limit.reserve(FOUR)
     assert reservation.credits == 32
-    assert repr(limit) == "<CreditLimit 0 of 100 spent, one submit in progress>"
+    assert repr(limit) == "<CreditLimit 0 of 100 spent, a submit in progress>"
     limit.settle(reservation, 32)
     assert repr(limit) == "<CreditLimit 32 of 100 spent>"
 
@@ -95,7 +95,7 @@ async def test_the_dearest_price_seen_is_reserved():
 async def test_an_unknown_charge_counts_as_what_was_reserved():
     limit = limit_of(1000, four=32)
     limit.settle(await limit.reserve(FOUR), None)
-    assert limit.spent == 32
+    assert limit.budgets[""].spent == 32
 
 
 async def test_an_unknown_charge_with_nothing_to_go_by_counts_as_all_that_was_left():
@@ -112,14 +112,14 @@ async def test_an_unknown_charge_counts_by_its_estimate_if_there_is_one():
     reservation = await limit.reserve(EIGHT)
     assert reservation.credits == 64
     limit.settle(reservation, None)
-    assert limit.spent == 64
+    assert limit.budgets[""].spent == 64
 
 
 async def test_what_an_earlier_run_may_have_paid_counts_once_a_price_is_known():
-    limit = CreditLimit(300, Spending(unpriced=[FOUR.kind] * 5 + [EIGHT.kind]))
-    assert limit.spent == 0
+    limit = CreditLimit({"": 300}, Spending(unpriced=[FOUR.kind] * 5 + [EIGHT.kind]))
+    assert limit.budgets[""].spent == 0
     limit.settle(await limit.reserve(FOUR), 20)
-    assert limit.spent == 20 + 5 * 20 + 40
+    assert limit.budgets[""].spent == 20 + 5 * 20 + 40
 
 
 def listed(**pricing):
@@ -144,12 +144,13 @@ PER_SECOND = listed(unit="credits_per_second", **{"720p": 7.5, "480p": "cheap"})
 
 
 async def test_the_list_of_models_is_asked_once_and_bounds_a_price_never_seen():
-    limit = CreditLimit(60, list_models=asked(PER_SECOND))
-    assert (await limit.reserve(HD)).credits == 60
-    limit.settle(Reservation(HD.kind, 60), 40)
+    limit = CreditLimit({"": 60}, list_models=asked(PER_SECOND))
+    reservation = await limit.reserve(HD)
+    assert reservation.credits == 60
+    limit.settle(reservation, 40)
     with pytest.raises(BudgetExceededError, match="would need 40"):
         await limit.reserve(HD)
-    tight = CreditLimit(59, list_models=asked(PER_SECOND))
+    tight = CreditLimit({"": 59}, list_models=asked(PER_SECOND))
     with pytest.raises(BudgetExceededError, match="estimated 60"):
         await tight.reserve(HD)
 
@@ -160,15 +161,15 @@ async def test_the_list_of_models_is_asked_once_and_bounds_a_price_never_seen():
     + [{"unit": "credits_per_second", "720p": bad} for bad in (None, "9", -1, True, math.nan)],
 )
 async def test_a_pricing_that_cannot_be_read_is_ignored(pricing):
-    limit = CreditLimit(60, list_models=asked(listed(**pricing)))
+    limit = CreditLimit({"": 60}, list_models=asked(listed(**pricing)))
     assert (await limit.reserve(HD)).credits is None
 
 
 async def test_a_list_of_models_that_fails_or_names_no_price_like_it_is_no_obstacle():
-    failing = CreditLimit(60, list_models=asked(SeedanceError("no answer")))
+    failing = CreditLimit({"": 60}, list_models=asked(SeedanceError("no answer")))
     assert (await failing.reserve(HD)).credits is None
     for request in (FOUR, GenerationRequest("x", model="other", resolution="720p", duration=4)):
-        limit = CreditLimit(60, list_models=asked(PER_SECOND))
+        limit = CreditLimit({"": 60}, list_models=asked(PER_SECOND))
         assert (await limit.reserve(request)).credits is None
 
 
@@ -176,7 +177,7 @@ async def test_a_caller_cancelled_while_the_models_are_listed_holds_nothing():
     async def never():
         await asyncio.Event().wait()
 
-    limit = CreditLimit(60, list_models=never)
+    limit = CreditLimit({"": 60}, list_models=never)
     waiting = await waits(limit.reserve(HD))
     waiting.cancel()
     await asyncio.sleep(0)
@@ -190,7 +191,7 @@ async def test_a_price_that_is_estimated_not_to_fit_is_not_tried():
 
 
 async def test_nothing_is_reserved_once_everything_is_spent():
-    limit = CreditLimit(100, Spending(spent=100))
+    limit = CreditLimit({"": 100}, Spending(spent={"": 100}))
     with pytest.raises(BudgetExceededError, match="100 of 100"):
         await limit.reserve(FOUR)
 
@@ -227,7 +228,7 @@ def test_whatever_prices_do_only_the_last_job_goes_over_the_limit(jobs, credits,
     rng = random.Random(seed)
 
     async def main():
-        limit, charged = CreditLimit(credits), []
+        limit, charged = CreditLimit({"": credits}), []
 
         async def submit(duration, price, end):
             try:
