@@ -97,7 +97,7 @@ class Stream:
         self._refusal: Exception | None = None  # the one that concerns every submit
         self.stopped_by: Exception | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._puller = self._start(self._pull_all(), "seedance-pull", self._tasks.discard)
+        self._puller = self._start(self._pull_all(), "seedance-pull", self._pulled_all)
 
     async def next_ended(self) -> tuple[int, JobRecord] | None:
         """The next job that has ended, with the number of its request in the input.
@@ -149,11 +149,13 @@ class Stream:
         except Exception as error:
             self._stop_pulling(error)
         finally:
-            try:
-                await self._close_source()
-            finally:
-                self._pulling = False
-                self._ended.put_nowait(None)
+            await self._close_source()
+
+    def _pulled_all(self, puller: asyncio.Task[None]) -> None:
+        """The pulling is over, perhaps before it began."""
+        self._tasks.discard(puller)
+        self._pulling = False
+        self._ended.put_nowait(None)
 
     async def _pull_one(self) -> None:
         """Pull a request once there is room for it, and have it submitted."""
