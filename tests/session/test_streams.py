@@ -220,6 +220,16 @@ async def test_streams_in_streams_close_without_the_garbage_collector(begin):
             assert closed == ["second", "first"]
 
 
+async def test_a_stream_whose_session_is_left_before_it_pulls_ends(begin, api):
+    async with begin() as session:
+        running = asyncio.create_task(session.run(prompts(10)))
+        await asyncio.sleep(0)  # it has begun, and its task that pulls has not
+    batch = await running
+    assert "the session was left" in str(batch.stopped_by)
+    assert len(batch) == 0
+    assert api.sent == []
+
+
 # --- the ends of a run ---------------------------------------------------------------------------
 
 
