@@ -7,10 +7,13 @@
     GET    /videos/ID            a job's state and the URL of its video; ?wait=30 waits for the end
     GET    /videos/ID/events     its progress, as server-sent events
     DELETE /videos/ID            asks for its cancellation
+    GET    /tenants              what each tenant may spend, and has spent
 
 A SIGTERM ends the application within seconds and leaves the jobs running at the server; the next
 start takes them up. They are recorded in the journal that VIDEOS_JOURNAL names, else videos.db. If
-PUBLIC_URL is set, https://app.example say, the server calls back below it when a job has ended.
+PUBLIC_URL is set, https://app.example say, the server calls back below it when a job has ended. With
+TENANTS=acme=500,other=200 each order has the name of its tenant in the header X-Tenant,
+and no tenant spends more credits than that, over all starts of the application.
 """
 
 import json
@@ -23,12 +26,13 @@ from typing import Annotated, Any
 
 import attrs
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from seedance_async import (
     APIError,
+    BudgetExceededError,
     Generation,
     GenerationRequest,
     InvalidRequestError,
@@ -42,13 +46,15 @@ from seedance_async import (
 )
 
 PUBLIC_URL = os.environ.get("PUBLIC_URL")
+TENANTS = dict(pair.split("=") for pair in os.environ.get("TENANTS", "").split(",") if pair)
 receiver = WebhookReceiver(f"{PUBLIC_URL}/hooks/seedance") if PUBLIC_URL else None
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     journal = os.environ.get("VIDEOS_JOURNAL", "videos.db")
-    session = SeedanceSession(max_in_flight=50, journal=journal, webhooks=receiver)
+    budgets = {name: int(credits) for name, credits in TENANTS.items()}
+    session = SeedanceSession(max_in_flight=50, journal=journal, webhooks=receiver, budgets=budgets)
     app.state.session = await session.open()
     try:
         await session.resume()
@@ -68,6 +74,16 @@ def the_session(request: Request) -> SeedanceSession:
 
 
 Session = Annotated[SeedanceSession, Depends(the_session)]
+
+
+async def the_tenant(x_tenant: Annotated[str | None, Header()] = None) -> str | None:
+    """Whom a job is made for; an application would know that from the login."""
+    if TENANTS and x_tenant not in TENANTS:
+        raise HTTPException(403, "X-Tenant must name a tenant")
+    return x_tenant if TENANTS else None
+
+
+Tenant = Annotated[str | None, Depends(the_tenant)]
 
 
 async def the_state(request_id: str, session: Session) -> Generation:
@@ -92,14 +108,16 @@ class Order(BaseModel):
 
 
 @app.post("/videos", status_code=202)
-async def start(order: Order, session: Session) -> dict[str, Any]:
+async def start(order: Order, session: Session, tenant: Tenant) -> dict[str, Any]:
     """Submit a job; respond as soon as the API has accepted it."""
     try:
         request = GenerationRequest(**order.model_dump())
         # A key of its own: who orders the same again wants another video, in a later process too.
-        job = await session.submit(request, key=secrets.token_hex(8))
+        job = await session.submit(request, key=secrets.token_hex(8), budget=tenant)
     except InvalidRequestError as error:
         raise HTTPException(422, str(error)) from error
+    except BudgetExceededError as error:
+        raise HTTPException(402, str(error)) from error
     except SubmitUncertainError as error:  # perhaps charged: do not ask the user to try again
         raise HTTPException(502, f"this may have been accepted: {error}") from error
     except APIError as error:
@@ -107,6 +125,12 @@ async def start(order: Order, session: Session) -> dict[str, Any]:
     except SeedanceError as error:
         raise HTTPException(503, str(error)) from error
     return {"id": job.request_id, "state": job.state}
+
+
+@app.get("/tenants")
+async def tenants(session: Session) -> dict[str, dict[str, int]]:
+    """What each tenant may spend, and has spent."""
+    return {name: attrs.asdict(budget) for name, budget in session.budgets.items()}
 
 
 @app.get("/videos")

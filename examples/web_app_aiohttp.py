@@ -7,10 +7,13 @@
     GET    /videos/ID            a job's state and the URL of its video; ?wait=30 waits for the end
     GET    /videos/ID/events     its progress, as server-sent events
     DELETE /videos/ID            asks for its cancellation
+    GET    /tenants              what each tenant may spend, and has spent
 
 A SIGTERM ends the application within seconds and leaves the jobs running at the server; the next
 start takes them up. They are recorded in the journal that VIDEOS_JOURNAL names, else videos.db. If
-PUBLIC_URL is set, https://app.example say, the server calls back below it when a job has ended.
+PUBLIC_URL is set, https://app.example say, the server calls back below it when a job has ended. With
+TENANTS=acme=500,other=200 each order has the name of its tenant in the header X-Tenant,
+and no tenant spends more credits than that, over all starts of the application.
 """
 
 import json
@@ -22,6 +25,7 @@ import attrs
 from aiohttp import web
 
 from seedance_async import (
+    BudgetExceededError,
     Generation,
     GenerationRequest,
     InvalidRequestError,
@@ -34,6 +38,7 @@ from seedance_async import (
 )
 
 SESSION = web.AppKey("session", SeedanceSession)
+TENANTS = dict(pair.split("=") for pair in os.environ.get("TENANTS", "").split(",") if pair)
 ORDER = {"prompt", "media_urls", "aspect_ratio", "duration", "resolution"}
 routes = web.RouteTableDef()
 
@@ -53,6 +58,14 @@ async def the_state(request: web.Request) -> Generation:
         raise problem(web.HTTPBadGateway, error) from error
 
 
+def the_tenant(request: web.Request) -> str | None:
+    """Whom a job is made for; an application would know that from the login."""
+    tenant = request.headers.get("X-Tenant")
+    if TENANTS and tenant not in TENANTS:
+        raise problem(web.HTTPForbidden, "X-Tenant must name a tenant")
+    return tenant if TENANTS else None
+
+
 @routes.post("/videos")
 async def start(request: web.Request) -> web.Response:
     """Submit a job; respond as soon as the API has accepted it."""
@@ -63,14 +76,24 @@ async def start(request: web.Request) -> web.Response:
         raise problem(web.HTTPUnprocessableEntity, error) from error
     try:
         # A key of its own: who orders the same again wants another video, in a later process too.
-        job = await request.app[SESSION].submit(wanted, key=secrets.token_hex(8))
+        key, tenant = secrets.token_hex(8), the_tenant(request)
+        job = await request.app[SESSION].submit(wanted, key=key, budget=tenant)
     except InvalidRequestError as error:
         raise problem(web.HTTPUnprocessableEntity, error) from error
+    except BudgetExceededError as error:
+        raise problem(web.HTTPPaymentRequired, error) from error
     except SubmitUncertainError as error:  # perhaps charged: do not ask the user to try again
         raise problem(web.HTTPBadGateway, f"this may have been accepted: {error}") from error
     except SeedanceError as error:
         raise problem(web.HTTPBadGateway, error) from error
     return web.json_response({"id": job.request_id, "state": job.state}, status=202)
+
+
+@routes.get("/tenants")
+async def tenants(request: web.Request) -> web.Response:
+    """What each tenant may spend, and has spent."""
+    budgets = request.app[SESSION].budgets
+    return web.json_response({name: attrs.asdict(each) for name, each in budgets.items()})
 
 
 @routes.get("/videos")
@@ -144,7 +167,10 @@ def make_app() -> web.Application:
     if receiver is not None:
         app.router.add_post("/hooks/seedance/{nonce}", receiver.aiohttp_handler)
     journal = os.environ.get("VIDEOS_JOURNAL", "videos.db")
-    app[SESSION] = SeedanceSession(max_in_flight=50, journal=journal, webhooks=receiver)
+    budgets = {name: int(credits) for name, credits in TENANTS.items()}
+    app[SESSION] = SeedanceSession(
+        max_in_flight=50, journal=journal, webhooks=receiver, budgets=budgets
+    )
     app.on_startup.append(open_session)
     app.on_shutdown.append(leave_session)
     return app

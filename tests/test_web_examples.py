@@ -68,7 +68,7 @@ class WebApp:
 
 
 @asynccontextmanager
-async def running(program, emulator, folder):
+async def running(program, emulator, folder, **environment):
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(program), str(port),
@@ -77,7 +77,7 @@ async def running(program, emulator, folder):
             "SEEDANCE_BASE_URL": emulator.url,
             "SEEDANCE_API_KEY": emulator.api_key,
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
-        },
+        } | environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     app = WebApp(process, port)
@@ -94,6 +94,27 @@ async def running(program, emulator, folder):
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def test_no_tenant_spends_more_than_its_limit_over_all_starts(program, emulator, tmp_path):
+    price = 32  # of four seconds, at the emulator
+    tenants = f"acme={2 * price + 5},other=1000"
+    for start in range(2):
+        async with running(program, emulator, tmp_path, TENANTS=tenants) as app:
+            codes = []
+            for number in range(2):
+                order = {"prompt": f"A river {start} {number}", "duration": 4}
+                headers = {"X-Tenant": "acme"}
+                codes.append(
+                    (await app.http.post("/videos", json=order, headers=headers)).status_code
+                )
+            assert codes == ([202, 202] if start == 0 else [402, 402])
+            told = (await app.http.get("/tenants")).json()
+            assert told["acme"] == {"limit": 2 * price + 5, "spent": 2 * price}
+            for headers in ({}, {"X-Tenant": "nobody"}):
+                answer = await app.http.post("/videos", json=order, headers=headers)
+                assert answer.status_code == 403
+    assert len(emulator.ledger.charged) == 2
 
 
 async def test_a_job_is_started_followed_and_read(program, emulator, tmp_path):
