@@ -11,9 +11,9 @@
 
 A SIGTERM ends the application within seconds and leaves the jobs running at the server; the next
 start takes them up. They are recorded in the journal that VIDEOS_JOURNAL names, else videos.db. If
-PUBLIC_URL is set, https://app.example say, the server calls back below it when a job has ended. With
-TENANTS=acme=500,other=200 each order has the name of its tenant in the header X-Tenant,
-and no tenant spends more credits than that, over all starts of the application.
+PUBLIC_URL is set, https://app.example say, the server calls back below it when a job has ended.
+With TENANTS=acme=500,other=200 each order names its tenant in the header X-Tenant, and no tenant
+spends more credits than that, over all starts of the application.
 """
 
 import json

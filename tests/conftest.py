@@ -52,6 +52,12 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def _own_state(monkeypatch, tmp_path_factory):
+    """What the command line keeps of a test is not kept among the user's own."""
+    monkeypatch.setenv("SEEDANCE_STATE_DIR", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 def pytest_asyncio_loop_factories(config, item):
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}

@@ -16,6 +16,7 @@ import pytest
 
 from seedance_async import (
     AiohttpTransport,
+    ConfigurationError,
     DownloadError,
     GenerationRequest,
     RetryPolicy,
@@ -239,6 +240,30 @@ def all_of_but_the_job(error):
 
 
 # --- what is made to be looked at ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [SeedanceClient, SeedanceSession])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_connections": 0},
+        {"base_url": "http://api.example"},
+        {"api_key": KEY + "\n"},
+        {"transport": "carrier pigeon"},
+    ],
+)
+def test_a_bad_option_shows_the_key_in_no_local_variable_of_a_traceback(make, bad):
+    def fail(options):
+        options = {"api_key": KEY, "base_url": "https://api.example"} | options
+        with pytest.raises(ConfigurationError) as caught:
+            make(**options)
+        return caught.value
+
+    trace = fail(bad).__traceback__.tb_next  # without the caller's own frame
+    assert trace is not None
+    while trace is not None:
+        check_unseen(repr(trace.tb_frame.f_locals), KEY)
+        trace = trace.tb_next
 
 
 def test_an_endpoint_and_its_transport_do_not_show_the_key():

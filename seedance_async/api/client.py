@@ -22,6 +22,7 @@ from seedance_async.api import protocol
 from seedance_async.api.errors import (
     APIError,
     AuthenticationError,
+    ConfigurationError,
     ResponseFormatError,
     SeedanceError,
     SubmitUncertainError,
@@ -143,8 +144,13 @@ class SeedanceClient:
 
     @takes(ClientOptions)
     def __init__(self, *args: Any, **options: Any) -> None:
-        given = ClientOptions(*args, **options)
-        endpoint = Endpoint.resolve(given.api_key, given.base_url)
+        try:
+            given = ClientOptions(*args, **options)
+            endpoint = Endpoint.resolve(given.api_key, given.base_url)
+        except ConfigurationError as error:
+            args, options = (), {}  # the key may be among them, and a traceback shows them
+            raise error.with_traceback(None) from None
+        args, options = (), {}
         self._retry, self._rng = given.retry, given.rng
         self.submit_grace = given.timeouts.submit_grace
         self.allow_local = endpoint.is_local
@@ -161,7 +167,7 @@ class SeedanceClient:
         self._detached: set[asyncio.Task[Submission]] = set()
 
     def __repr__(self) -> str:
-        return f"<SeedanceClient {self.base_url}>"
+        return f"<SeedanceClient {getattr(self, 'base_url', 'that was refused its options')}>"
 
     async def __aenter__(self) -> SeedanceClient:
         return self

@@ -100,6 +100,20 @@ class Journal(Protocol):
             JournalError: also if the attempt `after` was accepted.
         """
 
+    async def adopt(self, intent: Intent, request_id: str) -> int:
+        """Record a job that was submitted without this journal: accepted, at a cost of its own.
+
+        Args:
+            intent: what is known of it.
+            request_id: the server's id.
+
+        Returns:
+            The number of its attempt; of the attempt that has the id already, if there is one.
+
+        Raises:
+            JournalError: also if the key is taken by another job.
+        """
+
     async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:
         """Record what is known of an attempt and its job; see the rules of this module.
 

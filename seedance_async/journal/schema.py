@@ -91,7 +91,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             state TEXT NOT NULL,  -- sending, accepted, refused, uncertain
             kind TEXT NOT NULL DEFAULT '',
             budget TEXT,
-            request_id TEXT UNIQUE,
+            request_id TEXT,
+            origin TEXT NOT NULL DEFAULT '',  -- the API that gave the id; '' where nobody knows
             credits_reserved INTEGER,
             credits_charged INTEGER,
             cost INTEGER NOT NULL GENERATED ALWAYS AS ({_COST}) STORED,
@@ -99,6 +100,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             claimed_at REAL NOT NULL,
             settled_at REAL
         )""",
+        "CREATE UNIQUE INDEX attempts_request_id ON attempts (request_id, origin) "
+        "WHERE request_id IS NOT NULL",
         "CREATE INDEX attempts_of_job ON attempts (job)",
         "CREATE INDEX attempts_sending ON attempts (state) WHERE state = 'sending'",
         "CREATE TABLE prices (kind TEXT PRIMARY KEY, credits INTEGER NOT NULL) WITHOUT ROWID",

@@ -81,6 +81,14 @@ class SQLiteJournal:
         plain, now = checked_intent(intent, journal=self._path), self._clock()
         return await self._run(lambda database: database.claim(plain, after, now))
 
+    async def adopt(self, intent: Intent, request_id: str) -> int:  # noqa: D102
+        self._lifecycle.check_open()
+        plain, now = checked_intent(intent, journal=self._path), self._clock()
+        named = checked({"request_id": request_id}, journal=self._path)["request_id"]
+        return await self._run(
+            lambda database: database.adopt(plain, named, now), request_id=request_id
+        )
+
     async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:  # noqa: D102
         self._lifecycle.check_open()
         await self._run(

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from seedance_async.api.errors import BudgetExceededError, JournalError
 from seedance_async.jobs.state import ENDED_STATES, JobState
 from seedance_async.journal.contract import CreditsInUseError, Intent
@@ -48,7 +50,7 @@ _SELECT = (
 )
 
 _LEARNED = ("request_id", "credits_charged", "error")
-_OF_ATTEMPT = ("job", "kind", "budget", "state", *_LEARNED)
+_OF_ATTEMPT = ("job", "kind", "origin", "budget", "state", *_LEARNED)
 _ATTEMPT = f"SELECT {', '.join(_OF_ATTEMPT)} FROM attempts WHERE number = ?"  # noqa: S608
 
 #: The state of an attempt that each state of its job tells.
@@ -176,11 +178,24 @@ class Database:
             "owner": self._owner,
             "state": "sending",
             "kind": intent.kind,
+            "origin": intent.origin or "",
             "budget": intent.budget,
             "credits_reserved": credits,
             "claimed_at": now,
         }
         return self._insert("attempts", sending)
+
+    def adopt(self, intent: Intent, request_id: str, now: float) -> int:
+        """See `Journal.adopt`."""
+        holder = self._holder(request_id, intent.origin or "")
+        if holder is not None:
+            return holder
+        attempt = self.claim(attrs.evolve(intent, kind="", limits={}), None, now)
+        if attempt is None:
+            message = f"the key {intent.key!r} belongs to another job"
+            raise JournalError(message, path=self.path, request_id=request_id)
+        self.record(attempt, {"state": JobState.QUEUED.value, "request_id": request_id}, now)
+        return attempt
 
     def _claimable_job(self, intent: Intent, after: int | None, now: float) -> int | None:
         """The number of the job, if its last attempt is `after`, and leaves the key free."""
@@ -234,11 +249,14 @@ class Database:
         known = dict(zip(_OF_ATTEMPT, rows[0], strict=True))
         job, before, named = known["job"], known["state"], known["request_id"]
         told = JobState(changes["state"]) if "state" in changes else None
-        if told is JobState.UNCERTAIN and self._holder(request_id) not in (None, attempt):
+        holder = None if request_id in (None, named) else self._holder(request_id, known["origin"])
+        if told is JobState.UNCERTAIN and holder is not None:
             changes = {**changes, "request_id": None}  # an answer that names another job
         elif request_id is not None and named not in (None, request_id):
-            self._record_stray(known, changes, now)
+            self._record_stray(known, changes, holder, now)
             return
+        elif holder is not None:
+            self._free_id(request_id, holder)
         state = _state_after(before, told, changes.get("request_id") or named)
         if state is None:
             return
@@ -253,11 +271,7 @@ class Database:
         learned = {name: changes.get(name) for name in ("state", *_LEARNED)}
         new = {name: v for name, v in learned.items() if v is not None and v != known[name]}
         if new:
-            try:
-                self._change("attempts", attempt, {**new, "settled_at": now})
-            except sqlite3.IntegrityError:
-                self._free_id(new["request_id"])
-                self._change("attempts", attempt, {**new, "settled_at": now})
+            self._change("attempts", attempt, {**new, "settled_at": now})
         if "credits_charged" in new and known["kind"]:
             self._learn(known["kind"], new["credits_charged"])
 
@@ -290,16 +304,16 @@ class Database:
         self._change("jobs", job, {**told_job, "updated_at": now}, where)
 
     def _record_stray(
-        self, known: Mapping[str, Any], changes: Mapping[str, Any], now: float
+        self, known: Mapping[str, Any], changes: Mapping[str, Any], holder: int | None, now: float
     ) -> None:
         """A second id for an attempt is a second charge, as far as anybody knows."""
         request_id, job, named = changes["request_id"], known["job"], known["request_id"]
-        if self._holder(request_id) is not None:
-            self._free_id(request_id)
+        if holder is not None:
+            self._free_id(request_id, holder)
         was_accepted = known["state"] == "accepted"
         if was_accepted:
             _log.critical("the journal has %s for a job that is %s, too", named, request_id)
-        stray = {name: known[name] for name in ("job", "kind", "budget")}
+        stray = {name: known[name] for name in ("job", "kind", "origin", "budget")}
         stray |= {"state": "accepted", "request_id": request_id, "claimed_at": now}
         stray |= {"credits_charged": changes.get("credits_charged"), "settled_at": now}
         number = self._insert("attempts", stray)
@@ -309,9 +323,8 @@ class Database:
             told = JobState.QUEUED if told in _TOLD else told
             self._record_job(job, number, told, changes, now)
 
-    def _free_id(self, request_id: str) -> None:
+    def _free_id(self, request_id: str | None, holder: int) -> None:
         """Raise if another job has this id. That of a job that was forgotten is free again."""
-        holder = self._holder(request_id)
         key = self._value(
             "SELECT key FROM jobs WHERE number = (SELECT job FROM attempts WHERE number = ?)",
             holder,
@@ -322,11 +335,11 @@ class Database:
         message = f"the request id {request_id!r} is that of the entry with key {key!r}"
         raise JournalError(message, path=self.path, request_id=request_id)
 
-    def _holder(self, request_id: str | None) -> int | None:
-        if request_id is None:
-            return None
+    def _holder(self, request_id: str | None, origin: str) -> int | None:
+        """The attempt with this id, of this API or of one that nobody knows."""
         found: int | None = self._value(
-            "SELECT number FROM attempts WHERE request_id = ?", request_id
+            "SELECT number FROM attempts WHERE request_id = ? AND (origin IN (?, '') OR ? = '')",
+            *(request_id, origin, origin),
         )
         return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
-from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.prepared_request import PreparedRequest, dump_request
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
@@ -60,7 +60,7 @@ class JournalRecorder:
         self._strangers = 0
 
     async def open(self) -> list[JournalEntry]:
-        """Open the journal; what it holds.
+        """Open the journal; what it holds of the API that the session talks to.
 
         Raises:
             JournalError: the journal cannot be used, or somebody else is writing it.
@@ -70,19 +70,26 @@ class JournalRecorder:
         self._occurrences = Occurrences()
         await self._journal.open()
         self._opened = True
-        entries = await self._journal.entries()
+        entries = await self._entries()
         self._holders = {each.request_id: each.key for each in entries if each.request_id}
         self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries
 
     async def unfinished(self) -> list[tuple[JournalEntry, GenerationRequest | None]]:
-        """What earlier runs left running or uncertain; with the requests, if they can be read."""
+        """What earlier runs left running or uncertain; with the requests, if they can be read.
+
+        Not what another session is submitting at this moment.
+        """
         from seedance_async.journal import request_in
 
-        entries = await self._journal.entries()
-        left = (each for each in entries if not JobState(each.state).has_ended)
-        found = ((each, request_in(each)) for each in left if each.state != JobState.REJECTED)
+        left = [each for each in await self._entries() if not (each.is_held or _is_settled(each))]
+        found = ((each, request_in(each)) for each in left)
         return [(entry, request) for entry, request in found if request or entry.request_id]
+
+    async def _entries(self) -> list[JournalEntry]:
+        """Those of the API that the session talks to; another one may use the same ids."""
+        entries = await self._journal.entries()
+        return [each for each in entries if each.origin in (None, self._origin)]
 
     async def secret(self) -> bytes:
         """See `Journal.secret`."""
@@ -226,6 +233,25 @@ class JournalRecorder:
         """From now on, record what is learned of this job in its entry."""
         self._attempts[record.key] = known.attempt
 
+    async def record_attached(self, record: JobRecord, request_id: str) -> None:
+        """Record a job that the journal does not know and that was attached by its id.
+
+        What it was asked for is not known, so the id stands for it.
+
+        Raises:
+            JournalError: it is not on record.
+        """
+        from seedance_async.journal import Intent
+
+        request = dump_request(GenerationRequest(f"(attached by its id, {request_id})"))
+        intent = Intent(
+            key=record.key,
+            fingerprint=f"attached {request_id}",
+            request=json.dumps(request),
+            origin=self._origin,
+        )
+        self._attempts[record.key] = await shielded(self._journal.adopt(intent, request_id))
+
     async def write(self, record: JobRecord) -> None:
         """Record where a job is; it is on disk when this returns.
 
@@ -313,6 +339,11 @@ class JournalRecorder:
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:
             self._attempts.pop(record.key, None)
+
+
+def _is_settled(entry: JournalEntry) -> bool:
+    state = JobState(entry.state)
+    return state.has_ended or state is JobState.REJECTED
 
 
 def _kind_of(text: str) -> Kind:

@@ -148,15 +148,20 @@ class Resumer:
         return None if key is None or self._journal is None else await self._journal.find(key)
 
     async def _follow(self, record: JobRecord, key: str | None) -> None:
-        """Poll a job whose id was learned, and record it in the journal's entry with this key."""
+        """Poll a job whose id was learned, and record it, in the journal's entry with this key."""
         record.on_final(lambda _: self._changed.set())
         self._job_started()
         self._poller.watch(record, at_once=True)
+        if self._journal is None:
+            return
         known = await self._known(key)
-        if self._journal is not None and known is not None:
+        if known is None:
+            assert record.request_id is not None
+            await self._journal.record_attached(record, record.request_id)
+        else:
             self._journal.adopt(record, known)
-            self._journal.follow(record)
-            await self._journal.write(record)
+        self._journal.follow(record)
+        await self._journal.write(record)
 
     async def _report_uncertain(
         self, journal: JournalRecorder, record: JobRecord, known: JournalEntry

@@ -22,7 +22,12 @@ import attrs
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import ClientOptions, SeedanceClient
-from seedance_async.api.errors import ConflictError, NotFoundError, SeedanceError
+from seedance_async.api.errors import (
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    SeedanceError,
+)
 from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
 from seedance_async.api.prepared_request import prepare
@@ -75,7 +80,12 @@ class SeedanceSession:
 
     @takes(SessionOptions)
     def __init__(self, *args: Any, **named: Any) -> None:
-        options = self._options = SessionOptions(*args, **named)
+        try:
+            options = self._options = SessionOptions(*args, **named)
+        except ConfigurationError as error:
+            args, named = (), {}  # the key may be among them, and a traceback shows them
+            raise error.with_traceback(None) from None
+        args, named = (), {}
         self.client = SeedanceClient(
             **{field.name: getattr(options, field.name) for field in attrs.fields(ClientOptions)}
         )
@@ -174,6 +184,8 @@ class SeedanceSession:
         )
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_submitter"):
+            return "<SeedanceSession that was refused its options>"
         limit = self._submitter.credit_limit
         held = f"{self._submitter.in_flight} in flight, {self._poller!r}"
         credits = "" if limit is None else f", {limit!r}"

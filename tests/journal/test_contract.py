@@ -249,6 +249,16 @@ async def test_the_request_id_of_another_job_is_refused_and_nothing_changed(jour
     assert await journal.entries() == before
 
 
+async def test_two_apis_may_use_the_same_request_id(journal):
+    for number, origin in enumerate(["https://one.example", "https://two.example"]):
+        attempt = await journal.claim(intent(f"{number}", origin=origin))
+        await journal.record(attempt, state="queued", request_id="req_1")
+    attempt = await journal.claim(intent("unknown"))
+    with pytest.raises(JournalError, match="'req_1' is that of the entry"):
+        await journal.record(attempt, state="queued", request_id="req_1")
+    assert [entry.request_id for entry in await journal.entries()] == ["req_1", "req_1", None]
+
+
 async def test_a_field_that_cannot_change_is_a_type_error(journal):
     number = await claimed(journal, "a")
     for name in ("key", "fingerprint", "request", "created_at", "credits_reserved", "path"):
@@ -318,6 +328,26 @@ async def test_a_key_that_cannot_be_recorded_is_refused_by_every_method(journal)
     ):
         with pytest.raises(JournalError, match="key holds a lone surrogate"):
             await call
+
+
+# --- jobs that were submitted elsewhere ---------------------------------------------------------
+
+
+async def test_a_job_that_was_submitted_elsewhere_is_recorded_once_as_accepted(journal):
+    number = await journal.adopt(intent("attached-req_1"), "req_1")
+    found = await journal.find("attached-req_1")
+    assert (found.attempt, found.state, found.request_id) == (number, "queued", "req_1")
+    assert await journal.adopt(intent("another"), "req_1") == number
+    assert len(await journal.entries()) == 1
+    assert (await journal.spent(), await journal.prices()) == (0, {})
+
+
+async def test_a_job_that_was_submitted_elsewhere_does_not_take_the_key_of_another(journal):
+    await claimed(journal, "a")
+    with pytest.raises(JournalError, match="'a' belongs to another job") as caught:
+        await journal.adopt(intent("a"), "req_1")
+    assert caught.value.request_id == "req_1"
+    assert (await journal.find("a")).request_id is None
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -497,6 +527,7 @@ async def test_the_repr_of_an_entry_does_not_show_the_request(journal):
 
 def every_call(journal):
     yield journal.claim(intent("b"))
+    yield journal.adopt(intent("b"), "req_1")
     yield journal.record(1, state="queued")
     yield journal.record_file("a", **FILE)
     yield journal.find("a")

@@ -350,6 +350,23 @@ async def test_an_id_that_belongs_to_a_job_of_an_earlier_run_makes_a_submit_unce
     }  # fmt: skip
 
 
+async def test_a_job_that_is_attached_by_its_id_is_on_record_for_the_next_run(begin, api, path):
+    api.jobs["req_other"] = asyncio.get_running_loop().time() + 1000.0
+    with pytest.raises(LookupError):
+        async with begin() as session:
+            await session.attach("req_other")
+            raise LookupError
+    (entry,) = read_entries(path)
+    assert (entry.request_id, entry.key) == ("req_other", "attached-req_other")
+    api.jobs["req_other"] = 0.0
+    async with begin() as session:
+        (job,) = await session.resume()
+        assert (await job).status == "succeeded"
+        assert (await session.attach("req_other")).key == job.key
+    assert states(path) == {"(attached by its id, req_other)": "succeeded"}
+    assert api.count("create") == 0
+
+
 # --- a journal that fails ------------------------------------------------------------------------
 
 

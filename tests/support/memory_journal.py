@@ -76,6 +76,13 @@ class MemoryJournal:
         self._raise_kept()
         return self._do(lambda: self._database.claim(plain, after, self._clock()))
 
+    async def adopt(self, intent: Intent, request_id: str) -> int:
+        self._lifecycle.check_open()
+        plain = checked_intent(intent, journal=NAME)
+        named = checked({"request_id": request_id}, journal=NAME)["request_id"]
+        self._raise_kept()
+        return self._do(lambda: self._database.adopt(plain, named, self._clock()))
+
     async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:
         self._lifecycle.check_open()
         values = checked_changes(changes, journal=NAME)
