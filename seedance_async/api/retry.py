@@ -146,7 +146,7 @@ class Attempts:
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
         # Nothing may have got through while it waited for its turn, either.
         trouble = max(self._began, self._gate.failing_since)
-        spent = now + wait - min(self._failing_since, trouble)
+        spent = max(now + wait, self._gate.opens_at) - min(self._failing_since, trouble)
         enough = self._most is not None and self._failures >= self._most
         if enough or spent > timeout:
             raise error

@@ -102,6 +102,11 @@ class Gate:
         """Concurrent jobs that the server seems to allow; None while no such limit is known."""
         return self._jobs.limit
 
+    @property
+    def opens_at(self) -> float:
+        """When the next call may be sent at the earliest, by the event loop's clock."""
+        return self._held_until
+
     # --- entering and leaving ---------------------------------------------------------------
 
     async def __aenter__(self) -> None:
