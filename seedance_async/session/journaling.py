@@ -310,8 +310,9 @@ class JournalRecorder:
         """Record where a job's video is. A failure is logged: the file is saved nevertheless."""
         try:
             if await self._journal.find(record.key) is not None:
+                path = str(saved.path.absolute())  # whoever reads it may be in another folder
                 await self._journal.record_file(
-                    record.key, path=str(saved.path), size=saved.size, sha256=saved.sha256
+                    record.key, path=path, size=saved.size, sha256=saved.sha256
                 )
         except JournalError as error:
             _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)

@@ -139,7 +139,7 @@ def describe(error: Exception) -> str:
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{name}: {error.status} {error.message}"
-    text = str(error)
+    text = str(error).replace(" ssl:default", "")  # which aiohttp says of plain HTTP, too
     return f"{name}: {text}" if text else name
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from seedance_async import ModelInfo
@@ -26,11 +28,21 @@ async def models(connection: Connection, as_json: bool) -> ExitCode:
 
 
 def _row(model: ModelInfo) -> str:
-    durations = ", ".join(map(str, model.durations))
+    durations = _ranges(model.durations)
+    pricing = model.pricing if isinstance(model.pricing, dict) else {}
     cells = [
         model.id or "(no id)",
         f"{durations} s" if durations else "",
         " ".join(model.aspect_ratios),
         " ".join(model.resolutions),
+        ", ".join(f"{name} {value}" for name, value in pricing.items()),
     ]
     return "  ".join(cell for cell in cells if cell)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in words: 4 to 15, or 5, 10."""
+    found = sorted(set(numbers))
+    if len(found) > 2 and found[-1] - found[0] == len(found) - 1:
+        return f"{found[0]} to {found[-1]}"
+    return ", ".join(map(str, found))

@@ -88,8 +88,14 @@ def saved_file(path: Path | str | None, size: int | None, folder: Path) -> Path 
     """
     if path is None or size is None:
         return None
-    places = (Path(path), folder / Path(path).name)
+    places = (_from_here(Path(path)), folder / Path(path).name)
     return next((place for place in places if _size(place) == size), None)
+
+
+def _from_here(path: Path) -> Path:
+    """A path as a user in the current folder would write it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _size(path: Path) -> int | None:

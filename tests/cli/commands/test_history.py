@@ -99,7 +99,7 @@ def test_a_job_that_is_waited_for_by_its_id_gets_its_end_and_its_file(seedance, 
     assert seedance("status", job, "--wait", "-o", "saved").code == 0
     (record,) = seedance("history", "--json").records
     assert record["state"] == "succeeded"
-    assert Path(record["file"]) == Path(f"saved/{job}.mp4")
+    assert Path(record["file"]) == Path(f"saved/{job}.mp4").absolute()
 
 
 async def test_a_killed_generate_leaves_its_id_on_the_screen_and_in_the_history():

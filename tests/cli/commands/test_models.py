@@ -4,8 +4,9 @@
 def test_models_are_listed(seedance, seedance_emulator):
     done = seedance("models")
     assert done.code == 0
-    assert "seedance-2.0-fast  4, 5, 6" in done.out
-    assert "16:9 9:16 1:1  480p 720p 1080p" in done.out
+    assert "seedance-2.0-fast  4 to 15 s  16:9 9:16 1:1  480p 720p 1080p" in done.out
+    assert "seedance-1.5-pro  5, 10 s" in done.out
+    assert "unit credits_per_second, 480p" in done.out
     assert seedance("models", "--json").records[0]["id"] == "seedance-2.0"
 
 
