@@ -48,7 +48,7 @@ class OpenJournal:
             self._lock = WriteLock(file, is_shared=is_shared)
             self._lock.acquire()
             try:
-                connection = _open(file, path)
+                connection = _open(file, path, is_shared=is_shared)
                 self.database = Database(connection, path, is_shared=is_shared)
                 self._register(now)
                 self._file, self._opened = file, file.stat()
@@ -197,11 +197,11 @@ def _resolve(path: str) -> Path:
     return file
 
 
-def _open(file: Path, path: str) -> sqlite3.Connection:
+def _open(file: Path, path: str, *, is_shared: bool) -> sqlite3.Connection:
     if _size(file) == 0:
         _create(file, path)
     else:
-        _check(file, path)
+        _check(file, path, is_shared=is_shared)
     connection = connect(file, "rw")
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -247,18 +247,16 @@ def _create(file: Path, path: str) -> None:
         new.unlink(missing_ok=True)
 
 
-def _check(file: Path, path: str) -> None:
+def _check(file: Path, path: str, *, is_shared: bool) -> None:
     """Refuse a file that is no journal or is damaged, without changing a byte.
 
-    Other sessions may be writing a file that is shared.
+    Other sessions may be writing a file that is shared: its index may be theirs.
     """
-    with closing(connect(file, _WITHOUT_LOG)) as connection:
-        _check_kind(connection, path)
-    had_index = _beside(file, "-shm").exists()
+    keeps_index = is_shared or _beside(file, "-shm").exists()
     try:
         _undisturbed(file, lambda mode: _check_content(file, mode, path))
     except BaseException:
-        if not had_index:
+        if not keeps_index:
             with suppress(OSError):
                 _beside(file, "-shm").unlink(missing_ok=True)
         raise
