@@ -80,9 +80,18 @@ class JournalRecorder:
         from seedance_async.journal import request_in
 
         entries = await self._journal.entries()
-        left = (each for each in entries if not JobState(each.state).has_ended)
-        found = ((each, request_in(each)) for each in left if each.state != JobState.REJECTED)
+        found = ((each, request_in(each)) for each in entries if self._is_unfinished(each))
         return [(entry, request) for entry, request in found if request or entry.request_id]
+
+    async def find_unfinished(self, key: str) -> JournalEntry | None:
+        """The entry with this key, if it is still one of `unfinished`."""
+        known = await self._journal.find(key)
+        return known if known is not None and self._is_unfinished(known) else None
+
+    def _is_unfinished(self, entry: JournalEntry) -> bool:
+        state = JobState(entry.state)
+        is_over = state.has_ended or state is JobState.REJECTED
+        return not (is_over or entry.is_held) and entry.origin in (None, self._origin)
 
     async def secret(self) -> bytes:
         """See `Journal.secret`."""
