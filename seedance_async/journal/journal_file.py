@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import JournalEntry
@@ -22,6 +23,7 @@ _WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"
 #: Files that SQLite keeps beside a database that was not closed; they hold part of its data.
 _COMPANIONS = ("-wal", "-shm")
 _Snapshot = tuple[int, int, int]
+_T = TypeVar("_T")
 #: How long a statement waits for another session's, in milliseconds.
 _BUSY_MS = 30_000
 
@@ -46,7 +48,7 @@ class OpenJournal:
             self._lock = WriteLock(file, is_shared=is_shared)
             self._lock.acquire()
             try:
-                connection = _open(file, path)
+                connection = _open(file, path, is_shared=is_shared)
                 self.database = Database(connection, path, is_shared=is_shared)
                 self._register(now)
                 self._file, self._opened = file, file.stat()
@@ -101,18 +103,7 @@ def read_entries(path: str | os.PathLike[str]) -> list[JournalEntry]:
     name = os.fspath(path)
     with _journal_errors(name):
         file = _resolve(name)
-        while True:
-            before, mode = _snapshot(file), _reading_mode(file)
-            if before is None:
-                raise JournalError("there is no such file", path=name)
-            try:
-                entries = _read(file, mode, name) if before[0] else []
-            except (sqlite3.Error, JournalError):
-                if not _was_written(file, mode, before):
-                    raise
-            else:
-                if not _was_written(file, mode, before):
-                    return entries
+        return _undisturbed(file, lambda mode: _read(file, mode, name))
 
 
 def move_journal(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -151,7 +142,25 @@ def _rename(source: Path, target: Path) -> None:
         source.rename(target)
 
 
+def _undisturbed(file: Path, read: Callable[[str], _T]) -> _T:
+    """What `read` returns or raises in a mode of reading, once nobody writes the file meanwhile."""
+    while True:
+        before, mode = _snapshot(file), _reading_mode(file)
+        try:
+            found = read(mode)
+        except (sqlite3.Error, JournalError):
+            if not _was_written(file, mode, before):
+                raise
+        else:
+            if not _was_written(file, mode, before):
+                return found
+
+
 def _read(file: Path, mode: str, path: str) -> list[JournalEntry]:
+    if not file.exists():
+        raise JournalError("there is no such file", path=path)
+    if _size(file) == 0:
+        return []
     with closing(connect(file, mode)) as connection:
         _check_kind(connection, path)
         with _migrated(connection) as current:
@@ -170,7 +179,7 @@ def _migrated(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         yield copy
 
 
-def _was_written(file: Path, mode: str, before: _Snapshot) -> bool:
+def _was_written(file: Path, mode: str, before: _Snapshot | None) -> bool:
     """Whether a run wrote the file while it was read without locks: then read it again."""
     return mode != _WITH_LOG and (_has_log(file) or _snapshot(file) != before)
 
@@ -188,11 +197,11 @@ def _resolve(path: str) -> Path:
     return file
 
 
-def _open(file: Path, path: str) -> sqlite3.Connection:
+def _open(file: Path, path: str, *, is_shared: bool) -> sqlite3.Connection:
     if _size(file) == 0:
         _create(file, path)
     else:
-        _check(file, path)
+        _check(file, path, is_shared=is_shared)
     connection = connect(file, "rw")
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -238,20 +247,25 @@ def _create(file: Path, path: str) -> None:
         new.unlink(missing_ok=True)
 
 
-def _check(file: Path, path: str) -> None:
-    """Refuse a file that is no journal or is damaged, without changing a byte."""
-    with closing(connect(file, _WITHOUT_LOG)) as connection:
-        _check_kind(connection, path)
-    had_index = _beside(file, "-shm").exists()
+def _check(file: Path, path: str, *, is_shared: bool) -> None:
+    """Refuse a file that is no journal or is damaged, without changing a byte.
+
+    Other sessions may be writing a file that is shared: its index may be theirs.
+    """
+    keeps_index = is_shared or _beside(file, "-shm").exists()
     try:
-        with closing(connect(file, _reading_mode(file))) as connection:
-            _check_kind(connection, path)
-            _check_tables(connection, path)
+        _undisturbed(file, lambda mode: _check_content(file, mode, path))
     except BaseException:
-        if not had_index:
+        if not keeps_index:
             with suppress(OSError):
                 _beside(file, "-shm").unlink(missing_ok=True)
         raise
+
+
+def _check_content(file: Path, mode: str, path: str) -> None:
+    with closing(connect(file, mode)) as connection:
+        _check_kind(connection, path)
+        _check_tables(connection, path)
 
 
 def _check_kind(connection: sqlite3.Connection, path: str) -> None:

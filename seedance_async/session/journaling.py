@@ -82,9 +82,15 @@ class JournalRecorder:
         """
         from seedance_async.journal import request_in
 
-        left = [each for each in await self._entries() if not (each.is_held or _is_settled(each))]
-        found = ((each, request_in(each)) for each in left)
+        entries = await self._entries()
+        found = ((each, request_in(each)) for each in entries if _is_unfinished(each))
         return [(entry, request) for entry, request in found if request or entry.request_id]
+
+    async def find_unfinished(self, key: str) -> JournalEntry | None:
+        """The entry with this key, if it is still one of `unfinished`."""
+        known = await self._journal.find(key)
+        ours = known is not None and known.origin in (None, self._origin)
+        return known if known is not None and ours and _is_unfinished(known) else None
 
     async def _entries(self) -> list[JournalEntry]:
         """Those of the API that the session talks to; another one may use the same ids."""
@@ -342,9 +348,9 @@ class JournalRecorder:
             self._attempts.pop(record.key, None)
 
 
-def _is_settled(entry: JournalEntry) -> bool:
+def _is_unfinished(entry: JournalEntry) -> bool:
     state = JobState(entry.state)
-    return state.has_ended or state is JobState.REJECTED
+    return not (state.has_ended or state is JobState.REJECTED or entry.is_held)
 
 
 def _kind_of(text: str) -> Kind:

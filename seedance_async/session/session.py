@@ -291,7 +291,8 @@ class SeedanceSession:
 
         They count against `max_in_flight` like any other, but wait for no slot: they run already.
         Uncertain ones are among them, as jobs with that state; `attach` with a token of the id and
-        the key, or a callback, settles those.
+        the key, or a callback, settles those. What another session is submitting at this moment,
+        and jobs of another API, are left alone.
 
         Returns:
             The jobs, in the order of the journal; none without a journal.
@@ -303,7 +304,7 @@ class SeedanceSession:
         self._check_open()
         unfinished = [] if self._journal is None else await self._journal.unfinished()
         records = [await self._submitter.take_up(*each) for each in unfinished]
-        return [Job(record, self._actions) for record in records]
+        return [Job(record, self._actions) for record in records if record is not None]
 
     def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
         """Submit many requests and yield each job when it has ended, whatever its outcome.

@@ -174,7 +174,7 @@ class Stream:
         finally:
             if request is END and keeps_slot:
                 self._give_back_slot()
-        if request is END:
+        if request is END or self._exhausted:  # the stream may have been stopped meanwhile
             self._exhausted = True
             return
         self._open += 1

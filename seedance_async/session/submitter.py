@@ -217,17 +217,28 @@ class Submitter:
         self.orphans = self.orphans or Orphans()
         self.orphans.add(record, prepared, settled=record not in self._detached)
 
-    async def take_up(self, known: JournalEntry, request: GenerationRequest | None) -> JobRecord:
+    async def take_up(
+        self, left: JournalEntry, request: GenerationRequest | None
+    ) -> JobRecord | None:
         """The job that an earlier run left unfinished, polled on; nothing is submitted.
 
-        It runs, so it has a slot: one that is free, or else the next that would come free.
+        It runs, so it has a slot: one that is free, or else the next that would come free. None if
+        this session, or another, has brought it to its end since the entry was read.
         """
-        running = self._registry.find(key=known.key) or self._registry.find(
-            request_id=known.request_id
+        assert self._journal is not None
+        running = self._registry.find(key=left.key) or self._registry.find(
+            request_id=left.request_id
         )
         if running is not None:
             return running
-        record = self.add(known.key, request)
+        record, known = self.add(left.key, request), None
+        try:
+            known = await self._journal.find_unfinished(left.key)
+        finally:
+            if known is None:
+                self._discard(record)
+        if known is None:
+            return None
         self._slots_taken += 1
         if self.slots.locked():
             self._owed += 1

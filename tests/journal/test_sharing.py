@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import pytest
 from seedance_async import JournalError
 from seedance_async.journal import CreditsInUseError, SQLiteJournal, owner, read_entries
 from seedance_async.journal.owner import DOUBT_SECONDS, Owner, this_place
-from tests.journal.conftest import START, claimed, intent, sqlite
+from seedance_async.journal.tables import Database
+from tests.journal.conftest import START, claimed, fill, intent, sqlite
 
 
 async def test_of_many_sessions_that_claim_one_key_one_succeeds(open_shared):
@@ -83,6 +85,28 @@ async def test_a_file_that_sessions_share_is_closed_to_one_that_wants_it_alone(p
     alone = SQLiteJournal(path)
     await alone.open()
     await alone.aclose()
+
+
+async def test_a_file_that_others_write_while_it_is_opened_is_not_taken_for_damaged(
+    path, monkeypatch
+):
+    """The others have closed it, so it has no log and is read without locks; then they write."""
+    find, looks = Database.find, []
+
+    def find_beside_a_writer(database, key, now=0.0):
+        looks.append(key)
+        if len(looks) == 1:
+            with sqlite(path) as connection:
+                connection.execute("UPDATE jobs SET size = 1")
+            raise sqlite3.DatabaseError("half old, half new")
+        return find(database, key, now)
+
+    await fill(path, 1)
+    monkeypatch.setattr(Database, "find", find_beside_a_writer)
+    journal = SQLiteJournal(path, shared=True)
+    await journal.open()
+    await journal.aclose()
+    assert len(looks) == 2
 
 
 async def test_a_file_that_one_session_has_alone_is_closed_to_all_others(

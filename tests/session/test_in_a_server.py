@@ -219,6 +219,34 @@ async def test_an_uncertain_job_is_taken_up_as_such_and_not_submitted(make_sessi
     assert api.count("create") == 1
 
 
+async def test_a_job_that_ends_while_the_journal_is_read_is_not_taken_up(make_session, api):
+    journal = KeptJournal()
+    async with make_session(journal=journal) as session:
+        job = await session.submit(prompts(1)[0])
+        entries = journal.entries
+
+        async def entries_read_slowly():
+            found = await entries()
+            await job
+            return found
+
+        journal.entries = entries_read_slowly
+        assert await session.resume() == []
+        assert session.jobs() == []
+    assert session.stats().counts[JobState.SUCCEEDED] == 1
+    assert session.stats().counts.get(JobState.REJECTED, 0) == 0
+
+
+async def test_jobs_of_another_api_are_not_taken_up(make_session, api):
+    journal = KeptJournal()
+    first = await make_session(journal=journal).open()
+    await first.submit(prompts(1)[0])
+    await first.aclose(leave=True)
+    async with make_session(journal=journal.reopened(), base_url="https://other.example") as second:
+        assert await second.resume() == []
+    assert api.count("get") == 0
+
+
 async def test_without_a_journal_there_is_nothing_to_take_up(make_session):
     async with make_session() as session:
         assert await session.resume() == []

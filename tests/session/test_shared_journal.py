@@ -90,3 +90,15 @@ async def test_a_job_of_another_api_is_not_taken_for_this_ones(begin, make_sessi
             await session.submit(RIVER)
         await session.generate(LAKE)
     assert api.prompts == {"A river": 1, "A lake": 1}
+
+
+async def test_what_another_session_is_submitting_is_not_taken_up(begin, api):
+    """To this session it would be uncertain, and it would record it as such."""
+    api.answer_after = 10.0
+    async with begin() as one, begin() as other:
+        first = asyncio.create_task(one.submit(RIVER))
+        await asyncio.sleep(1)
+        assert await other.resume() == []
+        assert (await first).state == JobState.QUEUED
+        (job,) = await other.resume()
+        assert job.request_id == (await first).request_id

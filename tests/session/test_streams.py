@@ -186,6 +186,22 @@ async def test_an_async_source_is_closed_when_its_consumer_leaves(begin):
         assert closed == [asyncio.get_running_loop().time()]
 
 
+async def test_what_a_source_yields_after_its_stream_is_stopped_is_not_submitted(begin, api):
+    async def source():
+        yield prompts(1)[0]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1e6)
+        yield GenerationRequest("too late")
+
+    async with begin() as session:
+        running = asyncio.create_task(session.run(source()))
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert api.prompts == {"prompt 0": 1}
+
+
 async def test_a_sync_source_can_be_read_on_by_its_owner(begin):
     source = iter(prompts(100))
     async with begin(max_in_flight=1) as session:
