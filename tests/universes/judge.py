@@ -25,7 +25,7 @@ def judge(world):
     evidence = _Evidence(world)
     for check in (_paid_twice, _lost, _not_logged, _not_recorded, _over_the_limit, _rejected):
         found += check(world, evidence)
-    for check in (_falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
+    for check in (_untold, _falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
         found += check(world, evidence)
     found += _left_unnamed(world, evidence)
     found += _key_shown(world, evidence)
@@ -35,6 +35,7 @@ def judge(world):
 def _kind_of(problem):
     kinds = {"spins": "hang", "hang": "hang", "never happen": "hang", "cut off": "cut off"}
     kinds |= {"told to wait": "impolite", "in flight": "leak", "broken off": "unnamed"}
+    kinds |= {"at once": "too many", "in its result": "missing"}
     return next((kind for words, kind in kinds.items() if words in problem), "broken")
 
 
@@ -43,6 +44,7 @@ class _Evidence:
 
     def __init__(self, world):
         self.rows = world.disk.rows() if world.plan.journal else []
+        self.attempts = world.disk.attempts() if world.plan.journal else []
         self.lines = world.lines
         self.log = "\n".join(line.text for line in world.lines)
         survivors = [process for process in world.processes if process.killed_at == math.inf]
@@ -50,18 +52,18 @@ class _Evidence:
         self.jobs = [job for thing in self.seen for job in _jobs_in(thing)]
         self.texts = [text for thing in self.seen for text in _texts_of(thing)]
         self.all_seen = "\n".join(self.texts)
-        self.recorded = {row.request_id for row in self.rows}
-        self.priced = {row.request_id for row in self.rows if row.credits is not None}
-        self.unanswered = Counter(row.prompt for row in self.rows if row.is_unanswered)
+        self.recorded = {each.request_id for each in self.attempts}
+        self.priced = {each.request_id for each in self.attempts if each.credits is not None}
+        self.open = Counter(each.prompt for each in self.attempts if each.is_open)
         self.errors = "\n".join(line.text for line in self.lines if line.level >= logging.ERROR)
 
     def knows(self, request_id):
         """Whether this id can be found."""
         return request_id in self.recorded or request_id in self.log or request_id in self.all_seen
 
-    def names_uncertain(self, prompt):
-        """Whether somebody was told that the submit of this prompt is uncertain."""
-        return self.unanswered[prompt] or any(
+    def told_uncertain(self, prompt):
+        """Whether somebody was told that a submit of this prompt is uncertain."""
+        return any(
             "may have been accepted" in text and prompt in text
             for text in (self.errors, self.all_seen)
         )
@@ -108,16 +110,23 @@ def _asked_by(program, prompt):
 
 
 def _lost(world, evidence):
-    """Each charge is known by its id, or named as uncertain."""
+    """Each charge is known by its id, or by an attempt on the disk that names none."""
+    unnamed = Counter(evidence.open)
     for charge in world.server.ledger:
-        if evidence.knows(charge.request_id) or evidence.names_uncertain(charge.prompt):
+        prompt = charge.prompt
+        if evidence.knows(charge.request_id):
+            continue
+        unnamed[prompt] -= 1
+        if unnamed[prompt] >= 0:
+            continue
+        if not (
+            world.plan.journal and charge.process.life.disk_full is None
+        ) and evidence.told_uncertain(prompt):
             continue
         killed = charge.process.killed_at < math.inf
         if killed and not world.plan.journal and not _had_time(charge, charge.named_at):
             continue
-        if any(_asked_by(program, charge.prompt) for program in _resubmitting(world)):
-            continue  # the record of the earlier attempt is gone
-        yield f"lost: {charge.request_id} of {charge.prompt!r} is known nowhere"
+        yield f"lost: {charge.request_id} of {prompt!r} is known nowhere"
 
 
 def _resubmitting(world):
@@ -175,6 +184,19 @@ def _is_hidden_from(charge, earlier):
     return earlier.estimable or charge.process is not earlier.process
 
 
+def _untold(world, _):
+    """A charge that passes the limit is told."""
+    limit = world.plan.limit
+    for charge in world.server.ledger if limit is not None and world.plan.journal else ():
+        passes = limit - charge.credits < charge.spent_before
+        if not passes or not charge.priced or not _had_time(charge, charge.told_at):
+            continue
+        warned = _warnings_of(world, charge.process)
+        if f"was charged {charge.credits} credits where" not in warned:
+            total = charge.spent_before + charge.credits
+            yield f"untold: {charge.request_id} took the charges to {total} of {limit}"
+
+
 def _rejected(world, _):
     """What a program was told to be refused is not charged."""
     for program in world.programs:
@@ -197,10 +219,7 @@ def _falsely_uncertain(world, evidence):
 
 
 def _end_not_recorded(world, evidence):
-    """The end of a job that was waited for is on the disk, unless somebody attached it again."""
-    lives = [program.life for program in world.programs]
-    if any(op.kind == "attach" for life in lives for op in life.ops):
-        return
+    """The end of a job that was waited for is on the disk."""
     states = {row.request_id: row.state for row in evidence.rows}
     for charge in _waited_for(world):
         if states.get(charge.request_id) in ("queued", "processing", "submitting"):
@@ -253,16 +272,20 @@ def _left_unnamed(world, evidence):
         process = program.process
         if process is None or not program.left_whole or process.killed_at < math.inf:
             continue
-        warned = "\n".join(
-            line.text
-            for line in world.lines
-            if line.process is process and line.level >= logging.WARNING
-        )
+        warned = _warnings_of(world, process)
         for charge in world.server.ledger:
             told = charge.process is process and charge.told_at < process.last_ran
             running = charge.ends > process.last_ran and not charge.cancelled
             if told and running and charge.request_id not in warned:
                 yield f"unnamed: {process} leaves {charge.request_id} behind and says nothing"
+
+
+def _warnings_of(world, process):
+    return "\n".join(
+        line.text
+        for line in world.lines
+        if line.process is process and line.level >= logging.WARNING
+    )
 
 
 def _key_shown(world, evidence):

@@ -191,6 +191,8 @@ class Program:
         self._ask(*items)
         began = self.world.clock
         outcome = await self._call(op.wrap, op.after, self.session.run(map(self._pair, items)))
+        if outcome.value is not None:
+            self._check_whole(outcome.value, items, began)
         if outcome.broken_off:
             if outcome.error is not None:
                 self._check_named(outcome, items, began)
@@ -342,9 +344,10 @@ class Program:
 
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
+        locked = bool(others) and not self.plan.shared
         process = self.process
         ending = process.closing or process.exiting or self.life.loose
-        return not (others or self.life.disk_full or ending)
+        return not (locked or self.life.disk_full or ending)
 
     def see(self, thing):
         """The program has this in its hands."""
@@ -354,21 +357,39 @@ class Program:
     def _check_named(self, outcome, items, began):
         """What was told of a job before its wait was broken off is in the exception."""
         shown = {job.request_id for error in chain(outcome.error) for job in _jobs(error)}
-        prompts, now = {item.prompt for item in items}, self.world.clock
         grouped = isinstance(outcome.error, SiblingError)  # a task group drops the cancellations
         at_once = self.life.together or self.life.loose
         if not self.process.alive or at_once or grouped:
             return
-        for charge in self.world.server.ledger:
-            ours = charge.process is self.process and charge.prompt in prompts
-            once = sum(
-                count for name, count in self.asked.items() if _prompt(name) == charge.prompt
-            )
-            heard_at = max(charge.told_at, self.process.stopped_until)
-            known = began < charge.at and heard_at < now - 1.0
-            if ours and once == 1 and known and charge.request_id not in shown:
+        for charge in self._told(items, began, before=self.world.clock - 1.0):
+            if charge.request_id not in shown:
                 problem = f"{charge.request_id} is not in {outcome.error!r}"
                 self.world.problems.append(f"a wait was broken off, and {problem}")
+
+    def _check_whole(self, batch, items, began):
+        """A batch has an outcome for each request, and all that was accepted for it."""
+        if not self.process.alive:
+            return
+        if len(batch) != len(items) and batch.stopped_by is None:
+            problem = f"{len(batch)} outcomes of {len(items)} requests are in its result"
+            self.world.problems.append(f"a batch has ended, and {problem}")
+        shown = {job.request_id for job in batch}
+        for charge in self._told(items, began, before=self.world.clock):
+            if charge.request_id not in shown:
+                problem = f"{charge.request_id} is not in its result"
+                self.world.problems.append(f"a batch has ended, and {problem}")
+
+    def _told(self, items, began, *, before):
+        """What was accepted for these items, asked for once each, and told to this process."""
+        prompts = {item.prompt for item in items}
+        asked = Counter()
+        for name, count in self.asked.items():
+            asked[_prompt(name)] += count
+        for charge in self.world.server.ledger:
+            ours = charge.process is self.process and charge.prompt in prompts
+            told_at = max(charge.told_at, self.process.stopped_until)
+            if ours and asked[charge.prompt] == 1 and began < charge.at and told_at < before:
+                yield charge
 
 
 def chain(error):
