@@ -189,6 +189,10 @@ class CreditLimit:
             self._spent += left if reservation.credits is None else reservation.credits
         self._turn.release()
 
+    def count_others(self, spent: int) -> None:
+        """All sessions that share the limit have spent this much, without the present submit."""
+        self._spent = max(self._spent, spent)
+
     def release(self, reservation: Reservation) -> None:
         """The submit was refused or never sent: nothing was spent."""
         self._turn.release()

@@ -185,16 +185,25 @@ def _is_hidden_from(charge, earlier):
 
 
 def _untold(world, _):
-    """A charge that passes the limit is told."""
+    """A charge that passes the limit, as far as its process can know, is told."""
     limit = world.plan.limit
     for charge in world.server.ledger if limit is not None and world.plan.journal else ():
-        passes = limit - charge.credits < charge.spent_before
+        known = sum(each.credits for each in world.server.ledger if _is_known(each, charge))
+        passes = known + charge.credits > limit
         if not passes or not charge.priced or not _had_time(charge, charge.told_at):
             continue
         warned = _warnings_of(world, charge.process)
         if f"was charged {charge.credits} credits where" not in warned:
-            total = charge.spent_before + charge.credits
+            total = known + charge.credits
             yield f"untold: {charge.request_id} took the charges to {total} of {limit}"
+
+
+def _is_known(earlier, charge):
+    """Whether the price of an earlier charge is known to the process that makes another."""
+    if earlier.process is charge.process:
+        return earlier.priced and earlier.told_at < charge.at
+    told = _had_time(earlier, earlier.told_at, SETTLED) and not earlier.process.life.disk_full
+    return earlier.priced and told and earlier.told_at + SETTLED < charge.at
 
 
 def _rejected(world, _):
@@ -258,6 +267,8 @@ def _ends(world, evidence):
                 continue  # it had ended before
             if job.state != state:
                 yield f"wrong end: {job!r} is {state} at the server"
+        if f"the request id '{charge.request_id}' is that of the entry" in evidence.errors:
+            continue  # two sessions at once were given it, which only their journal can see
         if job.request is not None and not _is_same(world, job.request.prompt, charge.prompt):
             yield f"wrong job: {job!r} of {job.request.prompt!r} is that of {charge.prompt!r}"
 

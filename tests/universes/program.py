@@ -143,7 +143,7 @@ class Program:
     async def _submit(self, op):
         item = self._item(op)
         self._ask(item)
-        key = item.key
+        key, accepted = item.key, False
         for attempt in range(op.retries + 1):
             wrap = op.wrap if attempt == 0 or op.take > 2 else None
             outcome = await self._call(wrap, op.after, self._submitted(item, key))
@@ -162,7 +162,9 @@ class Program:
                     return
                 if key is None:
                     self._ask(item)
-            elif isinstance(error, SeedanceError) and getattr(error, "request_id", None) is None:
+            elif getattr(error, "request_id", None) is not None:
+                accepted = True
+            elif isinstance(error, SeedanceError) and not accepted:
                 self._note_rejected(item)
             await asyncio.sleep(op.after)
 
@@ -374,15 +376,18 @@ class Program:
             problem = f"{len(batch)} outcomes of {len(items)} requests are in its result"
             self.world.problems.append(f"a batch has ended, and {problem}")
         shown = {job.request_id for job in batch}
+        steps = Counter(number for op in self.life.ops for number in op.items)
+        prompts = Counter()
+        for number, count in steps.items():
+            prompts[self.plan.items[number].prompt] += count
         for charge in self._told(items, began, before=self.world.clock):
-            if charge.request_id not in shown:
+            if prompts[charge.prompt] == 1 and charge.request_id not in shown:
                 problem = f"{charge.request_id} is not in its result"
                 self.world.problems.append(f"a batch has ended, and {problem}")
 
     def _told(self, items, began, *, before):
         """What was accepted for these items, asked for once each, and told to this process."""
-        prompts = {item.prompt for item in items}
-        asked = Counter()
+        prompts, asked = {item.prompt for item in items}, Counter()
         for name, count in self.asked.items():
             asked[_prompt(name)] += count
         for charge in self.world.server.ledger:
