@@ -54,7 +54,6 @@ class _Evidence:
         self.all_seen = "\n".join(self.texts)
         self.recorded = {each.request_id for each in self.attempts}
         self.priced = {each.request_id for each in self.attempts if each.credits is not None}
-        self.open = Counter(each.prompt for each in self.attempts if each.is_open)
         self.errors = "\n".join(line.text for line in self.lines if line.level >= logging.ERROR)
 
     def knows(self, request_id):
@@ -111,13 +110,14 @@ def _asked_by(program, prompt):
 
 def _lost(world, evidence):
     """Each charge is known by its id, or by an attempt on the disk that names none."""
-    unnamed = Counter(evidence.open)
+    first = {prompt: group[0] for group in _groups(world) for prompt in group}
+    unnamed = Counter(first[attempt.prompt] for attempt in evidence.attempts if attempt.is_open)
     for charge in world.server.ledger:
         prompt = charge.prompt
         if evidence.knows(charge.request_id):
             continue
-        unnamed[prompt] -= 1
-        if unnamed[prompt] >= 0:
+        unnamed[first[prompt]] -= 1
+        if unnamed[first[prompt]] >= 0:
             continue
         if not (
             world.plan.journal and charge.process.life.disk_full is None

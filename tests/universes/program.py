@@ -337,7 +337,8 @@ class Program:
         self.see(error)
         if not self.process.alive:
             return Outcome(error=error)
-        if isinstance(error, JournalError) and self._journal_is_fine():
+        others = self.plan.shared and _is_of_another(error)
+        if isinstance(error, JournalError) and self._journal_is_fine() and not others:
             self.process.problems.append(f"the journal failed, though its disk is fine: {error!r}")
         expected = (SeedanceError, RuntimeError) if self.process.exiting else SeedanceError
         if not isinstance(error, expected) and not _is_misuse(error) and not self.process.closing:
@@ -415,6 +416,11 @@ def _jobs(error):
 
 def _prompt(name):
     return name[0] if isinstance(name, tuple) else name
+
+
+def _is_of_another(error):
+    """Whether the journal has an id that came from the server for another session's job."""
+    return "is that of the entry" in str(error) or "belongs to job" in str(error)
 
 
 def _is_misuse(error):
