@@ -8,6 +8,7 @@ import math
 from collections import Counter
 
 from seedance_async import Job, JobState
+from seedance_async.journal.owner import DOUBT_SECONDS
 from tests.universes.answers import KEY
 from tests.universes.program import chain
 
@@ -167,6 +168,8 @@ def _over_the_limit(world, evidence):
     for charge in world.server.ledger:
         hidden = sum(each.credits for each in unknown if _is_hidden_from(charge, each))
         before = charge.spent_before
+        if _was_doubted(charge):
+            continue
         if before - hidden >= limit and charge.credits:
             yield f"over the limit: {before} of {limit} were spent before {charge.request_id}"
         elif before - hidden + charge.credits > limit and not charge.surprise:
@@ -174,6 +177,14 @@ def _over_the_limit(world, evidence):
             yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
         if charge.request_id not in evidence.priced and charge.surprise:
             unknown.append(charge)
+
+
+def _was_doubted(charge):
+    """Whether its process was stopped right before the POST, for so long that others gave it up."""
+    process = charge.process
+    stop = process.life.stop
+    doubted = process.world.plan.shared and stop is not None and stop[1] > DOUBT_SECONDS
+    return doubted and 0 <= charge.at - process.stopped_until < SETTLED
 
 
 def _is_hidden_from(charge, earlier):
@@ -190,7 +201,12 @@ def _untold(world, _):
     for charge in world.server.ledger if limit is not None and world.plan.journal else ():
         known = sum(each.credits for each in world.server.ledger if _is_known(each, charge))
         passes = known + charge.credits > limit
-        if not passes or not charge.priced or not _had_time(charge, charge.told_at):
+        if (
+            not passes
+            or _was_doubted(charge)
+            or not charge.priced
+            or not _had_time(charge, charge.told_at)
+        ):
             continue
         warned = _warnings_of(world, charge.process)
         if f"was charged {charge.credits} credits where" not in warned:
@@ -217,14 +233,21 @@ def _rejected(world, _):
 
 
 def _falsely_uncertain(world, evidence):
-    """What was certainly never sent is not uncertain, unless a kill made it so."""
+    """What was certainly never sent is not uncertain, unless a kill or an exit made it so."""
     if not world.plan.reports_sending:
         return  # nobody can know it
-    if any(not process.alive or process.life.disk_full for process in world.processes):
+    if any(_may_leave_doubt(process) for process in world.processes):
         return
     for row in evidence.rows:
         if row.is_unanswered and row.prompt not in world.server.sent:
             yield f"falsely uncertain: {row.key} of {row.prompt!r} was never sent"
+
+
+def _may_leave_doubt(process):
+    """Whether it may have ended, for others at least, between a claim and its POST."""
+    life = process.life
+    stopped = process.world.plan.shared and life.stop
+    return not process.alive or process.exiting_early or life.disk_full or stopped
 
 
 def _end_not_recorded(world, evidence):

@@ -60,6 +60,7 @@ class Program:
         self.world, self.plan, self.life = world, world.plan, life
         self.asked = Counter()
         self.rejected = []  # prompts of jobs that it was told are not charged, when asked once
+        self._accepted = set()  # prompts that have a job
         self.receiver, self._loose = None, []
         self.process = self.session = None
         self.entered = self.left_whole = self.left_in_peace = False
@@ -143,13 +144,15 @@ class Program:
     async def _submit(self, op):
         item = self._item(op)
         self._ask(item)
-        key, accepted = item.key, False
+        key = item.key
         for attempt in range(op.retries + 1):
             wrap = op.wrap if attempt == 0 or op.take > 2 else None
             outcome = await self._call(wrap, op.after, self._submitted(item, key))
             if isinstance(outcome.value, Job):
                 if outcome.value.state is JobState.REJECTED:
                     self._note_rejected(item)
+                else:
+                    self._accepted.add(item.prompt)
                 await self._wait(outcome.value)
                 return
             error = outcome.error
@@ -163,8 +166,8 @@ class Program:
                 if key is None:
                     self._ask(item)
             elif getattr(error, "request_id", None) is not None:
-                accepted = True
-            elif isinstance(error, SeedanceError) and not accepted:
+                self._accepted.add(item.prompt)
+            elif isinstance(error, SeedanceError):
                 self._note_rejected(item)
             await asyncio.sleep(op.after)
 
@@ -304,7 +307,8 @@ class Program:
                 self.asked[item.prompt, item.key] = again * self.asked[item.prompt, item.key] + 1
 
     def _note_rejected(self, item):
-        if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:
+        asked = self.asked[item.prompt] + self.asked[item.prompt, item.key]
+        if asked == 1 and item.prompt not in self._accepted:
             self.rejected.append((item.prompt, self.world.clock))
 
     # --- what it does and sees --------------------------------------------------------------
@@ -337,13 +341,23 @@ class Program:
         self.see(error)
         if not self.process.alive:
             return Outcome(error=error)
-        others = self.plan.shared and _is_of_another(error)
+        others = self.plan.shared and self._may_be_of_another(error)
         if isinstance(error, JournalError) and self._journal_is_fine() and not others:
             self.process.problems.append(f"the journal failed, though its disk is fine: {error!r}")
         expected = (SeedanceError, RuntimeError) if self.process.exiting else SeedanceError
         if not isinstance(error, expected) and not _is_misuse(error) and not self.process.closing:
             self.process.problems.append(f"the API raised {error!r}")
         return Outcome(error=error)
+
+    def _may_be_of_another(self, error):
+        """Whether another session was given the id, or has attached one to the key meanwhile."""
+        attached = any(op.kind == "attach" for each in self.world.programs for op in each.life.ops)
+        shown = str(error)
+        return (
+            "is that of the entry" in shown
+            or "belongs to job" in shown
+            or ("must never be submitted again" in shown and attached)
+        )
 
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
@@ -416,11 +430,6 @@ def _jobs(error):
 
 def _prompt(name):
     return name[0] if isinstance(name, tuple) else name
-
-
-def _is_of_another(error):
-    """Whether the journal has an id that came from the server for another session's job."""
-    return "is that of the entry" in str(error) or "belongs to job" in str(error)
 
 
 def _is_misuse(error):
