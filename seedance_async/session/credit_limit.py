@@ -231,6 +231,12 @@ class CreditLimit:
                 budget.limit,
             )
 
+    def count_others(self, spent: Mapping[str, int]) -> None:
+        """What all sessions that share the limits have spent, without the present submit."""
+        for name, credits in spent.items():
+            budget = self.budgets[name]
+            budget.spent = max(budget.spent, credits)
+
     def release(self, reservation: Reservation) -> None:
         """The submit was refused or never sent: nothing was spent."""
         for name in reservation.budgets:

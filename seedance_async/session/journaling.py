@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from seedance_async.session.credit_limit import Kind, PriceTable, Spending
 
 if TYPE_CHECKING:
     from seedance_async.journal import Changes, Intent, Journal, JournalEntry, Occurrences
+    from seedance_async.session.credit_limit import CreditLimit
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class JournalRecorder:
         prepared: PreparedRequest,
         known: JournalEntry | None,
         credits: int | None,
-        limits: Mapping[str, int],
+        limit: CreditLimit | None,
     ) -> None:
         """Put the intent to submit on disk; cancelling the caller does not cut that short.
 
@@ -188,7 +189,7 @@ class JournalRecorder:
             prepared: its request.
             known: the entry that it reuses, or None.
             credits: what is reserved for it, or None if nobody knows what it costs.
-            limits: see `Intent`.
+            limit: what is told how much was spent before; None without one.
 
         Raises:
             JournalError, BudgetExceededError: it is not on disk; nothing must be sent.
@@ -203,13 +204,21 @@ class JournalRecorder:
             origin=self._origin,
             credits=credits,
             budget=prepared.budget,
-            limits=limits,
+            limits={} if limit is None else limit.counted(prepared.budget),
         )
         before = None if known is None else known.attempt
         while not await shielded(  # noqa: ASYNC110 - another session's submit is waited for
             self._claim(intent, self._attempts.get(record.key, before))
         ):
             await asyncio.sleep(LOOK_AGAIN)
+        if limit is not None:
+            limit.count_others(await self._spent_besides(record.key, intent.limits))
+
+    async def _spent_besides(self, key: str, budgets: Iterable[str]) -> dict[str, int]:
+        """What was spent, by all sessions, without the attempt that is being made."""
+        claimed = await self._journal.find(key)
+        own = (claimed and claimed.credits_reserved) or 0
+        return {name: await self._journal.spent(name) - own for name in budgets}
 
     async def _claim(self, intent: Intent, after: int | None) -> bool:
         """Claim an attempt; whether there was a turn for it."""
@@ -220,6 +229,7 @@ class JournalRecorder:
         except CreditsInUseError:
             return False
         if attempt is None:
+            self._attempts.pop(intent.key, None)
             raise KeyTakenError(f"the key {intent.key!r} was claimed by somebody else meanwhile")
         self._attempts[intent.key] = attempt
         return True

@@ -362,9 +362,9 @@ class Submitter:
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
             credits = None if reservation is None else reservation.credits
-            limits = {} if limit is None else limit.counted(prepared.budget)
-            intent = record, prepared, known, credits, limits
-            pending.before_sending = partial(self._journal.intend, *intent)
+            pending.before_sending = partial(
+                self._journal.intend, record, prepared, known, credits, limit
+            )
             pending.not_accepted = partial(self._journal.take_back, record)
         try:
             self._settle(record, settlement, await self._send(record, prepared, pending))

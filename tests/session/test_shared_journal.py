@@ -4,8 +4,14 @@ import asyncio
 
 import pytest
 
-from seedance_async import BudgetExceededError, GenerationRequest, JobState, JournalError
-from tests.support.fakes import error_reply
+from seedance_async import (
+    APIError,
+    BudgetExceededError,
+    GenerationRequest,
+    JobState,
+    JournalError,
+)
+from tests.support.fakes import accepted, error_reply
 from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
@@ -78,6 +84,36 @@ async def test_a_limit_holds_over_the_sessions_that_share_a_journal(begin, api):
     errors = [job.error for batch in batches for job in batch.failures]
     assert {type(error) for error in errors} == {BudgetExceededError}
     assert {error.spent for error in errors} == {120}
+
+
+async def test_a_submit_goes_on_after_another_session_had_its_turn_and_was_refused(
+    begin, api, monkeypatch
+):
+    """Refused for now, it waits; the other session claims the key meanwhile, to no avail."""
+    api.script["create"] += [error_reply(503, retry_after="5"), error_reply(422)]
+    looks, find = iter(range(50)), MemoryJournal.find
+
+    async def find_seldom(journal, key):
+        next(looks)  # rather than look for ever
+        return await find(journal, key)
+
+    monkeypatch.setattr(MemoryJournal, "find", find_seldom)
+    async with begin() as one, begin() as other:
+        late = asyncio.create_task(one.submit(RIVER))
+        await asyncio.sleep(1)
+        with pytest.raises(APIError, match="422"):
+            await other.submit(RIVER)
+        assert (await late).request_id is not None
+    assert api.count("create") == 3
+
+
+async def test_a_surprise_is_told_whoever_has_spent_the_rest(begin, api, caplog):
+    async with begin(max_credits=150) as one, begin(max_credits=150) as other:
+        await one.run([GenerationRequest(f"{number}", duration=5) for number in range(2)])
+        api.script["create"].append(accepted("dear", credits_charged=90))
+        api.jobs["dear"] = 0.0  # it has ended by now
+        await other.submit(RIVER)
+    assert "was charged 90 credits where 70 of 150 were left" in caplog.text
 
 
 async def test_a_job_of_another_api_is_not_taken_for_this_ones(begin, make_session, api, store):

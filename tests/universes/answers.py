@@ -9,7 +9,7 @@ HOOKS = "https://app.example/hooks"
 #: Statuses that say nothing about whether the job was accepted.
 AMBIGUOUS = {"408", "409", "499", "500", "502", "503", "504", "302"}
 
-#: Faults after which the answer still is a plain acceptance with the true id.
+#: Faults after which the answer, if it has the true id, still is a plain acceptance.
 ACCEPTANCES = {
     None,
     "slow",
@@ -19,6 +19,7 @@ ACCEPTANCES = {
     "echo",
     "no route",
     "exit",
+    "another id",
 }
 
 

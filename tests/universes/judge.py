@@ -8,6 +8,7 @@ import math
 from collections import Counter
 
 from seedance_async import Job, JobState
+from seedance_async.journal.owner import DOUBT_SECONDS
 from tests.universes.answers import KEY
 from tests.universes.program import chain
 
@@ -25,7 +26,7 @@ def judge(world):
     evidence = _Evidence(world)
     for check in (_paid_twice, _lost, _not_logged, _not_recorded, _over_the_limit, _rejected):
         found += check(world, evidence)
-    for check in (_falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
+    for check in (_untold, _falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
         found += check(world, evidence)
     found += _left_unnamed(world, evidence)
     found += _key_shown(world, evidence)
@@ -35,6 +36,7 @@ def judge(world):
 def _kind_of(problem):
     kinds = {"spins": "hang", "hang": "hang", "never happen": "hang", "cut off": "cut off"}
     kinds |= {"told to wait": "impolite", "in flight": "leak", "broken off": "unnamed"}
+    kinds |= {"at once": "too many", "in its result": "missing"}
     return next((kind for words, kind in kinds.items() if words in problem), "broken")
 
 
@@ -43,6 +45,7 @@ class _Evidence:
 
     def __init__(self, world):
         self.rows = world.disk.rows() if world.plan.journal else []
+        self.attempts = world.disk.attempts() if world.plan.journal else []
         self.lines = world.lines
         self.log = "\n".join(line.text for line in world.lines)
         survivors = [process for process in world.processes if process.killed_at == math.inf]
@@ -50,18 +53,17 @@ class _Evidence:
         self.jobs = [job for thing in self.seen for job in _jobs_in(thing)]
         self.texts = [text for thing in self.seen for text in _texts_of(thing)]
         self.all_seen = "\n".join(self.texts)
-        self.recorded = {row.request_id for row in self.rows}
-        self.priced = {row.request_id for row in self.rows if row.credits is not None}
-        self.unanswered = Counter(row.prompt for row in self.rows if row.is_unanswered)
+        self.recorded = {each.request_id for each in self.attempts}
+        self.priced = {each.request_id for each in self.attempts if each.credits is not None}
         self.errors = "\n".join(line.text for line in self.lines if line.level >= logging.ERROR)
 
     def knows(self, request_id):
         """Whether this id can be found."""
         return request_id in self.recorded or request_id in self.log or request_id in self.all_seen
 
-    def names_uncertain(self, prompt):
-        """Whether somebody was told that the submit of this prompt is uncertain."""
-        return self.unanswered[prompt] or any(
+    def told_uncertain(self, prompt):
+        """Whether somebody was told that a submit of this prompt is uncertain."""
+        return any(
             "may have been accepted" in text and prompt in text
             for text in (self.errors, self.all_seen)
         )
@@ -108,16 +110,24 @@ def _asked_by(program, prompt):
 
 
 def _lost(world, evidence):
-    """Each charge is known by its id, or named as uncertain."""
+    """Each charge is known by its id, or by an attempt on the disk that names none."""
+    first = {prompt: group[0] for group in _groups(world) for prompt in group}
+    unnamed = Counter(first[attempt.prompt] for attempt in evidence.attempts if attempt.is_open)
     for charge in world.server.ledger:
-        if evidence.knows(charge.request_id) or evidence.names_uncertain(charge.prompt):
+        prompt = charge.prompt
+        if evidence.knows(charge.request_id):
+            continue
+        unnamed[first[prompt]] -= 1
+        if unnamed[first[prompt]] >= 0:
+            continue
+        if not (
+            world.plan.journal and charge.process.life.disk_full is None
+        ) and evidence.told_uncertain(prompt):
             continue
         killed = charge.process.killed_at < math.inf
         if killed and not world.plan.journal and not _had_time(charge, charge.named_at):
             continue
-        if any(_asked_by(program, charge.prompt) for program in _resubmitting(world)):
-            continue  # the record of the earlier attempt is gone
-        yield f"lost: {charge.request_id} of {charge.prompt!r} is known nowhere"
+        yield f"lost: {charge.request_id} of {prompt!r} is known nowhere"
 
 
 def _resubmitting(world):
@@ -158,6 +168,8 @@ def _over_the_limit(world, evidence):
     for charge in world.server.ledger:
         hidden = sum(each.credits for each in unknown if _is_hidden_from(charge, each))
         before = charge.spent_before
+        if _was_doubted(charge):
+            continue
         if before - hidden >= limit and charge.credits:
             yield f"over the limit: {before} of {limit} were spent before {charge.request_id}"
         elif before - hidden + charge.credits > limit and not charge.surprise:
@@ -167,12 +179,47 @@ def _over_the_limit(world, evidence):
             unknown.append(charge)
 
 
+def _was_doubted(charge):
+    """Whether its process was stopped right before the POST, for so long that others gave it up."""
+    process = charge.process
+    stop = process.life.stop
+    doubted = process.world.plan.shared and stop is not None and stop[1] > DOUBT_SECONDS
+    return doubted and 0 <= charge.at - process.stopped_until < SETTLED
+
+
 def _is_hidden_from(charge, earlier):
     """Whether a limit could let a charge pass because of an earlier one that nobody told.
 
     In the same run, one at a price that nothing was known of counts as all that was left.
     """
     return earlier.estimable or charge.process is not earlier.process
+
+
+def _untold(world, _):
+    """A charge that passes the limit, as far as its process can know, is told."""
+    limit = world.plan.limit
+    for charge in world.server.ledger if limit is not None and world.plan.journal else ():
+        known = sum(each.credits for each in world.server.ledger if _is_known(each, charge))
+        passes = known + charge.credits > limit
+        if (
+            not passes
+            or _was_doubted(charge)
+            or not charge.priced
+            or not _had_time(charge, charge.told_at)
+        ):
+            continue
+        warned = _warnings_of(world, charge.process)
+        if f"was charged {charge.credits} credits where" not in warned:
+            total = known + charge.credits
+            yield f"untold: {charge.request_id} took the charges to {total} of {limit}"
+
+
+def _is_known(earlier, charge):
+    """Whether the price of an earlier charge is known to the process that makes another."""
+    if earlier.process is charge.process:
+        return earlier.priced and earlier.told_at < charge.at
+    told = _had_time(earlier, earlier.told_at, SETTLED) and not earlier.process.life.disk_full
+    return earlier.priced and told and earlier.told_at + SETTLED < charge.at
 
 
 def _rejected(world, _):
@@ -186,21 +233,25 @@ def _rejected(world, _):
 
 
 def _falsely_uncertain(world, evidence):
-    """What was certainly never sent is not uncertain, unless a kill made it so."""
+    """What was certainly never sent is not uncertain, unless a kill or an exit made it so."""
     if not world.plan.reports_sending:
         return  # nobody can know it
-    if any(not process.alive or process.life.disk_full for process in world.processes):
+    if any(_may_leave_doubt(process) for process in world.processes):
         return
     for row in evidence.rows:
         if row.is_unanswered and row.prompt not in world.server.sent:
             yield f"falsely uncertain: {row.key} of {row.prompt!r} was never sent"
 
 
+def _may_leave_doubt(process):
+    """Whether it may have ended, for others at least, between a claim and its POST."""
+    life = process.life
+    stopped = process.world.plan.shared and life.stop
+    return not process.alive or process.exiting_early or life.disk_full or stopped
+
+
 def _end_not_recorded(world, evidence):
-    """The end of a job that was waited for is on the disk, unless somebody attached it again."""
-    lives = [program.life for program in world.programs]
-    if any(op.kind == "attach" for life in lives for op in life.ops):
-        return
+    """The end of a job that was waited for is on the disk."""
     states = {row.request_id: row.state for row in evidence.rows}
     for charge in _waited_for(world):
         if states.get(charge.request_id) in ("queued", "processing", "submitting"):
@@ -239,6 +290,8 @@ def _ends(world, evidence):
                 continue  # it had ended before
             if job.state != state:
                 yield f"wrong end: {job!r} is {state} at the server"
+        if f"the request id '{charge.request_id}' is that of the entry" in evidence.errors:
+            continue  # two sessions at once were given it, which only their journal can see
         if job.request is not None and not _is_same(world, job.request.prompt, charge.prompt):
             yield f"wrong job: {job!r} of {job.request.prompt!r} is that of {charge.prompt!r}"
 
@@ -253,16 +306,20 @@ def _left_unnamed(world, evidence):
         process = program.process
         if process is None or not program.left_whole or process.killed_at < math.inf:
             continue
-        warned = "\n".join(
-            line.text
-            for line in world.lines
-            if line.process is process and line.level >= logging.WARNING
-        )
+        warned = _warnings_of(world, process)
         for charge in world.server.ledger:
             told = charge.process is process and charge.told_at < process.last_ran
             running = charge.ends > process.last_ran and not charge.cancelled
             if told and running and charge.request_id not in warned:
                 yield f"unnamed: {process} leaves {charge.request_id} behind and says nothing"
+
+
+def _warnings_of(world, process):
+    return "\n".join(
+        line.text
+        for line in world.lines
+        if line.process is process and line.level >= logging.WARNING
+    )
 
 
 def _key_shown(world, evidence):

@@ -77,8 +77,9 @@ class Life:
         close: when its loop is closed in the middle, as a kill, or None.
         disk_full: from when to when it can write nothing, or None.
         resubmit: the session's `resubmit_uncertain`.
-        second: another process at the same time, or None.
+        second: another process at the same time, or None; it may have one, too.
         starts: seconds after the first process.
+        place: where its process runs: only there one can see whether it is alive.
         pause: seconds until the next life.
     """
 
@@ -93,7 +94,13 @@ class Life:
     resubmit: bool = False
     second: "Life | None" = None
     starts: float = 0.0
+    place: str = "here"
     pause: float = 1.0
+
+    @property
+    def at_once(self):
+        """This run and those at the same time."""
+        return (self, *(() if self.second is None else self.second.at_once))
 
 
 @attrs.frozen
@@ -107,6 +114,7 @@ class Plan:
     query_faults: tuple[str | None, ...] = ()
     callback_faults: tuple[str | None, ...] = ()
     journal: bool = True
+    shared: bool = False
     limit: int | None = None
     prices: tuple[int, ...] = (40,)  # the n-th is that of the n-th charge; the last one stays
     ratio_costs: bool = False
@@ -135,18 +143,19 @@ class _Maker:
         rng = self.rng
         items = self._items()
         journal, lives = self.chance(0.85), rng.choice((1, 2, 2, 3))
-        limited = self.chance(0.3)
+        limited, shared = self.chance(0.3), journal and self.chance(0.35)
         return Plan(
             seed=seed,
             items=items,
             lives=tuple(
-                self._life(len(items), last=number == lives - 1, journal=journal)
+                self._life(len(items), last=number == lives - 1, others=2 * shared)
                 for number in range(lives)
             ),
             submit_faults=self._faults(SUBMIT_FAULTS, 12),
             query_faults=self._faults(QUERY_FAULTS, 20),
             callback_faults=self._faults(CALLBACK_FAULTS, 8),
             journal=journal,
+            shared=shared,
             limit=rng.choice((40, 100, 150, 200, 400)) if limited else None,
             prices=self._prices(),
             ratio_costs=self.chance(0.2),
@@ -197,7 +206,7 @@ class _Maker:
             for _ in range(count if rate else 0)
         )
 
-    def _life(self, items, *, last, journal, second=False):
+    def _life(self, items, *, last, others=0, second=False):
         rng = self.rng
         quiet = last and self.chance(0.3)  # the last often only looks at what is there
         kill = None if quiet or not self.chance(0.4) else self._kill()
@@ -211,12 +220,19 @@ class _Maker:
             close=("effect", rng.randint(1, 20)) if self.chance(0.08) else None,
             disk_full=(self._moment(), self._moment() + 20) if self.chance(0.06) else None,
             resubmit=self.chance(0.1),
-            second=None
-            if second or not self.chance(0.1)
-            else self._life(items, last=False, journal=journal, second=True),
+            second=self._second(items, others=others, second=second),
             starts=self._moment() if second else 0.0,
+            place=rng.choice(("here", "here", "there")),
             pause=rng.choice((0.0, 5.0, 300.0)),
         )
+
+    def _second(self, items, *, others, second):
+        """Others go on at the same time, most often, if the journal can be shared with them."""
+        if others > 0 and self.chance(0.7):
+            return self._life(items, last=False, others=others - 1, second=True)
+        if second or others or not self.chance(0.1):
+            return None
+        return self._life(items, last=False, second=True)
 
     def _kill(self):
         how = self.rng.choice(("effect", "effect", "turn", "time"))

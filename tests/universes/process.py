@@ -120,8 +120,13 @@ class Process:
         if life.kill is not None and life.kill[0] == "time":
             world.at(starts + life.kill[1], self.die)
 
+    @property
+    def number(self):
+        """Its number among the processes, from 1 on."""
+        return self.world.processes.index(self) + 1
+
     def __repr__(self):
-        return f"process {self.world.processes.index(self) + 1}"
+        return f"process {self.number}"
 
     def time(self):
         return self.world.clock + self._late

@@ -60,6 +60,7 @@ class Program:
         self.world, self.plan, self.life = world, world.plan, life
         self.asked = Counter()
         self.rejected = []  # prompts of jobs that it was told are not charged, when asked once
+        self._accepted = set()  # prompts that have a job
         self.receiver, self._loose = None, []
         self.process = self.session = None
         self.entered = self.left_whole = self.left_in_peace = False
@@ -150,6 +151,8 @@ class Program:
             if isinstance(outcome.value, Job):
                 if outcome.value.state is JobState.REJECTED:
                     self._note_rejected(item)
+                else:
+                    self._accepted.add(item.prompt)
                 await self._wait(outcome.value)
                 return
             error = outcome.error
@@ -162,7 +165,9 @@ class Program:
                     return
                 if key is None:
                     self._ask(item)
-            elif isinstance(error, SeedanceError) and getattr(error, "request_id", None) is None:
+            elif getattr(error, "request_id", None) is not None:
+                self._accepted.add(item.prompt)
+            elif isinstance(error, SeedanceError):
                 self._note_rejected(item)
             await asyncio.sleep(op.after)
 
@@ -191,6 +196,8 @@ class Program:
         self._ask(*items)
         began = self.world.clock
         outcome = await self._call(op.wrap, op.after, self.session.run(map(self._pair, items)))
+        if outcome.value is not None:
+            self._check_whole(outcome.value, items, began)
         if outcome.broken_off:
             if outcome.error is not None:
                 self._check_named(outcome, items, began)
@@ -300,7 +307,8 @@ class Program:
                 self.asked[item.prompt, item.key] = again * self.asked[item.prompt, item.key] + 1
 
     def _note_rejected(self, item):
-        if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:
+        asked = self.asked[item.prompt] + self.asked[item.prompt, item.key]
+        if asked == 1 and item.prompt not in self._accepted:
             self.rejected.append((item.prompt, self.world.clock))
 
     # --- what it does and sees --------------------------------------------------------------
@@ -333,18 +341,30 @@ class Program:
         self.see(error)
         if not self.process.alive:
             return Outcome(error=error)
-        if isinstance(error, JournalError) and self._journal_is_fine():
+        others = self.plan.shared and self._may_be_of_another(error)
+        if isinstance(error, JournalError) and self._journal_is_fine() and not others:
             self.process.problems.append(f"the journal failed, though its disk is fine: {error!r}")
         expected = (SeedanceError, RuntimeError) if self.process.exiting else SeedanceError
         if not isinstance(error, expected) and not _is_misuse(error) and not self.process.closing:
             self.process.problems.append(f"the API raised {error!r}")
         return Outcome(error=error)
 
+    def _may_be_of_another(self, error):
+        """Whether another session was given the id, or has attached one to the key meanwhile."""
+        attached = any(op.kind == "attach" for each in self.world.programs for op in each.life.ops)
+        shown = str(error)
+        return (
+            "is that of the entry" in shown
+            or "belongs to job" in shown
+            or ("must never be submitted again" in shown and attached)
+        )
+
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]
+        locked = bool(others) and not self.plan.shared
         process = self.process
         ending = process.closing or process.exiting or self.life.loose
-        return not (others or self.life.disk_full or ending)
+        return not (locked or self.life.disk_full or ending)
 
     def see(self, thing):
         """The program has this in its hands."""
@@ -354,21 +374,42 @@ class Program:
     def _check_named(self, outcome, items, began):
         """What was told of a job before its wait was broken off is in the exception."""
         shown = {job.request_id for error in chain(outcome.error) for job in _jobs(error)}
-        prompts, now = {item.prompt for item in items}, self.world.clock
         grouped = isinstance(outcome.error, SiblingError)  # a task group drops the cancellations
         at_once = self.life.together or self.life.loose
         if not self.process.alive or at_once or grouped:
             return
-        for charge in self.world.server.ledger:
-            ours = charge.process is self.process and charge.prompt in prompts
-            once = sum(
-                count for name, count in self.asked.items() if _prompt(name) == charge.prompt
-            )
-            heard_at = max(charge.told_at, self.process.stopped_until)
-            known = began < charge.at and heard_at < now - 1.0
-            if ours and once == 1 and known and charge.request_id not in shown:
+        for charge in self._told(items, began, before=self.world.clock - 1.0):
+            if charge.request_id not in shown:
                 problem = f"{charge.request_id} is not in {outcome.error!r}"
                 self.world.problems.append(f"a wait was broken off, and {problem}")
+
+    def _check_whole(self, batch, items, began):
+        """A batch has an outcome for each request, and all that was accepted for it."""
+        if not self.process.alive:
+            return
+        if len(batch) != len(items) and batch.stopped_by is None:
+            problem = f"{len(batch)} outcomes of {len(items)} requests are in its result"
+            self.world.problems.append(f"a batch has ended, and {problem}")
+        shown = {job.request_id for job in batch}
+        steps = Counter(number for op in self.life.ops for number in op.items)
+        prompts = Counter()
+        for number, count in steps.items():
+            prompts[self.plan.items[number].prompt] += count
+        for charge in self._told(items, began, before=self.world.clock):
+            if prompts[charge.prompt] == 1 and charge.request_id not in shown:
+                problem = f"{charge.request_id} is not in its result"
+                self.world.problems.append(f"a batch has ended, and {problem}")
+
+    def _told(self, items, began, *, before):
+        """What was accepted for these items, asked for once each, and told to this process."""
+        prompts, asked = {item.prompt for item in items}, Counter()
+        for name, count in self.asked.items():
+            asked[_prompt(name)] += count
+        for charge in self.world.server.ledger:
+            ours = charge.process is self.process and charge.prompt in prompts
+            told_at = max(charge.told_at, self.process.stopped_until)
+            if ours and asked[charge.prompt] == 1 and began < charge.at and told_at < before:
+                yield charge
 
 
 def chain(error):

@@ -43,6 +43,8 @@ def search(first, count, workers):
         f" {totals.charges} charged"
     )
     print(f"universes with violations (must be 0): {len(failed)}")
+    for seed, violations in sorted(failed)[SHOWN:]:
+        print(f"seed {seed}: {violations[0]}")
     for seed, violations in sorted(failed)[:SHOWN]:
         print(f"\nseed {seed}: {violations[0]}")
         replay(seed, smaller=True)

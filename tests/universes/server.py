@@ -196,17 +196,31 @@ class Server:
             surprise=price > max(self._prices_known(call.process, kind), default=-1),
             estimable=bool(self._prices_known(call.process)),
         )
+        self._check_slots(call.process)
         ledger.append(charge)
         self._by_id[charge.request_id] = charge
         if charge.callback_url is not None:
             self._announce(charge)
         return charge
 
+    def _check_slots(self, process):
+        """No more jobs of a process run than it was told to have in flight."""
+        now = self.world.clock
+        running = [
+            each
+            for each in self.ledger
+            if each.process is process and each.told_at < now < each.ends and not each.cancelled
+        ]
+        most = self.plan.max_in_flight
+        if len(running) >= most and process.session_open:
+            self.world.problems.append(f"{process} has {len(running) + 1} jobs at once, not {most}")
+
     def _prices_known(self, process, kind=None):
         """The prices that a process was told, or finds on the disk."""
         if self.plan.limit is None:
             return []
-        on_disk = {row.request_id for row in self.world.disk.rows() if row.credits is not None}
+        attempts = self.world.disk.attempts()
+        on_disk = {each.request_id for each in attempts if each.credits is not None}
         return [
             each.credits
             for each in self.ledger

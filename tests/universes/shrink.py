@@ -8,6 +8,7 @@ from tests.universes.run import multiverse, play
 
 #: The values with which a part of a plan, a life or a step means nothing special.
 _PLAIN_PLAN = {
+    "shared": False,
     "limit": None,
     "prices": (40,),
     "ratio_costs": False,
@@ -27,6 +28,8 @@ _PLAIN_LIFE = {
     "leave": "wait",
     "together": False,
     "loose": False,
+    "starts": 0.0,
+    "place": "here",
     "pause": 0.0,
 }
 _PLAIN_OP = {"wrap": None, "retries": 0, "again": "request"}
@@ -75,6 +78,10 @@ def _simpler_lives(life):
     for number in range(len(life.ops)):
         yield attrs.evolve(life, ops=_without(life.ops, number))
     yield from _plainer(life, _PLAIN_LIFE)
+    if life.second is not None:
+        yield attrs.evolve(life, second=life.second.second)
+        for simpler in _simpler_lives(life.second):
+            yield attrs.evolve(life, second=simpler)
     for number, op in enumerate(life.ops):
         for simpler in _simpler_ops(op):
             yield attrs.evolve(life, ops=_with(life.ops, number, simpler))

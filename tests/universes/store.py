@@ -2,9 +2,11 @@
 
 It is the SDK's own journal, tables and transactions included, over one SQLite database in memory,
 which outlives the processes. In place of the writer's thread, an event of the universe commits what
-is queued. What was not committed when a process is killed is lost.
+is queued. What was not committed when a process is killed is lost. A journal that is shared has a
+writer in each process that lives, and these tell each other's owners by the universe's processes.
 """
 
+import contextlib
 import json
 import queue
 import sqlite3
@@ -13,10 +15,11 @@ from types import SimpleNamespace
 import attrs
 
 from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal, sqlite
+from seedance_async.journal import SQLiteJournal, owner, sqlite, tables
+from seedance_async.journal.owner import BEAT_SECONDS
 from seedance_async.journal.schema import migrate
 from seedance_async.journal.tables import Database
-from seedance_async.journal.writer import Writer, _resolve_futures
+from seedance_async.journal.writer import Operation, Writer, _resolve_futures
 
 _CLOSED = JournalError("the process was killed")
 
@@ -38,6 +41,21 @@ class Row:
         return self.state in ("submitting", "uncertain") and self.request_id is None
 
 
+@attrs.frozen
+class Attempt:
+    """What the disk knows of one POST."""
+
+    prompt: str
+    state: str
+    request_id: str | None
+    credits: int | None
+
+    @property
+    def is_open(self):
+        """Whether it is named as one that may have been charged, though nobody has its id."""
+        return self.state in ("sending", "uncertain") and self.request_id is None
+
+
 class Disk:
     """One journal's file."""
 
@@ -52,7 +70,8 @@ class Disk:
 
     def journal(self):
         """A journal on this disk, for the process that runs now."""
-        return SQLiteJournal("run.db", clock=lambda: self.world.clock)
+        shared = self.world.plan.shared
+        return SQLiteJournal("run.db", shared=shared, clock=lambda: self.world.clock)
 
     def rows(self):
         """What a later process would find."""
@@ -60,7 +79,15 @@ class Disk:
 
     def holds(self, request_id):
         """Whether a later process would find this id."""
-        return any(row.request_id == request_id for row in self.rows())
+        return any(each.request_id == request_id for each in self.attempts())
+
+    def attempts(self):
+        """What a later process would find of each POST."""
+        rows = self.connection.execute(
+            "SELECT request, attempts.state, request_id, credits_charged FROM attempts "
+            "LEFT JOIN jobs ON jobs.number = job ORDER BY attempts.number"
+        )
+        return [Attempt(json.loads(row[0])["prompt"], *row[1:]) for row in rows.fetchall()]
 
     def close(self):
         """The universe is over."""
@@ -81,25 +108,32 @@ class Disk:
     def open(self, writer):
         """Take the lock, as the writer's thread does first."""
         holders = [other for other in self._writers.values() if other.process.alive]
-        if holders:
+        if holders and not self.world.plan.shared:
             writer.opened.set_exception(JournalError("it is being written by another run"))
             writer.closed.set_result(None)
         else:
             self._writers[writer.process] = writer
-            writer.register()
+            with _at(writer.process):
+                writer.database.register(self.world.clock)
             writer.opened.set_result(None)
+            writer.beat_later()
 
     def commit(self, writer, batch):
         """Run the operations in one transaction; each outcome."""
         file = SimpleNamespace(
             database=writer.database, check_in_place=lambda: self._check(writer.process)
         )
-        return writer._commit(file, batch)
+        with _at(writer.process):
+            return writer._commit(file, batch)
 
     def release(self, writer):
         """Give the lock back."""
         writer.database.leave()
         self._writers.pop(writer.process, None)
+
+    def has(self, writer):
+        """Whether this writer has the file open."""
+        return self._writers.get(writer.process) is writer
 
     def flush(self, process):
         """Write what is queued, as the thread does once more when its loop is gone."""
@@ -131,10 +165,6 @@ class _EventWriter(Writer):
         self.thread = SimpleNamespace(join=lambda: None)
         self.database = Database(self.disk.connection, path, is_shared=is_shared)
 
-    def register(self):
-        """Become an owner of the journal."""
-        self.database.register(self._clock())
-
     def start(self):
         self._later(self._open)
 
@@ -146,6 +176,17 @@ class _EventWriter(Writer):
         self._queue.put(None)
         self._wake()
 
+    def beat_later(self):
+        """Give signs of life from now on, as a thread with nothing else to do."""
+        if self._is_shared:
+            self._later(self._give_sign, BEAT_SECONDS)
+
+    def _give_sign(self):
+        if self.disk.has(self):
+            self._queue.put(Operation(self._beat))
+            self.drain(acknowledge=True)
+            self.beat_later()
+
     def _wake(self):
         if not self.process.alive:
             self.drop()
@@ -153,7 +194,7 @@ class _EventWriter(Writer):
             self._scheduled = True
             self._later(self._write)
 
-    def _later(self, work):
+    def _later(self, work, seconds=0.0):
         def when_it_runs():  # its thread is stopped and killed with its process
             if not self.process.alive:
                 self.drop()
@@ -165,7 +206,7 @@ class _EventWriter(Writer):
                 work()
                 self.world.current = None
 
-        self.world.at(self.world.clock + self.disk.delay(), when_it_runs)
+        self.world.at(self.world.clock + seconds + self.disk.delay(), when_it_runs)
 
     def _open(self):
         if not self.opened.done():
@@ -214,8 +255,36 @@ class _EventWriter(Writer):
 
 def use_disks():
     """From now on, journals of this interpreter are on the disks of universes; undone by a call."""
-    real, sqlite.Writer = sqlite.Writer, _EventWriter
-    return lambda: setattr(sqlite, "Writer", real)
+    stack = contextlib.ExitStack()
+    _replace(stack, sqlite, Writer=_EventWriter)
+    _replace(stack, tables, os=SimpleNamespace(getpid=lambda: _here.number), this_place=_place)
+    _replace(stack, owner, this_place=_place, _runs=lambda pid: _here.world.runs(pid))
+    return stack.close
+
+
+#: The process whose writer is at work.
+_here = None
+
+
+@contextlib.contextmanager
+def _at(process):
+    """Within, a process of a universe is the one that writes."""
+    global _here
+    before, _here = _here, process
+    try:
+        yield
+    finally:
+        _here = before
+
+
+def _place():
+    return _here.life.place
+
+
+def _replace(stack, module, **values):
+    for name, value in values.items():
+        stack.callback(setattr, module, name, getattr(module, name))
+        setattr(module, name, value)
 
 
 def _fail(operations):

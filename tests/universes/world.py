@@ -60,14 +60,17 @@ class World:
     def play(self):
         """Run all lives, one after the other."""
         for life in self.plan.lives:
-            running = [self._process(life, self.clock)]
-            if life.second is not None:
-                running.append(self._process(life.second, self.clock + life.second.starts))
+            running = [self._process(each, self.clock + each.starts) for each in life.at_once]
             self._run(running)
             self.clock += life.pause
             self._pass_events()
         self.clock += 1000.0
         self._pass_events()
+
+    def runs(self, number):
+        """Whether the process with this number is alive, or stopped; as the system would say."""
+        process = self.processes[number - 1]
+        return process.alive and not process.finished
 
     def _process(self, life, starts):
         program = Program(self, life)
