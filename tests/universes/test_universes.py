@@ -16,7 +16,7 @@ from tests.universes.shrink import shrink
 
 #: Mutants that few seeds catch, and in how many ways.
 QUICK = {
-    "an uncertain job of an earlier run is sent again": 40,
+    "an uncertain job of an earlier run is sent again": 100,
     "an acceptance is not logged": 40,
     "the end of a job is not recorded": 150,
     "the intent is not recorded": 40,
