@@ -60,7 +60,8 @@ jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: api.errors journal.entry
 journal.entry: api.errors api.prepared_request api.request jobs.state
-journal.journal_file: api.errors journal.entry journal.lock journal.schema journal.tables
+journal.journal_file: api.errors journal.entry journal.lock journal.schema journal.statements
+    journal.tables
 journal.keys: api.prepared_request api.request journal.entry
 journal.lock: api.errors
 journal.open_state: api.errors
@@ -68,7 +69,9 @@ journal.owner:
 journal.schema: api.prepared_request journal.entry
 journal.sqlite: _utils.cancellation api.errors journal.contract journal.entry
     journal.open_state journal.tables journal.writer
+journal.statements:
 journal.tables: api.errors jobs.state journal.contract journal.entry journal.owner
+    journal.statements
 journal.writer: api.errors journal.journal_file journal.owner journal.tables
 otel: root
 session:

@@ -16,7 +16,8 @@ from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import JournalEntry
 from seedance_async.journal.lock import WriteLock, create_private
 from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
-from seedance_async.journal.tables import Database, connect
+from seedance_async.journal.statements import connect
+from seedance_async.journal.tables import Database
 
 # Modes of an SQLite URI for reading. With `immutable`, SQLite takes no locks and creates no files.
 _WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"

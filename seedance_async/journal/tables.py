@@ -1,9 +1,8 @@
 """Each operation on the tables of an SQLite journal, as few statements as it takes.
 
 A statement that fails undoes its own changes and no others, and every operation checks before it
-writes, so the operations of one transaction are independent. All rows are fetched at once, because
-a cursor that an exception keeps alive would keep the file open. Everything here blocks: it runs in
-the journal's own thread. The tables themselves are in `schema`.
+writes, so the operations of one transaction are independent. Everything here blocks: it runs in the
+journal's own thread. The tables themselves are in `schema`.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,6 +20,7 @@ from seedance_async.jobs.state import ENDED_STATES, JobState
 from seedance_async.journal.contract import CreditsInUseError, Intent
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
 from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS, Owner, this_place
+from seedance_async.journal.statements import Statements
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ _TOLD = {JobState.SUBMITTING: "sending", JobState.REJECTED: "refused"} | {
 }
 
 
-class Database:
+class Database(Statements):
     """The records of a journal, over an open connection.
 
     Args:
@@ -71,33 +69,16 @@ class Database:
     def __init__(
         self, connection: sqlite3.Connection, path: str, *, is_shared: bool = False
     ) -> None:
-        # Text that is not UTF-8 is read too, and then refused by the rules of an entry.
-        connection.text_factory = _lenient_text
-        self.connection = connection
-        self.path = path
+        super().__init__(connection, path)
         self._is_shared = is_shared
         self._owner = 0
         self._seen_at = 0.0
         self._prices: dict[str, int] = {}  # that this session has recorded
 
-    def begin(self) -> None:
-        """Start a transaction that may write."""
-        self.connection.execute("BEGIN IMMEDIATE")
-
-    def commit(self) -> None:
-        """Make everything since `begin` durable."""
-        self.connection.execute("COMMIT")
-
     def rollback(self) -> None:
         """Undo everything since `begin`. Never raises."""
         self._prices.clear()
-        with suppress(sqlite3.Error):
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
+        super().rollback()
 
     # --- who writes -------------------------------------------------------------------------
 
@@ -410,36 +391,6 @@ class Database:
             raise JournalError("its secret is damaged", path=self.path)
         return rows[0][0]
 
-    # --- statements -------------------------------------------------------------------------
-    # They are built from names of the code only. Values are always bound as parameters.
-
-    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        return self.connection.execute(statement, values)
-
-    def _rows(self, statement: str, *values: Any) -> list[Any]:
-        return self.connection.execute(statement, values).fetchall()
-
-    def _value(self, statement: str, *values: Any) -> Any:
-        rows = self._rows(statement, *values)
-        return rows[0][0] if rows else None
-
-    def _insert(
-        self, table: str, values: Mapping[str, Any], *, or_ignore: bool = False
-    ) -> int | None:
-        """The new row's number; None if it is there already, and that is to be ignored."""
-        columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        conflict = " ON CONFLICT DO NOTHING" if or_ignore else ""
-        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks}){conflict}"  # noqa: S608
-        cursor = self._run(statement, *values.values())
-        return cursor.lastrowid if cursor.rowcount else None
-
-    def _change(
-        self, table: str, number: int, values: Mapping[str, Any], where: str = "true"
-    ) -> None:
-        columns = ", ".join(f"{name} = ?" for name in values)
-        statement = f"UPDATE {table} SET {columns} WHERE number = ? AND {where}"  # noqa: S608
-        self._run(statement, *values.values(), number)
-
     def _has(self, key: str) -> bool:
         return bool(self._rows("SELECT 1 FROM jobs WHERE key = ?", key))
 
@@ -462,12 +413,3 @@ def _state_after(before: str, told: JobState | None, request_id: str | None) -> 
     if before == "sending" or state == before:
         return state
     return None
-
-
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Connect to an existing file in autocommit mode; `mode` is the mode of an SQLite URI."""
-    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
-
-
-def _lenient_text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
