@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import weakref
 
 import pytest
 
@@ -27,10 +28,12 @@ class KeptJournal(MemoryJournal):
 
     async def aclose(self):
         self.left = sqlite3.connect(":memory:", isolation_level=None)
+        self.unused = weakref.finalize(self, self.left.close)
         self.store.backup(self.left)
         await super().aclose()
 
     def reopened(self):
+        self.unused.detach()
         return MemoryJournal(self.left, own=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, Unpack
 
@@ -47,6 +48,8 @@ class MemoryJournal:
         self._lifecycle = Lifecycle(NAME)
         self._own = store is None or own
         self.store = memory_store() if store is None else store
+        if self._own:
+            weakref.finalize(self, self.store.close).atexit = False
         self._database = Database(self.store, NAME, is_shared=shared)
         self._kept: JournalError | None = None
         self._last: dict[str, JournalEntry] = {}
