@@ -289,11 +289,15 @@ class JournalRecorder:
             _log.error("job %s, with the id %s: %s", record.key, record.request_id, error)
 
     async def write_saved(self, record: JobRecord, saved: SavedFile) -> None:
-        """Record where a job's video is. A failure is logged: the file is saved nevertheless."""
+        """Record where a job's video is, for readers in any working directory.
+
+        A failure is logged: the file is saved nevertheless.
+        """
+        path = str(saved.path.absolute())
         try:
             if await self._journal.find(record.key) is not None:
                 await self._journal.record_file(
-                    record.key, path=str(saved.path), size=saved.size, sha256=saved.sha256
+                    record.key, path=path, size=saved.size, sha256=saved.sha256
                 )
         except JournalError as error:
             _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
