@@ -80,7 +80,7 @@ session.batch: _utils.plural api.errors api.prepared_request api.request api.ret
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
 session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request api.request
-    jobs.registry jobs.state journal session.credit_limit
+    api.waits jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
     webhooks
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state

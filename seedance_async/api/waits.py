@@ -35,7 +35,10 @@ _WORDS: Mapping[Awaited, tuple[int, str]] = {
     "gate": (logging.WARNING, "the gate: {host} has refused submits for now, or none got through"),
     "slot": (logging.INFO, "a slot: as many jobs are running as max_in_flight allows"),
     "credits": (logging.INFO, "the credit limit: under it submits are sent one at a time"),
-    "journal": (logging.WARNING, "the journal: its disk is slow"),
+    "journal": (
+        logging.WARNING,
+        "the journal: its disk is slow, or another session that shares it is submitting",
+    ),
 }
 
 

@@ -6,8 +6,10 @@ A batch has a journal of its own, in its folder, of which only the place is kept
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -16,7 +18,8 @@ from seedance_async import JournalError
 from seedance_async.cli.console import Screen
 from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
 
-_JOURNAL, _BATCHES = "bought.db", "batches.txt"
+#: The journal of single jobs; and where the journals of batches are, a JSON string a line.
+_JOURNAL, _BATCHES = "bought.db", "batches.jsonl"
 
 
 def state_folder() -> Path:
@@ -50,7 +53,7 @@ def remember_batch(journal: Path, screen: Screen) -> None:
     try:
         state_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         with (state_folder() / _BATCHES).open("a", encoding="utf-8") as file:
-            file.write(place + "\n")
+            file.write(json.dumps(place) + "\n")
     except OSError as error:
         screen.say(f"`seedance history` will not show {journal}: {error}", style="yellow")
 
@@ -67,8 +70,12 @@ def bought(screen: Screen) -> Iterator[tuple[Path, JournalEntry]]:
 
 
 def _batches() -> list[str]:
+    places: dict[str, None] = {}
     try:
-        lines = (state_folder() / _BATCHES).read_text(encoding="utf-8").splitlines()
+        lines = (state_folder() / _BATCHES).read_bytes().splitlines()
     except OSError:
         return []
-    return list(dict.fromkeys(filter(None, lines)))
+    for line in lines:
+        with suppress(ValueError):  # a damaged line hides no other
+            places[str(json.loads(line))] = None
+    return list(places)

@@ -31,7 +31,8 @@ class SQLiteJournal:
     """A `Journal` in one SQLite file. It contains prompts, so only its owner may read it.
 
     Beside the file are `<path>.lock`, which stays, and, while it is open, SQLite's `-wal` and
-    `-shm`.
+    `-shm`. A copy of the file alone that is made meanwhile lacks the latest jobs: a run with it
+    would buy them again.
 
     Args:
         path: the file; created if it is missing or empty. Its folder must exist.

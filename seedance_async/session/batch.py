@@ -253,15 +253,21 @@ class BatchRunner:
         except SubmitUncertainError as error:
             return self._registry.find(key=error.key)
 
-    def _check_key(self, key: Any, request: GenerationRequest) -> None:
+    def _check_key(self, key: Any, prepared: PreparedRequest) -> None:
         """Refuse a key that cannot be one, or that another request of this session has."""
         if key is None:
             return
         if not isinstance(key, str) or not key.strip():
             raise InvalidRequestError([Violation("key", key, "must be text that is not blank")])
         known = self._registry.find(key=key)
-        if known is not None and known.request not in (None, request):
+        if known is not None and not self._is_same(known.request, prepared):
             raise InvalidRequestError([Violation("key", key, "belongs to another request")])
+
+    def _is_same(self, request: GenerationRequest | None, prepared: PreparedRequest) -> bool:
+        """Whether a job's request is this one, perhaps with media URLs that are signed anew."""
+        if request in (None, prepared.request):
+            return True
+        return self._prepare(request).fingerprint == prepared.fingerprint
 
     def _goes_on(self, record: JobRecord) -> bool:
         """Whether a job was accepted, or may be: also one that is submitted without its caller."""
@@ -315,7 +321,7 @@ class BatchRunner:
         submitter, (key, request) = self._submitter, _key_and_request(item)
         try:
             prepared = self._prepare(request)
-            self._check_key(key, request)
+            self._check_key(key, prepared)
         except InvalidRequestError as error:
             return submitter.reject(request, error), None
         automatic = key is None

@@ -18,6 +18,7 @@ from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
 from seedance_async.api.prepared_request import PreparedRequest, dump_request
 from seedance_async.api.request import GenerationRequest
+from seedance_async.api.waits import Waits
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 from seedance_async.session.credit_limit import Kind, PriceTable, Spending
@@ -48,10 +49,11 @@ class JournalRecorder:
     Args:
         journal: where it writes.
         origin: the API that the session talks to.
+        waits: tells what is waited for.
     """
 
-    def __init__(self, journal: Journal, *, origin: str) -> None:
-        self._journal, self._origin = journal, origin
+    def __init__(self, journal: Journal, *, origin: str, waits: Waits) -> None:
+        self._journal, self._origin, self._waits = journal, origin, waits
         self._writer = self.write_soon  # one bound method for all jobs: each keeps it
         self._opened = False
         self._occurrences: Occurrences | None = None
@@ -163,9 +165,10 @@ class JournalRecorder:
         known = await self._journal.find(key)
         if known is not None and known.is_held:
             _log.info("another session is submitting job %s; waiting for its outcome", key)
-        while known is not None and known.is_held:
-            await asyncio.sleep(LOOK_AGAIN)
-            known = await self._journal.find(key)
+            with self._waits.during("journal"):
+                while known is not None and known.is_held:
+                    await asyncio.sleep(LOOK_AGAIN)
+                    known = await self._journal.find(key)
         if known is not None and known.origin not in (None, self._origin):
             raise JournalError(f"the key {key!r} belongs to a job at {known.origin}")
         return known
@@ -323,7 +326,11 @@ class JournalRecorder:
             _log.error("job %s, with the id %s: %s", record.key, record.request_id, error)
 
     async def write_saved(self, record: JobRecord, saved: SavedFile) -> None:
-        """Record where a job's video is. A failure is logged: the file is saved nevertheless."""
+        """Record where a job's video is, for readers in any working directory.
+
+        A failure is logged: the file is saved nevertheless.
+        """
+        path = str(saved.path.absolute())
         try:
             if await self._journal.find(record.key) is not None:
                 path = str(saved.path.absolute())  # whoever reads it may be in another folder

@@ -98,7 +98,7 @@ class SeedanceSession:
             self.registry.on_move = self._events.moved
             self.client.on_throttled = self._events.throttled
             self.client.waits.on_long = self._events.waited
-        self._journal = _journal_recorder(options.journal, self.client.base_url)
+        self._journal = _journal_recorder(options.journal, self.client)
         self._changed = asyncio.Event()
         self._accepting = self._closed = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
@@ -525,7 +525,9 @@ class SeedanceSession:
             )
 
 
-def _journal_recorder(journal: Journal | str | Path | None, origin: str) -> JournalRecorder | None:
+def _journal_recorder(
+    journal: Journal | str | Path | None, client: SeedanceClient
+) -> JournalRecorder | None:
     if journal is None:
         return None
     from seedance_async.session.journaling import JournalRecorder
@@ -534,7 +536,7 @@ def _journal_recorder(journal: Journal | str | Path | None, origin: str) -> Jour
         from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
 
         journal = SQLiteJournal(journal)
-    return JournalRecorder(journal, origin=origin)
+    return JournalRecorder(journal, origin=client.base_url, waits=client.waits)
 
 
 def _event_emitter(on_event: Callable[[Event], object] | None) -> EventEmitter | None:

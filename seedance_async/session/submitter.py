@@ -395,17 +395,21 @@ class Submitter:
         Raises:
             TooManyAbandonedError: too many were given up, one after the other.
         """
-        abandoned = self._poller.abandoned
+        abandoned, since = self._poller.abandoned, asyncio.get_running_loop().time()
         self._waiting_for_place += 1
         try:
             while True:
                 abandoned.check()
                 if self.in_flight < self._max_in_flight:
                     return
-                self._changed.clear()
-                await self._changed.wait()
+                await self._wait_for_change(since)
         finally:
             self._waiting_for_place -= 1
+
+    async def _wait_for_change(self, since: float) -> None:
+        self._changed.clear()
+        with self._client.waits.during("slot", since):
+            await self._changed.wait()
 
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit

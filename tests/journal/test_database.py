@@ -141,6 +141,17 @@ async def test_a_migration_keeps_the_entries_and_one_that_fails_changes_nothing(
     assert found == [("key-0",), ("key-1",)]
 
 
+def test_a_migration_that_finds_the_disk_full_says_so(path):
+    """SQLite may have ended the transaction itself."""
+
+    def fill_disk(connection):
+        connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with sqlite(path) as connection, pytest.raises(sqlite3.OperationalError, match="full"):
+        migrate(connection, [(fill_disk,)])
+
+
 # --- damaged rows -------------------------------------------------------------------------------
 
 JOBS, ATTEMPTS = "UPDATE jobs SET {} WHERE number = 1", "UPDATE attempts SET {} WHERE job = 1"

@@ -50,6 +50,14 @@ async def test_with_a_media_key_lines_whose_urls_are_signed_anew_are_the_same_jo
     assert "signature=monday" in json.loads(api.sent[0].body)["mediaUrls"][0], "sent as it is"
 
 
+async def test_a_running_job_is_known_by_its_key_though_its_urls_are_signed_anew(api, make_session):
+    async with make_session(transport=api, media_key=without_query) as session:
+        items = [("shot", signed(1, "monday")), ("shot", signed(1, "tuesday"))]
+        first, second = await session.run(items)
+        assert first.request_id == second.request_id
+    assert api.count("create") == 1
+
+
 async def test_a_media_key_that_is_no_text_is_the_callers_mistake(api, make_session, tmp_path):
     options = {"transport": api, "journal": tmp_path / "run.db", "media_key": lambda url: 5}
     async with make_session(**options) as session:

@@ -8,13 +8,14 @@ from seedance_async import (
     Backoff,
     GenerationRequest,
     JobState,
+    JobTimeoutError,
     RetryPolicy,
     TransportError,
     UnreachableError,
     WaitBecameLong,
 )
 from tests.support.fakes import NOT_SENT, FakeAPI, error_reply
-from tests.support.memory_journal import MemoryJournal
+from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
 
@@ -124,6 +125,29 @@ async def test_a_slow_journal_is_told(begin, api, heard, caplog):
         await session.submit(REQUEST)
     assert heard == [("journal", 10)]
     assert "disk" in lines(caplog)[0]
+
+
+async def test_a_wait_for_what_another_session_is_submitting_is_told(begin, api, heard, caplog):
+    api.answer_after = 15.0
+    store = memory_store()
+    async with begin(journal=MemoryJournal(store, shared=True)) as one:
+        first = asyncio.create_task(one.submit(REQUEST))
+        await asyncio.sleep(1)
+        async with begin(journal=MemoryJournal(store, shared=True)) as other:
+            await other.submit(REQUEST)
+        await first
+    store.close()
+    assert ("journal", 10) in heard
+    assert "another session" in lines(caplog)[-1]
+
+
+async def test_a_wait_for_the_place_of_a_job_that_was_given_up_is_told(begin, api, heard):
+    api.seconds = 3000.0
+    async with begin(max_in_flight=1, job_timeout=10, queue_timeout=10) as session:
+        with pytest.raises(JobTimeoutError):
+            await session.generate(REQUEST)
+        await session.submit(REQUEST)
+    assert heard[0] == ("slot", 10)
 
 
 async def test_polls_that_do_not_get_through_are_told(begin, api, heard):

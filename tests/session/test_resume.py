@@ -50,11 +50,12 @@ def states(path):
 async def left_by_a_killed_run(path, request=A, **changes):
     """An intent on disk, and whatever else the run came to write before it was killed."""
     from seedance_async.api.prepared_request import prepare
+    from seedance_async.api.waits import Waits
     from seedance_async.jobs.registry import TaskRegistry
     from seedance_async.session.journaling import JournalRecorder
 
     journal = SQLiteJournal(path)
-    recorder = JournalRecorder(journal, origin="https://api.example")
+    recorder = JournalRecorder(journal, origin="https://api.example", waits=Waits("api.example"))
     await recorder.open()
     prepared = prepare(request)
     record = TaskRegistry().add(recorder.new_key(prepared), request)

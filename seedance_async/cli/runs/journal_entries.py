@@ -81,14 +81,14 @@ class KnownJobs:
 
 
 def saved_file(path: Path | str | None, size: int | None, folder: Path) -> Path | None:
-    """Where a saved video still is: at its recorded path, or under its name in the folder.
+    """Where a saved video still is: under its name in the folder, or at its recorded path.
 
     Its size must be the recorded one. Its hash is not computed: that would read every video at
     each run, and a file gets its name only once it is complete.
     """
     if path is None or size is None:
         return None
-    places = (_from_here(Path(path)), folder / Path(path).name)
+    places = (folder / Path(path).name, _from_here(Path(path)))
     return next((place for place in places if _size(place) == size), None)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from seedance_async.cli.history import state_folder
 from seedance_async.emulator import Fault
 from seedance_async.journal import read_entries
 from tests.cli.conftest import QUICK, command, emulator, write_prompts
@@ -136,3 +137,24 @@ def test_the_history_is_for_its_owner_alone(seedance, seedance_emulator):
     folder = Path(os.environ["SEEDANCE_STATE_DIR"])
     assert folder.stat().st_mode & 0o77 == 0
     assert all(file.stat().st_mode & 0o77 == 0 for file in folder.glob("bought.db*"))
+
+
+@pytest.mark.parametrize("folder", ["new\nline", "para\u2028graph", os.fsdecode(b"odd\xff")])
+def test_a_batch_is_found_whatever_its_folder_is_called(seedance, seedance_emulator, folder):
+    write_prompts(1)
+    assert seedance("batch", "prompts.txt", "-o", folder).code == 0
+    assert seedance("history").err.startswith("1 job; ")
+
+
+def test_a_damaged_list_of_batches_hides_no_others(seedance, seedance_emulator):
+    write_prompts(1)
+    state_folder().mkdir(parents=True)
+    (state_folder() / "batches.jsonl").write_bytes(b'\xff\xfe\n"/cut sho\n')
+    assert seedance("batch", "prompts.txt").code == 0
+    assert seedance("history").err.startswith("1 job; ")
+
+
+def test_a_file_is_named_for_readers_in_any_folder(seedance, seedance_emulator):
+    seedance("generate", "A river", "-o", "river.mp4")
+    (record,) = seedance("history", "--json").records
+    assert record["file"] == str(Path("river.mp4").absolute())
