@@ -26,7 +26,15 @@ def judge(world):
     evidence = _Evidence(world)
     for check in (_paid_twice, _lost, _not_logged, _not_recorded, _over_the_limit, _rejected):
         found += check(world, evidence)
-    for check in (_untold, _falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
+    for check in (
+        _untold,
+        _rules,
+        _not_held,
+        _falsely_uncertain,
+        _end_not_recorded,
+        _not_waited_for,
+        _ends,
+    ):
         found += check(world, evidence)
     found += _left_unnamed(world, evidence)
     found += _key_shown(world, evidence)
@@ -241,6 +249,25 @@ def _falsely_uncertain(world, evidence):
     for row in evidence.rows:
         if row.is_unanswered and row.prompt not in world.server.sent:
             yield f"falsely uncertain: {row.key} of {row.prompt!r} was never sent"
+
+
+def _rules(world, evidence):
+    """The journal keeps its rules, and records what it is told while its disk is fine."""
+    for text in world.disk.broken_rules() if world.plan.journal else ():
+        yield f"rule: {text}"
+    for line in world.lines:
+        troubled = line.process is None or line.process.life.disk_full
+        late = line.process is not None and (line.process.exiting or line.process.closing)
+        if "is uncertain, with" in line.text and "NOT on record" in line.text:
+            if not troubled and not late:
+                yield f"rule: {line.text}"
+
+
+def _not_held(world, evidence):
+    """What another session is submitting is not taken for what a dead one left behind."""
+    if not any(_may_leave_doubt(process) for process in world.processes):
+        if "ended between the submit and its answer" in evidence.log + evidence.all_seen:
+            yield "not held: a submit of a living process was taken for one of a dead process"
 
 
 def _may_leave_doubt(process):
