@@ -256,18 +256,22 @@ def _rules(world, evidence):
     for text in world.disk.broken_rules() if world.plan.journal else ():
         yield f"rule: {text}"
     for line in world.lines:
-        troubled = line.process is None or line.process.life.disk_full
-        late = line.process is not None and (line.process.exiting or line.process.closing)
-        if "is uncertain, with" in line.text and "NOT on record" in line.text:
-            if not troubled and not late:
-                yield f"rule: {line.text}"
+        untrue = "is uncertain, with" in line.text and "NOT on record" in line.text
+        if untrue and not line.process.life.disk_full and "it is closed" not in line.text:
+            yield f"rule: {line.text}"
 
 
 def _not_held(world, evidence):
     """What another session is submitting is not taken for what a dead one left behind."""
-    if not any(_may_leave_doubt(process) for process in world.processes):
-        if "ended between the submit and its answer" in evidence.log + evidence.all_seen:
-            yield "not held: a submit of a living process was taken for one of a dead process"
+    left_early = any(life.loose or life.leave != "wait" for life in _lives(world))
+    if left_early or any(_may_leave_doubt(process) for process in world.processes):
+        return
+    if "ended between the submit and its answer" in evidence.log + evidence.all_seen:
+        yield "not held: a submit of a living process was taken for one of a dead process"
+
+
+def _lives(world):
+    return [program.life for program in world.programs]
 
 
 def _may_leave_doubt(process):

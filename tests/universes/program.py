@@ -163,9 +163,7 @@ class Program:
                 if key is None:
                     self._ask(item)
             elif isinstance(error, SeedanceError) and getattr(error, "request_id", None) is None:
-                # If the disk is full, nobody can tell what became of an earlier submit.
-                if self.life.disk_full is None:
-                    self._note_rejected(item)
+                self._note_rejected(item)
             await asyncio.sleep(op.after)
 
     async def _submitted(self, item, key):
@@ -265,7 +263,7 @@ class Program:
         if op.again == "everything" and ledger:
             named = self.world.rng.choice(ledger).request_id
             keys = [row.key for row in rows if row.request_id not in (None, named)]
-        if op.again == "request" or not keys:
+        if op.again == "request" or not keys or named == "req_nobody":
             return named
         return json.dumps({"v": 1, "request_id": named, "key": keys[0]})
 
@@ -304,6 +302,8 @@ class Program:
                 self.asked[item.prompt, item.key] = again * self.asked[item.prompt, item.key] + 1
 
     def _note_rejected(self, item):
+        if self.life.disk_full is not None:
+            return  # nobody can tell what became of an earlier submit
         if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:
             self.rejected.append((item.prompt, self.world.clock))
 
