@@ -261,17 +261,23 @@ def _rules(world, evidence):
             yield f"rule: {line.text}"
 
 
-def _not_held(world, evidence):
+def _not_held(world, _):
     """What another session is submitting is not taken for what a dead one left behind."""
-    left_early = any(life.loose or life.leave != "wait" for life in _lives(world))
-    if left_early or any(_may_leave_doubt(process) for process in world.processes):
-        return
-    if "ended between the submit and its answer" in evidence.log + evidence.all_seen:
-        yield "not held: a submit of a living process was taken for one of a dead process"
+    begun = [program for program in world.programs if program.process is not None]
+    for program in begun:
+        seen = [text for thing in program.process.seen for text in _texts_of(thing)]
+        seen += [line.text for line in world.lines if line.process is program.process]
+        told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
+        for prompt in {item.prompt: None for item in world.plan.items}:
+            left = (_may_have_left(each, prompt) for each in begun)
+            if repr(prompt) in told and not any(left):
+                yield f"not held: {program.process} takes {prompt!r} for what a dead process left"
 
 
-def _lives(world):
-    return [program.life for program in world.programs]
+def _may_have_left(program, prompt):
+    """Whether a program may have ended in the middle of a submit of this prompt."""
+    early = program.life.loose or program.life.leave != "wait"
+    return _asked_by(program, prompt) and (early or _may_leave_doubt(program.process))
 
 
 def _may_leave_doubt(process):

@@ -16,14 +16,14 @@ from tests.universes.shrink import shrink
 
 #: Mutants that few seeds catch, and in how many ways.
 QUICK = {
-    "an uncertain job of an earlier run is sent again": 40,
+    "an uncertain job of an earlier run is sent again": 60,
     "an acceptance is not logged": 40,
     "the end of a job is not recorded": 150,
     "the intent is not recorded": 40,
     "an error that reports a charge counts as a refusal": 60,
     "a limit is not looked at": 150,
     "the key is shown in failures": 40,
-    "what another session is submitting is not waited for": 60,
+    "a claim ignores that another session has the key": 60,
     "an end is overwritten": 60,
     "an acceptance is taken back": 60,
 }
