@@ -58,7 +58,7 @@ async def left_by_a_killed_run(path, request=A, **changes):
     await recorder.open()
     prepared = prepare(request)
     record = TaskRegistry().add(recorder.new_key(prepared), request)
-    await recorder.intend(record, prepared, None, 40, {})
+    await recorder.intend(record, prepared, None, 40, None)
     if changes:
         await journal.record((await journal.find(record.key)).attempt, **changes)
     await journal.aclose()
