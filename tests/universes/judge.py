@@ -268,16 +268,17 @@ def _not_held(world, _):
         seen = [text for thing in program.process.seen for text in _texts_of(thing)]
         seen += [line.text for line in world.lines if line.process is program.process]
         told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
-        for prompt in {item.prompt: None for item in world.plan.items}:
-            left = (_may_have_left(each, prompt) for each in begun)
-            if repr(prompt) in told and not any(left):
-                yield f"not held: {program.process} takes {prompt!r} for what a dead process left"
+        for prompts in _groups(world):
+            left = (_may_have_left(each, prompts) for each in begun)
+            if any(repr(prompt) in told for prompt in prompts) and not any(left):
+                yield f"not held: {program.process} takes {prompts} for what a dead process left"
 
 
-def _may_have_left(program, prompt):
-    """Whether a program may have ended in the middle of a submit of this prompt."""
+def _may_have_left(program, prompts):
+    """Whether a program may have ended in the middle of a submit of one of these prompts."""
     early = program.life.loose or program.life.leave != "wait"
-    return _asked_by(program, prompt) and (early or _may_leave_doubt(program.process))
+    asked = any(_asked_by(program, prompt) for prompt in prompts)
+    return asked and (early or _may_leave_doubt(program.process))
 
 
 def _may_leave_doubt(process):
