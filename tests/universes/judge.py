@@ -261,8 +261,10 @@ def _rules(world, evidence):
             yield f"rule: {line.text}"
 
 
-def _not_held(world, _):
+def _not_held(world, evidence):
     """What another session is submitting is not taken for what a dead one left behind."""
+    if "is that of the entry" in evidence.errors:
+        return  # an answer with the id of another session's job could not be recorded
     begun = [program for program in world.programs if program.process is not None]
     for program in begun:
         seen = [text for thing in program.process.seen for text in _texts_of(thing)]
