@@ -242,8 +242,9 @@ class Stream:
             return
         if isinstance(error, Exception):
             self._stop_pulling(error)
-        if pulled.record is not None and self._goes_on(pulled.record):
-            pulled.record.on_final(_Enqueue(pulled.number, self._ended))
+        record = pulled.record
+        if record is not None and (record.state.is_final or self._goes_on(record)):
+            record.on_final(_Enqueue(pulled.number, self._ended))
         else:
             self._open -= 1
             self._ended.put_nowait(None)  # the consumer must not wait for this one

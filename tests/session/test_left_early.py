@@ -132,6 +132,30 @@ async def test_a_session_that_is_left_while_a_batch_begins_ends_the_batch(
     assert all(known in seen or f"{known} (queued)" in caplog.text for known in api.jobs)
 
 
+async def test_a_session_that_is_left_while_a_batch_submits_has_its_jobs_in_the_result(begin, api):
+    api.answer_after = 2.0
+    async with begin() as session:
+        batch = asyncio.create_task(session.run(prompts(3)))
+        await asyncio.sleep(1)
+    result = await batch
+    assert [job.request_id for job in result] == list(api.jobs)
+    assert result.counts == {JobState.SUCCEEDED: 3}
+
+
+async def test_a_batch_of_a_session_that_is_left_has_the_last_refusal_too(begin, api):
+    async def refuse(_):
+        await asyncio.sleep(2)
+        return error_reply(401)
+
+    api.script["create"] += [error_reply(401), refuse]
+    async with begin() as session:
+        batch = asyncio.create_task(session.run(prompts(2)))
+        await asyncio.sleep(1)
+    result = await batch
+    assert result.counts == {JobState.REJECTED: 2}
+    assert result.stopped_by is None
+
+
 async def test_a_submit_whose_session_is_left_while_it_is_recorded_returns_its_job(begin, api):
     class SlowJournal(MemoryJournal):
         async def record(self, attempt, **changes):

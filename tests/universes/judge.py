@@ -26,7 +26,15 @@ def judge(world):
     evidence = _Evidence(world)
     for check in (_paid_twice, _lost, _not_logged, _not_recorded, _over_the_limit, _rejected):
         found += check(world, evidence)
-    for check in (_untold, _falsely_uncertain, _end_not_recorded, _not_waited_for, _ends):
+    for check in (
+        _untold,
+        _rules,
+        _not_held,
+        _falsely_uncertain,
+        _end_not_recorded,
+        _not_waited_for,
+        _ends,
+    ):
         found += check(world, evidence)
     found += _left_unnamed(world, evidence)
     found += _key_shown(world, evidence)
@@ -241,6 +249,38 @@ def _falsely_uncertain(world, evidence):
     for row in evidence.rows:
         if row.is_unanswered and row.prompt not in world.server.sent:
             yield f"falsely uncertain: {row.key} of {row.prompt!r} was never sent"
+
+
+def _rules(world, evidence):
+    """The journal keeps its rules, and records what it is told while its disk is fine."""
+    for text in world.disk.broken_rules() if world.plan.journal else ():
+        yield f"rule: {text}"
+    for line in world.lines:
+        untrue = "is uncertain, with" in line.text and "NOT on record" in line.text
+        if untrue and not line.process.life.disk_full and "it is closed" not in line.text:
+            yield f"rule: {line.text}"
+
+
+def _not_held(world, evidence):
+    """What another session is submitting is not taken for what a dead one left behind."""
+    if "is that of the entry" in evidence.errors:
+        return  # an answer with the id of another session's job could not be recorded
+    begun = [program for program in world.programs if program.process is not None]
+    for program in begun:
+        seen = [text for thing in program.process.seen for text in _texts_of(thing)]
+        seen += [line.text for line in world.lines if line.process is program.process]
+        told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
+        for prompts in _groups(world):
+            left = (_may_have_left(each, prompts) for each in begun)
+            if any(repr(prompt) in told for prompt in prompts) and not any(left):
+                yield f"not held: {program.process} takes {prompts} for what a dead process left"
+
+
+def _may_have_left(program, prompts):
+    """Whether a program may have ended in the middle of a submit of one of these prompts."""
+    early = program.life.loose or program.life.leave != "wait"
+    asked = any(_asked_by(program, prompt) for prompt in prompts)
+    return asked and (early or _may_leave_doubt(program.process))
 
 
 def _may_leave_doubt(process):

@@ -60,7 +60,6 @@ class Program:
         self.world, self.plan, self.life = world, world.plan, life
         self.asked = Counter()
         self.rejected = []  # prompts of jobs that it was told are not charged, when asked once
-        self._accepted = set()  # prompts that have a job
         self.receiver, self._loose = None, []
         self.process = self.session = None
         self.entered = self.left_whole = self.left_in_peace = False
@@ -151,8 +150,6 @@ class Program:
             if isinstance(outcome.value, Job):
                 if outcome.value.state is JobState.REJECTED:
                     self._note_rejected(item)
-                else:
-                    self._accepted.add(item.prompt)
                 await self._wait(outcome.value)
                 return
             error = outcome.error
@@ -165,9 +162,7 @@ class Program:
                     return
                 if key is None:
                     self._ask(item)
-            elif getattr(error, "request_id", None) is not None:
-                self._accepted.add(item.prompt)
-            elif isinstance(error, SeedanceError):
+            elif isinstance(error, SeedanceError) and getattr(error, "request_id", None) is None:
                 self._note_rejected(item)
             await asyncio.sleep(op.after)
 
@@ -268,7 +263,7 @@ class Program:
         if op.again == "everything" and ledger:
             named = self.world.rng.choice(ledger).request_id
             keys = [row.key for row in rows if row.request_id not in (None, named)]
-        if op.again == "request" or not keys:
+        if op.again == "request" or not keys or named == "req_nobody":
             return named
         return json.dumps({"v": 1, "request_id": named, "key": keys[0]})
 
@@ -307,8 +302,9 @@ class Program:
                 self.asked[item.prompt, item.key] = again * self.asked[item.prompt, item.key] + 1
 
     def _note_rejected(self, item):
-        asked = self.asked[item.prompt] + self.asked[item.prompt, item.key]
-        if asked == 1 and item.prompt not in self._accepted:
+        if self.life.disk_full is not None:
+            return  # nobody can tell what became of an earlier submit
+        if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:
             self.rejected.append((item.prompt, self.world.clock))
 
     # --- what it does and sees --------------------------------------------------------------

@@ -24,6 +24,22 @@ from seedance_async.journal.writer import Operation, Writer, _resolve_futures
 _CLOSED = JournalError("the process was killed")
 
 
+#: Notes whenever an end, an acceptance or an id changes.
+_WATCHERS = """
+CREATE TEMP TABLE broken (what TEXT);
+CREATE TEMP TRIGGER end_changed AFTER UPDATE OF state ON main.jobs
+    WHEN OLD.state IN ('succeeded', 'failed', 'cancelled') AND NEW.state <> OLD.state BEGIN
+    INSERT INTO broken VALUES (NEW.key || ' was ' || OLD.state || ' and is ' || NEW.state);
+END;
+CREATE TEMP TRIGGER attempt_changed AFTER UPDATE ON main.attempts
+    WHEN (OLD.state = 'accepted' AND NEW.state <> OLD.state)
+    OR (OLD.request_id IS NOT NULL AND NEW.request_id IS NOT OLD.request_id) BEGIN
+    INSERT INTO broken VALUES ('attempt ' || NEW.number || ' was ' || OLD.state || ', '
+        || coalesce(OLD.request_id, '') || ', and is ' || NEW.state);
+END;
+"""
+
+
 @attrs.frozen
 class Row:
     """What the disk knows of one job."""
@@ -64,6 +80,7 @@ class Disk:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         migrate(connection)
         connection.execute("UPDATE secret SET value = ?", (world.rng.randbytes(32),))
+        connection.executescript(_WATCHERS)
         self.connection = connection
         self._database = Database(connection, "run.db")
         self._writers = {}  # by process
@@ -80,6 +97,16 @@ class Disk:
     def holds(self, request_id):
         """Whether a later process would find this id."""
         return any(each.request_id == request_id for each in self.attempts())
+
+    def broken_rules(self):
+        """The rules of the journal that were broken at any time, or are now."""
+        rows = self.connection.execute(
+            "SELECT what FROM broken UNION ALL "
+            "SELECT key || ' is rejected, though attempt ' || attempts.number || ' is in doubt' "
+            "FROM jobs JOIN attempts ON job = jobs.number WHERE jobs.state = 'rejected' "
+            "AND attempts.state IN ('sending', 'uncertain')"
+        )
+        return [text for (text,) in rows.fetchall()]
 
     def attempts(self):
         """What a later process would find of each POST."""

@@ -7,7 +7,7 @@ import sys
 import attrs
 import pytest
 
-from seedance_async.journal import sqlite
+from seedance_async.journal import owner, sqlite, tables
 from tests.universes.__main__ import main
 from tests.universes.mutants import MUTANTS, Mutant
 from tests.universes.plan import make_plan
@@ -23,6 +23,9 @@ QUICK = {
     "an error that reports a charge counts as a refusal": 60,
     "a limit is not looked at": 150,
     "the key is shown in failures": 40,
+    "a claim ignores that another session has the key": 60,
+    "an end is overwritten": 60,
+    "an acceptance is taken back": 60,
 }
 
 
@@ -48,6 +51,10 @@ def test_much_happens_in_the_universes():
     assert sum(result.kills for result in results) > 20
     assert sum(result.charges for result in results) > 100
     assert sum(result.posts - result.charges for result in results) > 20
+    shared = [result for result in results if result.plan.shared]
+    assert sum(len(life.at_once) for result in shared for life in result.plan.lives) > 60
+    waited = [result for result in shared if "another session is submitting" in str(result.story)]
+    assert len(waited) > 5
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -109,9 +116,9 @@ def steps(plan):
 
 def test_what_a_kill_leaves_behind_disturbs_nobody():
     """The SDK's own journal is back, and so is every hook, when no universe is played."""
-    before = sqlite.Writer, sys.unraisablehook
+    before = sqlite.Writer, owner.this_place, tables.os, sys.unraisablehook
     list(play_seeds(range(3)))
-    assert (sqlite.Writer, sys.unraisablehook) == before
+    assert (sqlite.Writer, owner.this_place, tables.os, sys.unraisablehook) == before
 
 
 def test_the_command_plays_shows_and_counts(capsys):
