@@ -333,7 +333,6 @@ class JournalRecorder:
         path = str(saved.path.absolute())
         try:
             if await self._journal.find(record.key) is not None:
-                path = str(saved.path.absolute())  # whoever reads it may be in another folder
                 await self._journal.record_file(
                     record.key, path=path, size=saved.size, sha256=saved.sha256
                 )
