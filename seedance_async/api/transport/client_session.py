@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
@@ -92,9 +92,10 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close all connections; nothing can be sent after this. A session of yours stays open."""
         self._closed = True
-        for part in (self._submits, self._queries, self._media):
-            if part is not None:
-                await part.aclose()
+        async with AsyncExitStack() as stack:  # if the closing of one is cancelled, all are closed
+            for part in (self._media, self._queries, self._submits):
+                if part is not None:
+                    stack.push_async_callback(part.aclose)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -133,11 +133,13 @@ class SessionCalls:
         """End all calls in progress, and close the session if it is owned."""
         for call in self._calls:
             call.end(aiohttp.ClientConnectionError("the transport was closed"))
-        for _ in range(_TURNS):  # before their connections go, at which aiohttp would repeat a GET
-            if self._calls:
-                await asyncio.sleep(0)
-        if self._owned:
-            await self._http.close()
+        try:
+            for _ in range(_TURNS):  # else aiohttp repeats a GET whose connection goes
+                if self._calls:
+                    await asyncio.sleep(0)
+        finally:
+            if self._owned:
+                await self._http.close()
 
     async def _exchange(self, request: WireRequest, call: Call) -> None:
         if not self._traced:

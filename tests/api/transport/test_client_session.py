@@ -96,6 +96,29 @@ async def test_a_call_whose_caller_is_cancelled_ends_with_it(make_transport):
         await transport.aclose()
 
 
+async def test_closing_that_is_cancelled_closes_all_sessions_nevertheless(make_transport):
+    reads = asyncio.Queue()
+
+    async def behave(connection):
+        await connection.read_request()
+        reads.put_nowait(None)
+        await connection.hang()
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url, PATIENT)
+        calls = [asyncio.ensure_future(transport.send(each)) for each in (SUBMIT, QUERY)]
+        for _ in calls:
+            await reads.get()
+        closing = asyncio.ensure_future(transport.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert transport._submits._http.closed
+        assert transport._queries._http.closed
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_closing_ends_a_submit_that_waits_for_a_connection_as_not_sent(make_transport):
     read = asyncio.Event()
 
