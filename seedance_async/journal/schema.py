@@ -91,6 +91,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             state TEXT NOT NULL,  -- sending, accepted, refused, uncertain
             kind TEXT NOT NULL DEFAULT '',
             budget TEXT,
+            is_limited INTEGER NOT NULL DEFAULT 0,  -- whether it was made under a limit
             request_id TEXT,
             origin TEXT NOT NULL DEFAULT '',  -- the API that gave the id; '' where nobody knows
             credits_reserved INTEGER,

@@ -24,6 +24,10 @@ from seedance_async.journal.statements import Statements
 
 _log = logging.getLogger(__name__)
 
+#: Under a limit, so many attempts may be in doubt at a price that nobody knows: one that was broken
+#: off, and one that tries once more.
+MOST_UNPRICED = 2
+
 #: Bytes of a journal's secret.
 _SECRET = 32
 
@@ -47,6 +51,8 @@ _SELECT = (
     "FROM jobs AS job_ LEFT JOIN attempts AS last ON last.number = job_.attempt"
 )
 
+_UNPRICED = "credits_charged IS NULL AND credits_reserved IS NULL AND state <> 'refused'"
+_LIMITED_UNPRICED = f"SELECT count(*) FROM attempts WHERE is_limited AND {_UNPRICED}"  # noqa: S608
 _LEARNED = ("request_id", "credits_charged", "error")
 _OF_ATTEMPT = ("job", "kind", "origin", "budget", "state", *_LEARNED)
 _ATTEMPT = f"SELECT {', '.join(_OF_ATTEMPT)} FROM attempts WHERE number = ?"  # noqa: S608
@@ -161,6 +167,7 @@ class Database(Statements):
             "kind": intent.kind,
             "origin": intent.origin or "",
             "budget": intent.budget,
+            "is_limited": bool(intent.limits),
             "credits_reserved": credits,
             "claimed_at": now,
         }
@@ -207,6 +214,8 @@ class Database(Statements):
     def _check_limit(self, budget: str, limit: int, credits: int | None, now: float) -> None:
         """Raise unless an attempt fits in a budget, and no other session tries one just now."""
         spent, needed = self.spent(budget), max(1, credits or 0)
+        if credits is None and self._value(_LIMITED_UNPRICED) >= MOST_UNPRICED:
+            spent = limit  # else each start would risk one more
         if spent + needed > limit:
             raise BudgetExceededError(
                 max_credits=limit, spent=spent, needed=needed, known=credits is not None
@@ -370,16 +379,14 @@ class Database(Statements):
         """See `Journal.unpriced`."""
         return dict(
             self._rows(
-                "SELECT kind, count(*) FROM attempts WHERE credits_charged IS NULL "
-                "AND credits_reserved IS NULL AND state <> 'refused' GROUP BY kind"
+                f"SELECT kind, count(*) FROM attempts WHERE {_UNPRICED} GROUP BY kind"  # noqa: S608
             )
         )
 
     def price(self, kind: str, credits: int) -> None:
         """See `Journal.price`."""
         self._run(
-            "UPDATE attempts SET credits_reserved = ? WHERE kind = ? AND credits_charged IS NULL "
-            "AND credits_reserved IS NULL AND state <> 'refused'",
+            f"UPDATE attempts SET credits_reserved = ? WHERE kind = ? AND {_UNPRICED}",  # noqa: S608
             credits,
             kind,
         )

@@ -173,6 +173,19 @@ class JournalRecorder:
             raise JournalError(f"the key {key!r} belongs to a job at {known.origin}")
         return known
 
+    def warn_if_another(self, known: JournalEntry, prepared: PreparedRequest) -> None:
+        """A key was used again for another prompt: what its caller gets is the earlier job."""
+        if known.fingerprint == prepared.fingerprint:
+            return
+        from seedance_async.journal import request_in
+
+        before, asked = request_in(known), prepared.request.prompt
+        if before is not None and before.prompt != asked:
+            _log.warning(
+                "the key %r is that of a job with another prompt, %.60r; %.60r is not submitted",
+                *(known.key, before.prompt, asked),
+            )
+
     def was_taken(self, error: SeedanceError) -> bool:
         """Whether a submit failed only because another session has claimed the job."""
         return isinstance(error, KeyTakenError)

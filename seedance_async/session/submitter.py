@@ -321,6 +321,7 @@ class Submitter:
                 known = await journal.find(record.key)
             else:
                 return
+        journal.warn_if_another(known, prepared)
         await self._resume(record, known)
 
     async def _resume(self, record: JobRecord, known: JournalEntry) -> None:

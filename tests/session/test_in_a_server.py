@@ -27,7 +27,7 @@ class KeptJournal(MemoryJournal):
     """A `MemoryJournal` that a later process can open again."""
 
     async def aclose(self):
-        self.left = sqlite3.connect(":memory:", isolation_level=None)
+        self.left = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.unused = weakref.finalize(self, self.left.close)
         self.store.backup(self.left)
         await super().aclose()

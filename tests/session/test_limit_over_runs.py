@@ -93,6 +93,15 @@ async def test_a_lost_answer_to_the_first_submit_does_not_lock_later_runs(begin,
             await session.submit(prompts(1, "last")[0])
 
 
+async def test_a_price_that_no_run_learns_is_not_risked_at_every_start(begin, api):
+    """Each start may try once more what was broken off, but not one more for each start."""
+    api.script["create"] += [LOST] * 10
+    for _ in range(5):
+        async with begin(max_credits=200) as session:
+            await session.run(prompts(3, "lost"))
+    assert api.count("create") == 2
+
+
 async def test_a_refusal_for_lack_of_credits_spends_nothing(begin, api):
     api.script["create"] += [error_reply(402)]
     async with begin(max_credits=40) as session:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 
+import attrs
 import pytest
 
 from seedance_async import (
@@ -98,12 +99,16 @@ async def test_the_same_request_twice_is_two_jobs_in_every_run(begin, api):
     assert api.prompts == {"prompt a": 2, "prompt b": 1}
 
 
-async def test_a_key_of_the_callers_own_names_the_job(begin, api):
+async def test_a_key_of_the_callers_own_names_the_job(begin, api, caplog):
     async with begin() as session:
         job = await session.submit(A, key="order-17")
         await job
     async with begin() as session:
+        await session.submit(attrs.evolve(A, duration=6), key="order-17")
+    assert "another prompt" not in caplog.text
+    async with begin() as session:
         again = await session.submit(B, key="order-17")
+        assert "'order-17' is that of a job with another prompt, 'prompt a'" in caplog.text
         assert (again.request_id, again.state) == (job.request_id, "succeeded")
     assert api.prompts == {"prompt a": 1}
 

@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 def memory_store() -> sqlite3.Connection:
     """The tables of a journal, in memory. Journals that are open on it at once must be shared."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     migrate(connection)
     return connection
 

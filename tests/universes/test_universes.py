@@ -21,7 +21,7 @@ QUICK = {
     "the end of a job is not recorded": 150,
     "the intent is not recorded": 40,
     "an error that reports a charge counts as a refusal": 60,
-    "a limit is not looked at": 150,
+    "a limit is not looked at": 300,
     "the key is shown in failures": 40,
     "a claim ignores that another session has the key": 60,
     "an end is overwritten": 60,
@@ -101,7 +101,7 @@ def test_a_seed_gives_the_same_universe_again_in_another_process_and_in_another_
 
 def test_a_universe_that_fails_is_made_smaller():
     with named("a limit is not looked at").applied():
-        result = next(each for each in play_seeds(range(200)) if each.violations)
+        result = next(each for each in play_seeds(range(300)) if each.violations)
         small = shrink(result.plan, result.kinds)
         with multiverse():
             assert play(small).kinds & result.kinds
