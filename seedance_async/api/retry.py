@@ -117,13 +117,16 @@ class Attempts:
     def after(self, error: SeedanceError, verdict: Verdict) -> float:
         """Seconds before the next attempt; raises `error` if there must be none.
 
-        After a refusal by a rate limit the gate makes the call wait, so this returns 0.
+        After a refusal that holds everybody, the gate makes the call wait, so this returns 0.
         """
         now = asyncio.get_running_loop().time()
         if verdict is Verdict.THROTTLED:
             self._check_throttled(error, now)
             self._failures = 0
-            return 0.0
+            if self._gate.is_held(now):
+                return 0.0
+            own = self._policy.backoff.delay(self._refusals - 1, self._rng)
+            return max(own, requested_wait(error))
         if not self._failures:
             self._failing_since = now
         self._failures += 1
