@@ -14,6 +14,9 @@ from seedance_async.api.rate_limit.rate import RateBudget
 #: A rate is computed from at least this many calls accepted between two refusals.
 ENOUGH = 5
 
+#: The last rate is that of so many calls.
+RECENT_CALLS = 20
+
 #: The pace is back at the rate found after the time of this many calls, within these seconds.
 QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 5.0, 120.0
 
@@ -24,8 +27,9 @@ NO_LIMIT = 30
 #: what the server allows, and not just how many calls there were to make.
 BUSY = 0.8
 
-#: One job above the limit is tried after this many accepted jobs, or seconds where jobs are few.
-PROBE_CALLS, PROBE_SECONDS = 40, 300.0
+#: One job above the limit is tried after this time, if so many jobs were accepted in it, and in any
+#: case after the longer one.
+PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 90.0, 20, 300.0
 
 #: The number of running jobs may be wrong by this share: polls report their ends late.
 SLACK = 0.015
@@ -127,7 +131,8 @@ class LearnedRate:
         self._quiet = SHORTEST_QUIET
         self._empty_at: float | None = None
         self._accepted = self._pressed = 0
-        self._last: deque[float] = deque(maxlen=2 * ENOUGH)
+        self._last: deque[float] = deque(maxlen=RECENT_CALLS)
+        self._recent = 0.0
         self._refusal = (0.0, 0, 0, 0.0)
 
     @property
@@ -137,8 +142,11 @@ class LearnedRate:
 
     @property
     def is_below(self) -> bool:
-        """Whether the pace is below the rate that the server allowed, or none is known."""
-        return self._budget is None or self._budget.rate < self._found
+        """Whether the pace is below what the server allows, or no limit is known.
+
+        Where it accepts far more than the rate found, that rate is not its limit.
+        """
+        return self._budget is None or self._budget.rate < max(self._found, self._recent / 2)
 
     @property
     def overload(self) -> float:
@@ -180,6 +188,8 @@ class LearnedRate:
         self._accepted += 1
         self._pressed += pressed
         self._last.append(now)
+        if self._budget is not None and len(self._last) == self._last.maxlen:
+            self._recent = len(self._last) / max(1e-3, now - self._last[0])
 
     def explains(self, seconds: float) -> bool:
         """Whether refusals over this time can be about the rate, even if it fell a lot."""
@@ -189,8 +199,7 @@ class LearnedRate:
 
     def refused(self, now: float) -> None:
         """The server refused a call after it had accepted the one before."""
-        recent = len(self._last) / max(1e-3, now - self._last[0]) if self._last else 0.0
-        self._refusal = (now, self._accepted, self._pressed, recent)
+        self._refusal = (now, self._accepted, self._pressed, self._recent)
 
     def settle(self, now: float) -> None:
         """The refusal was about the rate: the next call, now, was accepted."""
@@ -202,7 +211,7 @@ class LearnedRate:
             self._empty_at = at
             self._accepted, self._pressed = self._accepted - accepted, self._pressed - pressed
         self._rises_from = now
-        self._quiet = max(self._quiet, min(10 * (now - at), LONGEST_QUIET))
+        self._quiet = max(self._quiet, min(5 * (now - at), LONGEST_QUIET))
 
     def dismiss(self) -> None:
         """The refusal was about something else, so the rate may be higher than it seemed."""
@@ -237,7 +246,7 @@ class LearnedJobLimit:
         self._falls = 0
         self._accepted = self._probes = 0
         self._climbing = False
-        self._probe_at = math.inf
+        self._lowered_at, self._probe_at = -math.inf, math.inf
 
     def is_above(self, running: int) -> bool:
         """Whether the limit would allow clearly more than are running, or none is known."""
@@ -251,21 +260,21 @@ class LearnedJobLimit:
             in_flight: those calls alone.
             now: the time.
         """
-        if self.limit is None or occupied < self.limit + self._probing:
+        if self.limit is None or occupied < self.limit + self._is_probing(now):
             return 0.0
         waits_for_time = occupied == self.limit or not in_flight
         return max(0.0, self._probe_at - now) if waits_for_time else math.inf
 
-    @property
-    def _probing(self) -> bool:
-        return self._climbing or self._accepted >= PROBE_CALLS
+    def _is_probing(self, now: float) -> bool:
+        early = now >= self._lowered_at + PROBE_SECONDS and self._accepted >= PROBE_CALLS
+        return self._climbing or early
 
     def accepted(self, running: int, in_flight: int, now: float) -> None:
         """The server accepted a job; `running` includes it, `in_flight` counts other calls."""
         self._accepted += 1
         if self.limit is None:
             return
-        if self._probing and running + in_flight > self.limit:
+        if self._is_probing(now) and running + in_flight > self.limit:
             self._probes += 1
             if self._probes > in_flight:  # all in flight at the last step were answered
                 self._probes = 0
@@ -282,22 +291,23 @@ class LearnedJobLimit:
         self._refused_at = running
         if self.limit is not None:
             fall = round(SLACK * running) + 2**self._falls - 1
-            self._lower(min(self.limit, running - fall), now + PATIENCE)
+            self._lower(min(self.limit, running - fall), now, now + PATIENCE)
 
     def settle(self, running: int, now: float) -> None:
         """The refusal was about the `running` jobs, of which one has ended since."""
         if self.limit is None:
-            self._lower(running, now)
+            self._lower(running, now, now)
         self._climbing = self._falls > 0
-        self._probe_at = now + PROBE_SECONDS
+        self._probe_at = now + LONGEST_PROBE
 
     def dismiss(self, running: int) -> None:
         """The refusal was about something else, while `running` jobs ran."""
         self.limit = self.before
         self._climbing = self.limit is not None and running >= self.limit
 
-    def _lower(self, limit: int, probe_at: float) -> None:
+    def _lower(self, limit: int, now: float, probe_at: float) -> None:
         self.limit = self._base = max(1, limit)
+        self._lowered_at = now
         self._accepted = self._probes = 0
         self._climbing = False
         self._probe_at = probe_at
