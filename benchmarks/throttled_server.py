@@ -40,6 +40,9 @@ class Free:
     def refusal(self, now, active):
         return None
 
+    def take(self, now):
+        """Another client's submit, which is always accepted."""
+
     def oracle(self):
         return self
 
@@ -52,13 +55,20 @@ class Rate(Free):
         self.tokens, self.filled_at = float(burst), 0.0
 
     def refusal(self, now, active):
+        self.fill(now)
+        if self.tokens < 1:
+            return (1 - self.tokens) / self.steps.at(now)
+        self.tokens -= 1
+        return None
+
+    def take(self, now):
+        self.fill(now)
+        self.tokens -= 1
+
+    def fill(self, now):
         rate = self.steps.at(now)
         self.tokens = min(self.burst, self.tokens + (now - self.filled_at) * rate)
         self.filled_at = now
-        if self.tokens < 1:
-            return (1 - self.tokens) / rate
-        self.tokens -= 1
-        return None
 
 
 class AtOnce(Free):
@@ -190,8 +200,8 @@ class Server:
         rng = random.Random(self.seed + 1)
         while True:
             await asyncio.sleep(rng.expovariate(self.others))
-            if self.limit.refusal(self.now(), self.active) is None:
-                self.start_job(rng)
+            self.limit.take(self.now())
+            self.start_job(rng)
 
     async def aclose(self):
         if self.other is not None:

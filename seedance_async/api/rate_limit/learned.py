@@ -41,6 +41,8 @@ class Learned:
     def accepted(self, running: int, in_flight: int, now: float, *, late: bool) -> None:
         """The server accepted a call; `late`: it was sent before the hold that lasts."""
         self.noise.accepted(self.rate.overload, counts=self._asks_little(running - 1))
+        if self.noise.refutes_limit and not self.rate.is_below:
+            self.rate.forget()
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:
@@ -60,7 +62,7 @@ class Learned:
         """
         if not self._in_trouble:
             little = self._asks_little(running)
-            if little:
+            if little and self.noise.share > 0.08:
                 self.rate.doubt()
             if self.noise.explains_refusal(self.rate.overload, counts=little):
                 return False

@@ -18,7 +18,7 @@ ENOUGH = 5
 RECENT_CALLS = 20
 
 #: The pace is back at the rate found after the time of this many calls, within these seconds.
-QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 5.0, 120.0
+QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 6.0, 60.0
 
 #: The limit is forgotten once the pace reaches this many times the rate found.
 NO_LIMIT = 30
@@ -46,6 +46,12 @@ SLIGHT_NOISE = 0.005
 #: Refusals are about our pressure if they are e to this power as likely then as by noise.
 CERTAINTY = 6.0
 
+#: The same where we knowingly ask for more than was allowed before.
+CERTAINTY_ABOVE = 4.5
+
+#: The limit found is none if so many more calls were accepted than it and any burst would allow.
+REFUTED = 20.0
+
 #: The share of calls that a limit refuses, by how far above it we are.
 LEAST_OVERLOAD, OVERLOAD = 0.1, 0.95
 
@@ -62,7 +68,8 @@ class Noise:
     """
 
     def __init__(self) -> None:
-        self._refused = self._calls = self._evidence = 0.0
+        self._refused = self._calls = self._evidence = self._against = 0.0
+        self._in_run = False
 
     @property
     def share(self) -> float:
@@ -81,35 +88,43 @@ class Noise:
             overload: the share of calls that would be refused now if our pressure were the cause.
             counts: whether we asked for less than the server had allowed.
         """
-        if self._evidence:
-            doubt = math.log((1 - overload) / (1 - self._bounded))
-            self._evidence = max(0.0, self._evidence + min(doubt, 0.0))
-        if counts and self._calls:
-            self._count(0.0)
+        doubt = min(0.0, math.log((1 - overload) / (1 - self._bounded)))
+        self._evidence = max(0.0, self._evidence + doubt)
+        self._against = 0.0 if counts else self._against + doubt
+        self._count(False, counts=counts)
 
     def explains_refusal(self, overload: float, *, counts: bool) -> bool:
         """One more call was refused: whether that still is noise. As `accepted`."""
-        self._evidence += max(0.0, math.log(overload / self._bounded))
-        if self._evidence >= CERTAINTY:
-            self._evidence = 0.0
+        more = max(0.0, math.log(overload / self._bounded))
+        self._evidence += more
+        self._against = min(0.0, self._against + more)
+        if self._evidence >= (CERTAINTY if counts else CERTAINTY_ABOVE):
+            self._evidence = self._against = 0.0
             return False
-        if counts:
-            self._count(1.0)
+        self._count(True, counts=counts)
         return True
+
+    @property
+    def refutes_limit(self) -> bool:
+        """Whether far more was accepted than the limit that we exceed would have allowed."""
+        return self._against < -REFUTED
 
     def contradicted(self) -> None:
         """A call was refused that every known limit would have allowed."""
-        self._count(1.0)
+        self._count(True, counts=True)
 
     @property
     def _bounded(self) -> float:
         share = self.share
         return LEAST_NOISE if share < SLIGHT_NOISE else min(MOST_NOISE, share)
 
-    def _count(self, refused: float) -> None:
-        kept = 1 - 1 / REMEMBERED_CALLS
-        self._refused = kept * self._refused + refused
-        self._calls = kept * self._calls + 1
+    def _count(self, refused: bool, *, counts: bool) -> None:
+        """Only what follows an accepted call counts: a limit that refuses one refuses the next."""
+        if counts and not self._in_run:
+            kept = 1 - 1 / REMEMBERED_CALLS
+            self._refused = kept * self._refused + refused
+            self._calls = kept * self._calls + 1
+        self._in_run = refused
 
 
 class LearnedRate:
@@ -165,7 +180,7 @@ class LearnedRate:
             return 0.0
         rise = 0.98 + 0.02 * ((now - self._rises_from) / self._quiet) ** 4
         if rise > NO_LIMIT:
-            self._budget = self._empty_at = None
+            self.forget()
             return 0.0
         self._budget.rate = max(self._slowest, self._found * rise)
         return self._budget.wait(now)
@@ -211,7 +226,11 @@ class LearnedRate:
             self._empty_at = at
             self._accepted, self._pressed = self._accepted - accepted, self._pressed - pressed
         self._rises_from = now
-        self._quiet = max(self._quiet, min(5 * (now - at), LONGEST_QUIET))
+        self._quiet = max(self._quiet, min(3 * (now - at), LONGEST_QUIET))
+
+    def forget(self) -> None:
+        """There is no limit, or it is far away."""
+        self._budget = self._empty_at = None
 
     def dismiss(self) -> None:
         """The refusal was about something else, so the rate may be higher than it seemed."""
@@ -226,7 +245,7 @@ class LearnedRate:
             measured = min(self._budget.rate, measured)
         self._found = max(measured, self._slowest)
         quiet = min(max(QUIET_CALLS / self._found, SHORTEST_QUIET), LONGEST_QUIET)
-        self._quiet = quiet / 4 if unclear else quiet
+        self._quiet = quiet / 4 if unclear and not fell else quiet
 
 
 class LearnedJobLimit:
