@@ -41,8 +41,8 @@ class Learned:
     def accepted(self, running: int, in_flight: int, now: float, *, late: bool) -> None:
         """The server accepted a call; `late`: it was sent before the hold that lasts."""
         self.noise.accepted(self.rate.overload, counts=self._asks_little(running - 1))
-        if self.noise.refutes_limit and not self.rate.is_below:
-            self.rate.forget()
+        if self.noise.refutes_limit():
+            self.rate.refuted(now)
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:

@@ -104,10 +104,12 @@ class Noise:
         self._count(True, counts=counts)
         return True
 
-    @property
     def refutes_limit(self) -> bool:
         """Whether far more was accepted than the limit that we exceed would have allowed."""
-        return self._against < -REFUTED
+        if self._against > -REFUTED:
+            return False
+        self._against = 0.0
+        return True
 
     def contradicted(self) -> None:
         """A call was refused that every known limit would have allowed."""
@@ -120,7 +122,7 @@ class Noise:
 
     def _count(self, refused: bool, *, counts: bool) -> None:
         """Only what follows an accepted call counts: a limit that refuses one refuses the next."""
-        if counts and not self._in_run:
+        if counts:
             kept = 1 - 1 / REMEMBERED_CALLS
             self._refused = kept * self._refused + refused
             self._calls = kept * self._calls + 1
@@ -180,7 +182,7 @@ class LearnedRate:
             return 0.0
         rise = 0.98 + 0.02 * ((now - self._rises_from) / self._quiet) ** 4
         if rise > NO_LIMIT:
-            self.forget()
+            self._budget = self._empty_at = None
             return 0.0
         self._budget.rate = max(self._slowest, self._found * rise)
         return self._budget.wait(now)
@@ -228,9 +230,11 @@ class LearnedRate:
         self._rises_from = now
         self._quiet = max(self._quiet, min(3 * (now - at), LONGEST_QUIET))
 
-    def forget(self) -> None:
-        """There is no limit, or it is far away."""
-        self._budget = self._empty_at = None
+    def refuted(self, now: float) -> None:
+        """The server allows more than the rate found: at least what is accepted now."""
+        if self._budget is not None:
+            self._found, self._rises_from = self._budget.rate, now
+            self._quiet = max(1.0, self._quiet / 4)
 
     def dismiss(self) -> None:
         """The refusal was about something else, so the rate may be higher than it seemed."""
