@@ -55,6 +55,7 @@ class Gate:
         self._hold = Hold(most, backoff, rng)
         self._learned = Learned(slowest=1 / backoff.maximum)
         self._calm = True  # whether `most` is the only limit
+        self._paced = False  # whether a rate spaces the calls
         self._delayed = False  # whether the last caller admitted had to wait
         self._timer: asyncio.TimerHandle | None = None
         self.refusals = 0
@@ -163,7 +164,10 @@ class Gate:
         self._learned.rate.accepted(now, pressed=self._delayed or self._line.is_pressed, late=late)
         self._learned.accepted(self._running, self._inside - 1, now, late=late)
         if not self._calm and not late:  # a late one does not show that the hold helped
-            self._hold.widen(at_once=self.rate is not None)  # the rate alone spaces the calls
+            if self._paced and self.rate is None:
+                self._hold.narrow()  # all who wait would come at once
+            self._paced = self.rate is not None
+            self._hold.widen(at_once=self._paced)  # the rate alone spaces the calls
             self._calm = self._hold.is_over and self._learned.is_nothing
             self._admit()
 

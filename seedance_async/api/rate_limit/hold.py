@@ -68,6 +68,10 @@ class Hold:
         self.refusing_since = self.failing_since = math.inf
         self._in_a_row *= late
 
+    def narrow(self) -> None:
+        """Begin again with a few callers."""
+        self.width = min(self.width, QUICK_WIDTH)
+
     def widen(self, *, at_once: bool) -> None:
         """A call that was sent after the hold was accepted."""
         step = self._most if at_once else 1.0 if self.width < QUICK_WIDTH else 0.25

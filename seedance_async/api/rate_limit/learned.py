@@ -42,7 +42,7 @@ class Learned:
         """The server accepted a call; `late`: it was sent before the hold that lasts."""
         self.noise.accepted(self.rate.overload, counts=self._asks_little(running - 1))
         if self.noise.refutes_limit():
-            self.rate.refuted(now)
+            self.rate.forget()
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:
@@ -68,6 +68,8 @@ class Learned:
                 return False
             if little and not self.is_nothing:
                 self.noise.contradicted()
+        elif not concurrent and self.noise.share > 0.15:
+            self.noise.contradicted()
         self._in_trouble = True
         first = self._case is None
         if self._case is None:

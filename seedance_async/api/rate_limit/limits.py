@@ -182,7 +182,7 @@ class LearnedRate:
             return 0.0
         rise = 0.98 + 0.02 * ((now - self._rises_from) / self._quiet) ** 4
         if rise > NO_LIMIT:
-            self._budget = self._empty_at = None
+            self.forget()
             return 0.0
         self._budget.rate = max(self._slowest, self._found * rise)
         return self._budget.wait(now)
@@ -230,11 +230,9 @@ class LearnedRate:
         self._rises_from = now
         self._quiet = max(self._quiet, min(3 * (now - at), LONGEST_QUIET))
 
-    def refuted(self, now: float) -> None:
-        """The server allows more than the rate found: at least what is accepted now."""
-        if self._budget is not None:
-            self._found, self._rises_from = self._budget.rate, now
-            self._quiet = max(1.0, self._quiet / 4)
+    def forget(self) -> None:
+        """There is no limit, or it is far away."""
+        self._budget = self._empty_at = None
 
     def dismiss(self) -> None:
         """The refusal was about something else, so the rate may be higher than it seemed."""
