@@ -69,7 +69,6 @@ class Noise:
 
     def __init__(self) -> None:
         self._refused = self._calls = self._evidence = self._against = 0.0
-        self._in_run = False
 
     @property
     def share(self) -> float:
@@ -91,7 +90,7 @@ class Noise:
         doubt = min(0.0, math.log((1 - overload) / (1 - self._bounded)))
         self._evidence = max(0.0, self._evidence + doubt)
         self._against = 0.0 if counts else self._against + doubt
-        self._count(False, counts=counts)
+        self._count(0.0, counts=counts and self._refused > 0)
 
     def explains_refusal(self, overload: float, *, counts: bool) -> bool:
         """One more call was refused: whether that still is noise. As `accepted`."""
@@ -101,7 +100,7 @@ class Noise:
         if self._evidence >= (CERTAINTY if counts else CERTAINTY_ABOVE):
             self._evidence = self._against = 0.0
             return False
-        self._count(True, counts=counts)
+        self._count(1.0, counts=counts)
         return True
 
     def refutes_limit(self) -> bool:
@@ -113,20 +112,18 @@ class Noise:
 
     def contradicted(self) -> None:
         """A call was refused that every known limit would have allowed."""
-        self._count(True, counts=True)
+        self._count(1.0, counts=True)
 
     @property
     def _bounded(self) -> float:
         share = self.share
         return LEAST_NOISE if share < SLIGHT_NOISE else min(MOST_NOISE, share)
 
-    def _count(self, refused: bool, *, counts: bool) -> None:
-        """Only what follows an accepted call counts: a limit that refuses one refuses the next."""
+    def _count(self, refused: float, *, counts: bool) -> None:
         if counts:
             kept = 1 - 1 / REMEMBERED_CALLS
             self._refused = kept * self._refused + refused
             self._calls = kept * self._calls + 1
-        self._in_run = refused
 
 
 class LearnedRate:
