@@ -24,7 +24,7 @@ from contextlib import suppress
 import attrs
 
 from benchmarks.report import Target, plot_path, pyplot, report, table
-from benchmarks.throttled_server import AtOnce, Both, Down, Free, Noise, Rate, Server, Window
+from benchmarks.throttled_server import AtOnce, Both, Down, Noise, Rate, Server, Window
 from seedance_async import GenerationRequest, SeedanceClient
 from seedance_async.api.client import PendingSubmit
 from seedance_async.api.prepared_request import prepare

@@ -169,8 +169,7 @@ class Server:
     async def create(self):
         if self.patient:
             async with self.turn:
-                while (delay := self.limit.refusal(self.now(), self.active)) is not None:
-                    await asyncio.sleep(min(max(delay, 0.001), 0.05))
+                await self.until_allowed()
         else:
             self.sent.append(self.now())
             delay = self.limit.refusal(self.now(), self.active)
@@ -180,6 +179,10 @@ class Server:
         self.accepted.append(self.now())
         body = {"success": True, "requestId": f"req_{len(self.ends) - 1}", "status": "queued"}
         return answer(200, body | {"creditsCharged": 40})
+
+    async def until_allowed(self):
+        while (delay := self.limit.refusal(self.now(), self.active)) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(min(max(delay, 0.001), 0.05))  # at least that, or time stands still
 
     def refuse(self, delay):
         self.refused.append(self.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 
@@ -13,6 +13,7 @@ from seedance_async.api.backoff import Backoff
 from seedance_async.api.rate_limit.hold import Hold
 from seedance_async.api.rate_limit.learned import Learned
 from seedance_async.api.rate_limit.queue import WaitingLine, was_let_in
+from seedance_async.api.rate_limit.state import GateState
 
 #: Seconds by which a timer may fire early.
 _EARLY = 1e-6
@@ -42,6 +43,8 @@ class Gate:
 
     Attributes:
         refusals: how many there were.
+        on_change: called with the state when a long hold begins or is over, and when a limit is
+            found, moves or is forgotten.
 
     Args:
         most: callers inside at once.
@@ -59,6 +62,8 @@ class Gate:
         self._delayed = False  # whether the last caller admitted had to wait
         self._timer: asyncio.TimerHandle | None = None
         self.refusals = 0
+        self.on_change: Callable[[GateState], None] | None = None
+        self._told = GateState()
 
     def __repr__(self) -> str:
         jobs = f", {self._running} running" if self.counts_jobs else ""
@@ -86,6 +91,21 @@ class Gate:
     def limit(self) -> int | None:
         """Concurrent jobs that the server seems to allow; None while no such limit is known."""
         return self._learned.jobs.limit
+
+    def state(self) -> GateState:
+        """What it does now. Without a running event loop nobody is held."""
+        try:
+            held_for = max(0.0, self._hold.until - asyncio.get_running_loop().time())
+        except RuntimeError:
+            held_for = 0.0
+        return GateState(held_for, self.rate, self.limit, self._learned.noise.share)
+
+    def _tell(self) -> None:
+        state = self.state()
+        is_shut = state.held_for == math.inf
+        if self.on_change is not None and not is_shut and state.differs(self._told):
+            self._told = state
+            self.on_change(state)
 
     @property
     def refusing_since(self) -> float:
@@ -169,6 +189,7 @@ class Gate:
             self._paced = self.rate is not None
             self._hold.widen(at_once=self._paced)  # the rate alone spaces the calls
             self._calm = self._hold.is_over and self._learned.is_nothing
+            self._tell()
             self._admit()
 
     def answered(self) -> None:
@@ -211,12 +232,12 @@ class Gate:
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for at least this long, and then one caller first."""
-        self._hold.begin(asyncio.get_running_loop().time() + seconds)
-        self._calm = False
+        self._begin_hold(seconds)
+        self._tell()
 
     def shut(self, error: Exception, seconds: float) -> None:
         """Fail everyone waiting, and everyone who comes in this time, with a copy of `error`."""
-        self.hold(seconds)
+        self._begin_hold(seconds)  # its error tells everybody
         self._line.close(error, self._hold.until)
 
     def fail_overdue(self, error: Exception, timeout: float, trouble_since: float) -> None:
@@ -229,6 +250,10 @@ class Gate:
         """
         opens = max(self._hold.until, asyncio.get_running_loop().time())
         self._line.reject_since(opens - timeout, error, trouble_since)
+
+    def _begin_hold(self, seconds: float) -> None:
+        self._hold.begin(asyncio.get_running_loop().time() + seconds)
+        self._calm = False
 
     def _delay_after_refusal(self, limit: int | None) -> float:
         if limit is not None and self._running:

@@ -1,4 +1,4 @@
-"""What the refusals of a server were about, judged by what helped: time, a job's end, or nothing."""
+"""What the refusals of a server were about, judged by what helped: time, a job's end, nothing."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ ENOUGH = 5
 RECENT_CALLS = 20
 
 #: The pace is back at the rate found after the time of this many calls, within these seconds.
-QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 6.0, 60.0
+QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 12.0, 60.0
 
 #: The limit is forgotten once the pace reaches this many times the rate found.
 NO_LIMIT = 30

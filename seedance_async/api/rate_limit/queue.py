@@ -57,7 +57,7 @@ class WaitingLine:
         self._places.clear()
 
     def reject_since(self, before: float, error: Exception, earliest: float) -> None:
-        """Fail those who have waited since before that time; no wait counts from before `earliest`."""
+        """Fail those who wait since before that time; what was before `earliest` does not count."""
         late = [place for place, since in self._places if max(since, earliest) < before]
         _reject(late, error)
 
