@@ -87,6 +87,9 @@ class Noise:
             overload: the share of calls that would be refused now if our pressure were the cause.
             counts: whether we asked for less than the server had allowed.
         """
+        if counts and not self._evidence and not self._refused:
+            self._against = 0.0
+            return
         doubt = min(0.0, math.log((1 - overload) / (1 - self._bounded)))
         self._evidence = max(0.0, self._evidence + doubt)
         self._against = 0.0 if counts else self._against + doubt
