@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from seedance_async.api.rate_limit.limits import LearnedJobLimit, LearnedRate, Noise
+from seedance_async.api.rate_limit.limits import LearnedJobLimit, LearnedRate
+from seedance_async.api.rate_limit.noise import Noise
 
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
