@@ -137,7 +137,7 @@ class Gate:
 
     async def wait_and_enter(self, waiting_since: float) -> None:
         """As `enter`, for a caller that leaves by `leave`."""
-        if self._calm and not self._line and self._inside < self._most:
+        if self._calm and self._inside < self._most:  # and so nobody waits
             self._inside += 1
             self._delayed = False
             return
