@@ -23,6 +23,8 @@ help:
 	@echo "make coverage the test suite once more, with the branches it covers"
 	@echo "make package  build the sdist and the wheel, and try both in empty environments"
 	@echo "make torture  kill a batch again and again for ten minutes; nothing may be lost"
+	@echo "make universes  100,000 random programs in simulated universes; SEEDS and FIRST choose others"
+	@echo "make universes-mutants  take out each safeguard: some universe must notice"
 	@echo "make bench    every benchmark beside its rivals; tables, JSON and plots, half an hour"
 	@echo "make fuzz     a coverage-guided fuzzer on the parser of answers, for a minute"
 	@echo "make format   format the code"
@@ -99,9 +101,19 @@ clean:
 torture: $(READY)
 	$(BIN)/python -m benchmarks.torture
 
+# Random programs over the public API on virtual time, with a server, a disk and kills of their own.
+SEEDS ?= 100000
+FIRST ?= 0
+.PHONY: universes universes-mutants
+universes: $(READY)
+	$(BIN)/python -m tests.universes --first $(FIRST) --seeds $(SEEDS)
+
+universes-mutants: $(READY)
+	$(BIN)/python -m tests.universes --mutants --first $(FIRST)
+
 # Each prints a table with its targets and writes benchmarks/results/<name>.json and .png; the
 # tables of docs/performance.md are then replaced by these.
-BENCHMARKS := imports polling throttle overhead flight peers download journal connections
+BENCHMARKS := imports polling waiting throttle overhead flight peers download journal connections
 .PHONY: bench
 bench: $(READY)
 	$(PIP) -e '.[bench]'

@@ -39,10 +39,10 @@ import attrs
 import numpy as np
 
 from benchmarks.report import Target, plot_path, pyplot, report
-from seedance_async import Backoff
+from seedance_async import LearnedPolls
 from seedance_async.jobs.polling.adaptive.planner import PollPlanner
 
-BACKOFF = Backoff()
+BACKOFF = LearnedPolls().backoff
 LEARNT = 50
 COUNTED = 250
 BEFORE = 200

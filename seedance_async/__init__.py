@@ -26,8 +26,10 @@ from seedance_async.api.errors import (
     SeedanceError,
     ServerError,
     SubmitUncertainError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
+    UnreachableError,
 )
 from seedance_async.api.models import (
     ErrorDetail,
@@ -37,7 +39,7 @@ from seedance_async.api.models import (
     Submission,
 )
 from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts, TransportOptions
-from seedance_async.api.prepared_request import dump_request, load_request
+from seedance_async.api.prepared_request import dump_request, load_request, without_query
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.request import (
     AspectRatio,
@@ -58,6 +60,7 @@ from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.jobs.registry import TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
+from seedance_async.jobs.updates import JobUpdate
 from seedance_async.session.batch import BatchResult
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.session import SeedanceSession
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
         RequestThrottled,
         SubmitBecameUncertain,
         VideoSaved,
+        WaitBecameLong,
     )
 
 __all__ = [
@@ -125,6 +129,7 @@ __all__ = [
     "JobSucceeded",
     "JobTimeoutError",
     "JobTrouble",
+    "JobUpdate",
     "JobWithdrawn",
     "JournalError",
     "LearnedPolls",
@@ -150,17 +155,21 @@ __all__ = [
     "SubmitUncertainError",
     "TaskRegistry",
     "Timeouts",
+    "TooManyAbandonedError",
     "TooManyUncertainError",
     "Transport",
     "TransportError",
     "TransportOptions",
+    "UnreachableError",
     "VideoSaved",
     "Violation",
+    "WaitBecameLong",
     "WebhookReceiver",
     "WireRequest",
     "WireResponse",
     "dump_request",
     "load_request",
+    "without_query",
 ]
 
 

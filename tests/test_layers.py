@@ -32,7 +32,7 @@ api:
 api.backoff:
 api.client: _utils.cancellation _utils.plural api.errors api.models api.option_fields
     api.options api.prepared_request api.protocol api.rate_limit api.request api.retry
-    api.transport
+    api.transport api.waits
 api.errors: api.models api.request
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
@@ -42,52 +42,57 @@ api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
 api.request: _utils.json_values _utils.urls
 api.retry: api.errors api.options api.rate_limit
-api.transport: _utils.cancellation _utils.urls _utils.version api.errors api.option_fields
-    api.options api.protocol
+api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
+api.waits:
 cli: _utils.plural emulator jobs.downloads journal root session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options
     api.transport jobs.registry
-jobs.events: api.errors api.models api.rate_limit api.request jobs.registry jobs.state
-jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state
+jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry
+    jobs.state
+jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
     api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
-jobs.stats: jobs.state
+jobs.stats: api.waits jobs.state
+jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
-journal.contract: journal.entry
-journal.entry: api.errors jobs.state
-journal.journal_file: api.errors journal.entry journal.lock journal.tables
+journal.contract: api.errors journal.entry
+journal.entry: api.errors api.prepared_request api.request jobs.state
+journal.journal_file: api.errors journal.entry journal.lock journal.schema journal.tables
 journal.keys: api.prepared_request api.request journal.entry
 journal.lock: api.errors
 journal.open_state: api.errors
-journal.sqlite: _utils.cancellation api.errors journal.entry journal.open_state journal.tables
-    journal.writer
-journal.tables: api.errors journal.entry
-journal.writer: api.errors journal.journal_file journal.tables
+journal.owner:
+journal.schema: api.prepared_request journal.entry
+journal.sqlite: _utils.cancellation api.errors journal.contract journal.entry
+    journal.open_state journal.tables journal.writer
+journal.tables: api.errors jobs.state journal.contract journal.entry journal.owner
+journal.writer: api.errors journal.journal_file journal.owner journal.tables
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
-    jobs.registry jobs.state session.journaling session.stream session.submitter
-session.credit_limit: api.errors api.request
-session.estimate: api.request journal session.journaling
-session.journaling: _utils.cancellation api.errors api.prepared_request api.request
+    jobs.registry jobs.state session.journaling session.source session.stream session.submitter
+session.credit_limit: api.errors api.models api.request
+session.estimate: api.prepared_request api.request journal session.credit_limit
+session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request api.request
     jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
     webhooks
-session.orphans: api.prepared_request jobs.registry jobs.state
+session.orphans: api.errors api.prepared_request jobs.registry jobs.state
 session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.polling
     jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
-    jobs.registry jobs.state jobs.stats journal session.batch session.credit_limit
-    session.journaling session.options session.resumer session.shutdown session.stream
+    jobs.registry jobs.state jobs.stats jobs.updates journal session.batch session.credit_limit
+    session.journaling session.options session.resumer session.shutdown session.source
     session.submitter session.webhook_callbacks
 session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling
     jobs.registry jobs.state session.journaling session.options session.webhook_callbacks
-session.stream: _utils.cancellation api.request jobs.registry
+session.source: api.request
+session.stream: _utils.cancellation api.errors jobs.registry session.source
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
     api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
     session.journaling session.orphans session.resumer session.shutdown

@@ -223,7 +223,8 @@ def certainly_refused(entry: LedgerEntry) -> bool:
 
 def read_journal(path: Path) -> list[Row]:
     """The rows of a journal that no process has open."""
-    columns = "key, json_extract(request, '$.prompt'), state, request_id, path, size, sha256"
+    named = "SELECT max(request_id) FROM attempts WHERE job = jobs.number"
+    columns = f"key, json_extract(request, '$.prompt'), state, ({named}), path, size, sha256"
     with closing(sqlite3.connect(path)) as connection:
         return [Row(*found) for found in connection.execute(f"SELECT {columns} FROM jobs")]
 

@@ -27,6 +27,7 @@ from seedance_async.api.errors import (
     SeedanceError,
     SubmitUncertainError,
     TransportError,
+    UnreachableError,
 )
 from seedance_async.api.models import Generation, ModelInfo, Submission
 from seedance_async.api.option_fields import policy, takes
@@ -44,10 +45,12 @@ from seedance_async.api.retry import (
     stops_submits,
 )
 from seedance_async.api.transport import Transport, make_transport
+from seedance_async.api.waits import SHORT, Awaited, Wait, Waits, numbers
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for which an authentication or credit error fails further submits unsent.
+#: Seconds for which an authentication or credit error, or a host that was never reached, fails
+#: further submits unsent.
 SHUT_SECONDS = 30.0
 
 #: Seconds for which polls pause when the server refuses the key, which may be being replaced.
@@ -134,6 +137,10 @@ class SeedanceClient:
 
     It takes the options of `ClientOptions` and `TransportOptions`.
 
+    Attributes:
+        waits: what its submits, and those of a session around it, wait for.
+        submit_grace: seconds that a submit whose caller is cancelled may still wait for its id.
+
     Raises:
         ConfigurationError: no key, a bad base URL, or an option out of bounds.
     """
@@ -142,7 +149,8 @@ class SeedanceClient:
     def __init__(self, *args: Any, **options: Any) -> None:
         given = ClientOptions(*args, **options)
         endpoint = Endpoint.resolve(given.api_key, given.base_url)
-        self._retry, self._timeouts, self._rng = given.retry, given.timeouts, given.rng
+        self._retry, self._rng = given.retry, given.rng
+        self.submit_grace = given.timeouts.submit_grace
         self.allow_local = endpoint.is_local
         self.transport = make_transport(given.transport, endpoint, given)
         # Only a transport that says so tells when the first byte is sent; others always may have.
@@ -153,11 +161,14 @@ class SeedanceClient:
         self.on_gate_change: Callable[[Operation, GateState], None] | None = None
         self.submit_gate.on_change = partial(self._gate_changed, "submit")
         self.query_gate.on_change = partial(self._gate_changed, "query")
-        self._base_url = endpoint.base_url
+        self.base_url = endpoint.base_url
+        self._reached = False  # whether the host was, ever
+        self._lost_since: float | None = None  # when the first call failed after the last answer
+        self.waits = Waits(endpoint.base_url)
         self._detached: set[asyncio.Task[Submission]] = set()
 
     def __repr__(self) -> str:
-        return f"<SeedanceClient {self._base_url}>"
+        return f"<SeedanceClient {self.base_url}>"
 
     async def __aenter__(self) -> SeedanceClient:
         return self
@@ -173,9 +184,10 @@ class SeedanceClient:
     async def aclose(self) -> None:
         """Close all connections. Submits whose callers were cancelled end by that, too."""
         await self.transport.aclose()
+        self._forget_loss()
         if self._detached:
             left = set(self._detached)
-            _, slow = await asyncio.wait(left, timeout=self._timeouts.submit_grace)
+            _, slow = await asyncio.wait(left, timeout=self.submit_grace)
             for task in slow:
                 task.cancel()
             await asyncio.wait(left)
@@ -209,10 +221,11 @@ class SeedanceClient:
         wire, request = protocol.build_create(prepared), prepared.request
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
-            await self.submit_gate.wait_and_enter(began)
+            await self._pass_gate(began)
             try:
                 if pending.before_sending is not None:
-                    await pending.before_sending()
+                    with self.waits.during("journal"):
+                        await pending.before_sending()
                 submission = await self._post_shielded(wire, request, pending)
                 self.submit_gate.passed()
                 return submission
@@ -227,7 +240,24 @@ class SeedanceClient:
             finally:
                 if not pending.is_detached:  # else its place is left when the POST ends
                     self.submit_gate.leave()
-            await self.submit_gate.pause(wait)
+            with self.waits.during("network", self._lost_since):
+                await self.submit_gate.pause(wait)
+
+    async def _pass_gate(self, began: float) -> None:
+        wait = self._begin_wait("gate")
+        try:
+            await self.submit_gate.wait_and_enter(began)
+        finally:
+            del self.waits.going_on[wait]
+
+    def _begin_wait(self, awaited: Awaited) -> Wait:
+        """As `Waits.during`, by hand: this is on every submit's way."""
+        waits = self.waits
+        wait = awaited, asyncio.get_running_loop().time(), next(numbers)
+        waits.going_on[wait] = None
+        if not waits.watched:
+            waits.watch()
+        return wait
 
     async def get(self, request_id: str) -> Generation:
         """The state of a job, and its output URL once it has succeeded.
@@ -284,7 +314,7 @@ class SeedanceClient:
     ) -> _T:
         async with entering:
             try:
-                answer = decipher(await self.transport.send(wire))
+                answer = decipher(await self._send(wire))
             except APIError as error:
                 if judge_repeatable(error) is Verdict.THROTTLED:
                     if self.on_throttled is not None:
@@ -321,7 +351,7 @@ class SeedanceClient:
                 attempts = attempts or Attempts(
                     self._retry, self._rng, gate, most=most, began=began
                 )
-                wait = attempts.after(error, verdict)
+                wait = attempts.after(error, verdict, self._retry.timeout)
             await asyncio.sleep(wait)
 
     async def _post_shielded(
@@ -331,9 +361,13 @@ class SeedanceClient:
         pending.posted, pending.may_be_sent = True, not self._reports_sending
         task = asyncio.create_task(self._post(wire, pending))
         try:
-            await asyncio.wait({task})
+            wait = self._begin_wait("network")
+            try:
+                await asyncio.wait({task})
+            finally:
+                del self.waits.going_on[wait]
         except asyncio.CancelledError:
-            grace = self._timeouts.submit_grace if pending.may_be_sent else 0.0
+            grace = self.submit_grace if pending.may_be_sent else 0.0
             await wait_shielded(task, grace=grace, cancel=not pending.may_be_sent)
             if pending.may_be_sent:
                 self._detach(task, request, pending)
@@ -343,13 +377,46 @@ class SeedanceClient:
             if not pending.may_be_sent:
                 raise TransportError(reason, delivered="no", transient=False)
             raise SubmitUncertainError(reason, request=request)
-        error = task.exception()
-        if error is not None and not isinstance(error, SeedanceError) and pending.may_be_sent:
+        try:
+            return task.result()
+        except SeedanceError:
+            raise
+        except BaseException as error:
+            if not pending.may_be_sent:
+                raise
             raise SubmitUncertainError(repr(error), request=request) from error
-        return task.result()
+        finally:
+            del task  # it holds the error, whose traceback holds this frame
 
     async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
-        return protocol.decipher_create(await self.transport.send(wire, on_sent=pending.note_sent))
+        return protocol.decipher_create(await self._send(wire, pending.note_sent))
+
+    async def _send(
+        self, wire: WireRequest, on_sent: Callable[[], None] | None = None
+    ) -> WireResponse:
+        """One request; it is noted whether the host was reached."""
+        try:
+            answer = await self.transport.send(wire, on_sent=on_sent)
+        except TransportError as error:
+            self._reached = self._reached or error.delivered == "maybe"
+            self._note_loss()
+            raise
+        self._reached = True
+        self._forget_loss()
+        return answer
+
+    def _forget_loss(self) -> None:
+        if self._lost_since is not None:
+            self.waits.going_on.pop(("network", self._lost_since, -1), None)
+            self._lost_since = None
+
+    def _note_loss(self) -> None:
+        """A call got no answer. If that goes on, those who wait for a job wait for the network."""
+        now = asyncio.get_running_loop().time()
+        since = self._lost_since = now if self._lost_since is None else self._lost_since
+        if now - since >= SHORT:
+            self.waits.going_on["network", since, -1] = None
+            self.waits.tell("network", since)
 
     def _detach(
         self, task: asyncio.Task[Submission], request: GenerationRequest, pending: PendingSubmit
@@ -393,7 +460,15 @@ class SeedanceClient:
             raise _uncertain(error, request) from error
         if verdict is Verdict.REFUSED or self._stops_others(error, verdict):
             raise error
-        return attempts.after(error, verdict)
+        policy = self._retry
+        if self._reached:
+            return attempts.after(error, verdict, policy.timeout)
+        try:
+            return attempts.after(error, verdict, min(policy.timeout, policy.reach_timeout))
+        except TransportError:
+            unreached = UnreachableError(str(error), base_url=self.base_url)
+            self.submit_gate.shut(unreached, SHUT_SECONDS)
+            raise unreached from error
 
     def _tell_gate(self, error: SeedanceError, verdict: Verdict) -> None:
         """What the failure of a submit means for those that follow it."""
@@ -419,9 +494,11 @@ class SeedanceClient:
         """While nothing gets through, no more than one submit at a time is risked."""
         gate, patience = self.submit_gate, self._retry.timeout
         gate.failed()
-        reason = f"not sent, because nothing got through for {counted(patience, 'second')}: {error}"
-        behind = TransportError(reason, delivered="no", transient=True)
-        gate.fail_overdue(behind, patience, gate.failing_since)
+        if self._reached:  # else the first one that gives up shuts the gate for all
+            spent = counted(patience, "second")
+            reason = f"not sent, because nothing got through for {spent}: {error}"
+            behind = TransportError(reason, delivered="no", transient=True)
+            gate.fail_overdue(behind, patience, gate.failing_since)
 
 
 def _outcome(task: asyncio.Task[Submission], request: GenerationRequest) -> Outcome:

@@ -9,9 +9,11 @@
     │   ├── NotFoundError 404          ├── ConflictError 409
     │   ├── RateLimitError 429         └── ServerError 5xx
     ├── TransportError                      no usable answer: `delivered` is "no" or "maybe"
+    │   ├── UnreachableError                the API's host was never reached
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
     ├── TooManyUncertainError               so many in a row that a stream submits no more
+    ├── TooManyAbandonedError               the same for jobs that did not end in time
     ├── BudgetExceededError                 a submit would exceed max_credits
     ├── JobError                            carries the job
     │   ├── GenerationFailedError   ├── GenerationCancelledError
@@ -25,6 +27,7 @@ or a `RuntimeError` too. No message, attribute or repr contains the API key.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -175,6 +178,22 @@ class TransportError(SeedanceError):
         super().__init__(message)
 
 
+class UnreachableError(TransportError):
+    """The API's host was not reached once: the base URL or the proxy may be wrong.
+
+    Attributes:
+        base_url: where the API should be.
+    """
+
+    def __init__(self, reason: str, *, base_url: str) -> None:
+        self.base_url = base_url
+        super().__init__(
+            f"{base_url} was never reached: {reason}. Check base_url (SEEDANCE_BASE_URL) and, if"
+            " one is needed, the proxy (HTTPS_PROXY)",
+            delivered="no",
+        )
+
+
 class ResponseFormatError(TransportError):
     """An answer that is not the API's: HTML, a redirect, cut short, or with fields missing.
 
@@ -235,6 +254,26 @@ class TooManyUncertainError(SeedanceError):
             f"{count} submits in a row may have been charged without a usable answer, so no more "
             "are sent. Look at the service and at the vendor's dashboard, settle these, and run "
             "the rest; max_uncertain_in_a_row sets the number"
+        )
+
+
+class TooManyAbandonedError(SeedanceError):
+    """Jobs were given up one after the other, so no more are submitted for now.
+
+    Nothing was sent for this submit, and nothing charged. The jobs given up may still run: each is
+    named in the log, and `SeedanceSession.attach` resumes it. Submits go on once one of them is
+    known to have ended.
+
+    Attributes:
+        count: how many there were in a row.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(
+            f"{count} jobs in a row were given up and may still run: until one is known to have "
+            "ended, nothing more is submitted and nothing charged. Look at the service; attach the "
+            "ids in the log for the results; max_abandoned_in_a_row sets the number"
         )
 
 
@@ -326,6 +365,37 @@ class JournalError(SeedanceError):
         lost = f" (the accepted job {request_id} is not on record)" if request_id else ""
         where = f"journal {path}" if path else "the journal"
         super().__init__(f"{where}: {reason}{lost}")
+
+
+def drop_frames(error: SeedanceError) -> SeedanceError:
+    """The same error, which is no longer on its way to anybody, without any traceback."""
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
+        chain.append(before)
+    for each in chain:
+        each.__traceback__ = None
+    return error
+
+
+def frameless(error: SeedanceError) -> SeedanceError:
+    """A copy of an error and of what caused it, without tracebacks and the frames that they hold.
+
+    It is what is kept of an error, and what is raised of one that is kept.
+    """
+    copied = copy.copy(error)
+    copied.__cause__ = _frameless_cause(error.__cause__)
+    return copied
+
+
+def _frameless_cause(cause: BaseException | None, most: int = 5) -> BaseException | None:
+    if cause is None or most == 0:
+        return None
+    try:
+        copied = copy.copy(cause)
+    except Exception:  # of any library, and not made to be copied: the error has its text
+        return None
+    copied.__cause__ = _frameless_cause(cause.__cause__, most - 1)
+    return copied
 
 
 def _message(violation: Violation) -> str:

@@ -5,6 +5,7 @@ Nothing here does I/O, raises an SDK error or knows how the wire spells a field.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -126,3 +127,17 @@ class ModelInfo:
     resolutions: tuple[str, ...]
     pricing: Any
     raw: Mapping[str, Any] = attrs.field(repr=False, hash=False)
+
+    def credits_per_second(self, resolution: str) -> float | None:
+        """What a second of video costs in this resolution; None if the pricing does not tell.
+
+        The form of the pricing is not documented. It is read where it says that its unit is
+        "credits_per_second" and has a number for the resolution, and is ignored otherwise.
+        """
+        pricing = self.pricing
+        if not isinstance(pricing, Mapping) or pricing.get("unit") != "credits_per_second":
+            return None
+        price = pricing.get(resolution)
+        if isinstance(price, bool) or not isinstance(price, (int, float)):
+            return None
+        return float(price) if 0 <= price < math.inf else None

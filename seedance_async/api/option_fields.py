@@ -31,6 +31,12 @@ def whole(_: object, field: attrs.Attribute[int], value: int) -> None:
         raise ConfigurationError(f"{field.name} must be a whole number above zero, not {value!r}")
 
 
+def function(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    """Something that can be called."""
+    if not callable(value):
+        raise ConfigurationError(f"{field.name} must be a function, not {value!r:.40}")
+
+
 def is_a(*kinds: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     """An instance of one of these classes."""
     names = " or a ".join(kind.__name__ for kind in kinds)

@@ -35,6 +35,9 @@ class RetryPolicy:
         timeout: seconds after which a failing call is not retried. It is the only bound for a
             submit, which is retried only if it did not reach the server, and it also holds for
             submits that wait because none gets through.
+        reach_timeout: the same while the API's host was never reached, if that is less: a submit
+            then fails within a minute, and says what to check. The last attempt may take another
+            `Timeouts.connect` seconds.
         backoff: the delays between attempts, with full jitter so that clients do not retry in step.
         max_retry_after: a call fails with `RateLimitError` if the server asks for a longer wait
             than this many seconds.
@@ -45,6 +48,7 @@ class RetryPolicy:
 
     attempts: int = count(8)
     timeout: float = seconds(600.0)
+    reach_timeout: float = seconds(30.0)
     backoff: Backoff = policy(Backoff(initial=0.5, multiplier=2.0, maximum=20.0, jitter=1.0))
     max_retry_after: float = seconds(600.0)
     throttle_timeout: float = seconds(3600.0)
@@ -59,7 +63,8 @@ class Timeouts:
         submit: from sending a submit to the end of its answer. Long on purpose: giving up on an
             answer that is on its way makes a paid job uncertain.
         request: the same for every other call; an answer that has begun by then may take as long
-            again.
+            again. In the default transport's own sessions it begins with the call, and so includes
+            `connect`.
         submit_grace: how long a submit whose caller was cancelled may still wait for its id.
         download_idle: how long a download may receive nothing.
         download_rate: bytes per second; a slower transfer, averaged over `download_idle` seconds,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -24,6 +25,8 @@ _WIRE_NAMES = {
     "aspect_ratio": "aspectRatio",
     "webhook_url": "webhookUrl",
 }
+#: Gives each media URL the text that stands for it in a fingerprint.
+MediaKey = Callable[[str], str]
 _FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
 
 
@@ -33,12 +36,15 @@ class PreparedRequest:
     Args:
         request: what is asked for.
         data: the same as `dump_request` gives it.
+        media_key: see `fingerprint_of`.
     """
 
-    __slots__ = ("_fingerprint", "body", "data", "request")
+    __slots__ = ("_fingerprint", "_media_key", "body", "data", "request")
 
-    def __init__(self, request: GenerationRequest, data: dict[str, Any]) -> None:
-        self.request, self.data = request, data
+    def __init__(
+        self, request: GenerationRequest, data: dict[str, Any], media_key: MediaKey | None = None
+    ) -> None:
+        self.request, self.data, self._media_key = request, data, media_key
         self.body = json.dumps(data, allow_nan=False).encode()
         self._fingerprint: str | None = None
 
@@ -49,21 +55,25 @@ class PreparedRequest:
     def fingerprint(self) -> str:
         """See `fingerprint_of`."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint_of(self.data)
+            self._fingerprint = fingerprint_of(self.data, self._media_key)
         return self._fingerprint
 
     def with_callback_url(self, url: str) -> PreparedRequest:
         """The same, to be called back at this URL. The rules are not checked again."""
         request = attrs.evolve(self.request, webhook_url=url)
-        return PreparedRequest(request, {**self.data, _WIRE_NAMES["webhook_url"]: url})
+        data = {**self.data, _WIRE_NAMES["webhook_url"]: url}
+        return PreparedRequest(request, data, self._media_key)
 
 
-def prepare(request: GenerationRequest, *, allow_local: bool = False) -> PreparedRequest:
+def prepare(
+    request: GenerationRequest, *, allow_local: bool = False, media_key: MediaKey | None = None
+) -> PreparedRequest:
     """Check a request against the documented rules and turn it into JSON.
 
     Args:
         request: the request.
         allow_local: see `GenerationRequest.violations`.
+        media_key: see `fingerprint_of`.
 
     Raises:
         InvalidRequestError: names the first broken rule and lists all.
@@ -73,22 +83,42 @@ def prepare(request: GenerationRequest, *, allow_local: bool = False) -> Prepare
     violations = request.violations(allow_local=allow_local)
     if violations:
         raise InvalidRequestError(violations)
-    return PreparedRequest(request, dump_request(request))
+    return PreparedRequest(request, dump_request(request), media_key)
 
 
-def fingerprint_of(data: Mapping[str, Any]) -> str:
+def without_query(url: str) -> str:
+    """A URL without its query and fragment, which are where signatures are.
+
+    As a `media_key`, it makes a request with a freshly signed URL the same job as before.
+    """
+    return re.split(r"[?#]", url, maxsplit=1)[0]
+
+
+def fingerprint_of(data: Mapping[str, Any], media_key: MediaKey | None = None) -> str:
     """32 hexadecimal characters, the same for equal requests in every process.
 
     The order of the keys makes no difference.
 
     Args:
         data: a request as `dump_request` gives it.
+        media_key: what stands for each media URL, if not the URL itself is what makes two media
+            the same; `without_query`, for example.
 
     Raises:
-        TypeError, ValueError: it is not JSON.
+        TypeError, ValueError: it is not JSON, or `media_key` gave something else than text.
     """
+    urls = data.get(_WIRE_NAMES["media_urls"])
+    if urls and media_key is not None:
+        data = {**data, _WIRE_NAMES["media_urls"]: [_key_of(url, media_key) for url in urls]}
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _key_of(url: str, media_key: MediaKey) -> str:
+    key = media_key(url)
+    if not isinstance(key, str):
+        raise TypeError(f"media_key must return text, not {type(key).__name__}")
+    return key
 
 
 def dump_request(request: GenerationRequest) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from seedance_async.api.errors import (
     RateLimitError,
     SeedanceError,
     ServerError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
+    UnreachableError,
 )
 from seedance_async.api.options import RetryPolicy
 from seedance_async.api.rate_limit import Gate
@@ -78,12 +80,21 @@ def judge_repeatable(error: SeedanceError) -> Verdict:
     return Verdict.REFUSED
 
 
+_STOPPING = (
+    InsufficientCreditsError,
+    BudgetExceededError,
+    TooManyAbandonedError,
+    TooManyUncertainError,
+    UnreachableError,
+)
+
+
 def stops_submits(error: SeedanceError) -> bool:
-    """Whether a refusal concerns every submit and not one job: a bad key, no credits left.
+    """Whether a failure concerns every submit and not one job: a bad key, no credits, no host.
 
     A 403 with another code may be about this prompt alone (moderation), so it stops nothing.
     """
-    if isinstance(error, (InsufficientCreditsError, BudgetExceededError, TooManyUncertainError)):
+    if isinstance(error, _STOPPING):
         return True
     return isinstance(error, AuthenticationError) and (
         error.status == 401 or error.code == "unauthorized"
@@ -114,10 +125,15 @@ class Attempts:
         self._failures = self._refusals = 0
         self._began = self._failing_since = began
 
-    def after(self, error: SeedanceError, verdict: Verdict) -> float:
+    def after(self, error: SeedanceError, verdict: Verdict, timeout: float) -> float:
         """Seconds before the next attempt; raises `error` if there must be none.
 
         After a refusal that holds everybody, the gate makes the call wait, so this returns 0.
+
+        Args:
+            error: how the last attempt failed.
+            verdict: what that allows.
+            timeout: seconds for which attempts may fail.
         """
         now = asyncio.get_running_loop().time()
         if verdict is Verdict.THROTTLED:
@@ -133,9 +149,9 @@ class Attempts:
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
         # Nothing may have got through while it waited for its turn, either.
         trouble = max(self._began, self._gate.failing_since)
-        spent = now + wait - min(self._failing_since, trouble)
+        spent = max(now + wait, self._gate.opens_at) - min(self._failing_since, trouble)
         enough = self._most is not None and self._failures >= self._most
-        if enough or spent > self._policy.timeout:
+        if enough or spent > timeout:
             raise error
         return wait
 

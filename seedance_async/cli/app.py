@@ -13,6 +13,7 @@ from seedance_async.cli.commands.cancel import cancel
 from seedance_async.cli.commands.demo import demo
 from seedance_async.cli.commands.emulator import emulator
 from seedance_async.cli.commands.generate import generate
+from seedance_async.cli.commands.history import history
 from seedance_async.cli.commands.journal import journal
 from seedance_async.cli.commands.models import models
 from seedance_async.cli.commands.resume import resume
@@ -32,7 +33,8 @@ def cli() -> None:
     """
 
 
-for _command in (generate, batch, resume, journal, status, cancel, models, emulator, demo):
+_COMMANDS = (generate, batch, resume, history, journal, status, cancel, models, emulator, demo)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

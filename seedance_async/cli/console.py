@@ -60,11 +60,16 @@ class Screen:
 
     @contextmanager
     def logging(self, verbose: bool) -> Iterator[None]:
-        """Show the SDK's log on stderr if `verbose`, else only what would be lost for ever."""
+        """Show the SDK's log on stderr if `verbose`, else only what would be lost for ever.
+
+        And what is waited for, if that takes long.
+        """
         logger, handler = logging.getLogger("seedance_async"), _ScreenHandler(self, verbose)
-        before = logger.level, logger.propagate
+        waits = logging.getLogger("seedance_async.api.waits")
+        before = logger.level, logger.propagate, waits.level
         logger.addHandler(handler)
         logger.setLevel(logging.INFO if verbose else logging.CRITICAL)
+        waits.setLevel(logging.INFO if verbose else logging.WARNING)
         logger.propagate = False
         try:
             yield
@@ -72,6 +77,7 @@ class Screen:
             logger.removeHandler(handler)
             logger.setLevel(before[0])  # the method also clears what loggers have cached
             logger.propagate = before[1]
+            waits.setLevel(before[2])
 
 
 class _ScreenHandler(logging.Handler):

@@ -32,7 +32,14 @@ timeout = click.option(
     type=POSITIVE,
     default=3600.0,
     show_default=True,
-    help="Seconds to wait for each job. After that it goes on at the server.",
+    help="Seconds of processing to wait for each job. After that it goes on at the server.",
+)
+queue_timeout = click.option(
+    "--queue-timeout",
+    type=POSITIVE,
+    default=86400.0,
+    show_default=True,
+    help="The same for the time that a job is still queued at the server.",
 )
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print results to stdout as JSON, one object per line."

@@ -24,6 +24,7 @@ from seedance_async.api.errors import ConfigurationError, SeedanceError
 from seedance_async.api.models import ErrorDetail
 from seedance_async.api.rate_limit import GateState
 from seedance_async.api.request import GenerationRequest
+from seedance_async.api.waits import Awaited
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 
@@ -76,6 +77,20 @@ class LimitsChanged(Event):
     rate: float | None
     limit: int | None
     noise: float
+
+
+@attrs.frozen(kw_only=True)
+class WaitBecameLong(Event):
+    """Somebody has waited for more than ten seconds; said once in ten minutes for the same thing.
+
+    Attributes:
+        awaited: "network", "gate" (refusals, or nothing gets through), "slot" (`max_in_flight`),
+            "credits" (`max_credits`) or "journal".
+        waited: seconds so far.
+    """
+
+    awaited: Awaited
+    waited: float
 
 
 @attrs.frozen(kw_only=True)
@@ -292,6 +307,11 @@ class EventEmitter:
         """What a gate does has changed."""
         now, values = asyncio.get_running_loop().time(), attrs.asdict(state)
         self._emit(LimitsChanged(at=now, operation=operation, **values))
+
+    def waited(self, awaited: Awaited, waited: float) -> None:
+        """Somebody waits for long."""
+        now = asyncio.get_running_loop().time()
+        self._emit(WaitBecameLong(at=now, awaited=awaited, waited=waited))
 
     def _add(self, kind: type[JobEvent], record: JobRecord, **more: Any) -> None:
         now = asyncio.get_running_loop().time()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -17,11 +17,16 @@ from seedance_async.api.errors import (
     GenerationFailedError,
     JobTimeoutError,
     SeedanceError,
+    frameless,
 )
 from seedance_async.api.models import Generation
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
+from seedance_async.jobs.updates import JobUpdate
+
+#: The wait of each task that was created from a job.
+_waits: WeakKeyDictionary[asyncio.Task[Any], Generator[Any, None, Generation]] = WeakKeyDictionary()
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -33,14 +38,17 @@ class JobActions:
 
     cancel: Callable[[JobRecord], Awaitable[None]]
     download: Callable[[JobRecord, Path, bool], Awaitable[Path]]
+    updates: Callable[[JobRecord, float], AsyncGenerator[JobUpdate]]
     check: Callable[[], None] = lambda: None
 
 
-class Job:
+class Job(Coroutine[Any, None, Generation]):
     """One generation job.
 
     `await job` waits for the end and returns the `Generation`, or raises what went wrong.
-    Cancelling that await cancels the waiting, not the video.
+    Cancelling that await cancels the waiting, not the video. A job can be awaited any number of
+    times, and tasks can be made of it: `asyncio.create_task(job)`, in a `TaskGroup`, for
+    `asyncio.wait`. Two handles of one job of a session are equal.
     """
 
     __slots__ = ("_actions", "_record")
@@ -48,6 +56,12 @@ class Job:
     def __init__(self, record: JobRecord, actions: JobActions | None) -> None:
         self._record = record
         self._actions = actions
+
+    def __eq__(self, other: object) -> bool:
+        return self._record is other._record if isinstance(other, Job) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._record)
 
     def __repr__(self) -> str:
         return f"<Job {self.request_id or self.key} {self.state}>"
@@ -125,11 +139,7 @@ class Job:
                 timeout = JobTimeoutError(message, job=self)
                 timeout.__cause__ = cause
                 return timeout
-        if cause is None:
-            return None
-        error = copy.copy(cause)
-        error.__cause__ = cause.__cause__
-        return error
+        return None if cause is None else frameless(cause)
 
     def result(self) -> Generation:
         """The finished generation.
@@ -149,6 +159,17 @@ class Job:
     def __await__(self) -> Generator[Any, None, Generation]:
         return self.wait().__await__()
 
+    def send(self, value: None) -> Any:
+        """One step of a task that was created from this job."""
+        return self._wait_of_task().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As `send`: the task is cancelled, say."""
+        return self._wait_of_task().throw(*error)
+
+    def close(self) -> None:
+        """Nothing: the waiting is each task's own."""
+
     async def wait(self, timeout: float | None = None) -> Generation:
         """Wait for the end of the job.
 
@@ -166,6 +187,21 @@ class Job:
             self._require_actions()
             await self._final_within(timeout)
         return self.result()
+
+    def updates(self, *, every: float = 10.0) -> AsyncGenerator[JobUpdate]:
+        """Follow the job until it ends, for server-sent events, say.
+
+        The first update comes at once, another with each change of the state, and the last one has
+        the final state. Leaving the loop ends the following, not the job.
+
+        Args:
+            every: seconds after which an update comes although the state is the same: what is left
+                changes, and a connection with nothing on it may be closed.
+
+        Raises:
+            RuntimeError: the job was unpickled, or belongs to another event loop.
+        """
+        return self._require_actions().updates(self._record, every)
 
     async def cancel(self) -> None:
         """Ask the server to cancel the job, and poll it right after.
@@ -215,6 +251,14 @@ class Job:
                 raise JobTimeoutError(message, job=self) from None
         finally:
             self._record.forget(watcher)
+
+    def _wait_of_task(self) -> Generator[Any, None, Generation]:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only a task can run a job as a coroutine: await it")
+        if task not in _waits:
+            _waits[task] = self.__await__()
+        return _waits[task]
 
     def _require_actions(self) -> JobActions:
         if self._actions is None:

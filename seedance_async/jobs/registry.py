@@ -3,8 +3,8 @@
 Two rules:
 1. A job's state changes through `TaskRegistry.move` alone, along `TRANSITIONS`; an illegal move
    raises and changes nothing.
-2. Nothing here awaits, does I/O or calls out, except the watchers of a job that has ended and
-   `TaskRegistry.on_move`, which is called at every move.
+2. Nothing here awaits, does I/O or calls out, except the watchers of a job that has ended, and
+   those of its moves: `TaskRegistry.on_move`, which is called at every move, and `watch_moves`.
 
 A job stays in the tables while its state can still change. Once it has ended it is only counted;
 whoever holds its record can still read it.
@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from seedance_async.api.errors import SeedanceError
+from seedance_async.api.errors import SeedanceError, frameless
 from seedance_async.api.models import Generation, GenerationStatus, Submission
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.state import (
@@ -66,7 +66,10 @@ class JobRecord:
     _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
-        """Call `watcher` once when the job's state is final; at once if it is already."""
+        """Call `watcher` once when the job's state is final, at once if it is already.
+
+        Also if the registry discards the job.
+        """
         if self.state in FINAL_STATES:
             watcher(self)
         else:
@@ -93,6 +96,7 @@ class TaskRegistry:
 
     def __init__(self) -> None:
         self.on_move: Callable[[JobRecord, JobState], None] | None = None
+        self._move_watchers: dict[JobRecord, list[Callable[[], None]]] = {}
         self._by_key: dict[str, JobRecord] = {}
         self._by_request_id: dict[str, JobRecord] = {}
         self._ended_ids: OrderedDict[str, None] = OrderedDict()
@@ -152,6 +156,8 @@ class TaskRegistry:
     def discard(self, record: JobRecord) -> None:
         """Forget a job whose submit was never sent, as if it had never been added.
 
+        Its watchers are called, with the state that it was in: there will be no final one.
+
         Raises:
             RuntimeError: something may have been sent, or the job is not in the tables.
         """
@@ -160,6 +166,8 @@ class TaskRegistry:
         self._check_here(record)
         self._counts[record.state] -= 1
         self._drop(record)
+        for watcher in record._take_watchers():
+            watcher(record)
 
     def accept(self, record: JobRecord, submission: Submission, *, at: float | None = None) -> None:
         """The server took the job: from here its id is known.
@@ -224,7 +232,7 @@ class TaskRegistry:
     def move(
         self, record: JobRecord, state: JobState, *, error: SeedanceError | None = None
     ) -> None:
-        """The one mutator of a job's state.
+        """The one mutator of a job's state. What is kept of an error is a copy without tracebacks.
 
         Raises:
             RuntimeError: `TRANSITIONS` has no such step, or the job is not in the tables; nothing
@@ -235,7 +243,7 @@ class TaskRegistry:
         self._counts[before] -= 1
         self._counts[state] += 1
         record.state = state
-        record.error = error
+        record.error = None if error is None else frameless(error)
         if state in FINAL_STATES:
             if state is not JobState.UNCERTAIN:
                 self._drop(record)
@@ -243,6 +251,19 @@ class TaskRegistry:
                 watcher(record)
         if self.on_move is not None:
             self.on_move(record, before)
+        for moved in self._move_watchers.get(record, ()):
+            moved()
+
+    def watch_moves(self, record: JobRecord, moved: Callable[[], None]) -> None:
+        """Call `moved` after each move of a job, until `unwatch_moves`."""
+        self._move_watchers.setdefault(record, []).append(moved)
+
+    def unwatch_moves(self, record: JobRecord, moved: Callable[[], None]) -> None:
+        """Take back `watch_moves`."""
+        watchers = self._move_watchers[record]
+        watchers.remove(moved)
+        if not watchers:
+            del self._move_watchers[record]
 
     def _check_step(self, record: JobRecord, state: JobState) -> None:
         if state not in TRANSITIONS[record.state]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from seedance_async.api.waits import Awaited
 from seedance_async.jobs.state import JobState
 
 #: How many of the last jobs count for the times to finish.
@@ -23,7 +24,8 @@ class SessionStats:
 
     Attributes:
         counts: jobs by state, since the session began.
-        in_flight: jobs that this session submitted, or is submitting, and that have not ended.
+        in_flight: jobs that this session submitted, or is submitting, and that are not known to
+            have ended: those that it no longer waits for count for an hour at least.
         credits_charged: the sum of the charges that the server reported.
         credits_unknown: jobs accepted without a charge that could be read.
         polls: status queries sent for tracked jobs.
@@ -44,7 +46,11 @@ class SessionStats:
         finish_rate: jobs expected to end per second: those running now, divided by the mean time
             to finish. None if that is unknown. The remaining length of an input, divided by this
             rate, is how long it will take.
+        poll_stretch: how many times longer than it should be each interval between two polls is,
+            since `poll_rate` allows no more; 1 while the rate suffices.
         loop_lag: the longest delay of the event loop in seconds, seen when a poll was due.
+        waiting: what is waited for at this moment for more than ten seconds ("network", "gate",
+            "slot", "credits", "journal"), and for how many seconds.
         eta: seconds until all jobs that are pending or in flight have ended: their number divided
             by `finish_rate`. It holds if as many jobs go on running at once and take as long as the
             last ones did. 0 if there are none, None if it cannot be known. Requests that a stream
@@ -67,6 +73,8 @@ class SessionStats:
     time_to_finish_p95: float | None = None
     finish_rate: float | None = None
     loop_lag: float = 0.0
+    poll_stretch: float = 1.0
+    waiting: Mapping[Awaited, float] = attrs.field(factory=dict)
 
     @property
     def eta(self) -> float | None:
@@ -100,6 +108,11 @@ class FinishTimes:
     def polls_per_job(self) -> float | None:
         """Polls per job, over all jobs that have ended."""
         return self._polls / self._jobs if self._jobs else None
+
+    def remaining(self, age: float) -> float | None:
+        """Seconds until a job of this age ends: the median of the last ones that took longer."""
+        longer = sorted(seconds for seconds in self._seconds if seconds > age)
+        return longer[(len(longer) - 1) // 2] - age if longer else None
 
     def rate(self, running: int) -> float | None:
         """Jobs that end per second while this many are running (Little's law); None if unknown."""

@@ -2,26 +2,30 @@
 
 When a run was killed and the same command is started again, the journal says which jobs are
 running, which are finished, which were never sent, and for which that is unknown. To that end an
-intent is on disk before its submit, and an acceptance before the caller learns of it.
+attempt is on disk before its POST, and an acceptance before the caller learns of it.
 
-`Journal` is the contract, and `SQLiteJournal` implements it. This package knows nothing of
-sessions and makes no decision about a job.
+`Journal` is the contract, with the rules that every journal keeps, and `SQLiteJournal` implements
+it. This package knows nothing of sessions and makes no decision about a job.
 """
 
-from seedance_async.journal.contract import Journal
-from seedance_async.journal.entry import Changes, JournalEntry
+from seedance_async.journal.contract import CreditsInUseError, Intent, Journal
+from seedance_async.journal.entry import Changes, JournalEntry, kind_text, request_in
 from seedance_async.journal.journal_file import move_journal, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
 from seedance_async.journal.sqlite import SQLiteJournal
 
 __all__ = [
     "Changes",
+    "CreditsInUseError",
+    "Intent",
     "Journal",
     "JournalEntry",
     "Occurrences",
     "SQLiteJournal",
     "fingerprint",
+    "kind_text",
     "match_entries",
     "move_journal",
     "read_entries",
+    "request_in",
 ]

@@ -1,15 +1,67 @@
-"""`Journal`: what every journal does, wherever it keeps its entries."""
+"""`Journal`: what every journal does, wherever it keeps its records.
+
+Money is spent by attempts: one attempt is one POST. A job has one or more of them, and what it cost
+is a sum over them. Four rules hold, whoever calls:
+
+1. An attempt is claimed before its POST. A key has at most one attempt whose outcome is open, and
+   none after one that was accepted.
+2. Only proof frees a key: an attempt is "rejected" only while nothing worse is known of it. Without
+   a word about its outcome it stays "submitting", which a later session reads as uncertain.
+3. A request id is never replaced or given to two attempts, and a job's end never changes. An
+   acceptance is recorded however late it comes.
+4. Spending is never forgotten, even if the job is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol, Unpack
 
-from seedance_async.journal.entry import Changes, JournalEntry
+import attrs
+
+from seedance_async.api.errors import JournalError
+from seedance_async.journal.entry import Changes, JournalEntry, checked
+
+
+class CreditsInUseError(JournalError):
+    """Another session sends a submit under the same limit, and its price is not known yet."""
+
+
+@attrs.frozen
+class Intent:
+    """A submit that is about to be sent.
+
+    Attributes:
+        key: the job's name over all runs.
+        fingerprint: the request's fingerprint.
+        request: the request as JSON text.
+        kind: what its price depends on, as `kind_text` gives it.
+        origin: the API that it is sent to.
+        credits: what it is expected to cost; None if nobody knows.
+        budget: the named limit that it counts for, besides that on everything.
+        limits: by name, the most that all attempts of a budget may cost; "" is everything.
+    """
+
+    key: str
+    fingerprint: str
+    request: str = attrs.field(repr=False)
+    kind: str = ""
+    origin: str | None = None
+    credits: int | None = None
+    budget: str | None = None
+    limits: Mapping[str, int] = attrs.field(factory=dict)
+
+
+def checked_intent(intent: Intent, *, journal: str) -> Intent:
+    """The intent with plain values. Raises JournalError if one cannot be recorded."""
+    values = {"credits_reserved": intent.credits}
+    values |= {name: getattr(intent, name) for name in ("key", "fingerprint", "request", "origin")}
+    plain = checked(values, journal=journal)
+    return attrs.evolve(intent, credits=plain.pop("credits_reserved"), **plain)
 
 
 class Journal(Protocol):
-    """The durable record of a run, written by one process at a time.
+    """The durable record of all attempts.
 
     When an awaited method returns, what it wrote is durable. Cancelling the caller does not cancel
     the write: it is carried out as if nobody had been cancelled, so a caller that must know the
@@ -29,61 +81,46 @@ class Journal(Protocol):
                 is being written by another run.
         """
 
-    async def claim(
-        self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
-    ) -> JournalEntry | None:
-        """Record the intent to submit unless the key is taken. Atomic: one caller gets the key.
+    async def claim(self, intent: Intent, *, after: int | None = None) -> int | None:
+        """Record that a submit is about to be sent. Atomic: one caller gets the key.
 
         Args:
-            key: the job's name over all runs.
-            fingerprint: the request's fingerprint.
-            request: the request as JSON text.
-            credits_reserved: what the credit limit reserved.
+            intent: what is sent.
+            after: the number of the job's last attempt as the caller knows it; None for a new key.
+                That attempt must have been rejected, or be uncertain.
 
         Returns:
-            None if the key was free: the intent, in state "submitting", is durable and belongs to
-            the caller. Otherwise the entry that has the key, unchanged.
-        """
-
-    async def reclaim(
-        self,
-        key: str,
-        *,
-        expected: str,
-        credits_reserved: int | None = None,
-        credits_doubtful: int | None = None,
-        fingerprint: str | None = None,
-        request: str | None = None,
-    ) -> bool:
-        """Turn an entry back into an intent if its state is `expected`. Atomic, like `claim`.
-
-        Args:
-            key: the entry's key.
-            expected: "rejected", "uncertain" or "submitting".
-            credits_reserved: what the credit limit reserved.
-            credits_doubtful: what earlier submits with an unknown outcome may have cost.
-            fingerprint, request: of the request that is sent now, if it is another one.
-
-        Returns:
-            Whether the intent belongs to the caller: False if the entry is in another state or
-            there is no such key.
-        """
-
-    async def update(self, key: str, **changes: Unpack[Changes]) -> None:
-        """Record a change of a job.
+            The number of the attempt, which is durable and belongs to the caller; or None if the
+            job's last attempt is another one, or is held by another session.
 
         Raises:
-            JournalError: also if there is no such key or another entry has the request id. If the
-                changes include a request id, the error has it as `request_id`.
+            BudgetExceededError: it does not fit in one of the limits.
+            CreditsInUseError: another session is sending a submit under one of the limits, and its
+                price is not known yet; try again.
+            JournalError: also if the attempt `after` was accepted.
         """
 
-    def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:
-        """Record a change without waiting: durable after the next flush or awaited write.
+    async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:
+        """Record what is known of an attempt and its job; see the rules of this module.
+
+        A change that contradicts something better known is ignored. A second request id of the
+        same attempt is recorded as an attempt of its own, and logged.
+
+        Raises:
+            JournalError: also if there is no such attempt, or another one has the request id. If
+                the changes include a request id, the error has it as `request_id`.
+        """
+
+    def record_soon(self, attempt: int, **changes: Unpack[Changes]) -> None:
+        """As `record`, without waiting: durable after the next flush or awaited write.
 
         A failure is logged and kept. The next awaited call raises it and does nothing else, except
-        `update`, which ignores it so that one job's failure never keeps another's acceptance from
+        `record`, which ignores it so that one job's failure never keeps another's acceptance from
         being recorded.
         """
+
+    async def record_file(self, key: str, *, path: str, size: int, sha256: str) -> None:
+        """Record where a job's video was saved. Raises JournalError if there is no such key."""
 
     async def find(self, key: str) -> JournalEntry | None:
         """Return the entry with this key. Sees every earlier write."""
@@ -92,7 +129,22 @@ class Journal(Protocol):
         """Return all entries in the order of their creation. Sees every earlier write."""
 
     async def forget(self, keys: Iterable[str]) -> int:
-        """Remove entries and return how many there were. Their keys are free again."""
+        """Remove jobs and return how many there were. Their keys are free again.
+
+        What they have cost still counts.
+        """
+
+    async def spent(self, budget: str = "") -> int:
+        """What all attempts were charged, or may have been, as far as prices are known."""
+
+    async def prices(self) -> dict[str, int]:
+        """By kind, the most that was ever charged."""
+
+    async def unpriced(self) -> dict[str, int]:
+        """By kind, how many attempts may have been charged though nothing tells how much."""
+
+    async def price(self, kind: str, credits: int) -> None:
+        """Count the unpriced attempts of a kind as this much each."""
 
     async def secret(self) -> bytes:
         """32 random bytes that the journal was created with, which no other journal has."""

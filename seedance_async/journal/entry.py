@@ -1,4 +1,4 @@
-"""One job as a journal records it, and the rules for the values of an entry.
+"""One job as a journal records it, and the rules for the values that a journal holds.
 
 The rules are checked before anything is written and after anything is read, so every entry keeps
 them. Nothing here does I/O.
@@ -6,6 +6,8 @@ them. Nothing here does I/O.
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -13,32 +15,38 @@ from typing import Any, TypedDict
 import attrs
 
 from seedance_async.api.errors import JournalError
+from seedance_async.api.prepared_request import load_request
+from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.state import JobState
+
+_log = logging.getLogger(__name__)
 
 #: The states that a journal records. A pending job has sent nothing, so it has no entry.
 STATES = frozenset(state.value for state in JobState if state is not JobState.PENDING)
-#: The states from which a job may be submitted again, if the caller asks for it.
-RECLAIMABLE = frozenset(
-    {JobState.SUBMITTING.value, JobState.REJECTED.value, JobState.UNCERTAIN.value}
-)
 
 _MAX_WHOLE_NUMBER = 2**63 - 1  # what SQLite and Postgres hold
 
 
 @attrs.frozen
 class JournalEntry:
-    """One job as the journal records it.
+    """One job as the journal records it, with what its attempts add up to.
 
     Attributes:
         key: the job's name, unique in the journal.
         fingerprint: the request's `fingerprint`.
         request: the request as JSON text, as `dump_request` gives it.
+        attempt: the number of its last attempt, which no other attempt in the journal has.
         state: the value of a `JobState`, but never "pending".
+        is_held: whether another session, which is alive as far as anybody can tell, is submitting
+            it at this moment.
         request_id: the server's id once the job is accepted; unique in the journal.
-        credits_charged: what the server says it charged; None where that is unknown.
-        credits_reserved: what the credit limit reserved for the job.
-        credits_doubtful: what earlier submits of the job with an unknown outcome may have cost.
+        origin: the API that it was submitted to; None if an earlier version recorded it.
+        credits_charged: what the server says it charged, over all attempts; None where that is
+            unknown.
+        credits_reserved: what the credit limit reserved for the last attempt.
+        credits_doubtful: what attempts with an unknown outcome may have cost.
         error: the last error's message.
+        output_url: where the video was, without the part of the URL that may be secret.
         path, size, sha256: the downloaded file.
         created_at, updated_at: wall clock, seconds since the epoch. For people to read; entries
             are not ordered by them.
@@ -47,12 +55,16 @@ class JournalEntry:
     key: str
     fingerprint: str
     request: str = attrs.field(repr=False)
+    attempt: int = 1
     state: str = JobState.SUBMITTING.value
+    is_held: bool = False
     request_id: str | None = None
+    origin: str | None = None
     credits_charged: int | None = None
     credits_reserved: int | None = None
     credits_doubtful: int | None = None
     error: str | None = None
+    output_url: str | None = None
     path: str | None = None
     size: int | None = None
     sha256: str | None = None
@@ -66,71 +78,34 @@ class JournalEntry:
 
 
 class Changes(TypedDict, total=False):
-    """The fields of an entry that can change. A field that is not named keeps its value."""
+    """What is learned of an attempt after it was claimed."""
 
     state: str
     request_id: str | None
     credits_charged: int | None
-    credits_reserved: int | None
-    credits_doubtful: int | None
     error: str | None
-    path: str | None
-    size: int | None
-    sha256: str | None
+    output_url: str | None
 
 
 FIELDS = tuple(field.name for field in attrs.fields(JournalEntry))
-_NUMBERS = frozenset({"credits_charged", "credits_reserved", "credits_doubtful", "size"})
+_NUMBERS = frozenset({"attempt", "credits_charged", "credits_reserved", "credits_doubtful", "size"})
 _TIMES = frozenset({"created_at", "updated_at"})
-_REQUIRED = frozenset({"key", "fingerprint", "request", "state"})
+_FLAGS = frozenset({"is_held"})
+_REQUIRED = frozenset({"key", "fingerprint", "request", "state", "attempt"})
 
 
-def new_intent(
-    key: str,
-    *,
-    fingerprint: str,
-    request: str,
-    credits_reserved: int | None,
-    now: float,
-    journal: str,
-) -> JournalEntry:
-    """The entry that a claim creates.
-
-    Raises:
-        JournalError: a value cannot be recorded.
-    """
-    values = {
-        "key": key,
-        "fingerprint": fingerprint,
-        "request": request,
-        "credits_reserved": credits_reserved,
-    }
-    return JournalEntry(**checked(values, journal=journal), created_at=now, updated_at=now)
+def kind_text(request: GenerationRequest) -> str:
+    """What the price of a request is taken to depend on, as text: JSON of `request.kind`."""
+    return json.dumps(request.kind)
 
 
-def reclaim_changes(
-    expected: str,
-    *,
-    credits_reserved: int | None,
-    credits_doubtful: int | None,
-    fingerprint: str | None,
-    request: str | None,
-    journal: str,
-) -> dict[str, Any]:
-    """The changes that turn an entry in the state `expected` back into an intent.
-
-    Raises:
-        JournalError: a job in that state must never be submitted again.
-    """
-    if expected not in RECLAIMABLE:
-        message = f"expected must be one of {', '.join(sorted(RECLAIMABLE))}, not {expected!r}"
-        raise JournalError(message, path=journal)
-    credits = {"credits_reserved": credits_reserved, "credits_doubtful": credits_doubtful}
-    cleared: dict[str, Any] = dict.fromkeys(Changes.__annotations__)
-    given = {"fingerprint": fingerprint, "request": request}
-    named = {name: value for name, value in given.items() if value is not None}
-    fresh = checked({**credits, **named}, journal=journal)
-    return cleared | {"state": JobState.SUBMITTING.value} | fresh
+def request_in(entry: JournalEntry) -> GenerationRequest | None:
+    """The request of an entry; None, with a warning, if it cannot be read."""
+    try:
+        return load_request(json.loads(entry.request))
+    except ValueError as error:
+        _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
+        return None
 
 
 def checked_changes(changes: Mapping[str, Any], *, journal: str) -> dict[str, Any]:
@@ -183,6 +158,8 @@ def checked(values: Mapping[str, Any], *, journal: str, prefix: str = "") -> dic
 
 
 def _checked(name: str, value: object) -> str | int | float | None:
+    if name in _FLAGS:
+        return bool(value)
     if name in _TIMES:
         return _time(name, value)
     if value is None and name not in _REQUIRED:

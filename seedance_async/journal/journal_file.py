@@ -12,42 +12,56 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from seedance_async.api.errors import JournalError
-from seedance_async.journal.entry import FIELDS, JournalEntry
+from seedance_async.journal.entry import JournalEntry
 from seedance_async.journal.lock import WriteLock, create_private
-from seedance_async.journal.tables import (
-    APPLICATION_ID,
-    MIGRATIONS,
-    Database,
-    connect,
-    migrate,
-    version_of,
-)
+from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
+from seedance_async.journal.tables import Database, connect
 
 # Modes of an SQLite URI for reading. With `immutable`, SQLite takes no locks and creates no files.
 _WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"
 #: Files that SQLite keeps beside a database that was not closed; they hold part of its data.
 _COMPANIONS = ("-wal", "-shm")
 _Snapshot = tuple[int, int, int]
+#: How long a statement waits for another session's, in milliseconds.
+_BUSY_MS = 30_000
 
 
 class OpenJournal:
     """A journal's file, open for writing in the current thread and locked against other runs.
 
+    Args:
+        path: the file.
+        is_shared: whether other sessions that say so, too, may write it at the same time.
+        now: seconds since the epoch.
+
     Raises:
         JournalError: another run is writing the file, or it cannot be used as a journal.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_shared: bool = False, now: float = 0.0) -> None:
         with _journal_errors(path):
             file = _resolve(path)
-            self._lock = WriteLock(file)
+            if is_shared and _size(file) == 0:
+                _create_alone(file, path)
+            self._lock = WriteLock(file, is_shared=is_shared)
             self._lock.acquire()
             try:
-                self.database = _open(file, path)
+                connection = _open(file, path)
+                self.database = Database(connection, path, is_shared=is_shared)
+                self._register(now)
                 self._file, self._opened = file, file.stat()
             except BaseException:
                 self._lock.undo()
                 raise
+
+    def _register(self, now: float) -> None:
+        try:
+            self.database.begin()
+            self.database.register(now)
+            self.database.commit()
+        except BaseException:
+            self.database.close()
+            raise
 
     def check_in_place(self) -> None:
         """Check that the file is still the one that was opened, before something is written.
@@ -64,6 +78,12 @@ class OpenJournal:
 
     def close(self) -> None:
         """Close the file, then release the lock."""
+        try:
+            self.database.leave()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         try:
             self.database.close()
         finally:
@@ -168,20 +188,33 @@ def _resolve(path: str) -> Path:
     return file
 
 
-def _open(file: Path, path: str) -> Database:
+def _open(file: Path, path: str) -> sqlite3.Connection:
     if _size(file) == 0:
         _create(file, path)
     else:
         _check(file, path)
     connection = connect(file, "rw")
     try:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         connection.execute("PRAGMA synchronous = FULL")
         migrate(connection)
         connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         connection.close()
         raise
-    return Database(connection, path)
+    return connection
+
+
+def _create_alone(file: Path, path: str) -> None:
+    """Create a journal that many will share; one that was created meanwhile is left alone."""
+    alone = WriteLock(file)
+    with suppress(JournalError):  # somebody else holds the lock, and creates it
+        alone.acquire()
+        try:
+            if _size(file) == 0:
+                _create(file, path)
+        finally:
+            alone.release()
 
 
 def _create(file: Path, path: str) -> None:
@@ -199,6 +232,7 @@ def _create(file: Path, path: str) -> None:
         with closing(connect(new, "rw")) as connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
         new.replace(file)
     finally:
         new.unlink(missing_ok=True)
@@ -235,7 +269,7 @@ def _check_tables(connection: sqlite3.Connection, path: str) -> None:
     if found != "ok":
         raise JournalError(f"it is damaged: {found}", path=path)
     with _migrated(connection) as current:
-        current.execute(f"SELECT {', '.join(FIELDS)} FROM jobs LIMIT 0")  # noqa: S608
+        Database(current, path).find("")
 
 
 def _reading_mode(file: Path) -> str:

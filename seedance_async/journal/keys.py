@@ -10,23 +10,25 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 
-from seedance_async.api.prepared_request import dump_request, fingerprint_of
+from seedance_async.api.prepared_request import MediaKey, dump_request, fingerprint_of
 from seedance_async.api.request import GenerationRequest
 from seedance_async.journal.entry import JournalEntry
 
 
-def fingerprint(request: GenerationRequest) -> str:
+def fingerprint(request: GenerationRequest, *, media_key: MediaKey | None = None) -> str:
     """32 hexadecimal characters, the same for equal requests in every process.
 
     The order of the keys in the metadata makes no difference.
 
     Args:
         request: a valid request.
+        media_key: see `SessionOptions`.
 
     Raises:
-        TypeError, ValueError: the request cannot be written as JSON.
+        TypeError, ValueError: the request cannot be written as JSON, or `media_key` gave something
+            else than text.
     """
-    return fingerprint_of(dump_request(request))
+    return fingerprint_of(dump_request(request), media_key)
 
 
 class Occurrences:
@@ -71,14 +73,21 @@ class Occurrences:
 def match_entries(
     entries: Iterable[JournalEntry],
     requests: Iterable[GenerationRequest | tuple[str, GenerationRequest]],
+    *,
+    media_key: MediaKey | None = None,
 ) -> list[JournalEntry | None]:
     """The entry of each request of a run, in the order of the requests; None for a new one.
 
-    A request may come with a key of the caller's own, as a pair.
+    Args:
+        entries: the journal's.
+        requests: a request may come with a key of the caller's own, as a pair.
+        media_key: see `SessionOptions`.
     """
     by_key, occurrences = {entry.key: entry for entry in entries}, Occurrences()
     keys = (
-        item[0] if isinstance(item, tuple) else occurrences.key(fingerprint(item))
+        item[0]
+        if isinstance(item, tuple)
+        else occurrences.key(fingerprint(item, media_key=media_key))
         for item in requests
     )
     return [by_key.get(key) for key in keys]

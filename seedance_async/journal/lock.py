@@ -1,4 +1,4 @@
-"""The write lock of a journal: one holder at a time, released when its process dies.
+"""The lock of a journal: one holder, or many that share it; released when its process dies.
 
 The lock is an open transaction on a second, small SQLite file beside the journal. SQLite knows how
 to lock a file on each system so that the lock ends with the process, even if it is killed, and so
@@ -14,12 +14,20 @@ from pathlib import Path
 
 from seedance_async.api.errors import JournalError
 
+#: Seconds for which a lock that is to be shared waits for one that is not, a new file's creator's.
+SHARED_TIMEOUT = 2.0
+
 
 class WriteLock:
-    """The lock of the journal at `path`. Only the thread that acquires it may use it."""
+    """The lock of the journal at `path`. Only the thread that acquires it may use it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: the journal's file.
+        is_shared: whether others that say so, too, may hold it at the same time.
+    """
+
+    def __init__(self, path: Path, *, is_shared: bool = False) -> None:
+        self._path, self._is_shared = path, is_shared
         self._file = path.with_name(path.name + ".lock")
         self._created = False
         self._connection: sqlite3.Connection | None = None
@@ -29,10 +37,11 @@ class WriteLock:
         self._created = create_private(self._file)
         before = self._file.stat()
         uri = f"{self._file.as_uri()}?mode=rw"
-        self._connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+        timeout = SHARED_TIMEOUT if self._is_shared else 0
+        self._connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode = MEMORY")  # creates no third file
-            self._connection.execute("BEGIN EXCLUSIVE")
+            self._begin(self._connection)
             # If the file was removed in the meantime, a lock on it keeps nobody out.
             held = os.path.samestat(before, self._file.stat())
         except (sqlite3.Error, OSError) as error:
@@ -41,6 +50,13 @@ class WriteLock:
         if not held:
             self.release()
             raise self._error(None)
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        if self._is_shared:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # locks to read
+        else:
+            connection.execute("BEGIN EXCLUSIVE")
 
     def release(self) -> None:
         """Release the lock. The file stays, since another run may be about to lock it."""

@@ -12,13 +12,13 @@ from typing import TypeVar, Unpack
 
 from seedance_async._utils.cancellation import wait_shielded
 from seedance_async.api.errors import JournalError
+from seedance_async.journal.contract import Intent, checked_intent
 from seedance_async.journal.entry import (
     Changes,
     JournalEntry,
+    checked,
     checked_changes,
     checked_key,
-    new_intent,
-    reclaim_changes,
 )
 from seedance_async.journal.open_state import Lifecycle
 from seedance_async.journal.tables import Database
@@ -35,13 +35,19 @@ class SQLiteJournal:
 
     Args:
         path: the file; created if it is missing or empty. Its folder must exist.
+        shared: whether several sessions, of several processes of this machine perhaps, may write
+            it at the same time. Each must say so; otherwise the second one is refused.
         clock: returns seconds since the epoch.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time
+        self,
+        path: str | os.PathLike[str],
+        *,
+        shared: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = os.fspath(path)
+        self._path, self._shared = os.fspath(path), shared
         self._clock = clock
         self._lifecycle = Lifecycle(self._path)
         self._writer: Writer | None = None
@@ -52,7 +58,9 @@ class SQLiteJournal:
     async def open(self) -> None:
         """See `Journal`, as for every method below."""
         self._lifecycle.start_opening()
-        writer = Writer(self._path, asyncio.get_running_loop())
+        writer = Writer(
+            self._path, asyncio.get_running_loop(), is_shared=self._shared, clock=self._clock
+        )
         try:
             writer.start()
         except RuntimeError as error:
@@ -68,69 +76,66 @@ class SQLiteJournal:
             await self._close()
             raise
 
-    async def claim(  # noqa: D102
-        self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
-    ) -> JournalEntry | None:
+    async def claim(self, intent: Intent, *, after: int | None = None) -> int | None:  # noqa: D102
         self._lifecycle.check_open()
-        entry = new_intent(
-            key,
-            fingerprint=fingerprint,
-            request=request,
-            credits_reserved=credits_reserved,
-            now=self._clock(),
-            journal=self._path,
-        )
-        return await self._run(lambda database: database.claim(entry))
+        plain, now = checked_intent(intent, journal=self._path), self._clock()
+        return await self._run(lambda database: database.claim(plain, after, now))
 
-    async def reclaim(  # noqa: D102
-        self,
-        key: str,
-        *,
-        expected: str,
-        credits_reserved: int | None = None,
-        credits_doubtful: int | None = None,
-        fingerprint: str | None = None,
-        request: str | None = None,
-    ) -> bool:
-        self._lifecycle.check_open()
-        changes = reclaim_changes(
-            expected,
-            credits_reserved=credits_reserved,
-            credits_doubtful=credits_doubtful,
-            fingerprint=fingerprint,
-            request=request,
-            journal=self._path,
-        )
-        checked, now = checked_key(key, journal=self._path), self._clock()
-        return await self._run(lambda database: database.reclaim(checked, expected, changes, now))
-
-    async def update(self, key: str, **changes: Unpack[Changes]) -> None:  # noqa: D102
+    async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:  # noqa: D102
         self._lifecycle.check_open()
         await self._run(
-            self._update(key, changes), request_id=changes.get("request_id"), raises_kept=False
+            self._record(attempt, changes), request_id=changes.get("request_id"), raises_kept=False
         )
 
-    def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:  # noqa: D102
+    def record_soon(self, attempt: int, **changes: Unpack[Changes]) -> None:  # noqa: D102
         self._lifecycle.check_open()
         try:
-            run = self._update(key, changes)
+            run = self._record(attempt, changes)
         except JournalError as error:
             run = partial(_fail, error)
         self._put(Operation(run, request_id=changes.get("request_id"), raises_kept=False))
 
+    async def record_file(  # noqa: D102
+        self, key: str, *, path: str, size: int, sha256: str
+    ) -> None:
+        self._lifecycle.check_open()
+        plain = checked_key(key, journal=self._path)
+        values = checked({"path": path, "size": size, "sha256": sha256}, journal=self._path)
+        now = self._clock()
+        await self._run(
+            lambda database: database.record_file(plain, values, now), raises_kept=False
+        )
+
     async def find(self, key: str) -> JournalEntry | None:  # noqa: D102
         self._lifecycle.check_open()
-        checked = checked_key(key, journal=self._path)
-        return await self._run(lambda database: database.find(checked))
+        plain, now = checked_key(key, journal=self._path), self._clock()
+        return await self._run(lambda database: database.find(plain, now))
 
     async def entries(self) -> list[JournalEntry]:  # noqa: D102
         self._lifecycle.check_open()
-        return await self._run(lambda database: database.entries())
+        now = self._clock()
+        return await self._run(lambda database: database.entries(now))
 
     async def forget(self, keys: Iterable[str]) -> int:  # noqa: D102
         self._lifecycle.check_open()
-        checked = [checked_key(key, journal=self._path) for key in keys]
-        return await self._run(lambda database: database.forget(checked))
+        plain = [checked_key(key, journal=self._path) for key in keys]
+        return await self._run(lambda database: database.forget(plain))
+
+    async def spent(self, budget: str = "") -> int:  # noqa: D102
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.spent(budget))
+
+    async def prices(self) -> dict[str, int]:  # noqa: D102
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.prices())
+
+    async def unpriced(self) -> dict[str, int]:  # noqa: D102
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.unpriced())
+
+    async def price(self, kind: str, credits: int) -> None:  # noqa: D102
+        self._lifecycle.check_open()
+        await self._run(lambda database: database.price(kind, credits))
 
     async def secret(self) -> bytes:  # noqa: D102
         self._lifecycle.check_open()
@@ -148,10 +153,9 @@ class SQLiteJournal:
         if kept is not None:
             raise kept
 
-    def _update(self, key: str, changes: Changes) -> Callable[[Database], None]:
-        checked = checked_key(key, journal=self._path)
+    def _record(self, attempt: int, changes: Changes) -> Callable[[Database], None]:
         values, now = checked_changes(changes, journal=self._path), self._clock()
-        return lambda database: database.update(checked, values, now)
+        return lambda database: database.record(attempt, values, now)
 
     async def _run(
         self,

@@ -1,79 +1,82 @@
-"""The tables of an SQLite journal, and each operation on them as one statement.
+"""Each operation on the tables of an SQLite journal, as few statements as it takes.
 
-A statement that fails undoes its own changes and no others, so the operations of one transaction
-are independent. All rows are fetched at once, because a cursor that an exception keeps alive would
-keep the file open. Everything here blocks: it runs in the journal's own thread.
+A statement that fails undoes its own changes and no others, and every operation checks before it
+writes, so the operations of one transaction are independent. All rows are fetched at once, because
+a cursor that an exception keeps alive would keep the file open. Everything here blocks: it runs in
+the journal's own thread. The tables themselves are in `schema`.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from seedance_async.api.errors import JournalError
+from seedance_async.api.errors import BudgetExceededError, JournalError
+from seedance_async.jobs.state import ENDED_STATES, JobState
+from seedance_async.journal.contract import CreditsInUseError, Intent
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
+from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS, Owner, this_place
 
-#: "SDJL". Distinguishes a journal from other SQLite files.
-APPLICATION_ID = 0x53444A4C
-
-#: The statements that lead from each version of the tables to the next. The number of migrations is
-#: the latest version. A released migration is never changed.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE jobs (
-            number INTEGER PRIMARY KEY,  -- the order of creation
-            key TEXT NOT NULL UNIQUE,
-            fingerprint TEXT NOT NULL,
-            request TEXT NOT NULL,
-            state TEXT NOT NULL,
-            request_id TEXT,
-            credits_charged INTEGER,
-            credits_reserved INTEGER,
-            error TEXT,
-            path TEXT,
-            size INTEGER,
-            sha256 TEXT,
-            created_at REAL NOT NULL,
-            updated_at REAL NOT NULL
-        )""",
-        "CREATE UNIQUE INDEX jobs_request_id ON jobs (request_id) WHERE request_id IS NOT NULL",
-    ),
-    ("ALTER TABLE jobs ADD COLUMN credits_doubtful INTEGER",),
-    (
-        "CREATE TABLE secret (value BLOB NOT NULL)",
-        "INSERT INTO secret VALUES (randomblob(32))",
-    ),
-)
+_log = logging.getLogger(__name__)
 
 #: Bytes of a journal's secret.
 _SECRET = 32
 
-# Statements are built from field names only. Values are always bound as parameters.
-_SELECT = f"SELECT {', '.join(FIELDS)} FROM jobs"  # noqa: S608
-_INSERT = (
-    f"INSERT INTO jobs ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))}) "  # noqa: S608
-    "ON CONFLICT (key) DO NOTHING"
+#: An attempt that still may have been charged, though no answer says so.
+_OPEN = "state IN ('sending', 'uncertain')"
+_ACCEPTED = "SELECT 1 FROM attempts WHERE job = jobs.number AND state = 'accepted'"
+_DOUBTS = f"SELECT sum(cost) FROM attempts WHERE job = job_.number AND {_OPEN}"  # noqa: S608
+_ENDED = ", ".join(f"'{state.value}'" for state in sorted(ENDED_STATES))
+
+#: What each field of an entry is read from; `job` is a row of jobs, `last` its last attempt.
+_SOURCES = {
+    "is_held": "CASE WHEN last.state = 'sending' THEN last.owner END",
+    "request_id": """(SELECT request_id FROM attempts WHERE job = job_.number
+        AND request_id IS NOT NULL ORDER BY state = 'accepted' DESC, number DESC LIMIT 1)""",
+    "credits_charged": "(SELECT sum(credits_charged) FROM attempts WHERE job = job_.number)",
+    "credits_reserved": "last.credits_reserved",
+    "credits_doubtful": f"({_DOUBTS} AND number <> job_.attempt)",
+}
+_SELECT = (
+    f"SELECT {', '.join(_SOURCES.get(name, f'job_.{name}') for name in FIELDS)} "  # noqa: S608
+    "FROM jobs AS job_ LEFT JOIN attempts AS last ON last.number = job_.attempt"
 )
+
+_LEARNED = ("request_id", "credits_charged", "error")
+_OF_ATTEMPT = ("job", "kind", "budget", "state", *_LEARNED)
+_ATTEMPT = f"SELECT {', '.join(_OF_ATTEMPT)} FROM attempts WHERE number = ?"  # noqa: S608
+
+#: The state of an attempt that each state of its job tells.
+_TOLD = {JobState.SUBMITTING: "sending", JobState.REJECTED: "refused"} | {
+    JobState.UNCERTAIN: "uncertain"
+}
 
 
 class Database:
-    """The entries of a journal, over an open connection.
+    """The records of a journal, over an open connection.
 
     Args:
         connection: a connection in autocommit mode.
         path: the journal's file, for errors.
+        is_shared: whether other sessions may write the journal at the same time.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: str, *, is_shared: bool = False
+    ) -> None:
         # Text that is not UTF-8 is read too, and then refused by the rules of an entry.
         connection.text_factory = _lenient_text
         self.connection = connection
         self.path = path
+        self._is_shared = is_shared
+        self._owner = 0
+        self._seen_at = 0.0
+        self._prices: dict[str, int] = {}  # that this session has recorded
 
     def begin(self) -> None:
         """Start a transaction that may write."""
@@ -85,6 +88,7 @@ class Database:
 
     def rollback(self) -> None:
         """Undo everything since `begin`. Never raises."""
+        self._prices.clear()
         with suppress(sqlite3.Error):
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
@@ -93,89 +97,358 @@ class Database:
         """Close the connection."""
         self.connection.close()
 
-    def claim(self, entry: JournalEntry) -> JournalEntry | None:
-        """Add the entry and return None; if its key is taken, return the entry that has it."""
-        added = self.connection.execute(_INSERT, attrs.astuple(entry)).rowcount
-        return None if added else self.find(entry.key)
+    # --- who writes -------------------------------------------------------------------------
 
-    def reclaim(self, key: str, expected: str, changes: Mapping[str, Any], now: float) -> bool:
-        """Change the entry if its state is `expected`. Returns whether it was."""
-        return self._change(changes, now, "key = ? AND state = ?", key, expected) == 1
+    def register(self, now: float) -> None:
+        """Become one of the journal's owners; those that are of no use any more are removed."""
+        self.connection.execute(
+            "DELETE FROM owners WHERE seen_at < ? AND number NOT IN "
+            "(SELECT owner FROM attempts WHERE state = 'sending' AND owner IS NOT NULL)",
+            (now - DOUBT_SECONDS,),
+        )
+        row = {"place": this_place(), "pid": os.getpid(), "opened_at": now, "seen_at": now}
+        self._owner = self._insert("owners", row) or 0
+        self._seen_at = now
 
-    def update(self, key: str, changes: Mapping[str, Any], now: float) -> None:
-        """Change the entry.
+    def beat(self, now: float) -> None:
+        """Give a sign of life. Others may have removed this owner while it could give none."""
+        self._seen_at = now
+        self._run(
+            "INSERT INTO owners (number, place, pid, opened_at, seen_at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (number) DO UPDATE SET seen_at = excluded.seen_at",
+            *(self._owner, this_place(), os.getpid(), now, now),
+        )
 
-        Raises:
-            JournalError: there is no such key, or another entry has the request id.
-        """
+    def leave(self) -> None:
+        """Be no owner any more. What it was sending is uncertain from now on."""
+        self._run("DELETE FROM owners WHERE number = ?", self._owner)
+
+    def _check_owner(self, now: float) -> None:
+        """Nothing is sent by an owner that others take for dead, or that was replaced."""
+        if self._is_shared:
+            if now - self._seen_at >= BEAT_SECONDS:
+                self.beat(now)
+            return
+        newest = self._value("SELECT max(number) FROM owners")
+        if newest != self._owner:
+            raise JournalError("another session has opened it meanwhile", path=self.path)
+
+    def _is_alive(self, number: object, now: float) -> bool:
+        if number is None or number == self._owner or not self._is_shared:
+            return False
+        rows = self._rows("SELECT place, pid, seen_at FROM owners WHERE number = ?", number)
+        return bool(rows) and Owner(*rows[0]).is_alive(now)
+
+    # --- attempts ---------------------------------------------------------------------------
+
+    def claim(self, intent: Intent, after: int | None, now: float) -> int | None:
+        """See `Journal.claim`."""
+        self._check_owner(now)
+        job = self._claimable_job(intent, after, now)
+        if job is None and after is not None:
+            return None
+        credits = intent.credits
+        if intent.limits:
+            if job is None and self._has(intent.key):
+                return None
+            credits = self._dearest(intent)
+            for budget, limit in intent.limits.items():
+                self._check_limit(budget, limit, credits, now)
+        attempt = 1 + (self._value("SELECT seq FROM sqlite_sequence WHERE name = 'attempts'") or 0)
+        said: dict[str, Any] = {
+            "fingerprint": intent.fingerprint,
+            "request": intent.request,
+            "origin": intent.origin,
+            "attempt": attempt,
+            "state": JobState.SUBMITTING.value,
+        }
+        if job is None:
+            new = {"key": intent.key, **said, "created_at": now, "updated_at": now}
+            job = self._insert("jobs", new, or_ignore=True)
+            if job is None:
+                return None
+        else:
+            fresh = dict.fromkeys(("error", "output_url", "path", "size", "sha256"))
+            self._change("jobs", job, {**fresh, **said, "updated_at": now})
+        sending = {
+            "number": attempt,
+            "job": job,
+            "owner": self._owner,
+            "state": "sending",
+            "kind": intent.kind,
+            "budget": intent.budget,
+            "credits_reserved": credits,
+            "claimed_at": now,
+        }
+        return self._insert("attempts", sending)
+
+    def _claimable_job(self, intent: Intent, after: int | None, now: float) -> int | None:
+        """The number of the job, if its last attempt is `after`, and leaves the key free."""
+        if after is None:
+            return None
+        rows = self._rows(
+            "SELECT job.number, last.state, last.owner FROM jobs AS job "
+            "JOIN attempts AS last ON last.number = job.attempt WHERE key = ? AND attempt = ?",
+            intent.key,
+            after,
+        )
+        if not rows:
+            return None
+        job, state, owner = rows[0]
+        if state == "accepted":
+            message = f"the job {intent.key!r} was accepted: it must never be submitted again"
+            raise JournalError(message, path=self.path)
+        if state == "sending" and self._is_alive(owner, now):
+            return None
+        return int(job)
+
+    def _dearest(self, intent: Intent) -> int | None:
+        """What an attempt may cost; another session may have seen a price that this one has not."""
+        seen = self._value("SELECT credits FROM prices WHERE kind = ?", intent.kind)
+        known = [price for price in (intent.credits, seen) if price is not None]
+        return max(known, default=None)
+
+    def _check_limit(self, budget: str, limit: int, credits: int | None, now: float) -> None:
+        """Raise unless an attempt fits in a budget, and no other session tries one just now."""
+        spent, needed = self.spent(budget), max(1, credits or 0)
+        if spent + needed > limit:
+            raise BudgetExceededError(
+                max_credits=limit, spent=spent, needed=needed, known=credits is not None
+            )
+        if not self._is_shared:
+            return
+        sending = self._rows(
+            "SELECT DISTINCT owner FROM attempts WHERE state = 'sending' AND ? IN ('', budget)",
+            budget,
+        )
+        if any(self._is_alive(owner, now) for (owner,) in sending):
+            raise CreditsInUseError("another session is sending a submit", path=self.path)
+
+    def record(self, attempt: int, changes: Mapping[str, Any], now: float) -> None:
+        """See `Journal.record`."""
         request_id = changes.get("request_id")
-        try:
-            changed = self._change(changes, now, "key = ?", key)
-        except sqlite3.IntegrityError:
-            holder = self._key_with(request_id)
-            message = f"the request id {request_id!r} is that of the entry with key {holder!r}"
-            raise JournalError(message, path=self.path, request_id=request_id) from None
-        if not changed:
-            message = f"no entry has the key {key!r}"
+        rows = self._rows(_ATTEMPT, attempt)
+        if not rows:
+            message = f"it has no attempt {attempt}"
             raise JournalError(message, path=self.path, request_id=request_id)
+        known = dict(zip(_OF_ATTEMPT, rows[0], strict=True))
+        job, before, named = known["job"], known["state"], known["request_id"]
+        told = JobState(changes["state"]) if "state" in changes else None
+        if told is JobState.UNCERTAIN and self._holder(request_id) not in (None, attempt):
+            changes = {**changes, "request_id": None}  # an answer that names another job
+        elif request_id is not None and named not in (None, request_id):
+            self._record_stray(known, changes, now)
+            return
+        state = _state_after(before, told, changes.get("request_id") or named)
+        if state is None:
+            return
+        self._settle(attempt, known, {**changes, "state": state}, now)
+        if job is not None:
+            self._record_job(job, attempt, told, changes, now)
 
-    def find(self, key: str) -> JournalEntry | None:
+    def _settle(
+        self, attempt: int, known: Mapping[str, Any], changes: Mapping[str, Any], now: float
+    ) -> None:
+        """Write what is new about an attempt; what was known before and is not now stays."""
+        learned = {name: changes.get(name) for name in ("state", *_LEARNED)}
+        new = {name: v for name, v in learned.items() if v is not None and v != known[name]}
+        if new:
+            try:
+                self._change("attempts", attempt, {**new, "settled_at": now})
+            except sqlite3.IntegrityError:
+                self._free_id(new["request_id"])
+                self._change("attempts", attempt, {**new, "settled_at": now})
+        if "credits_charged" in new and known["kind"]:
+            self._learn(known["kind"], new["credits_charged"])
+
+    def _learn(self, kind: str, credits: int) -> None:
+        """An attempt was charged: what those like it may have cost is known if this is dearer."""
+        if credits <= self._prices.get(kind, -1):
+            return
+        self._prices[kind] = credits
+        self._run(
+            "INSERT INTO prices VALUES (?, ?) ON CONFLICT (kind) DO UPDATE "
+            "SET credits = max(credits, excluded.credits)",
+            kind,
+            credits,
+        )
+        self.price(kind, credits)
+
+    def _record_job(
+        self, job: int, attempt: int, told: JobState | None, changes: Mapping[str, Any], now: float
+    ) -> None:
+        """Write what an attempt tells of its job."""
+        told_job = {name: changes[name] for name in ("error", "output_url") if name in changes}
+        where = f"state NOT IN ({_ENDED})"  # an end never changes
+        if told is not None:
+            told_job["state"] = told.value
+        if told in _TOLD:
+            # Of no interest if another attempt came after it, or was accepted.
+            where += f" AND attempt = {attempt} AND NOT EXISTS ({_ACCEPTED})"
+        if told is JobState.REJECTED and self._has_open(job):
+            told_job["state"] = JobState.UNCERTAIN.value
+        self._change("jobs", job, {**told_job, "updated_at": now}, where)
+
+    def _record_stray(
+        self, known: Mapping[str, Any], changes: Mapping[str, Any], now: float
+    ) -> None:
+        """A second id for an attempt is a second charge, as far as anybody knows."""
+        request_id, job, named = changes["request_id"], known["job"], known["request_id"]
+        if self._holder(request_id) is not None:
+            self._free_id(request_id)
+        was_accepted = known["state"] == "accepted"
+        if was_accepted:
+            _log.critical("the journal has %s for a job that is %s, too", named, request_id)
+        stray = {name: known[name] for name in ("job", "kind", "budget")}
+        stray |= {"state": "accepted", "request_id": request_id, "claimed_at": now}
+        stray |= {"credits_charged": changes.get("credits_charged"), "settled_at": now}
+        number = self._insert("attempts", stray)
+        if job is not None and number is not None and not was_accepted:
+            self._change("jobs", job, {"attempt": number})
+            told = JobState(changes.get("state", JobState.QUEUED))
+            told = JobState.QUEUED if told in _TOLD else told
+            self._record_job(job, number, told, changes, now)
+
+    def _free_id(self, request_id: str) -> None:
+        """Raise if another job has this id. That of a job that was forgotten is free again."""
+        holder = self._holder(request_id)
+        key = self._value(
+            "SELECT key FROM jobs WHERE number = (SELECT job FROM attempts WHERE number = ?)",
+            holder,
+        )
+        if key is None:
+            self._run("UPDATE attempts SET request_id = NULL WHERE number = ?", holder)
+            return
+        message = f"the request id {request_id!r} is that of the entry with key {key!r}"
+        raise JournalError(message, path=self.path, request_id=request_id)
+
+    def _holder(self, request_id: str | None) -> int | None:
+        if request_id is None:
+            return None
+        found: int | None = self._value(
+            "SELECT number FROM attempts WHERE request_id = ?", request_id
+        )
+        return found
+
+    def _has_open(self, job: int) -> bool:
+        statement = f"SELECT 1 FROM attempts WHERE job = ? AND {_OPEN} LIMIT 1"  # noqa: S608
+        return bool(self._rows(statement, job))
+
+    # --- jobs -------------------------------------------------------------------------------
+
+    def record_file(self, key: str, values: Mapping[str, Any], now: float) -> None:
+        """See `Journal.record_file`."""
+        number = self._value("SELECT number FROM jobs WHERE key = ?", key)
+        if number is None:
+            raise JournalError(f"no entry has the key {key!r}", path=self.path)
+        self._change("jobs", number, {**values, "updated_at": now})
+
+    def find(self, key: str, now: float = 0.0) -> JournalEntry | None:
         """The entry with this key."""
-        rows = self.connection.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchall()
-        return self._entry(rows[0]) if rows else None
+        rows = self._rows(f"{_SELECT} WHERE key = ?", key)
+        return self._entry(rows[0], now) if rows else None
 
-    def entries(self) -> list[JournalEntry]:
+    def entries(self, now: float = 0.0) -> list[JournalEntry]:
         """All entries in the order of their creation."""
-        rows = self.connection.execute(f"{_SELECT} ORDER BY number").fetchall()
-        return [self._entry(row) for row in rows]
+        rows = self._rows(f"{_SELECT} ORDER BY job_.number")
+        return [self._entry(row, now) for row in rows]
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """See `Journal.forget`."""
+        rows = [(key,) for key in keys]
+        self.connection.executemany(
+            "UPDATE attempts SET job = NULL WHERE job = (SELECT number FROM jobs WHERE key = ?)",
+            rows,
+        )
+        return self.connection.executemany("DELETE FROM jobs WHERE key = ?", rows).rowcount
+
+    # --- money ------------------------------------------------------------------------------
+
+    def spent(self, budget: str) -> int:
+        """See `Journal.spent`."""
+        return self._value("SELECT spent FROM budgets WHERE name = ?", budget) or 0
+
+    def prices(self) -> dict[str, int]:
+        """See `Journal.prices`."""
+        return dict(self._rows("SELECT kind, credits FROM prices"))
+
+    def unpriced(self) -> dict[str, int]:
+        """See `Journal.unpriced`."""
+        return dict(
+            self._rows(
+                "SELECT kind, count(*) FROM attempts WHERE credits_charged IS NULL "
+                "AND credits_reserved IS NULL AND state <> 'refused' GROUP BY kind"
+            )
+        )
+
+    def price(self, kind: str, credits: int) -> None:
+        """See `Journal.price`."""
+        self._run(
+            "UPDATE attempts SET credits_reserved = ? WHERE kind = ? AND credits_charged IS NULL "
+            "AND credits_reserved IS NULL AND state <> 'refused'",
+            credits,
+            kind,
+        )
 
     def secret(self) -> bytes:
         """The journal's secret. Raises JournalError if it is missing or damaged."""
-        rows = self.connection.execute("SELECT value FROM secret").fetchall()
+        rows = self._rows("SELECT value FROM secret")
         if len(rows) != 1 or not isinstance(rows[0][0], bytes) or len(rows[0][0]) != _SECRET:
             raise JournalError("its secret is damaged", path=self.path)
         return rows[0][0]
 
-    def forget(self, keys: Iterable[str]) -> int:
-        """Remove entries and return how many there were."""
-        rows = ((key,) for key in keys)
-        return self.connection.executemany("DELETE FROM jobs WHERE key = ?", rows).rowcount
+    # --- statements -------------------------------------------------------------------------
+    # They are built from names of the code only. Values are always bound as parameters.
 
-    def _change(self, changes: Mapping[str, Any], now: float, where: str, *values: str) -> int:
-        columns = ", ".join(f"{name} = ?" for name in [*changes, "updated_at"])
-        statement = f"UPDATE jobs SET {columns} WHERE {where}"  # noqa: S608
-        return self.connection.execute(statement, (*changes.values(), now, *values)).rowcount
+    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        return self.connection.execute(statement, values)
 
-    def _key_with(self, request_id: Any) -> object:
-        statement = "SELECT key FROM jobs WHERE request_id = ?"
-        return self.connection.execute(statement, (request_id,)).fetchall()[0][0]
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        return self.connection.execute(statement, values).fetchall()
 
-    def _entry(self, row: Sequence[Any]) -> JournalEntry:
-        return entry_from_values(dict(zip(FIELDS, row, strict=True)), journal=self.path)
+    def _value(self, statement: str, *values: Any) -> Any:
+        rows = self._rows(statement, *values)
+        return rows[0][0] if rows else None
+
+    def _insert(
+        self, table: str, values: Mapping[str, Any], *, or_ignore: bool = False
+    ) -> int | None:
+        """The new row's number; None if it is there already, and that is to be ignored."""
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        conflict = " ON CONFLICT DO NOTHING" if or_ignore else ""
+        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks}){conflict}"  # noqa: S608
+        cursor = self._run(statement, *values.values())
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def _change(
+        self, table: str, number: int, values: Mapping[str, Any], where: str = "true"
+    ) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        statement = f"UPDATE {table} SET {columns} WHERE number = ? AND {where}"  # noqa: S608
+        self._run(statement, *values.values(), number)
+
+    def _has(self, key: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM jobs WHERE key = ?", key))
+
+    def _entry(self, row: tuple[Any, ...], now: float) -> JournalEntry:
+        values = dict(zip(FIELDS, row, strict=True))
+        values["is_held"] = self._is_alive(values["is_held"], now)
+        return entry_from_values(values, journal=self.path)
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """The version of the tables."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _state_after(before: str, told: JobState | None, request_id: str | None) -> str | None:
+    """The state of an attempt once it is told; None if something better was known before.
 
-
-def migrate(
-    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
-) -> None:
-    """Bring the tables to the latest version. If that fails, they are unchanged."""
-    version = version_of(connection)
-    if version == len(migrations):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statements in migrations[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
-        connection.execute("COMMIT")
-    except sqlite3.Error:
-        connection.execute("ROLLBACK")
-        raise
+    Refusals and doubt are about a POST in progress; an acceptance is true whenever it comes.
+    """
+    if told is None:
+        return before
+    state = _TOLD.get(told, "accepted")
+    if state == "accepted":
+        return state if request_id is not None or before != "refused" else None
+    if before == "sending" or state == before:
+        return state
+    return None
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

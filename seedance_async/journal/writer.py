@@ -17,8 +17,9 @@ from typing import Any
 
 import attrs
 
-from seedance_async.api.errors import JournalError
+from seedance_async.api.errors import BudgetExceededError, JournalError, SeedanceError
 from seedance_async.journal.journal_file import OpenJournal
+from seedance_async.journal.owner import BEAT_SECONDS
 from seedance_async.journal.tables import Database
 
 _log = logging.getLogger(__name__)
@@ -50,11 +51,21 @@ class Writer:
     Args:
         path: the journal's file.
         loop: the event loop of the futures.
+        is_shared: whether other sessions may write the file, too; they are given signs of life.
+        clock: returns seconds since the epoch.
     """
 
-    def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        path: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_shared: bool,
+        clock: Callable[[], float],
+    ) -> None:
         self._path = path
         self._loop = loop
+        self._is_shared, self._clock = is_shared, clock
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._kept: JournalError | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -80,7 +91,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            journal = OpenJournal(self._path)
+            journal = OpenJournal(self._path, is_shared=self._is_shared, now=self._clock())
         except Exception as error:
             failure = error if isinstance(error, JournalError) else self._failure(error)
             self._resolve([(self.opened, failure), (self.closed, None)])
@@ -110,7 +121,10 @@ class Writer:
     def _next_batch(self) -> tuple[list[Operation], bool]:
         """Wait for an operation, then take everything queued; and whether to stop after it."""
         batch: list[Operation] = []
-        item = self._queue.get()
+        try:
+            item = self._queue.get(timeout=BEAT_SECONDS if self._is_shared else None)
+        except queue.Empty:
+            return [Operation(self._beat)], False
         while item is not None:
             batch.append(item)
             try:
@@ -119,8 +133,11 @@ class Writer:
                 return batch, False
         return batch, True
 
+    def _beat(self, database: Database) -> None:
+        database.beat(self._clock())
+
     def _commit(self, journal: OpenJournal, batch: list[Operation]) -> list[Any]:
-        """Run a batch in one transaction; each outcome is a result or a JournalError."""
+        """Run a batch in one transaction; each outcome is a result or an error of ours."""
         kept, database = self._kept, journal.database
         try:
             journal.check_in_place()
@@ -140,6 +157,8 @@ class Writer:
             return operation.run(database)
         except JournalError as error:
             return self._failed(operation, error)
+        except BudgetExceededError as error:
+            return error
 
     def _failed(self, operation: Operation, error: JournalError) -> JournalError:
         if operation.future is None:
@@ -165,7 +184,7 @@ def _resolve_futures(
     """Resolve some futures, and the rest in later turns, so that other tasks can run between."""
     for future, outcome in outcomes[:_RESOLVED_PER_TURN]:
         if not future.done():
-            if isinstance(outcome, JournalError):
+            if isinstance(outcome, SeedanceError):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)

@@ -14,7 +14,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,14 +27,16 @@ from seedance_async.api.errors import (
     SeedanceError,
     SubmitUncertainError,
     TooManyUncertainError,
+    frameless,
 )
-from seedance_async.api.prepared_request import PreparedRequest, prepare
+from seedance_async.api.prepared_request import MediaKey, PreparedRequest, prepare
 from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
-from seedance_async.jobs.state import JobState
-from seedance_async.session.stream import Requests, Source, Stream
+from seedance_async.jobs.state import UNSETTLED_STATES, JobState
+from seedance_async.session.source import Requests, Source
+from seedance_async.session.stream import Stream
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ _log = logging.getLogger(__name__)
 #: Jobs that are named in one line of the log, or in one note.
 NAMED = 200
 
+#: Requests of an input of unknown length that are given an outcome once no more is submitted: it
+#: may be endless.
+MOST_REJECTED = 100_000
+
+#: Jobs to reject before other callbacks of the event loop have a turn.
+_AT_ONCE = 100
+
 
 @attrs.frozen
 class BatchResult:
@@ -52,7 +61,8 @@ class BatchResult:
 
     Attributes:
         outcomes: the jobs. `job.state` is the final state of each, `job.error` what went wrong.
-        stopped_by: the exception that the input itself raised, else None.
+        stopped_by: the exception that the input itself raised; or the refusal of all submits, if
+            the input was not read to its end because it is async or perhaps endless; else None.
     """
 
     outcomes: tuple[Job, ...]
@@ -117,7 +127,7 @@ class BatchRunner:
         journal: the session's; None where it has none.
         actions: what the handles of the jobs can do.
         check_open: raises if the session is not open.
-        allow_local: see `GenerationRequest.violations`.
+        allow_local, media_key: see `prepare`.
         max_uncertain: uncertain submits in a row after which a stream stops.
         feeders: submits in progress at once per stream.
         window: jobs of a stream that may be running or waiting for the consumer.
@@ -132,43 +142,53 @@ class BatchRunner:
         actions: JobActions,
         check_open: Callable[[], None],
         allow_local: bool,
+        media_key: MediaKey | None,
         max_uncertain: int,
         feeders: int,
         window: int,
     ) -> None:
         self._submitter, self._registry, self._journal = submitter, registry, journal
         self._actions, self._check_open = actions, check_open
-        self._allow_local, self._max_uncertain = allow_local, max_uncertain
+        self._max_uncertain = max_uncertain
+        self._prepare = partial(prepare, allow_local=allow_local, media_key=media_key)
         self._feeders, self._window = feeders, window
         self._streams: set[Stream] = set()
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
         """See `SeedanceSession.as_completed`."""
-        async with aclosing(self._ended(Source(requests))) as ended:
-            async for _, job in ended:
-                yield job
+        stream = self._begin(Source(requests))
+        try:
+            while (ended := await stream.next_ended()) is not None:
+                yield Job(self._with_outcome(ended[1]), self._actions)
+        finally:
+            await self._end(stream)
+        if stream.stopped_by is not None:
+            raise stream.stopped_by
 
     async def run(self, requests: Requests) -> BatchResult:
         """See `SeedanceSession.run`."""
-        self._check_open()
-        source = Source(requests)
-        outcomes: dict[int, Job] = {}
-        stopped_by: Exception | None = None
-        unseen: list[JobRecord] = []
+        source, outcomes = Source(requests), dict[int, Job]()
+        stream = self._begin(source)
         try:
-            async with aclosing(self._ended(source, unseen)) as ended:
-                async for number, job in ended:
-                    outcomes[number] = job
-        except Exception as error:
-            stopped_by = error
+            try:
+                while (ended := await stream.next_ended()) is not None:
+                    outcomes[ended[0]] = Job(self._with_outcome(ended[1]), self._actions)
+            finally:
+                await self._end(stream)
+            stopped_by = stream.stopped_by
+            if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
+                stopped_by = await self._reject_rest(source, outcomes, stopped_by)
         except asyncio.CancelledError as error:
-            left = [Job(record, self._actions) for record in unseen]
+            left = [Job(record, self._actions) for record in stream.unseen]
             attach_jobs(error, [*outcomes.values(), *left])
             raise
-        if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
-            stopped_by = await self._reject_rest(source, outcomes, stopped_by)
         ordered = (outcomes[number] for number in sorted(outcomes))
         return BatchResult(tuple(ordered), stopped_by)
+
+    def cancel(self, reason: Exception) -> None:
+        """End all streams, without waiting for their submits in progress."""
+        for stream in self._streams:
+            stream.cancel(reason)
 
     async def stop(self, reason: Exception) -> None:
         """End all streams; see `Stream.stop`."""
@@ -178,53 +198,58 @@ class BatchRunner:
     async def _reject_rest(
         self, source: Source, outcomes: dict[int, Job], reason: SeedanceError
     ) -> Exception | None:
-        """Give the requests that are left an outcome; what the source raised meanwhile."""
-        number = max(outcomes, default=-1)
+        """Give the requests that are left an outcome; returns why some have none, if so."""
+        if source.is_async:
+            return reason
+        first, last = max(outcomes, default=-1) + 1, max(MOST_REJECTED, source.size)
         try:
-            async for request in source:
-                number += 1
-                rejected = self._submitter.reject(_key_and_request(request)[1], reason)
+            for number, item in enumerate(source.rest(), first):
+                rejected = self._submitter.reject(_key_and_request(item)[1], reason)
                 outcomes[number] = Job(rejected, self._actions)
+                if number >= last:
+                    return reason
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
         except Exception as error:
             return error
         return None
 
-    async def _ended(
-        self, source: Source, unseen: list[JobRecord] | None = None
-    ) -> AsyncGenerator[tuple[int, Job]]:
-        """The jobs with the numbers of their requests in the input, as they end.
-
-        If the consumer leaves early, the jobs that it has not seen are logged, and go to `unseen`.
-        """
+    def _begin(self, source: Source) -> Stream:
         self._check_open()
+        submitter = self._submitter
         stream = Stream(
             source,
-            slots=self._submitter.slots,
+            take_slot=submitter.take_slot_for_stream,
+            give_back_slot=submitter.slots.release,
             submit=self._submit,
+            goes_on=self._goes_on,
             feeders=self._feeders,
             window=self._window,
             may_resume=self._may_resume,
             stop_reason=self._stop_reason,
         )
         self._streams.add(stream)
+        return stream
+
+    async def _end(self, stream: Stream) -> None:
+        """Stop a stream, and name the jobs that its consumer has not been given."""
         try:
-            async with aclosing(stream.jobs()) as ended:
-                async for number, record in ended:
-                    yield number, Job(record, self._actions)
+            await stream.stop()
         finally:
             self._streams.discard(stream)
-            left = [record for record in stream.unseen if self._goes_on(record)]
-            if unseen is not None:
-                unseen.extend(left)
-            _log_unseen(left)
-        if stream.stopped_by is not None:
-            raise stream.stopped_by
+            _log_unseen(stream.unseen)
+
+    def _with_outcome(self, record: JobRecord) -> JobRecord:
+        """The job of a stream; a rejected one for it, if another caller has taken it back."""
+        if record.state not in UNSETTLED_STATES:
+            return record
+        reason = "its other caller was cancelled before anything was sent; submit it again"
+        return self._submitter.reject(record.request, SeedanceError(reason))
 
     async def _adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
-        """As `Orphans.adopt`; an uncertain one is a job with that outcome."""
-        orphans = self._submitter.orphans
+        """As `Submitter.adopt_orphan`; an uncertain one is a job with that outcome."""
         try:
-            return None if orphans is None else await orphans.adopt(prepared)
+            return await self._submitter.adopt_orphan(prepared)
         except SubmitUncertainError as error:
             return self._registry.find(key=error.key)
 
@@ -247,7 +272,7 @@ class BatchRunner:
     def _stop_reason(self, record: JobRecord) -> Exception | None:
         """Why a stream submits no more after this job; None if it goes on."""
         if record.error is not None and stops_submits(record.error):
-            return record.error
+            return frameless(record.error)
         uncertain = record.state is JobState.UNCERTAIN
         if uncertain and self._submitter.uncertain_in_a_row >= self._max_uncertain:
             self._submitter.uncertain_in_a_row = 0
@@ -269,39 +294,45 @@ class BatchRunner:
 
         After a refusal that concerns every submit, only what was submitted earlier is resumed.
         """
+        prepared = None
+        try:
+            record, prepared = await self._record_for(item, refusal)
+        finally:
+            if prepared is None:
+                self._submitter.slots.release()
+        started(record)
+        if prepared is not None:
+            try:
+                await self._submitter.submit_in_slot(record, prepared)
+            except SeedanceError as error:
+                _log.info("job %s: %s", record.key, error)
+        return record
+
+    async def _record_for(
+        self, item: Any, refusal: Exception | None
+    ) -> tuple[JobRecord, PreparedRequest | None]:
+        """The job of an item of a stream, and its request if that is still to be submitted."""
         submitter, (key, request) = self._submitter, _key_and_request(item)
         try:
-            prepared = prepare(request, allow_local=self._allow_local)
+            prepared = self._prepare(request)
             self._check_key(key, request)
         except InvalidRequestError as error:
-            submitter.slots.release()
-            return submitter.reject(request, error)
+            return submitter.reject(request, error), None
         automatic = key is None
         if automatic:
             orphan = await self._adopt_orphan(prepared)
             if orphan is not None:
-                submitter.slots.release()
-                started(orphan)
-                return orphan
+                return orphan, None
             key = submitter.new_key(prepared)
         journal = self._journal
         awaited = journal is not None and journal.awaits(key, searching=refusal is not None)
         attached = self._registry.find(key=key)
         if attached is not None:  # the same job, attached by its token before
-            submitter.slots.release()
-            started(attached)
-            return attached
+            return attached, None
         if not awaited and isinstance(refusal, SeedanceError):
-            submitter.slots.release()
             submitter.release_key(key)
-            return submitter.reject(request, refusal)
-        record = submitter.add(key, request, automatic=automatic)
-        started(record)
-        try:
-            await submitter.submit_in_slot(record, prepared)
-        except SeedanceError as error:
-            _log.info("job %s: %s", record.key, error)
-        return record
+            return submitter.reject(request, refusal), None
+        return submitter.add(key, request, automatic=automatic), prepared
 
 
 def attach_jobs(error: BaseException, jobs: Sequence[Job]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
+from seedance_async.api.prepared_request import MediaKey
 from seedance_async.api.request import GenerationRequest
-from seedance_async.session.journaling import price_table, spent_on
+from seedance_async.session.credit_limit import PriceTable
 
 if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
@@ -37,17 +38,18 @@ def forecast(
     requests: Sequence[GenerationRequest | tuple[str, GenerationRequest]],
     *,
     resubmit_uncertain: bool = False,
+    media_key: MediaKey | None = None,
 ) -> Forecast:
     """What a run of these requests would do and cost, if it began now.
 
     Args:
         entries: the journal's.
         requests: in the order of the run; one may come with a key, as a pair.
-        resubmit_uncertain: the session's option.
+        resubmit_uncertain, media_key: the session's options.
     """
     from seedance_async.journal import match_entries  # with SQLite behind it: only if needed
 
-    found = match_entries(entries, requests)
+    found = match_entries(entries, requests, media_key=media_key)
     anew = {"rejected"} | ({"submitting", "uncertain"} if resubmit_uncertain else set())
     new = [
         request[1] if isinstance(request, tuple) else request
@@ -55,7 +57,7 @@ def forecast(
         if entry is None or entry.state in anew
     ]
     prices = price_table(entries)
-    costs = [prices.estimate(request) for request in new]
+    costs = [prices.estimate(request.kind) for request in new]
     priced = [cost for cost in costs if cost is not None]
     return Forecast(
         to_submit=len(new),
@@ -65,12 +67,13 @@ def forecast(
     )
 
 
-def spent(entries: Sequence[JournalEntry], of: Sequence[JournalEntry]) -> int:
-    """What some of a journal's jobs were charged, or may have been.
+def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
+    """The prices that the jobs of these entries were charged."""
+    from seedance_async.journal import request_in
 
-    Args:
-        entries: all of the journal's, for their prices.
-        of: those that are asked about.
-    """
-    prices = price_table(entries)
-    return sum(spent_on(entry, prices) for entry in of)
+    prices = PriceTable()
+    for entry in entries:
+        request = request_in(entry) if entry.credits_charged is not None else None
+        if request is not None and entry.credits_charged is not None:
+            prices.learn(request.kind, entry.credits_charged)
+    return prices

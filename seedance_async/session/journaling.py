@@ -6,22 +6,24 @@ and where its video is. What an entry means for a job is decided in `submitter` 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
+from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
-from seedance_async.api.prepared_request import PreparedRequest, load_request
+from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
-from seedance_async.session.credit_limit import PriceTable
+from seedance_async.session.credit_limit import Kind, PriceTable, Spending
 
 if TYPE_CHECKING:
-    from seedance_async.journal import Changes, Journal, JournalEntry, Occurrences
+    from seedance_async.journal import Changes, Intent, Journal, JournalEntry, Occurrences
 
 _log = logging.getLogger(__name__)
 
@@ -31,23 +33,28 @@ _log = logging.getLogger(__name__)
 STRANGERS_IN_A_ROW = 1000
 
 
+#: Seconds between two looks at what another session is sending.
+LOOK_AGAIN = 0.25
+
+
+class KeyTakenError(JournalError):
+    """Another session has claimed a job since this one looked."""
+
+
 class JournalRecorder:
     """A session's side of its journal.
 
     Args:
         journal: where it writes.
+        origin: the API that the session talks to.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, *, origin: str) -> None:
+        self._journal, self._origin = journal, origin
         self._writer = self.write_soon  # one bound method for all jobs: each keeps it
         self._opened = False
         self._occurrences: Occurrences | None = None
-        self._ours: set[str] = set()
-        self._intents: set[str] = set()
-        self._doubtful: set[str] = set()
-        self._taken_back: set[str] = set()
-        self._unpriced_doubts: set[str] = set()
+        self._attempts: dict[str, int] = {}  # by key: what is known of these jobs is recorded
         self._holders: dict[str, str] = {}
         self._awaited: set[str] = set()
         self._strangers = 0
@@ -67,6 +74,15 @@ class JournalRecorder:
         self._holders = {each.request_id: each.key for each in entries if each.request_id}
         self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries
+
+    async def unfinished(self) -> list[tuple[JournalEntry, GenerationRequest | None]]:
+        """What earlier runs left running or uncertain; with the requests, if they can be read."""
+        from seedance_async.journal import request_in
+
+        entries = await self._journal.entries()
+        left = (each for each in entries if not JobState(each.state).has_ended)
+        found = ((each, request_in(each)) for each in left if each.state != JobState.REJECTED)
+        return [(entry, request) for entry, request in found if request or entry.request_id]
 
     async def secret(self) -> bytes:
         """See `Journal.secret`."""
@@ -123,8 +139,26 @@ class JournalRecorder:
             raise ValueError(f"the request id {request_id!r} belongs to the earlier job {holder}")
 
     async def find(self, key: str) -> JournalEntry | None:
-        """What the journal knows of a key."""
-        return await self._journal.find(key)
+        """What the journal knows of a key.
+
+        Waits while another session is submitting it: then it is accepted, refused or uncertain.
+
+        Raises:
+            JournalError: it belongs to a job of another API.
+        """
+        known = await self._journal.find(key)
+        if known is not None and known.is_held:
+            _log.info("another session is submitting job %s; waiting for its outcome", key)
+        while known is not None and known.is_held:
+            await asyncio.sleep(LOOK_AGAIN)
+            known = await self._journal.find(key)
+        if known is not None and known.origin not in (None, self._origin):
+            raise JournalError(f"the key {key!r} belongs to a job at {known.origin}")
+        return known
+
+    def was_taken(self, error: SeedanceError) -> bool:
+        """Whether a submit failed only because another session has claimed the job."""
+        return isinstance(error, KeyTakenError)
 
     async def intend(
         self,
@@ -132,6 +166,7 @@ class JournalRecorder:
         prepared: PreparedRequest,
         known: JournalEntry | None,
         credits: int | None,
+        limits: Mapping[str, int],
     ) -> None:
         """Put the intent to submit on disk; cancelling the caller does not cut that short.
 
@@ -140,58 +175,55 @@ class JournalRecorder:
             prepared: its request.
             known: the entry that it reuses, or None.
             credits: what is reserved for it, or None if nobody knows what it costs.
+            limits: see `Intent`.
 
         Raises:
-            JournalError: it is not on disk; nothing must be sent.
+            JournalError, BudgetExceededError: it is not on disk; nothing must be sent.
         """
-        await shielded(self._intend(record, prepared, known, credits))
+        from seedance_async.journal import Intent, kind_text
 
-    async def _intend(
-        self,
-        record: JobRecord,
-        prepared: PreparedRequest,
-        known: JournalEntry | None,
-        credits: int | None,
-    ) -> None:
-        if record.key in self._taken_back:
-            self._taken_back.discard(record.key)
-            known = await self._journal.find(record.key)
-        if known is not None:
-            mine = await self._journal.reclaim(
-                record.key,
-                expected=known.state,
-                credits_reserved=credits or known.credits_reserved or None,
-                credits_doubtful=_in_doubt(known) or None,
-                fingerprint=prepared.fingerprint,
-                request=prepared.body.decode(),
-            )
-        else:
-            mine = None is await self._journal.claim(
-                record.key,
-                fingerprint=prepared.fingerprint,
-                request=prepared.body.decode(),
-                credits_reserved=credits or None,
-            )
-        if not mine:
-            raise JournalError(f"the key {record.key!r} was claimed by somebody else meanwhile")
-        if known is not None and known.state != "rejected":
-            self._doubtful.add(record.key)
-            if not _in_doubt(known):
-                self._unpriced_doubts.add(record.key)
-        self._ours.add(record.key)
-        self._intents.add(record.key)
+        intent = Intent(
+            key=record.key,
+            fingerprint=prepared.fingerprint,
+            request=prepared.body.decode(),
+            kind=kind_text(prepared.request),
+            origin=self._origin,
+            credits=credits,
+            limits=limits,
+        )
+        before = None if known is None else known.attempt
+        while not await shielded(  # noqa: ASYNC110 - another session's submit is waited for
+            self._claim(intent, self._attempts.get(record.key, before))
+        ):
+            await asyncio.sleep(LOOK_AGAIN)
 
-    def take_back(self, record: JobRecord) -> None:
-        """Record that the intent came to nothing for now: the submit waits, and is in no doubt."""
-        if record.key in self._intents:
-            self._intents.discard(record.key)
-            self._taken_back.add(record.key)
-            changes = self._refused(record.key)
-            self._update_soon(record, {**changes, "error": "refused for now"})
+    async def _claim(self, intent: Intent, after: int | None) -> bool:
+        """Claim an attempt; whether there was a turn for it."""
+        from seedance_async.journal import CreditsInUseError
 
-    def adopt(self, record: JobRecord) -> None:
-        """From now on, record this job in the entry with its key."""
-        self._ours.add(record.key)
+        try:
+            attempt = await self._journal.claim(intent, after=after)
+        except CreditsInUseError:
+            return False
+        if attempt is None:
+            raise KeyTakenError(f"the key {intent.key!r} was claimed by somebody else meanwhile")
+        self._attempts[intent.key] = attempt
+        return True
+
+    def take_back(self, record: JobRecord, reason: str = "refused for now") -> None:
+        """Record that the attempt came to nothing: the submit waits, and is in no doubt."""
+        attempt = self._attempts.get(record.key)
+        if attempt is not None:
+            self._record_soon(record, attempt, {"state": "rejected", "error": reason})
+
+    def never_sent(self, record: JobRecord) -> None:
+        """Record that a submit was never sent, so that a later run may send it."""
+        self.take_back(record, "it was never sent")
+        self._attempts.pop(record.key, None)
+
+    def adopt(self, record: JobRecord, known: JournalEntry) -> None:
+        """From now on, record what is learned of this job in its entry."""
+        self._attempts[record.key] = known.attempt
 
     async def write(self, record: JobRecord) -> None:
         """Record where a job is; it is on disk when this returns.
@@ -200,11 +232,10 @@ class JournalRecorder:
             JournalError: it is not; the error has the request id. It is written again when the
                 job ends.
         """
-        if record.key not in self._ours:
-            return
-        self._intents.discard(record.key)
-        await self._journal.update(record.key, **self._changes(record))
-        self._forget_if_final(record)
+        attempt = self._attempts.get(record.key)
+        if attempt is not None:
+            await self._journal.record(attempt, **_as_changes(record))
+            self._forget_if_final(record)
 
     async def write_outcome(self, record: JobRecord) -> None:
         """Put the outcome of a submit on disk before anybody hears of it.
@@ -226,31 +257,25 @@ class JournalRecorder:
 
     def follow(self, record: JobRecord) -> None:
         """Record the final state of a job, once it has one."""
+        if record.request_id is not None:
+            self._holders.setdefault(record.request_id, record.key)
         record.on_final(self._writer)
 
     def write_soon(self, record: JobRecord) -> None:
         """Record where a job is, without waiting for it. Raises nothing: other watchers follow."""
-        if record.key in self._ours:
-            self._intents.discard(record.key)
-            self._update_soon(record, self._changes(record))
+        attempt = self._attempts.get(record.key)
+        if attempt is not None:
+            self._record_soon(record, attempt, _as_changes(record))
             self._forget_if_final(record)
 
-    async def written(self, record: JobRecord) -> None:
-        """Wait until what `write_soon` wrote of a job is on disk, if it can be."""
+    async def written(self) -> None:
+        """Wait until what `write_soon` wrote is on disk, if it can be."""
         with suppress(JournalError):  # logged where it was written
-            await self._journal.update(record.key)
+            await self._journal.flush()
 
-    def never_sent(self, record: JobRecord) -> None:
-        """Record that a submit was never sent, so that a later run may send it."""
-        if record.key in self._intents:
-            self._intents.discard(record.key)
-            self._ours.discard(record.key)
-            changes = self._refused(record.key)
-            self._update_soon(record, {**changes, "error": "it was never sent"})
-
-    def _update_soon(self, record: JobRecord, changes: Changes) -> None:
+    def _record_soon(self, record: JobRecord, attempt: int, changes: Changes) -> None:
         try:
-            self._journal.update_soon(record.key, **changes)
+            self._journal.record_soon(attempt, **changes)
         except JournalError as error:  # it is closed already
             _log.error("job %s, with the id %s: %s", record.key, record.request_id, error)
 
@@ -258,85 +283,39 @@ class JournalRecorder:
         """Record where a job's video is. A failure is logged: the file is saved nevertheless."""
         try:
             if await self._journal.find(record.key) is not None:
-                await self._journal.update(
+                await self._journal.record_file(
                     record.key, path=str(saved.path), size=saved.size, sha256=saved.sha256
                 )
         except JournalError as error:
             _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
+
+    async def spending(self) -> Spending:
+        """What the journal's attempts have cost, as far as it is known."""
+        prices, unpriced = PriceTable(), list[Kind]()
+        for text, credits in (await self._journal.prices()).items():
+            prices.learn(_kind_of(text), credits)
+        for text, count in (await self._journal.unpriced()).items():
+            kind = _kind_of(text) if text else None
+            estimate = None if kind is None else prices.estimate(kind)
+            if estimate is not None:
+                await self._journal.price(text, estimate)
+            elif kind is not None:
+                unpriced += [kind] * count
+        return Spending(await self._journal.spent(), prices, unpriced)
 
     async def close(self) -> None:
         """Write what is left and close the journal, if it was opened here."""
         if self._opened:
             await self._journal.aclose()
 
-    def _changes(self, record: JobRecord) -> Changes:
-        changes = _as_changes(record)
-        named = changes["request_id"]
-        if named is not None and self._holders.setdefault(named, record.key) != record.key:
-            changes["request_id"] = None  # an uncertain submit, answered with another job's id
-        if record.credits_charged is not None and record.key in self._unpriced_doubts:
-            changes["credits_doubtful"] = record.credits_charged  # the earlier submit's price, too
-        if record.state is JobState.REJECTED:
-            changes |= self._refused(record.key)
-        return changes
-
-    def _refused(self, key: str) -> Changes:
-        """The entry of a submit that was not accepted; doubt about an earlier submit remains."""
-        state = "uncertain" if key in self._doubtful else "rejected"
-        unpriced = key in self._unpriced_doubts  # nothing tells what the earlier submit cost
-        return {"state": state, "credits_reserved": None if unpriced else 0}
-
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:
-            self._ours.discard(record.key)
-            self._taken_back.discard(record.key)
-            self._unpriced_doubts.discard(record.key)
+            self._attempts.pop(record.key, None)
 
 
-def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
-    """The prices that earlier jobs were charged."""
-    prices = PriceTable()
-    for entry in entries:
-        request = _request(entry) if entry.credits_charged is not None else None
-        if request is not None and entry.credits_charged is not None:
-            prices.learn(request, entry.credits_charged)
-    return prices
-
-
-def spent_on(entry: JournalEntry, prices: PriceTable) -> int:
-    """What an entry's job was charged, or may have been, over all submits made for it."""
-    if entry.credits_charged is not None:
-        return entry.credits_charged + (entry.credits_doubtful or 0)
-    if entry.credits_reserved is None and entry.state != "rejected":  # from a run without a limit
-        request = _request(entry)
-        guess = prices.estimate(request) if request is not None else None
-        return (guess or 0) + (entry.credits_doubtful or 0)
-    return _in_doubt(entry)
-
-
-def unpriced(entries: Iterable[JournalEntry], prices: PriceTable) -> list[GenerationRequest]:
-    """The requests that may have been charged, though nothing tells how much."""
-    found = (
-        _request(entry)
-        for entry in entries
-        if entry.credits_charged is None and entry.credits_reserved is None
-        if entry.state != "rejected"
-    )
-    return [request for request in found if request and prices.estimate(request) is None]
-
-
-def _in_doubt(entry: JournalEntry) -> int:
-    """What the submits of an entry whose charge is unknown may have cost in total."""
-    last = 0 if entry.state == "rejected" else entry.credits_reserved or 0
-    return last + (entry.credits_doubtful or 0)
-
-
-def _request(entry: JournalEntry) -> GenerationRequest | None:
-    try:
-        return load_request(json.loads(entry.request))
-    except ValueError as error:
-        _log.warning("the journal's request of job %s cannot be read: %s", entry.key, error)
-        return None
+def _kind_of(text: str) -> Kind:
+    model, duration, resolution, mode = json.loads(text)
+    return model, duration, resolution, mode
 
 
 def _as_changes(record: JobRecord) -> Changes:
@@ -345,12 +324,19 @@ def _as_changes(record: JobRecord) -> Changes:
         "request_id": record.request_id or _named_id(record.error),
         "credits_charged": record.credits_charged,
         "error": _reason(record),
+        "output_url": _output_url(record),
     }
 
 
 def _named_id(error: SeedanceError | None) -> str | None:
     """The id that the answer to an uncertain submit named: the next run polls it."""
     return error.request_id if isinstance(error, SubmitUncertainError) else None
+
+
+def _output_url(record: JobRecord) -> str | None:
+    """Where the video is, without what may be a signature: for people to read."""
+    url = None if record.generation is None else record.generation.output_url
+    return None if url is None else redact_url(url).encode("utf-8", "replace").decode()
 
 
 def _reason(record: JobRecord) -> str | None:

@@ -10,13 +10,19 @@ import attrs
 
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.client import ClientOptions
-from seedance_async.api.option_fields import count, flag, is_a, positive, seconds, whole
+from seedance_async.api.option_fields import count, flag, function, is_a, positive, seconds, whole
 from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.webhooks import WebhookReceiver
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import Event
     from seedance_async.journal import Journal
+
+
+def _poll_rate(given: SessionOptions) -> float:
+    """Enough to poll each job every two seconds, within what one process can do."""
+    jobs = given.max_in_flight
+    return max(20.0, min(jobs, 2000) / 2) if isinstance(jobs, int) else 20.0  # refused later
 
 
 def _learned_if_none(poll: Backoff | LearnedPolls | None) -> Backoff | LearnedPolls:
@@ -28,13 +34,18 @@ class SessionOptions(ClientOptions):
     """The options of a `SeedanceSession`, besides those of a `SeedanceClient`.
 
     Args:
-        max_in_flight: jobs between submit and their end, at every instant.
+        max_in_flight: jobs between submit and their end, at every instant. One that is no longer
+            waited for counts until it is known to have ended, or for an hour (for `job_timeout` if
+            that is longer).
         max_downloads: downloads at once.
-        poll: when a job is polled. By default with exponential backoff, and once a dozen similar
-            jobs have ended, around the time when they tend to end. A `Backoff` is used as it is.
-        poll_rate: polls per second over all jobs.
-        job_timeout: seconds from acceptance after which the session stops waiting for a job, plus
-            up to a minute for a final poll.
+        poll: when a job is polled. By default with exponential backoff up to about five seconds,
+            and once a dozen similar jobs have ended, around the time when they tend to end. A
+            `Backoff` is used as it is.
+        poll_rate: polls per second over all jobs. By default half of `max_in_flight`, from 20 to
+            1,000. If it is too low, all intervals grow alike; see `SessionStats.poll_stretch`.
+        job_timeout: seconds of processing after which the session stops waiting for a job, plus
+            up to a minute for a final poll. The time in the server's queue does not count.
+        queue_timeout: the same for a job that is still queued, in seconds from acceptance.
         poll_failure_timeout: seconds of nothing but failed polls after which the session stops
             waiting for a job.
         cancel_on_error: cancel the remote jobs when the block is left by an exception.
@@ -42,10 +53,14 @@ class SessionOptions(ClientOptions):
             started again with the same requests resumes its own jobs and submits only what was
             never sent. Requests are recognised by their content and by how often it occurred;
             give `submit` a key where that is not what makes a job the same.
+        media_key: gives each media URL the text by which its medium is known again, where the URL
+            itself changes: `without_query` for signed URLs. By default, the whole URL.
         max_credits: a limit on the sum of all charges, those of earlier runs in the journal
             included. What may have been charged counts.
         max_uncertain_in_a_row: uncertain submits, one after the other, after which a stream or a
             batch submits no more: each may have been charged.
+        max_abandoned_in_a_row: jobs that the session stopped waiting for, one after the other,
+            after which nothing more is submitted until one of them is known to have ended.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
         webhooks: where the application receives callbacks. Each job without a `webhook_url` of its
             own is called back there. A callback makes the next poll come sooner, and lets an
@@ -64,8 +79,11 @@ class SessionOptions(ClientOptions):
         converter=_learned_if_none,
         validator=is_a(Backoff, LearnedPolls),
     )
-    poll_rate: float = seconds(20.0)
+    poll_rate: float = attrs.field(
+        default=attrs.Factory(_poll_rate, takes_self=True), validator=positive
+    )
     job_timeout: float = seconds(3600.0)
+    queue_timeout: float = seconds(86_400.0)
     poll_patience: float | None = attrs.field(
         default=None, validator=attrs.validators.optional(positive)
     )
@@ -75,8 +93,12 @@ class SessionOptions(ClientOptions):
     )
     cancel_on_error: bool = flag(False)
     journal: Journal | str | Path | None = None
+    media_key: Callable[[str], str] | None = attrs.field(
+        default=None, validator=attrs.validators.optional(function)
+    )
     max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole))
     max_uncertain_in_a_row: int = count(10)
+    max_abandoned_in_a_row: int = count(10)
     resubmit_uncertain: bool = flag(False)
     webhooks: WebhookReceiver | None = None
     on_event: Callable[[Event], object] | None = None

@@ -9,6 +9,7 @@ import asyncio
 
 import attrs
 
+from seedance_async.api.errors import frameless
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import JobState
@@ -21,12 +22,19 @@ class Orphans:
         self._by_fingerprint: dict[str, list[_Orphan]] = {}
         self._unsettled: dict[JobRecord, asyncio.Future[None]] = {}
 
-    def add(self, record: JobRecord, prepared: PreparedRequest) -> None:
-        """A submit goes on without its caller."""
-        settled = asyncio.get_running_loop().create_future()
-        self._unsettled[record] = settled
-        orphan = _Orphan(record, settled)
+    def add(self, record: JobRecord, prepared: PreparedRequest, *, settled: bool) -> None:
+        """A job goes on without its caller.
+
+        Args:
+            record: the job.
+            prepared: its request.
+            settled: whether the outcome of its submit is known already.
+        """
+        self._unsettled[record] = asyncio.get_running_loop().create_future()
+        orphan = _Orphan(record, self._unsettled[record])
         self._by_fingerprint.setdefault(prepared.fingerprint, []).append(orphan)
+        if settled:
+            self.settle(record)
 
     def settle(self, record: JobRecord) -> None:
         """The outcome of a submit is known, and on its way to the journal."""
@@ -50,7 +58,7 @@ class Orphans:
                 raise
             record = orphan.record
             if record.state is JobState.UNCERTAIN and record.error is not None:
-                raise record.error
+                raise frameless(record.error)
             if record.state is not JobState.REJECTED:
                 return record
         return None

@@ -114,7 +114,7 @@ class Resumer:
             JournalError: its id belongs to another job.
         """
         assert self._journal is not None
-        self._journal.adopt(record)
+        self._journal.adopt(record, known)
         if known.path is not None and known.size is not None and known.sha256 is not None:
             record.saved = SavedFile(Path(known.path), known.size, known.sha256)
         if known.request_id is None:
@@ -152,8 +152,9 @@ class Resumer:
         record.on_final(lambda _: self._changed.set())
         self._job_started()
         self._poller.watch(record, at_once=True)
-        if self._journal is not None and await self._known(key) is not None:
-            self._journal.adopt(record)
+        known = await self._known(key)
+        if self._journal is not None and known is not None:
+            self._journal.adopt(record, known)
             self._journal.follow(record)
             await self._journal.write(record)
 
@@ -163,7 +164,8 @@ class Resumer:
         assert record.request is not None
         reason = known.error or "the process ended between the submit and its answer"
         error = SubmitUncertainError(reason, request=record.request, key=record.key)
-        self._registry.move(record, JobState.SUBMITTING)
+        if record.state is JobState.PENDING:
+            self._registry.move(record, JobState.SUBMITTING)
         self._registry.move(record, JobState.UNCERTAIN, error=error)
         await journal.write_outcome(record)
         raise error

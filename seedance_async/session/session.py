@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,27 +20,28 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
-from seedance_async._utils.cancellation import shielded, wait_shielded
+from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import ClientOptions, SeedanceClient
 from seedance_async.api.errors import ConflictError, NotFoundError, SeedanceError
 from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
 from seedance_async.api.prepared_request import prepare
 from seedance_async.api.request import GenerationRequest
-from seedance_async.jobs.downloads.downloader import Downloader
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
+from seedance_async.jobs.updates import JobUpdates
 from seedance_async.session.batch import BatchResult, BatchRunner, attach_jobs
 from seedance_async.session.options import SessionOptions
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
-from seedance_async.session.stream import Requests
+from seedance_async.session.source import Requests
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
+    from seedance_async.jobs.downloads.downloader import Downloader
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
     from seedance_async.session.journaling import JournalRecorder
@@ -85,11 +87,11 @@ class SeedanceSession:
             self.registry.on_move = self._events.moved
             self.client.on_throttled = self._events.throttled
             self.client.on_gate_change = self._events.limits_changed
-        self._journal = _journal_recorder(options.journal)
+            self.client.waits.on_long = self._events.waited
+        self._journal = _journal_recorder(options.journal, self.client.base_url)
         self._changed = asyncio.Event()
         self._accepting = self._closed = False
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
-        self._actions = JobActions(self._cancel, self._download, self._check_home)
         self._connect_rooms(options)
 
     def _connect_rooms(self, options: SessionOptions) -> None:
@@ -100,18 +102,16 @@ class SeedanceSession:
             poll_rate=options.poll_rate,
             workers=options.max_connections,
             job_timeout=options.job_timeout,
+            queue_timeout=options.queue_timeout,
+            max_abandoned=options.max_abandoned_in_a_row,
             poll_failure_timeout=options.poll_failure_timeout,
-            job_ended=self.client.submit_gate.job_ended,
+            job_ended=self._job_ended,
             events=self._events,
             rng=options.rng,
         )
-        self._downloader = Downloader(
-            self.client.transport,
-            self.client.get,
-            limit=options.max_downloads,
-            retry=options.retry,
-            timeouts=options.timeouts,
-            rng=options.rng,
+        updates = JobUpdates(self.registry, self._poller.finish_times)
+        self._actions = JobActions(
+            self._cancel, self._download, updates.follow, check=self._check_home
         )
         self._resumer = Resumer(
             registry=self.registry,
@@ -153,6 +153,7 @@ class SeedanceSession:
             actions=self._actions,
             check_open=self._check_open,
             allow_local=self.client.allow_local,
+            media_key=options.media_key,
             max_uncertain=options.max_uncertain_in_a_row,
             feeders=min(options.max_connections, options.max_in_flight),
             window=options.max_in_flight,
@@ -198,15 +199,20 @@ class SeedanceSession:
             InvalidRequestError: a documented rule is broken; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             BudgetExceededError: `max_credits` would be exceeded; nothing was sent.
+            TooManyAbandonedError: `max_abandoned_in_a_row` jobs were given up, one after the other,
+                and may still run; nothing was sent.
             JournalError: the intent could not be recorded, and nothing was sent; or the
                 acceptance could not, and the error has the `request_id`.
             APIError: the server refused it; nothing was charged.
-            TransportError: the server could not be reached; nothing was charged.
+            TransportError: the server could not be reached; nothing was charged. It is an
+                `UnreachableError` within a minute if it never was.
             RuntimeError: the session is not open.
             ValueError: the key is in use.
         """
         self._check_open()
-        prepared = prepare(request, allow_local=self.client.allow_local)
+        prepared = prepare(
+            request, allow_local=self.client.allow_local, media_key=self._options.media_key
+        )
         return Job(await self._submitter.submit(prepared, key), self._actions)
 
     async def generate(self, request: GenerationRequest) -> Generation:
@@ -240,6 +246,34 @@ class SeedanceSession:
         self._shutdown.leave_late(record)
         return Job(record, self._actions)
 
+    def jobs(self) -> list[Job]:
+        """The jobs whose state can still change: those that have not ended, and the uncertain ones.
+
+        Raises:
+            RuntimeError: the session is not open.
+        """
+        self._check_open()
+        return [Job(record, self._actions) for record in self.registry]
+
+    async def resume(self) -> list[Job]:
+        """Take up all jobs that earlier runs of the journal left running, and submit nothing.
+
+        They count against `max_in_flight` like any other, but wait for no slot: they run already.
+        Uncertain ones are among them, as jobs with that state; `attach` with a token of the id and
+        the key, or a callback, settles those.
+
+        Returns:
+            The jobs, in the order of the journal; none without a journal.
+
+        Raises:
+            JournalError: the journal cannot be read.
+            RuntimeError: the session is not open.
+        """
+        self._check_open()
+        unfinished = [] if self._journal is None else await self._journal.unfinished()
+        records = [await self._submitter.take_up(*each) for each in unfinished]
+        return [Job(record, self._actions) for record in records]
+
     def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
         """Submit many requests and yield each job when it has ended, whatever its outcome.
 
@@ -247,12 +281,13 @@ class SeedanceSession:
         further than `max_in_flight` jobs ahead of the consumer. An item may be a pair of a key and
         a request, if the content of a request is not what makes a job the same. Breaking out of the
         loop stops the pulling and leaves the running jobs alone; the log names those that were not
-        yielded.
+        yielded. An async generator is pulled and closed by one task.
 
         Raises:
-            AuthenticationError, InsufficientCreditsError: the server takes no more submits. The
-                jobs accepted before are yielded first.
+            AuthenticationError, InsufficientCreditsError, UnreachableError: no more submits are
+                taken. The jobs accepted before are yielded first.
             TooManyUncertainError: `max_uncertain_in_a_row` submits in a row were uncertain.
+            TooManyAbandonedError: `max_abandoned_in_a_row` jobs in a row were given up.
             RuntimeError: the session is not open.
             Exception: what the iterable itself raised; likewise after its jobs.
         """
@@ -264,8 +299,9 @@ class SeedanceSession:
         The requests are as for `as_completed`.
 
         What is wrong with one job is in its outcome and affects no other. Once the server refuses
-        the key or the credits are used up, the rest is not sent and ends as rejected. If it is
-        cancelled, the exception has the jobs as `jobs`, and the log names those that go on.
+        the key or the credits are used up, the rest is not sent and ends as rejected; what is async
+        or seems endless is not read on, and `stopped_by` says so. If it is cancelled, the exception
+        has the jobs as `jobs`, and the log names those that go on.
 
         Raises:
             RuntimeError: the session is not open.
@@ -276,7 +312,12 @@ class SeedanceSession:
         """From now on, end every submit that is not sent yet with `reason`, those waiting too.
 
         Accepted jobs go on, and so does a submit in progress.
+
+        Raises:
+            RuntimeError: the session was opened in another process or event loop.
         """
+        if self._home is not None:
+            self._check_home()
         self.client.submit_gate.shut(reason, math.inf)
 
     def stats(self) -> SessionStats:
@@ -301,9 +342,28 @@ class SeedanceSession:
             time_to_finish_p95=p95,
             finish_rate=times.rate(counts[JobState.QUEUED] + counts[JobState.PROCESSING]),
             loop_lag=self._poller.longest_lag,
+            waiting=self.client.waits.long,
+            poll_stretch=self._poller.stretch,
         )
 
+    def _job_ended(self) -> None:
+        self.client.submit_gate.job_ended()
+        self._changed.set()
+
     # --- what the handles of jobs do --------------------------------------------------------
+
+    @cached_property
+    def _downloader(self) -> Downloader:
+        from seedance_async.jobs.downloads.downloader import Downloader  # only if it is used
+
+        return Downloader(
+            self.client.transport,
+            self.client.get,
+            limit=self._options.max_downloads,
+            retry=self._options.retry,
+            timeouts=self._options.timeouts,
+            rng=self._options.rng,
+        )
 
     async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
         assert record.generation is not None
@@ -325,8 +385,20 @@ class SeedanceSession:
     # --- entering and leaving ---------------------------------------------------------------
 
     async def __aenter__(self) -> SeedanceSession:
+        return await self.open()
+
+    async def open(self) -> SeedanceSession:
+        """Open the session, as entering its block does; `aclose` must follow.
+
+        Returns:
+            The session.
+
+        Raises:
+            JournalError: the journal cannot be used, or another run is writing it.
+            RuntimeError: it was opened before.
+        """
         if self._home is not None:
-            raise RuntimeError("a session can be entered once")
+            raise RuntimeError("a session can be opened once")
         self._home = (os.getpid(), asyncio.get_running_loop())
         anyio.CancelScope()  # imports what shielding needs, while there are files to open
         try:
@@ -347,12 +419,10 @@ class SeedanceSession:
         limit = self._options.max_credits
         if limit is not None:
             from seedance_async.session.credit_limit import CreditLimit
-            from seedance_async.session.journaling import price_table, spent_on, unpriced
 
-            prices = price_table(entries)
-            spent = sum(spent_on(entry, prices) for entry in entries)
+            before = None if self._journal is None else await self._journal.spending()
             self._submitter.credit_limit = CreditLimit(
-                limit, spent=spent, prices=prices, unpriced=unpriced(entries, prices)
+                limit, before, list_models=self.client.models
             )
 
     async def __aexit__(
@@ -361,18 +431,46 @@ class SeedanceSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._accepting = False
+        await self._close(wait=error is None, leave=False, deadline=math.inf)
+
+    async def aclose(self, *, leave: bool = False, within: float | None = None) -> None:
+        """Leave the session: submit nothing more, wait for its jobs, and release what it holds.
+
+        Jobs that are not waited for go on at the server. Their ids are in the log, and in the
+        journal if there is one, from which `resume` takes them up. A session that is closed, or
+        was never opened, is left as it is.
+
+        Args:
+            leave: wait for no job. Submits in progress still have `Timeouts.submit_grace` seconds,
+                but at most half of `within`, to learn their ids.
+            within: seconds after which this returns; None for as long as the jobs take.
+
+        Raises:
+            RuntimeError: it was opened in another process or event loop.
+        """
+        if self._home is None or not self._accepting:
+            return
+        self._check_home()
+        deadline = math.inf if within is None else asyncio.get_running_loop().time() + within
+        await self._close(wait=not leave, leave=leave, deadline=deadline)
+
+    async def _close(self, *, wait: bool, leave: bool, deadline: float) -> None:
+        """Close the session; by the deadline, at most, of the event loop's clock."""
+        loop, self._accepting = asyncio.get_running_loop(), False
+        self._shutdown.hurry(deadline - loop.time())
+        reason = SeedanceError("the session was left")
         try:
-            await self._batches.stop(SeedanceError("the session was left"))
-            if error is None:
-                await self._shutdown.jobs_ended()
+            if wait:
+                with anyio.move_on_at(deadline - self.client.submit_grace):
+                    await self._batches.stop(reason)
+                    await self._shutdown.jobs_ended()
+            elif leave:
+                self._batches.cancel(reason)
+            else:
+                await self._batches.stop(reason)
         finally:
             self._closed = True
-            closing = asyncio.create_task(self._shutdown.close(), name="seedance-close")
-            cancelled = await wait_shielded(closing)
-            closing.result()
-            if cancelled:
-                raise asyncio.CancelledError
+            await self._shutdown.close_by(deadline, leave=leave)
 
     def _check_open(self) -> None:
         if not self._accepting:
@@ -385,11 +483,18 @@ class SeedanceSession:
         self._check_home()
 
     def _check_home(self) -> None:
-        if self._home != (os.getpid(), asyncio.get_running_loop()):
-            raise RuntimeError("a session belongs to the process and event loop it was entered in")
+        try:
+            here = os.getpid(), asyncio.get_running_loop()
+        except RuntimeError:  # a thread without a loop
+            here = None
+        if self._home != here:
+            raise RuntimeError(
+                "a session belongs to the process and event loop that it was opened in; from a"
+                " thread, use asyncio.run_coroutine_threadsafe"
+            )
 
 
-def _journal_recorder(journal: Journal | str | Path | None) -> JournalRecorder | None:
+def _journal_recorder(journal: Journal | str | Path | None, origin: str) -> JournalRecorder | None:
     if journal is None:
         return None
     from seedance_async.session.journaling import JournalRecorder
@@ -398,7 +503,7 @@ def _journal_recorder(journal: Journal | str | Path | None) -> JournalRecorder |
         from seedance_async.journal import SQLiteJournal  # SQLite is imported only if it is used
 
         journal = SQLiteJournal(journal)
-    return JournalRecorder(journal)
+    return JournalRecorder(journal, origin=origin)
 
 
 def _event_emitter(on_event: Callable[[Event], object] | None) -> EventEmitter | None:

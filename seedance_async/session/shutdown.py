@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from seedance_async._utils.cancellation import was_cancelled
+from seedance_async._utils.cancellation import wait_shielded, was_cancelled
 from seedance_async._utils.plural import counted
 from seedance_async.api.client import SeedanceClient
 from seedance_async.api.errors import SeedanceError
@@ -65,6 +65,10 @@ class SessionShutdown:
         self._changed, self._cancel = changed, cancel
         self._left = False
 
+    def hurry(self, seconds: float) -> None:
+        """Let submits in progress have half of this time for their ids, if that is less."""
+        self._client.submit_grace = min(self._client.submit_grace, seconds / 2)
+
     async def jobs_ended(self) -> None:
         """Wait until every job is final and no callback is being looked up."""
         callbacks = self._callbacks
@@ -72,17 +76,36 @@ class SessionShutdown:
             lambda: not self._registry.live and not (callbacks is not None and callbacks.busy)
         )
 
-    async def close(self) -> None:
-        """Submit nothing new, learn the outcome of submits in progress, name what goes on."""
+    async def close_by(self, deadline: float, *, leave: bool) -> None:
+        """As `close`, by a time of the event loop's clock, whatever hangs."""
+        closing = asyncio.create_task(self.close(leave=leave), name="seedance-close")
+        left = deadline - asyncio.get_running_loop().time()
+        cancelled = await wait_shielded(
+            closing, grace=None if deadline == math.inf else left, cancel=False
+        )
+        if not closing.done():
+            _log.critical("the session did not end in time; jobs may not be on record")
+            closing.cancel()
+        else:
+            closing.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def close(self, *, leave: bool = False) -> None:
+        """Submit nothing new, learn the outcome of submits in progress, name what goes on.
+
+        Args:
+            leave: leave the jobs running, whatever the options say.
+        """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.release)
             stack.push_async_callback(self.leave_running)
             if self._callbacks is not None:
                 await self._callbacks.aclose()
             self._client.submit_gate.shut(SeedanceError("the session is closed"), math.inf)
-            with anyio.move_on_after(self._options.timeouts.submit_grace):
+            with anyio.move_on_after(self._client.submit_grace):
                 await self._until(lambda: not self._registry.counts[JobState.SUBMITTING])
-            if self._options.cancel_on_error:
+            if self._options.cancel_on_error and not leave:
                 with anyio.move_on_after(CANCEL_SECONDS):
                     await self._cancel_all(await self._running())
 

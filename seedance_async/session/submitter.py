@@ -12,12 +12,20 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
-from seedance_async.api.errors import APIError, SeedanceError, SubmitUncertainError
+from seedance_async.api.errors import (
+    APIError,
+    JournalError,
+    SeedanceError,
+    SubmitUncertainError,
+    drop_frames,
+    frameless,
+)
 from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
@@ -31,7 +39,7 @@ from seedance_async.session.shutdown import SessionShutdown
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
-    from seedance_async.session.credit_limit import Reservation, SpendGuard
+    from seedance_async.session.credit_limit import CreditLimit, Reservation
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.webhook_callbacks import Callbacks
 
@@ -54,7 +62,7 @@ class Submitter:
         credit_limit: what reserves the credits of a submit; None without a limit.
         uncertain_in_a_row: uncertain submits since the last one that the server answered.
         slots: one for each job in flight.
-        in_flight: jobs that hold a slot.
+        in_flight: jobs that are submitted, or being submitted, and not known to have ended.
     """
 
     def __init__(
@@ -83,17 +91,29 @@ class Submitter:
         self.orphans: Orphans | None = None  # until there is one
         self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
         self._releasing: set[asyncio.Task[None]] = set()
-        self.credit_limit: SpendGuard | None = None
+        self.credit_limit: CreditLimit | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
-        self.in_flight = 0
+        # One single submit and one stream at a time queue for a slot, the others behind them: so
+        # slots go to either in turn, however many there are of the other.
+        self._turn, self._turn_of_streams = asyncio.Lock(), asyncio.Lock()
+        self._max_in_flight = max_in_flight
+        self._slots_taken = self._waiting_for_place = 0
+        self._owed = 0  # slots of jobs that were taken up although none was free
 
-    def add(self, key: str, request: GenerationRequest, *, automatic: bool = False) -> JobRecord:
+    @property
+    def in_flight(self) -> int:
+        """See the class."""
+        return self._slots_taken - self._waiting_for_place + self._poller.abandoned.places
+
+    def add(
+        self, key: str, request: GenerationRequest | None, *, automatic: bool = False
+    ) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
 
         Args:
             key: the job's.
-            request: what is asked for.
+            request: what is asked for, if that is known.
             automatic: whether the key is given back if nothing comes of the job.
         """
         record = self._registry.add(key, request)
@@ -113,7 +133,7 @@ class Submitter:
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
         if key is None:
-            orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+            orphan = await self.adopt_orphan(prepared)
             if orphan is not None:
                 return orphan
             key = self.new_key(prepared)
@@ -125,12 +145,37 @@ class Submitter:
             record = self.add(key, prepared.request)
         waited = self.slots.locked()
         try:
-            await self.slots.acquire()
+            with self._client.waits.during("slot") if waited else nullcontext():
+                async with self._turn:
+                    await self.slots.acquire()
         except BaseException:
             self._discard(record)
             raise
-        await self.submit_in_slot(record, prepared, waited=waited)
+        try:
+            await self.submit_in_slot(record, prepared, waited=waited)
+        except JournalError:
+            if record.state.is_running:  # the caller has an error, and no job
+                self._orphan(record, prepared)
+            raise
         return record
+
+    async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
+        """As `Orphans.adopt`; the job that it returns is on disk, if it can be."""
+        orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+        if orphan is not None and self._journal is not None:
+            try:
+                await self._journal.written()
+            except asyncio.CancelledError:
+                self._orphan(orphan, prepared)
+                raise
+        return orphan
+
+    async def take_slot_for_stream(self) -> None:
+        """Wait for a slot that the caller submits in, or gives back."""
+        waited = self.slots.locked()
+        with self._client.waits.during("slot") if waited else nullcontext():
+            async with self._turn_of_streams:
+                await self.slots.acquire()
 
     async def submit_in_slot(
         self, record: JobRecord, prepared: PreparedRequest, *, waited: bool = True
@@ -146,12 +191,16 @@ class Submitter:
             SeedanceError: how the submit ended; the record says the same.
             CancelledError: nothing was sent, or the outcome is in the registry.
         """
-        self.in_flight += 1
+        self._slots_taken += 1
         record.on_final(self._slot_freer)
         try:
             if waited:
                 self._check_usable()
             await self._submit_or_resume(record, prepared)
+        except asyncio.CancelledError:
+            if record in self._detached or record.state not in UNSETTLED_STATES:
+                self._orphan(record, prepared)
+            raise
         finally:
             self._changed.set()
             if record.state is JobState.REJECTED:
@@ -160,9 +209,39 @@ class Submitter:
                 pass  # it keeps its slot until its outcome is known
             elif record.state in UNSETTLED_STATES:
                 self._discard(record)
-                self._free_slot(record)
             else:
                 self._shutdown.leave_late(record)
+
+    def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        """The caller has no job, though its request was sent: a retry of it gets this one."""
+        self.orphans = self.orphans or Orphans()
+        self.orphans.add(record, prepared, settled=record not in self._detached)
+
+    async def take_up(self, known: JournalEntry, request: GenerationRequest | None) -> JobRecord:
+        """The job that an earlier run left unfinished, polled on; nothing is submitted.
+
+        It runs, so it has a slot: one that is free, or else the next that would come free.
+        """
+        running = self._registry.find(key=known.key) or self._registry.find(
+            request_id=known.request_id
+        )
+        if running is not None:
+            return running
+        record = self.add(known.key, request)
+        self._slots_taken += 1
+        if self.slots.locked():
+            self._owed += 1
+        else:
+            await self.slots.acquire()
+        record.on_final(self._slot_freer)
+        try:
+            await self._resume(record, known)
+        except SubmitUncertainError as error:
+            _log.error("job %s: %s", record.key, error)
+        except SeedanceError as error:
+            self._registry.move(record, JobState.REJECTED, error=error)
+        self._shutdown.leave_late(record)
+        return record
 
     def release_key(self, key: str) -> None:
         """No job was made of an automatic key: the next equal request gets it."""
@@ -188,24 +267,27 @@ class Submitter:
         self._changed.set()
 
     def _free_slot(self, record: JobRecord) -> None:
-        self.in_flight -= 1
-        self.slots.release()
+        self._slots_taken -= 1
+        self._poller.abandoned.keep_place(record)
+        if self._owed:
+            self._owed -= 1
+        else:
+            self.slots.release()
         self._changed.set()
 
     async def _submit_or_resume(self, record: JobRecord, prepared: PreparedRequest) -> None:
         try:
-            known = None if self._journal is None else await self._journal.find(record.key)
-            if known is None or self._may_submit(known):
-                await self._submit(record, prepared, known)
+            if self._journal is None:
+                await self._submit(record, prepared, None)
             else:
-                await self._resume(record, known)
+                await self._submit_if_new(self._journal, record, prepared)
         except SeedanceError as error:
             if record.state in UNSETTLED_STATES:
                 self._registry.move(record, JobState.REJECTED, error=error)
             raise
         except asyncio.CancelledError:
             if self._journal is not None and record.state not in UNSETTLED_STATES:
-                await shielded(self._journal.written(record))  # the outcome was learned late
+                await shielded(self._journal.written())  # the outcome was learned late
             raise
         finally:
             if record not in self._detached:
@@ -213,6 +295,22 @@ class Submitter:
                     self._withdraw(record)
                 if self._events is not None:
                     self._events.release(record)  # everything there is to report is on disk
+
+    async def _submit_if_new(
+        self, journal: JournalRecorder, record: JobRecord, prepared: PreparedRequest
+    ) -> None:
+        """Submit a job, unless the journal knows it; another session may be quicker."""
+        from seedance_async.session.journaling import KeyTakenError
+
+        known = await journal.find(record.key)
+        while known is None or self._may_submit(known):
+            try:
+                await self._submit(record, prepared, known)
+            except KeyTakenError:
+                known = await journal.find(record.key)
+            else:
+                return
+        await self._resume(record, known)
 
     async def _resume(self, record: JobRecord, known: JournalEntry) -> None:
         if self._callbacks is None:
@@ -242,13 +340,18 @@ class Submitter:
     async def _submit(
         self, record: JobRecord, prepared: PreparedRequest, known: JournalEntry | None
     ) -> None:
+        if self._poller.abandoned.jobs:
+            await self._wait_for_place()
         limit = self.credit_limit
-        reservation = None if limit is None else await limit.reserve(prepared.request)
+        reservation = None
+        if limit is not None:
+            with self._client.waits.during("credits"):
+                reservation = await limit.reserve(prepared.request)
         settlement = _Settlement(limit, reservation)
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
             credits = None if reservation is None else reservation.credits
-            intent = record, prepared, known, credits
+            intent = record, prepared, known, credits, {} if limit is None else limit.limits
             pending.before_sending = partial(self._journal.intend, *intent)
             pending.not_accepted = partial(self._journal.take_back, record)
         try:
@@ -262,31 +365,51 @@ class Submitter:
         finally:
             if pending.is_detached:
                 self._detached.add(record)
-                self.orphans = self.orphans or Orphans()
-                self.orphans.add(record, prepared)
             else:
                 settlement.never_sent()
         try:
             if self._journal is not None:
-                await self._journal.write_outcome(record)
+                with self._client.waits.during("journal"):
+                    await self._journal.write_outcome(record)
         finally:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
-        if record.error is not None:
-            raise record.error
+        if record.error is not None and record.state is not JobState.ABANDONED:
+            raise frameless(record.error)
+
+    async def _wait_for_place(self) -> None:
+        """Wait while jobs that were given up and may still run take the places of all others.
+
+        Raises:
+            TooManyAbandonedError: too many were given up, one after the other.
+        """
+        abandoned = self._poller.abandoned
+        self._waiting_for_place += 1
+        try:
+            while True:
+                abandoned.check()
+                if self.in_flight < self._max_in_flight:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            self._waiting_for_place -= 1
 
     async def _send(
         self, record: JobRecord, prepared: PreparedRequest, pending: PendingSubmit
     ) -> Outcome:
-        self._registry.move(record, JobState.SUBMITTING)
-        if self._events is not None:
-            self._events.submitted(record)
+        if record.state is JobState.PENDING:  # else another session was quicker, and gave up
+            self._registry.move(record, JobState.SUBMITTING)
+            if self._events is not None:
+                self._events.submitted(record)
         if self._callbacks is not None:
             prepared = self._callbacks.with_callback_url(record, prepared)
         try:
             return await self._client.create_prepared(prepared, pending)
         except SeedanceError as error:
-            return error
+            if self._journal is not None and self._journal.was_taken(error):
+                raise
+            return drop_frames(error)  # they hold the error, which is a cycle
 
     def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
         """Record the outcome of a submit in the registry and the credits."""
@@ -371,14 +494,14 @@ class Submitter:
 
     async def _release_events(self, events: EventEmitter, record: JobRecord) -> None:
         if self._journal is not None:
-            await self._journal.written(record)
+            await self._journal.written()
         events.release(record)
 
 
 class _Settlement:
     """A reservation that is ended exactly once, whatever the outcome of the submit."""
 
-    def __init__(self, limit: SpendGuard | None, reservation: Reservation | None) -> None:
+    def __init__(self, limit: CreditLimit | None, reservation: Reservation | None) -> None:
         self._limit, self._reservation = limit, reservation
 
     def charged(self, credits: int | None) -> None:

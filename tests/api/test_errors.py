@@ -30,8 +30,10 @@ from seedance_async import (
     SeedanceError,
     ServerError,
     SubmitUncertainError,
+    TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
+    UnreachableError,
     Violation,
 )
 from seedance_async.api import errors
@@ -116,8 +118,10 @@ SAMPLES = [
         for status in (400, 401, 402, 404, 409, 418, 422, 429, 503)
     ),
     TransportError("words", delivered="no", transient=False),
+    UnreachableError("words", base_url="https://api.example"),
     ResponseFormatError("words", status=200, snippet="<html>"),
     SubmitUncertainError("words", request=REQUEST, key="key", request_id="req_1"),
+    TooManyAbandonedError(10),
     TooManyUncertainError(10),
     JobError("words", job=a_job()),
     GenerationFailedError("words", job=a_job()),

@@ -148,6 +148,7 @@ def test_an_emulator_on_this_machine_is_local_and_the_vendor_is_not():
 
 SECONDS = [
     (RetryPolicy, "timeout"),
+    (RetryPolicy, "reach_timeout"),
     (RetryPolicy, "max_retry_after"),
     (RetryPolicy, "throttle_timeout"),
     (Timeouts, "connect"),
@@ -159,6 +160,7 @@ SECONDS = [
     (Timeouts, "download"),
     (SessionOptions, "poll_rate"),
     (SessionOptions, "job_timeout"),
+    (SessionOptions, "queue_timeout"),
     (SessionOptions, "poll_patience"),
     (SessionOptions, "poll_failure_timeout"),
 ]
@@ -168,6 +170,7 @@ COUNTS = [
     (SessionOptions, "max_connections"),
     (SessionOptions, "max_downloads"),
     (SessionOptions, "max_uncertain_in_a_row"),
+    (SessionOptions, "max_abandoned_in_a_row"),
     (SessionOptions, "max_credits"),
 ]
 POLICIES = [
@@ -183,7 +186,7 @@ POLICIES = [
 
 #: What other tests are about: where the API is, how it is reached, what takes part in a session.
 ELSEWHERE = {"api_key", "base_url", "proxy", "ssl", "headers", "http", "transport", "rng"} | {
-    "journal", "webhooks", "on_event",
+    "journal", "webhooks", "on_event", "media_key",
 }  # fmt: skip
 
 
@@ -212,6 +215,12 @@ def test_a_policy_of_another_kind_is_refused_by_name_and_not_in_the_middle_of_a_
     for bad in (5, "yes", object()):
         with pytest.raises(ConfigurationError, match=f"^{name} must be a {type_.__name__}"):
             kind(**{name: bad})
+
+
+def test_a_media_key_that_cannot_be_called_is_refused_by_name():
+    for bad in ("path", 5, True):
+        with pytest.raises(ConfigurationError, match=r"^media_key must be"):
+            SessionOptions(media_key=bad)
 
 
 def test_every_option_of_every_policy_is_tested_here():

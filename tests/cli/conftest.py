@@ -37,6 +37,7 @@ class Done:
 def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("SEEDANCE_STATE_DIR", str(tmp_path / "state"))
     for name in ("SEEDANCE_API_KEY", "SEEDANCE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 

@@ -96,7 +96,8 @@ async def test_ctrl_c_ends_the_wait_for_standard_input():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_the_wait_for_a_job_and_exits_with_130(number):
     async with emulator(hold=True) as served:
-        async with command("generate", "A river", "--timeout", "0.1", served=served) as process:
+        hurry = ("--queue-timeout", "0.1")
+        async with command("generate", "A river", *hurry, served=served) as process:
             await process.done()
         (job,) = served.jobs
         async with command("status", job, "--wait", *QUICK, served=served) as process:

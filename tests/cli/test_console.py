@@ -25,6 +25,19 @@ def test_what_would_be_lost_is_shown_without_verbose(capsys):
     assert "hidden" not in shown
 
 
+def test_long_waits_are_shown_without_being_asked_for(capsys):
+    waits, others = (logging.getLogger(f"seedance_async.api.{name}") for name in ("waits", "x"))
+    with Screen().logging(verbose=False):
+        waits.warning("waiting since 10 s for the network")
+        waits.info("waiting since 10 s for a slot")
+        others.warning("something else")
+    shown = capsys.readouterr().err
+    assert "for the network" in shown
+    assert "slot" not in shown
+    assert "else" not in shown
+    assert waits.level == logging.NOTSET
+
+
 def test_control_characters_are_escaped_and_nothing_else():
     assert printable("a\x1b[2J\x07\n漢字 🦊\u3000é") == "a\\x1b[2J\\x07\n漢字 🦊\u3000é"
     assert printable("\u202e\u2028\ud800") == "\\u202e\\u2028\\ud800"

@@ -156,6 +156,7 @@ async def test_an_uncertain_submit_is_reported_and_its_acceptance_when_it_is_lea
 
 
 async def test_a_job_past_its_deadline_is_reported_as_abandoned(listening, heard, api):
+    api.queues = False
     api.seconds = 1000.0
     async with listening(job_timeout=50.0) as session:
         await session.run([REQUEST])
@@ -164,6 +165,8 @@ async def test_a_job_past_its_deadline_is_reported_as_abandoned(listening, heard
 
 
 async def test_a_poll_that_fails_after_the_end_is_not_reported(listening, heard, api):
+    api.queues = False
+
     async def fail_late(request):
         await asyncio.sleep(200.0)
         return error_reply(500)
@@ -279,19 +282,24 @@ class SlowJournal(MemoryJournal):
         super().__init__()
         self.soon = []
 
-    async def update(self, key, **changes):
-        await asyncio.sleep(5.0)
-        for each, changed in self.soon:
-            super().update_soon(each, **changed)
-        self.soon.clear()
-        await super().update(key, **changes)
+    async def record(self, attempt, **changes):
+        await self.flush()
+        await super().record(attempt, **changes)
 
-    def update_soon(self, key, **changes):
-        self.soon.append((key, changes))
+    def record_soon(self, attempt, **changes):
+        self.soon.append((attempt, changes))
+
+    async def flush(self):
+        await asyncio.sleep(5.0)
+        self.write()
+
+    def write(self):
+        for each, changed in self.soon:
+            super().record_soon(each, **changed)
+        self.soon.clear()
 
     async def aclose(self):
-        for each, changed in self.soon:
-            super().update_soon(each, **changed)
+        self.write()
         await super().aclose()
 
 
@@ -378,7 +386,7 @@ async def test_an_id_that_is_learned_later_is_on_disk_before_it_is_reported(
 
 async def test_an_acceptance_that_cannot_be_recorded_is_reported_nevertheless(make_session, heard):
     class FullJournal(MemoryJournal):
-        async def update(self, key, **changes):
+        async def record(self, attempt, **changes):
             raise JournalError("the disk is full")
 
     async with make_session(journal=FullJournal(), on_event=heard.append) as session:
@@ -530,7 +538,7 @@ async def test_no_event_shows_a_prompt_or_holds_the_key(listening, heard, api):
 def test_events_are_frozen_values_named_in_the_past_tense():
     public = [kind for kind in vars(events).values() if isinstance(kind, type)]
     public = [kind for kind in public if issubclass(kind, Event)]
-    assert len(public) == 18
+    assert len(public) == 19
     event = JobAccepted(at=1.0, key="mine", request_id="req_1", credits_charged=40)
     assert event == JobAccepted(at=1.0, key="mine", request_id="req_1", credits_charged=40)
     assert event != JobResumed(at=1.0, key="mine", request_id="req_1", credits_charged=40)

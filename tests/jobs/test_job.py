@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from seedance_async import GenerationRequest, Job, JobTimeoutError
+from seedance_async import GenerationCancelledError, GenerationRequest, Job, JobTimeoutError
 from seedance_async.jobs.job import JobActions, JobToken
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import JobState
@@ -17,7 +17,7 @@ async def never(*_):
     raise AssertionError
 
 
-ACTIONS = JobActions(never, never)
+ACTIONS = JobActions(never, never, never)
 
 
 @pytest.fixture
@@ -47,6 +47,46 @@ def test_a_token_is_plain_json_and_names_job_and_key(registry):
     assert repr(job) == "<Job req_1 queued>"
 
 
+def test_two_handles_of_one_job_are_equal(registry):
+    record, other = running(registry), registry.add("other", GenerationRequest("a river"))
+    assert Job(record, ACTIONS) == Job(record, None)
+    assert len({Job(record, ACTIONS), Job(record, ACTIONS), Job(other, ACTIONS)}) == 2
+    assert Job(record, ACTIONS) != "mine"
+
+
+async def test_tasks_can_be_made_of_a_job_and_each_waits_by_itself(registry):
+    record = running(registry)
+    job = Job(record, ACTIONS)
+    asyncio.get_running_loop().call_later(3, registry.move, record, JobState.CANCELLED)
+    tasks = [asyncio.create_task(job), asyncio.create_task(job), asyncio.ensure_future(job)]
+    await asyncio.sleep(1)
+    tasks[0].cancel()
+    done, _ = await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [True, False, False]
+    assert all(isinstance(t.exception(), GenerationCancelledError) for t in tasks[1:])
+    assert len(done) == 3
+    assert record._watchers == ()
+
+
+async def test_a_group_can_wait_for_a_job(registry):
+    record = running(registry)
+    asyncio.get_running_loop().call_later(3, registry.move, record, JobState.CANCELLED)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Job(record, ACTIONS))
+    assert caught.group_contains(GenerationCancelledError)
+
+
+async def test_waiting_for_a_bare_job_says_that_a_task_is_needed(registry):
+    with pytest.raises(TypeError, match="use tasks explicitly"):
+        await asyncio.wait({Job(running(registry), ACTIONS)})
+
+
+def test_a_job_is_run_by_a_task_or_not_at_all(registry):
+    with pytest.raises(RuntimeError):
+        Job(running(registry), ACTIONS).send(None)
+
+
 async def test_many_can_wait_for_one_job_and_leave_nothing_behind(registry):
     record = running(registry)
     job = Job(record, ACTIONS)
@@ -67,6 +107,8 @@ async def test_a_wait_that_ends_with_its_timeout_still_gets_the_end(registry):
 async def test_an_unpickled_job_can_be_read_but_not_awaited(registry):
     job = pickle.loads(pickle.dumps(Job(running(registry), ACTIONS)))
     assert (job.request_id, job.state, job.request.prompt) == ("req_1", "queued", "a river")
+    with pytest.raises(RuntimeError, match="attach its token"):
+        job.updates()
     for call in (job.wait(), job.cancel(), job.download("x")):
         with pytest.raises(RuntimeError, match="attach its token"):
             await call

@@ -7,11 +7,22 @@ from contextlib import closing, contextmanager
 import attrs
 import pytest
 
-from seedance_async.journal import SQLiteJournal
-from tests.support.memory_journal import MemoryJournal
+from seedance_async.journal import Intent, SQLiteJournal
+from tests.support.memory_journal import MemoryJournal, memory_store
 
 START = 1_700_000_000.0
-PLAIN = {"fingerprint": "f", "request": "{}"}
+
+
+def intent(key="a", **values):
+    """What is claimed where only the key matters."""
+    return Intent(key, **{"fingerprint": "f", "request": "{}"} | values)
+
+
+async def claimed(journal, *keys, **values):
+    """Claim new keys; the number of the last attempt."""
+    numbers = [await journal.claim(intent(key, **values)) for key in keys]
+    assert None not in numbers
+    return numbers[-1]
 
 
 @attrs.define
@@ -42,6 +53,26 @@ def new_journal(request, clock, path):
     return lambda: SQLiteJournal(path, clock=clock)
 
 
+@pytest.fixture(params=["memory", "sqlite"])
+async def open_shared(request, clock, path):
+    """Opens one more journal on the same store, for several sessions at once."""
+    store, opened = memory_store(), []
+
+    async def open_one():
+        if request.param == "memory":
+            journal = MemoryJournal(store, shared=True, clock=clock)
+        else:
+            journal = SQLiteJournal(path, shared=True, clock=clock)
+        await journal.open()
+        opened.append(journal)
+        return journal
+
+    yield open_one
+    for journal in opened:
+        await journal.aclose()
+    store.close()
+
+
 @pytest.fixture
 async def journal(new_journal):
     journal = new_journal()
@@ -68,7 +99,7 @@ async def fill(path, count=60):
     journal = SQLiteJournal(path, clock=lambda: START)
     await journal.open()
     for number in range(count):
-        await journal.claim(f"key-{number}", fingerprint="f" * 32, request="x" * 400)
+        await journal.claim(Intent(f"key-{number}", "f" * 32, "x" * 400))
     await journal.aclose()
 
 

@@ -1,4 +1,4 @@
-"""What every journal does, wherever it keeps its entries."""
+"""What every journal does, wherever it keeps its records."""
 
 import asyncio
 import logging
@@ -7,61 +7,56 @@ import attrs
 import pytest
 
 from seedance_async import JobState, JournalError
-from seedance_async.journal import JournalEntry
-from tests.journal.conftest import PLAIN, START
+from seedance_async.journal import Intent, JournalEntry
+from tests.journal.conftest import START, claimed, intent
 
 #: On disk. A journal that one version wrote must be readable by the next: these never change.
 RECORDED_STATES = {
     "submitting", "queued", "processing", "succeeded", "failed", "cancelled", "rejected",
     "uncertain", "abandoned",
 }  # fmt: skip
-ALL = {
-    "state": "succeeded",
-    "request_id": "req_1",
-    "credits_charged": 40,
-    "credits_reserved": 44,
-    "credits_doubtful": 45,
-    "error": "some message",
-    "path": "out/a.mp4",
-    "size": 123,
-    "sha256": "a" * 64,
-}
+OPEN = ("submitting", "rejected", "uncertain")
+ACCEPTED = sorted(RECORDED_STATES - set(OPEN))
+FILE = {"path": "out/a.mp4", "size": 123, "sha256": "a" * 64}
 
 
-async def claimed(journal, *keys):
-    for key in keys:
-        assert await journal.claim(key, **PLAIN) is None
+async def state_of(journal, key="a"):
+    return (await journal.find(key)).state
 
 
 # --- claiming -----------------------------------------------------------------------------------
 
 
 async def test_a_free_key_is_claimed_and_the_intent_recorded(journal):
-    mine = await journal.claim("a", fingerprint="f1", request='{"x":1}', credits_reserved=7)
-    assert mine is None
+    number = await journal.claim(
+        Intent("a", "f1", '{"x":1}', kind="k", origin="https://api.example", credits=7)
+    )
     assert await journal.find("a") == JournalEntry(
         key="a",
         fingerprint="f1",
         request='{"x":1}',
+        attempt=number,
         state="submitting",
+        origin="https://api.example",
         credits_reserved=7,
         created_at=START,
         updated_at=START,
     )
 
 
-async def test_claiming_a_taken_key_returns_its_entry_and_changes_nothing(journal, clock):
-    await journal.claim("a", fingerprint="f1", request="1", credits_reserved=7)
-    await journal.update("a", state="queued", request_id="req_1")
-    before = await journal.find("a")
-    clock.now += 5
-    assert await journal.claim("a", fingerprint="f2", request="2", credits_reserved=8) == before
-    assert await journal.entries() == [before]
+async def test_a_taken_key_is_not_claimed_and_nothing_changes(journal, clock):
+    number = await claimed(journal, "a")
+    for state in ("submitting", "rejected", "uncertain", "queued"):
+        await journal.record(number, state=state)
+        before = await journal.entries()
+        clock.now += 5
+        assert await journal.claim(intent("a", request="2")) is None
+        assert await journal.entries() == before
 
 
 async def test_of_many_claims_of_one_key_at_once_one_succeeds(journal):
-    results = await asyncio.gather(*(journal.claim("a", **PLAIN) for _ in range(50)))
-    assert results.count(None) == 1
+    results = await asyncio.gather(*(journal.claim(intent()) for _ in range(50)))
+    assert results.count(None) == 49
 
 
 async def test_keys_differ_by_case_and_by_trailing_characters(journal):
@@ -69,119 +64,198 @@ async def test_keys_differ_by_case_and_by_trailing_characters(journal):
     assert len(await journal.entries()) == 6
 
 
-# --- reclaiming ---------------------------------------------------------------------------------
+# --- claiming again -----------------------------------------------------------------------------
 
 
-async def test_a_job_that_may_be_submitted_again_becomes_an_intent_again(journal, clock):
-    await claimed(journal, "a")
-    for state in ("rejected", "uncertain", "submitting"):
-        await journal.update("a", **ALL | {"state": state})
-        clock.now += 5
-        credits = {"credits_reserved": 9, "credits_doubtful": 7}
-        assert await journal.reclaim("a", expected=state, **credits)
-        intent = JournalEntry("a", **PLAIN, **credits, created_at=START, updated_at=clock.now)
-        assert await journal.find("a") == intent
+@pytest.mark.parametrize("state", OPEN)
+async def test_a_job_without_an_acceptance_is_claimed_again_by_naming_its_last_attempt(
+    journal, clock, state
+):
+    first = await claimed(journal, "a", credits=40)
+    await journal.record(first, state=state, error="why")
+    await journal.record_file("a", **FILE)
+    clock.now += 5
+    second = await journal.claim(intent("a", credits=9, request="2"), after=first)
+    assert second > first
+    doubtful = None if state == "rejected" else 40
+    assert await journal.find("a") == JournalEntry(
+        "a",
+        "f",
+        "2",
+        attempt=second,
+        credits_reserved=9,
+        credits_doubtful=doubtful,
+        created_at=START,
+        updated_at=clock.now,
+    )
 
 
-async def test_the_request_id_of_a_reclaimed_job_is_free_again(journal):
+async def test_of_many_that_claim_a_job_again_at_once_one_succeeds(journal):
+    first = await claimed(journal, "a")
+    await journal.record(first, state="uncertain")
+    again = (journal.claim(intent(), after=first) for _ in range(50))
+    assert (await asyncio.gather(*again)).count(None) == 49
+
+
+async def test_who_names_another_attempt_than_the_last_one_gets_nothing(journal):
+    first = await claimed(journal, "a")
+    await journal.record(first, state="rejected")
+    second = await journal.claim(intent(), after=first)
+    before = await journal.entries()
+    for key, after in [("a", first), ("a", second + 1), ("nobody", first)]:
+        assert await journal.claim(intent(key), after=after) is None
+    assert await journal.entries() == before
+
+
+@pytest.mark.parametrize("state", ACCEPTED)
+async def test_a_job_that_the_server_accepted_can_never_be_claimed_again(journal, state):
+    number = await claimed(journal, "a")
+    await journal.record(number, state=state, request_id="req_1")
+    with pytest.raises(JournalError, match="'a' was accepted"):
+        await journal.claim(intent(), after=number)
+    assert await state_of(journal) == state
+
+
+# --- what becomes of an attempt -----------------------------------------------------------------
+
+
+async def test_what_is_recorded_changes_its_own_job_and_no_other(journal, clock):
     await claimed(journal, "a", "b")
-    await journal.update("a", state="uncertain", request_id="req_1")
-    await journal.reclaim("a", expected="uncertain")
-    await journal.update("b", request_id="req_1")
-    assert (await journal.find("b")).request_id == "req_1"
-
-
-async def test_a_job_in_another_state_is_not_reclaimed_and_not_changed(journal):
-    await claimed(journal, "a")
-    await journal.update("a", state="queued", request_id="req_1")
-    before = await journal.find("a")
-    assert not await journal.reclaim("a", expected="uncertain")
-    assert not await journal.reclaim("unknown", expected="uncertain")
-    assert await journal.entries() == [before]
-
-
-async def test_of_many_reclaims_of_one_job_at_once_one_succeeds(journal):
-    await claimed(journal, "a")
-    await journal.update("a", state="uncertain")
-    reclaims = (journal.reclaim("a", expected="uncertain") for _ in range(50))
-    assert (await asyncio.gather(*reclaims)).count(True) == 1
-
-
-async def test_a_job_that_the_server_accepted_can_never_be_reclaimed(journal):
-    await claimed(journal, "a")
-    for state in RECORDED_STATES - {"rejected", "uncertain", "submitting"}:
-        await journal.update("a", state=state)
-        with pytest.raises(JournalError, match="expected must be one of"):
-            await journal.reclaim("a", expected=state)
-        assert (await journal.find("a")).state == state
-
-
-# --- updating -----------------------------------------------------------------------------------
-
-
-async def test_a_change_sets_its_field_and_no_other(journal, clock):
-    await claimed(journal, "a", "b")
-    expected, other = await journal.entries()
-    for name, value in ALL.items():
-        clock.now += 5
-        await journal.update("a", **{name: value})
-        expected = attrs.evolve(expected, **{name: value}, updated_at=clock.now)
-        assert await journal.entries() == [expected, other]
-
-
-async def test_none_clears_a_value(journal):
-    await claimed(journal, "a")
-    await journal.update("a", **ALL)
-    expected = await journal.find("a")
-    for name in sorted(ALL.keys() - {"state"}):
-        await journal.update("a", **{name: None})
-        expected = attrs.evolve(expected, **{name: None})
-        assert await journal.find("a") == expected
+    mine, other = await journal.entries()
+    clock.now += 5
+    learned = {"state": "queued", "request_id": "req_1", "credits_charged": 40, "error": "e"}
+    await journal.record(mine.attempt, **learned, output_url="https://media.example/1.mp4")
+    expected = attrs.evolve(
+        mine, **learned, output_url="https://media.example/1.mp4", updated_at=clock.now
+    )
+    assert await journal.entries() == [expected, other]
+    await journal.record(mine.attempt, error=None)
+    assert await journal.entries() == [attrs.evolve(expected, error=None), other]
 
 
 async def test_every_state_but_pending_can_be_recorded(journal):
     assert {str(state) for state in JobState} - {"pending"} == RECORDED_STATES
-    await claimed(journal, "a")
     for state in set(JobState) - {JobState.PENDING}:
-        await journal.update("a", state=state)
-        found = (await journal.find("a")).state
+        number = await claimed(journal, state.value)
+        await journal.record(number, state=state)
+        found = await state_of(journal, state.value)
         assert (found, type(found)) == (state.value, str)
 
 
-async def test_an_unknown_key_cannot_be_updated(journal):
-    with pytest.raises(JournalError, match="'nobody'") as caught:
-        await journal.update("nobody", state="queued", request_id="req_1")
+@pytest.mark.parametrize("before", ACCEPTED)
+@pytest.mark.parametrize("after", OPEN)
+async def test_an_acceptance_is_never_taken_back(journal, before, after):
+    number = await claimed(journal, "a")
+    await journal.record(number, state=before, request_id="req_1", credits_charged=40)
+    known = await journal.find("a")
+    await journal.record(number, state=after, request_id=None, credits_charged=None)
+    assert await journal.find("a") == known
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
+async def test_an_end_never_changes(journal, end):
+    number = await claimed(journal, "a")
+    await journal.record(number, state=end, request_id="req_1")
+    for state in ACCEPTED:
+        await journal.record(number, state=state, request_id="req_1")
+        assert await state_of(journal) == end
+
+
+async def test_doubt_is_never_taken_back_but_by_an_acceptance(journal):
+    number = await claimed(journal, "a")
+    await journal.record(number, state="uncertain", error="lost")
+    await journal.record(number, state="rejected", error="it was never sent")
+    assert await state_of(journal) == "uncertain"
+    await journal.record(number, state="queued", request_id="req_1")
+    assert await state_of(journal) == "queued"
+
+
+async def test_an_acceptance_is_recorded_however_late_it_comes(journal):
+    first = await claimed(journal, "a")
+    await journal.record(first, state="rejected")
+    second = await journal.claim(intent(), after=first)
+    await journal.record(first, state="queued", request_id="req_1", credits_charged=40)
+    found = await journal.find("a")
+    assert (found.state, found.request_id) == ("queued", "req_1")
+    await journal.record(second, state="queued", request_id="req_2", credits_charged=41)
+    found = await journal.find("a")
+    assert (found.request_id, found.credits_charged) == ("req_2", 81)
+
+
+async def test_a_refusal_does_not_settle_an_earlier_attempt(journal):
+    first = await claimed(journal, "a")
+    await journal.record(first, state="uncertain")
+    second = await journal.claim(intent(), after=first)
+    await journal.record(second, state="rejected", error="no")
+    assert await state_of(journal) == "uncertain"
+
+
+async def test_a_second_id_of_an_attempt_is_kept_beside_the_first_and_shouted(journal, caplog):
+    number = await claimed(journal, "a", kind="k")
+    await journal.record(number, state="queued", request_id="req_1", credits_charged=40)
+    await journal.record(number, state="queued", request_id="req_2", credits_charged=30)
+    found = await journal.find("a")
+    assert {found.request_id, found.credits_charged} == {"req_2", 70}
+    assert await journal.spent() == 70
+    critical = [each.getMessage() for each in caplog.records if each.levelno == logging.CRITICAL]
+    assert "req_1" in critical[0]
+    assert "req_2" in critical[0]
+
+
+async def test_the_id_that_an_uncertain_answer_named_may_turn_out_wrong(journal, caplog):
+    number = await claimed(journal, "a")
+    await journal.record(number, state="uncertain", request_id="req_1")
+    assert not (await journal.find("a")).is_uncertain, "there is an id to ask for"
+    await journal.record(number, state="queued", request_id="req_2")
+    found = await journal.find("a")
+    assert (found.state, found.request_id) == ("queued", "req_2")
+    await journal.record(found.attempt, state="succeeded", request_id="req_2")
+    assert await state_of(journal) == "succeeded"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("told", [{}, {"state": "rejected"}, {"state": "submitting"}])
+async def test_an_id_is_an_acceptance_whatever_else_is_said(journal, told):
+    number = await claimed(journal, "a")
+    await journal.record(number, state="uncertain", request_id="req_1")
+    await journal.record(number, request_id="req_2", **told)
+    found = await journal.find("a")
+    assert (found.state, found.request_id) == ("queued", "req_2")
+
+
+async def test_an_uncertain_answer_that_names_another_job_is_uncertain_all_the_same(journal):
+    first = await claimed(journal, "a")
+    await journal.record(first, state="queued", request_id="req_1")
+    second = await claimed(journal, "b")
+    await journal.record(second, state="uncertain", request_id="req_1")
+    assert (await journal.find("b")).is_uncertain
+
+
+async def test_an_unknown_attempt_cannot_be_recorded(journal):
+    with pytest.raises(JournalError, match="no attempt 17") as caught:
+        await journal.record(17, state="queued", request_id="req_1")
     assert caught.value.request_id == "req_1"
     assert await journal.entries() == []
 
 
 async def test_the_request_id_of_another_job_is_refused_and_nothing_changed(journal):
-    await claimed(journal, "a", "b")
-    await journal.update("a", state="queued", request_id="req_1")
+    first = await claimed(journal, "a")
+    second = await claimed(journal, "b")
+    await journal.record(first, state="queued", request_id="req_1")
     before = await journal.entries()
     with pytest.raises(JournalError, match="'req_1' is that of the entry with key 'a'") as caught:
-        await journal.update("b", state="queued", request_id="req_1")
+        await journal.record(second, state="queued", request_id="req_1")
     assert caught.value.request_id == "req_1"
     assert await journal.entries() == before
 
 
-async def test_a_job_may_be_given_its_own_request_id_again(journal):
-    await claimed(journal, "a")
-    await journal.update("a", request_id="req_1")
-    await journal.update("a", request_id="req_1", state="queued")
-    await journal.update("a", request_id="req_2")
-    await claimed(journal, "b")
-    await journal.update("b", request_id="req_1")  # free again
-    assert [entry.request_id for entry in await journal.entries()] == ["req_2", "req_1"]
-
-
 async def test_a_field_that_cannot_change_is_a_type_error(journal):
-    await claimed(journal, "a")
-    for name in ("key", "fingerprint", "request", "created_at", "output_url"):
+    number = await claimed(journal, "a")
+    for name in ("key", "fingerprint", "request", "created_at", "credits_reserved", "path"):
         with pytest.raises(TypeError, match=name):
-            await journal.update("a", **{name: "x"})
+            await journal.record(number, **{name: "x"})
         with pytest.raises(TypeError, match=name):
-            journal.update_soon("a", **{name: "x"})
+            journal.record_soon(number, **{name: "x"})
 
 
 BAD = [
@@ -192,30 +266,28 @@ BAD = [
     ("request_id", "\ud800"),
     ("request_id", b"req"),
     ("error", "tail \udfff"),
-    ("path", 1),
-    ("sha256", 1.5),
-    ("size", -1),
-    ("size", 2**63),
-    ("size", 1.0),
+    ("output_url", 1),
     ("credits_charged", True),
     ("credits_charged", "4"),
-    ("credits_reserved", -4),
+    ("credits_charged", -1),
+    ("credits_charged", 2**63),
+    ("credits_charged", 1.0),
 ]
 
 
 async def test_a_value_that_cannot_be_recorded_is_refused_and_its_field_named(journal):
-    await claimed(journal, "a")
+    number = await claimed(journal, "a")
     before = await journal.entries()
     for name, value in BAD:
         with pytest.raises(JournalError, match=f": {name} "):
-            await journal.update("a", **{name: value})
+            await journal.record(number, **{name: value})
         assert await journal.entries() == before
 
 
 async def test_the_request_id_is_in_the_error_even_if_another_field_is_wrong(journal):
-    await claimed(journal, "a")
+    number = await claimed(journal, "a")
     with pytest.raises(JournalError, match="error holds") as caught:
-        await journal.update("a", request_id="req_1", error="\ud800")
+        await journal.record(number, request_id="req_1", error="\ud800")
     assert caught.value.request_id == "req_1"
 
 
@@ -225,96 +297,122 @@ BAD_INTENTS = [
     ("fingerprint", "\ud800"),
     ("request", "\ud800"),
     ("request", None),
-    ("credits_reserved", -1),
+    ("origin", 5),
 ]
 
 
 async def test_an_intent_that_cannot_be_recorded_is_refused_and_its_field_named(journal):
     for name, value in BAD_INTENTS:
-        values = {"key": "a", **PLAIN} | {name: value}
         with pytest.raises(JournalError, match=f": {name} "):
-            await journal.claim(values.pop("key"), **values)
+            await journal.claim(attrs.evolve(intent(), **{name: value}))
+    with pytest.raises(JournalError, match=": credits_reserved "):
+        await journal.claim(intent(credits=-1))
     assert await journal.entries() == []
 
 
 async def test_a_key_that_cannot_be_recorded_is_refused_by_every_method(journal):
     for call in (
         journal.find("\ud800"),
-        journal.update("\ud800", state="queued"),
-        journal.reclaim("\ud800", expected="uncertain"),
+        journal.record_file("\ud800", **FILE),
         journal.forget(["\ud800"]),
     ):
         with pytest.raises(JournalError, match="key holds a lone surrogate"):
             await call
 
 
-# --- updating soon ------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------
 
 
-async def test_an_update_soon_is_seen_by_later_reads(journal):
+async def test_where_a_video_is_saved_is_recorded(journal, clock):
     await claimed(journal, "a")
-    journal.update_soon("a", state="queued", request_id="req_1")
-    journal.update_soon("a", state="processing")
-    assert (await journal.find("a")).state == "processing"
-    journal.update_soon("a", state="succeeded")
+    before = await journal.find("a")
+    clock.now += 5
+    await journal.record_file("a", **FILE)
+    assert await journal.find("a") == attrs.evolve(before, **FILE, updated_at=clock.now)
+
+
+async def test_a_file_of_no_job_or_of_no_size_is_refused(journal):
+    await claimed(journal, "a")
+    with pytest.raises(JournalError, match="'nobody'"):
+        await journal.record_file("nobody", **FILE)
+    for name, value in [("path", 1), ("sha256", 1.5), ("size", -1), ("size", 1.0)]:
+        with pytest.raises(JournalError, match=f": {name} "):
+            await journal.record_file("a", **FILE | {name: value})
+
+
+# --- recording soon -----------------------------------------------------------------------------
+
+
+async def test_what_is_recorded_soon_is_seen_by_later_reads(journal):
+    number = await claimed(journal, "a")
+    journal.record_soon(number, state="queued", request_id="req_1")
+    journal.record_soon(number, state="processing")
+    assert await state_of(journal) == "processing"
+    journal.record_soon(number, state="succeeded")
     assert [entry.state for entry in await journal.entries()] == ["succeeded"]
 
 
-async def test_updates_take_effect_in_the_order_of_the_calls(journal):
-    await claimed(journal, "a")
-    journal.update_soon("a", error="1", size=1)
-    await journal.update("a", error="2")
-    journal.update_soon("a", error="3")
+async def test_records_take_effect_in_the_order_of_the_calls(journal):
+    number = await claimed(journal, "a")
+    journal.record_soon(number, error="1", credits_charged=1)
+    await journal.record(number, error="2")
+    journal.record_soon(number, error="3")
     await journal.flush()
     found = await journal.find("a")
-    assert (found.error, found.size) == ("3", 1)
+    assert (found.error, found.credits_charged) == ("3", 1)
 
 
-async def test_an_update_soon_that_fails_is_logged_and_raised_once(journal, caplog):
-    await claimed(journal, "a")
-    bad = [("nobody", {"state": "queued"}), ("a", {"error": "\ud800"}), ("\ud800", {})]
-    for size, (key, changes) in enumerate(bad):
+async def test_a_record_soon_that_fails_is_logged_and_raised_once(journal, caplog):
+    number = await claimed(journal, "a")
+    for error, (attempt, changes) in enumerate(
+        [(17, {"state": "queued"}), (number, {"error": "\ud800"})]
+    ):
         caplog.clear()
-        journal.update_soon(key, **changes)
-        journal.update_soon("a", size=size)  # not affected by the failure
+        journal.record_soon(attempt, **changes)
+        journal.record_soon(number, error=f"{error}")  # not affected by the failure
         with pytest.raises(JournalError):
             await journal.flush()
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
         await journal.flush()
-        assert (await journal.find("a")).size == size
+        assert (await journal.find("a")).error == f"{error}"
 
 
 async def test_a_kept_failure_is_raised_by_the_next_call_which_does_nothing_else(journal):
-    await claimed(journal, "a")
-    await journal.update("a", state="uncertain")
+    number = await claimed(journal, "a", kind="k")
+    await journal.record(number, state="uncertain")
     before = await journal.entries()
     for call in (
-        lambda: journal.claim("b", **PLAIN),
-        lambda: journal.reclaim("a", expected="uncertain"),
+        lambda: journal.claim(intent("b")),
+        lambda: journal.claim(intent("a"), after=number),
         lambda: journal.find("a"),
         journal.entries,
         lambda: journal.forget(["a"]),
+        lambda: journal.price("k", 5),
+        journal.spent,
+        journal.prices,
+        journal.unpriced,
         journal.flush,
     ):
-        journal.update_soon("nobody", state="queued")
-        with pytest.raises(JournalError, match="'nobody'"):
+        journal.record_soon(17, state="queued")
+        with pytest.raises(JournalError, match="no attempt 17"):
             await call()
         assert await journal.entries() == before
+    assert await journal.spent() == 0
 
 
 async def test_a_kept_failure_does_not_keep_an_acceptance_from_being_recorded(journal):
-    await claimed(journal, "a")
-    journal.update_soon("nobody", state="queued")
-    await journal.update("a", state="queued", request_id="req_1")
-    with pytest.raises(JournalError, match="'nobody'"):
+    number = await claimed(journal, "a")
+    journal.record_soon(17, state="queued")
+    await journal.record(number, state="queued", request_id="req_1")
+    with pytest.raises(JournalError, match="no attempt 17"):
         await journal.flush()
     assert (await journal.find("a")).request_id == "req_1"
 
 
 async def test_of_several_kept_failures_the_first_is_raised(journal, caplog):
-    journal.update_soon("first", state="queued")
-    journal.update_soon("second", state="queued")
-    with pytest.raises(JournalError, match="'first'"):
+    journal.record_soon(17, state="queued")
+    journal.record_soon(18, state="queued")
+    with pytest.raises(JournalError, match="no attempt 17"):
         await journal.flush()
     await journal.flush()
     assert len(caplog.records) == 2
@@ -323,8 +421,8 @@ async def test_of_several_kept_failures_the_first_is_raised(journal, caplog):
 async def test_closing_raises_a_kept_failure_and_closes(new_journal):
     journal = new_journal()
     await journal.open()
-    journal.update_soon("nobody", state="queued")
-    with pytest.raises(JournalError, match="'nobody'"):
+    journal.record_soon(17, state="queued")
+    with pytest.raises(JournalError, match="no attempt 17"):
         await journal.aclose()
     await journal.aclose()
     with pytest.raises(JournalError, match="closed"):
@@ -343,25 +441,33 @@ async def test_entries_are_in_the_order_of_creation_even_if_the_clock_goes_back(
     for number, key in enumerate(["c", "a", "b"]):
         clock.now = START - number
         await claimed(journal, key)
-    await journal.update("c", state="queued")
+    await journal.record((await journal.find("c")).attempt, state="queued")
     assert [entry.key for entry in await journal.entries()] == ["c", "a", "b"]
 
 
-async def test_forgetting_removes_entries_and_returns_how_many(journal):
-    await claimed(journal, "a", "b", "c")
-    await journal.update("a", request_id="req_1")
+async def test_forgetting_removes_jobs_and_returns_how_many(journal):
+    number = await claimed(journal, "a", "b", "c")
+    await journal.record(number, request_id="req_1")
     assert await journal.forget(key for key in ["a", "c", "unknown", "a"]) == 2
     assert await journal.forget([]) == 0
     assert [entry.key for entry in await journal.entries()] == ["b"]
 
 
 async def test_a_forgotten_key_and_its_request_id_are_free_again(journal):
-    await claimed(journal, "a", "b")
-    await journal.update("b", request_id="req_1")
+    number = await claimed(journal, "a", "b")
+    await journal.record(number, state="queued", request_id="req_1")
     await journal.forget(["b"])
     await claimed(journal, "c", "b")
-    await journal.update("c", request_id="req_1")
+    await journal.record((await journal.find("c")).attempt, state="queued", request_id="req_1")
     assert [entry.key for entry in await journal.entries()] == ["a", "c", "b"]
+
+
+async def test_a_late_word_of_a_forgotten_job_does_no_harm(journal):
+    number = await claimed(journal, "a", credits=40)
+    await journal.forget(["a"])
+    await journal.record(number, state="queued", request_id="req_1", credits_charged=50)
+    assert await journal.entries() == []
+    assert await journal.spent() == 50
 
 
 async def test_a_journal_has_a_secret(journal):
@@ -371,29 +477,35 @@ async def test_a_journal_has_a_secret(journal):
 
 async def test_text_of_any_kind_is_read_as_it_was_written(journal):
     odd = "'; DROP TABLE jobs; --\0 \r\n\u2028 \U0001f30a ﷺ"
-    await journal.claim(odd, fingerprint=odd, request=odd)
-    await journal.update(odd, error=odd, path=odd, request_id=odd, sha256=odd, size=2**63 - 1)
+    number = await journal.claim(Intent(odd, odd, odd, kind=odd, origin=odd))
+    await journal.record(number, error=odd, request_id=odd, output_url=odd)
+    await journal.record_file(odd, path=odd, sha256=odd, size=2**63 - 1)
     found = await journal.find(odd)
-    assert {found.key, found.fingerprint, found.request, found.error} == {odd}
-    assert {found.path, found.request_id, found.sha256} == {odd}
+    assert {found.key, found.fingerprint, found.request, found.error, found.origin} == {odd}
+    assert {found.path, found.request_id, found.sha256, found.output_url} == {odd}
     assert found.size == 2**63 - 1
 
 
 async def test_the_repr_of_an_entry_does_not_show_the_request(journal):
-    await journal.claim("a", fingerprint="f", request='{"prompt": "secret"}')
+    await journal.claim(intent("a", request='{"prompt": "secret"}'))
     assert "secret" not in repr(await journal.find("a"))
+    assert "secret" not in repr(intent("a", request='{"prompt": "secret"}'))
 
 
 # --- lifecycle ----------------------------------------------------------------------------------
 
 
 def every_call(journal):
-    yield journal.claim("b", **PLAIN)
-    yield journal.reclaim("a", expected="uncertain")
-    yield journal.update("a", state="queued")
+    yield journal.claim(intent("b"))
+    yield journal.record(1, state="queued")
+    yield journal.record_file("a", **FILE)
     yield journal.find("a")
     yield journal.entries()
     yield journal.forget(["a"])
+    yield journal.spent()
+    yield journal.prices()
+    yield journal.unpriced()
+    yield journal.price("k", 5)
     yield journal.secret()
     yield journal.flush()
 
@@ -403,7 +515,7 @@ async def assert_refused(journal, reason):
         with pytest.raises(JournalError, match=reason):
             await call
     with pytest.raises(JournalError, match=reason):
-        journal.update_soon("a", state="queued")
+        journal.record_soon(1, state="queued")
 
 
 async def test_every_method_fails_before_the_journal_is_open(new_journal):
@@ -452,6 +564,6 @@ def test_every_method_fails_in_another_event_loop(new_journal):
         home.run(journal.aclose())
 
 
-async def test_update_soon_fails_in_a_thread_without_an_event_loop(journal):
+async def test_record_soon_fails_in_a_thread_without_an_event_loop(journal):
     with pytest.raises(JournalError, match="belongs to the process and event loop"):
-        await asyncio.to_thread(journal.update_soon, "a", state="queued")
+        await asyncio.to_thread(journal.record_soon, 1, state="queued")

@@ -36,10 +36,9 @@ def assert_whole(entry):
     """The entry has the intent alone, or also a whole acceptance, or also a whole result."""
     run_worker, _, number = entry.key.rpartition("-")
     accepted = (f"req_{entry.key}", int(number))
-    result = (f"{entry.key}.mp4", int(number), entry.key)
     reached = ORDER.index(entry.state)
     assert (entry.request_id, entry.credits_charged) == (accepted if reached > 0 else (None, None))
-    assert (entry.path, entry.size, entry.sha256) == (result if reached > 1 else (None, None, None))
+    assert entry.output_url == (f"{entry.key}.mp4" if reached > 1 else None)
     assert run_worker
 
 
@@ -88,18 +87,18 @@ def run(script, *arguments):
 FULL_DISK = """
 import asyncio, os, resource, sys
 from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal
+from seedance_async.journal import Intent, SQLiteJournal
 
 async def main(path):
     journal = SQLiteJournal(path)
     await journal.open()
-    await journal.claim("a", fingerprint="f", request="{}")
+    await journal.claim(Intent("a", "f", "{}"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     full = os.path.getsize(path + "-wal")
     resource.setrlimit(resource.RLIMIT_FSIZE, (full, limits[1]))
     errors = await asyncio.gather(
-        journal.update("a", state="queued", request_id="req_1"),
-        journal.claim("b", fingerprint="f", request="{}"),
+        journal.record(1, state="queued", request_id="req_1"),
+        journal.claim(Intent("b", "f", "{}")),
         journal.find("a"),
         return_exceptions=True,
     )
@@ -108,8 +107,8 @@ async def main(path):
         print(error.path, error.request_id)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     print((await journal.find("a")).state, await journal.find("b"))
-    await journal.update("a", state="queued", request_id="req_1")
-    await journal.claim("b", fingerprint="f", request="{}")
+    await journal.record(1, state="queued", request_id="req_1")
+    await journal.claim(Intent("b", "f", "{}"))
     await journal.aclose()
 
 asyncio.run(main(sys.argv[1]))
@@ -127,13 +126,13 @@ def test_a_full_disk_fails_every_call_and_writes_work_again_once_there_is_room(p
 FORK = """
 import asyncio, os, sys, warnings
 from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal
+from seedance_async.journal import Intent, SQLiteJournal
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads
 
 async def main(path):
     journal = SQLiteJournal(path)
     await journal.open()
-    await journal.claim("a", fingerprint="f", request="{}")
+    await journal.claim(Intent("a", "f", "{}"))
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -147,7 +146,7 @@ async def main(path):
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    await journal.update("a", state="queued")
+    await journal.record(1, state="queued")
     await journal.aclose()
 
 asyncio.run(main(sys.argv[1]))
@@ -162,12 +161,12 @@ def test_a_forked_child_cannot_use_the_journal_and_its_parent_still_can(path):
 
 LEFT_OPEN = """
 import asyncio, sys
-from seedance_async.journal import SQLiteJournal
+from seedance_async.journal import Intent, SQLiteJournal
 
 async def main(path):
     journal = SQLiteJournal(path)
     await journal.open()
-    await journal.claim("a", fingerprint="f", request="{}")
+    await journal.claim(Intent("a", "f", "{}"))
     return journal
 
 kept = asyncio.run(main(sys.argv[1]))
@@ -185,8 +184,8 @@ def test_a_journal_that_was_never_closed_is_opened_by_the_next_run(path):
     async def next_run():
         journal = SQLiteJournal(path)
         await journal.open()
-        held = await journal.claim("a", fingerprint="f", request="{}")
+        found = await journal.find("a")
         await journal.aclose()
-        return held.state
+        return found.state
 
     assert asyncio.run(next_run()) == "submitting"

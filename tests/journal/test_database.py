@@ -1,14 +1,16 @@
 """The tables of a journal: migrations, and rows whose values are damaged."""
 
+import json
 import sqlite3
 
 import pytest
 
-from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal, read_entries
+from seedance_async import GenerationRequest, JournalError
+from seedance_async.api.prepared_request import dump_request
+from seedance_async.journal import SQLiteJournal, kind_text, read_entries
 from seedance_async.journal.entry import FIELDS
-from seedance_async.journal.tables import APPLICATION_ID, MIGRATIONS, migrate
-from tests.journal.conftest import PLAIN, files_in, fill, sqlite
+from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS, migrate
+from tests.journal.conftest import files_in, fill, intent, sqlite
 
 # --- migrations ---------------------------------------------------------------------------------
 
@@ -22,23 +24,73 @@ async def test_a_journal_without_tables_yet_is_migrated(path):
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
-async def test_a_journal_of_the_first_version_is_read_as_it_is_and_migrated_when_opened(path):
+RIVER = GenerationRequest("A river", duration=5)
+#: Key, state, request id, charged, reserved, doubtful: what version 3 recorded of each kind of job.
+OF_VERSION_3 = [
+    ("sending", "submitting", None, None, 40, None),
+    ("running", "queued", "req_1", 40, 40, None),
+    ("done", "succeeded", "req_2", 41, None, 30),
+    ("refused", "rejected", None, None, 40, None),
+    ("in doubt", "uncertain", None, None, None, 20),
+    ("refused later", "uncertain", None, None, 0, 25),
+    ("named", "uncertain", "req_3", None, 40, None),
+    ("forgotten", "rejected", None, None, 0, 500),
+]
+
+
+def of_version(path, version, rows):
+    """A journal as an earlier version wrote it."""
+    names = "key, state, request_id, credits_charged, credits_reserved"
+    names += ", credits_doubtful" if version > 1 else ""
     with sqlite(path) as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate(connection, MIGRATIONS[:1])
-        names = "key, fingerprint, request, state, credits_reserved, created_at, updated_at"
-        values = "'a', 'f', '{}', 'uncertain', 40, 1.0, 2.0"
-        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({values})")
-        connection.commit()
+        migrate(connection, MIGRATIONS[:version])
+        for row in rows:
+            values = row if version > 1 else row[:-1]
+            mark = "forgotten" if row[0] == "forgotten" else "f"
+            request = json.dumps(dump_request(RIVER)) if row[0] != "in doubt" else "{"
+            connection.execute(
+                f"INSERT INTO jobs ({names}, fingerprint, request, created_at, updated_at) "
+                f"VALUES ({', '.join('?' * len(values))}, ?, ?, 1.0, 2.0)",
+                (*values, mark, request),
+            )
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_what_an_earlier_version_wrote_is_read_as_it_is_and_migrated_when_opened(
+    path, version
+):
+    of_version(path, version, OF_VERSION_3)
     before = files_in(path.parent)
-    (entry,) = read_entries(path)
-    assert (entry.key, entry.credits_reserved, entry.credits_doubtful) == ("a", 40, None)
+    read = read_entries(path)
     assert files_in(path.parent) == before, "reading changes nothing"
     journal = SQLiteJournal(path)
     await journal.open()
-    assert await journal.reclaim("a", expected="uncertain", credits_doubtful=40)
+    assert await journal.entries() == read
+    assert [(entry.key, entry.state, entry.request_id) for entry in read] == [
+        row[:3] for row in OF_VERSION_3[:-1]
+    ]
+    doubtful = [row[5] if version > 1 else None for row in OF_VERSION_3[:-1]]
+    assert [entry.credits_doubtful for entry in read] == doubtful
+    doubt = sum(row[5] or 0 for row in OF_VERSION_3) if version > 1 else 0
+    assert await journal.spent() == 40 + 40 + 41 + 40 + doubt
+    assert await journal.prices() == {kind_text(RIVER): 41}
+    assert await journal.unpriced() == {"": 1}, "its request cannot be read"
     await journal.aclose()
-    assert read_entries(path)[0].credits_doubtful == 40
+
+
+async def test_migrated_jobs_keep_the_rules_of_attempts(path):
+    of_version(path, 3, OF_VERSION_3)
+    journal = SQLiteJournal(path)
+    await journal.open()
+    entries = {entry.key: entry for entry in await journal.entries()}
+    with pytest.raises(JournalError, match="was accepted"):
+        await journal.claim(intent("running"), after=entries["running"].attempt)
+    for key in ("sending", "refused", "in doubt"):
+        assert await journal.claim(intent(key), after=entries[key].attempt) is not None
+    with pytest.raises(JournalError, match="is that of the entry with key 'running'"):
+        await journal.record(entries["named"].attempt, state="queued", request_id="req_1")
+    await journal.aclose()
 
 
 async def secret_of(path):
@@ -91,28 +143,35 @@ async def test_a_migration_keeps_the_entries_and_one_that_fails_changes_nothing(
 
 # --- damaged rows -------------------------------------------------------------------------------
 
+JOBS, ATTEMPTS = "UPDATE jobs SET {} WHERE number = 1", "UPDATE attempts SET {} WHERE job = 1"
+BYTES = "x'fffe'"
 DAMAGE = [
-    *((name, b"\xff\xfe") for name in FIELDS),
-    ("key", "CAST(x'ff' AS TEXT)"),
-    ("state", "'paid'"),
-    ("error", "CAST(x'6865c3' AS TEXT)"),
-    ("request_id", "CAST(x'80' AS TEXT)"),
-    ("size", "'large'"),
-    ("size", "1.5"),
-    ("credits_charged", "-1"),
-    ("created_at", "'today'"),
-    ("updated_at", "9e999"),
+    *(
+        (JOBS, name, BYTES)
+        for name in FIELDS
+        if name not in ("attempt", "is_held", "request_id") and "credits" not in name
+    ),
+    (JOBS, "key", "CAST(x'ff' AS TEXT)"),
+    (JOBS, "state", "'paid'"),
+    (JOBS, "error", "CAST(x'6865c3' AS TEXT)"),
+    (JOBS, "size", "'large'"),
+    (JOBS, "size", "1.5"),
+    (JOBS, "created_at", "'today'"),
+    (JOBS, "updated_at", "9e999"),
+    (ATTEMPTS, "request_id", BYTES),
+    (ATTEMPTS, "request_id", "CAST(x'80' AS TEXT)"),
+    (ATTEMPTS, "credits_reserved", BYTES),
+    (ATTEMPTS, "credits_charged", "-1"),
 ]
 
 
 async def test_an_error_names_the_damaged_entry_and_the_others_can_be_read(path):
     await fill(path, 2)
     whole = path.read_bytes()
-    for name, value in DAMAGE:
+    for statement, name, value in DAMAGE:
         path.write_bytes(whole)
-        literal = f"x'{value.hex()}'" if isinstance(value, bytes) else value
         with sqlite(path) as connection:
-            connection.execute(f"UPDATE jobs SET {name} = {literal} WHERE number = 1")
+            connection.execute(statement.format(f"{name} = {value}"))
         await assert_damaged(path, name)
 
 
@@ -125,12 +184,12 @@ async def assert_damaged(path, name):
     with pytest.raises(JournalError, match=f"damaged: {name}"):
         await journal.entries()
     if name != "key":
-        for call in (journal.find("key-0"), journal.claim("key-0", **PLAIN)):
-            with pytest.raises(JournalError, match="'key-0' is damaged"):
-                await call
+        with pytest.raises(JournalError, match="'key-0' is damaged"):
+            await journal.find("key-0")
+        assert await journal.claim(intent("key-0")) is None
     assert (await journal.find("key-1")).state == "submitting"
     await journal.aclose()
 
 
-async def test_no_field_holds_the_api_key_or_a_signed_url():
-    assert not [name for name in FIELDS if "api" in name or "url" in name]
+async def test_no_field_holds_the_api_key():
+    assert not [name for name in FIELDS if "api" in name]

@@ -7,7 +7,7 @@ import pytest
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal
 from seedance_async.journal.lock import WriteLock
-from tests.journal.conftest import PLAIN
+from tests.journal.conftest import intent
 
 
 async def test_a_second_writer_in_the_same_process_is_refused_at_once(path, on_disk):
@@ -15,7 +15,7 @@ async def test_a_second_writer_in_the_same_process_is_refused_at_once(path, on_d
         with pytest.raises(JournalError, match="it is in use") as caught:
             await SQLiteJournal(path).open()
         assert caught.value.path == str(path)
-    await on_disk.claim("a", **PLAIN)
+    await on_disk.claim(intent("a"))
     assert (await on_disk.find("a")).key == "a"
 
 

@@ -9,25 +9,25 @@ import pytest
 
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal, read_entries
-from tests.journal.conftest import PLAIN, file_held, fill, turns
+from tests.journal.conftest import claimed, file_held, fill, intent, turns
 
 
 async def test_closing_waits_for_every_write(path):
     journal = SQLiteJournal(path)
     await journal.open()
-    await journal.claim("a", **PLAIN)
+    attempt = await claimed(journal, "a")
     for number in range(500):
-        journal.update_soon("a", size=number)
+        journal.record_soon(attempt, credits_charged=number)
     await journal.aclose()
-    assert read_entries(path)[0].size == 499
+    assert read_entries(path)[0].credits_charged == 499
 
 
 async def test_closing_finishes_even_if_it_is_cancelled(path):
     journal = SQLiteJournal(path)
     await journal.open()
-    await journal.claim("a", **PLAIN)
+    attempt = await claimed(journal, "a")
     with file_held(path):
-        journal.update_soon("a", size=1)
+        journal.record_soon(attempt, error="e")
         task = asyncio.create_task(journal.aclose())
         await turns()
         task.cancel()
@@ -35,7 +35,7 @@ async def test_closing_finishes_even_if_it_is_cancelled(path):
         assert not task.done()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert read_entries(path)[0].size == 1
+    assert read_entries(path)[0].error == "e"
     await fill(path, 0)  # and the file is free
 
 
@@ -66,7 +66,7 @@ def test_writes_are_made_even_if_the_event_loop_is_closed_first(path):
     async def leave():
         journal = SQLiteJournal(path)
         await journal.open()
-        await journal.claim("a", **PLAIN)
+        await journal.claim(intent("a"))
         return journal
 
     with asyncio.Runner() as runner:
@@ -79,12 +79,12 @@ def test_writes_are_made_even_if_the_event_loop_is_closed_first(path):
     for thread in threading.enumerate():
         if "journal" in thread.name:
             thread.join(10)
-    assert read_entries(path)[0].size == 1
+    assert read_entries(path)[0].error == "e"
     asyncio.run(fill(path, 0))  # once collected, it has released the file
 
 
 async def soon(journal):
-    journal.update_soon("a", size=1)
+    journal.record_soon(1, error="e")
     waiting = asyncio.ensure_future(journal.flush())
     await turns()
     assert not waiting.done()

@@ -8,30 +8,26 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal, read_entries
+from seedance_async import BudgetExceededError, JournalError
+from seedance_async.journal import Intent, SQLiteJournal, read_entries
 from seedance_async.journal.entry import STATES
-from tests.journal.conftest import Clock
+from tests.journal.conftest import Clock, intent
 from tests.support.memory_journal import MemoryJournal
 
 ANY_TEXT = st.text(max_size=12) | st.text(st.characters(), max_size=6)
 KEYS = st.sampled_from(["a", "b", "c", "c "]) | ANY_TEXT
 NUMBERS = st.none() | st.integers(-1, 2**63)
+ATTEMPTS = st.integers(1, 6)
 CHANGES = st.fixed_dictionaries(
     {},
     optional={
         "state": st.sampled_from(sorted(STATES)),
         "request_id": st.none() | st.sampled_from(["r1", "r2"]) | ANY_TEXT,
         "credits_charged": NUMBERS,
-        "credits_reserved": NUMBERS,
-        "credits_doubtful": NUMBERS,
         "error": st.none() | ANY_TEXT,
-        "path": st.none() | ANY_TEXT,
-        "size": NUMBERS,
-        "sha256": st.none() | ANY_TEXT,
+        "output_url": st.none() | ANY_TEXT,
     },
 )
-EXPECTED = st.sampled_from(["rejected", "uncertain", "submitting", "queued"])
 
 
 class BothJournals(RuleBasedStateMachine):
@@ -56,6 +52,8 @@ class BothJournals(RuleBasedStateMachine):
             return await awaitable if awaitable is not None else None
         except JournalError as error:
             return str(error).removeprefix(f"journal {error.path}: "), error.request_id
+        except BudgetExceededError as error:
+            return str(error)
 
     def both(self, act):
         self.clock.now += 1.5
@@ -64,27 +62,37 @@ class BothJournals(RuleBasedStateMachine):
         assert in_file == in_memory
         return in_file
 
-    @rule(key=KEYS, fingerprint=ANY_TEXT, request=ANY_TEXT, reserved=NUMBERS)
-    def claim(self, key, fingerprint, request, reserved):
-        values = {"fingerprint": fingerprint, "request": request, "credits_reserved": reserved}
-        self.both(lambda journal: journal.claim(key, **values))
+    @rule(key=KEYS, text=ANY_TEXT, credits=NUMBERS, limit=st.none() | st.integers(0, 100))
+    def claim(self, key, text, credits, limit):
+        limits = {} if limit is None else {"": limit}
+        new = Intent(key, text, text, kind="k", credits=credits, limits=limits)
+        self.both(lambda journal: journal.claim(new))
 
     @rule(key=st.sampled_from(["a", "b", "c", "c "]))
     def claim_plainly(self, key):
-        self.both(lambda journal: journal.claim(key, fingerprint="f", request="{}"))
+        self.both(lambda journal: journal.claim(intent(key)))
 
-    @rule(key=KEYS, expected=EXPECTED, reserved=NUMBERS)
-    def reclaim(self, key, expected, reserved):
-        options = {"expected": expected, "credits_reserved": reserved}
-        self.both(lambda journal: journal.reclaim(key, **options))
+    @rule(key=st.sampled_from(["a", "b", "c"]), after=ATTEMPTS)
+    def claim_again(self, key, after):
+        self.both(lambda journal: journal.claim(intent(key), after=after))
 
-    @rule(key=KEYS, changes=CHANGES)
-    def update(self, key, changes):
-        self.both(lambda journal: journal.update(key, **changes))
+    @rule(attempt=ATTEMPTS, changes=CHANGES)
+    def record(self, attempt, changes):
+        self.both(lambda journal: journal.record(attempt, **changes))
 
-    @rule(key=KEYS, changes=CHANGES)
-    def update_soon(self, key, changes):
-        self.both(lambda journal: journal.update_soon(key, **changes))
+    @rule(attempt=ATTEMPTS, changes=CHANGES)
+    def record_soon(self, attempt, changes):
+        self.both(lambda journal: journal.record_soon(attempt, **changes))
+
+    @rule(key=KEYS, size=NUMBERS, path=ANY_TEXT)
+    def record_file(self, key, size, path):
+        file = {"path": path, "size": size, "sha256": "a"}
+        self.both(lambda journal: journal.record_file(key, **file))
+
+    @rule()
+    def count_the_money(self):
+        for count in ("spent", "prices", "unpriced"):
+            self.both(lambda journal, count=count: getattr(journal, count)())
 
     @rule(key=KEYS)
     def find(self, key):

@@ -7,7 +7,7 @@ For each job it claims the key, records the acceptance and, without waiting, the
 import asyncio
 import sys
 
-from seedance_async.journal import SQLiteJournal
+from seedance_async.journal import Intent, SQLiteJournal
 
 
 def report(*words):
@@ -20,11 +20,13 @@ async def work(journal, run, worker):
     while True:
         number += 1
         key = f"{run}-{worker}-{number}"
-        await journal.claim(key, fingerprint="f" * 32, request='{"prompt": "' + "x" * 300 + '"}')
+        request = '{"prompt": "' + "x" * 300 + '"}'
+        attempt = await journal.claim(Intent(key, "f" * 32, request))
         report(key, "submitting")
-        await journal.update(key, state="queued", request_id=f"req_{key}", credits_charged=number)
+        accepted = {"request_id": f"req_{key}", "credits_charged": number}
+        await journal.record(attempt, state="queued", **accepted)
         report(key, "queued")
-        journal.update_soon(key, state="succeeded", path=f"{key}.mp4", size=number, sha256=key)
+        journal.record_soon(attempt, state="succeeded", output_url=f"{key}.mp4")
         if number % 5 == 0:
             await journal.flush()
             report(key, "succeeded")

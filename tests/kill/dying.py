@@ -48,17 +48,21 @@ class DyingJournal(SQLiteJournal):
         with self._death.around("looking up"):
             return await super().find(key)
 
-    async def claim(self, key, **values):
+    async def claim(self, intent, **named):
         with self._death.around("the claim"):
-            return await super().claim(key, **values)
+            return await super().claim(intent, **named)
 
-    async def update(self, key, **changes):
-        with self._death.around("recording " + ("the file" if "path" in changes else "the id")):
-            await super().update(key, **changes)
+    async def record(self, attempt, **changes):
+        with self._death.around("recording the id"):
+            await super().record(attempt, **changes)
 
-    def update_soon(self, key, **changes):
+    async def record_file(self, key, **file):
+        with self._death.around("recording the file"):
+            await super().record_file(key, **file)
+
+    def record_soon(self, attempt, **changes):
         with self._death.around("recording the end"):
-            super().update_soon(key, **changes)
+            super().record_soon(attempt, **changes)
 
     async def aclose(self):
         with self._death.around("closing"):

@@ -104,8 +104,11 @@ class SlowJournal(MemoryJournal):
     async def claim(self, *arguments, **named):
         return await self._slowly(super().claim(*arguments, **named))
 
-    async def update(self, *arguments, **named):
-        return await self._slowly(super().update(*arguments, **named))
+    async def record(self, *arguments, **named):
+        return await self._slowly(super().record(*arguments, **named))
+
+    async def flush(self):
+        return await self._slowly(super().flush())
 
     async def find(self, *arguments):
         return await self._slowly(super().find(*arguments))

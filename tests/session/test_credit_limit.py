@@ -1,14 +1,15 @@
 """The limit on credits: it holds whatever is charged, and nobody waits endlessly."""
 
 import asyncio
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_async import BudgetExceededError, GenerationRequest
-from seedance_async.session.credit_limit import CreditLimit, PriceTable
+from seedance_async import BudgetExceededError, GenerationRequest, ModelInfo, SeedanceError
+from seedance_async.session.credit_limit import CreditLimit, PriceTable, Reservation, Spending
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -21,8 +22,8 @@ def limit_of(credits, **prices):
     table = PriceTable()
     for request, price in ((FOUR, prices.get("four")), (EIGHT, prices.get("eight"))):
         if price is not None:
-            table.learn(request, price)
-    return CreditLimit(credits, prices=table)
+            table.learn(request.kind, price)
+    return CreditLimit(credits, Spending(prices=table))
 
 
 async def waits(awaitable):
@@ -115,10 +116,71 @@ async def test_an_unknown_charge_counts_by_its_estimate_if_there_is_one():
 
 
 async def test_what_an_earlier_run_may_have_paid_counts_once_a_price_is_known():
-    limit = CreditLimit(300, unpriced=[FOUR] * 5 + [EIGHT])
+    limit = CreditLimit(300, Spending(unpriced=[FOUR.kind] * 5 + [EIGHT.kind]))
     assert limit.spent == 0
     limit.settle(await limit.reserve(FOUR), 20)
     assert limit.spent == 20 + 5 * 20 + 40
+
+
+def listed(**pricing):
+    return ModelInfo("seedance-2.0", (), (), (), pricing, {})
+
+
+def asked(*answers):
+    """Answers one list of models after the other."""
+    left = list(answers)
+
+    async def ask():
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer]
+
+    return ask
+
+
+HD = GenerationRequest("a river", duration=8, resolution="720p")
+PER_SECOND = listed(unit="credits_per_second", **{"720p": 7.5, "480p": "cheap"})
+
+
+async def test_the_list_of_models_is_asked_once_and_bounds_a_price_never_seen():
+    limit = CreditLimit(60, list_models=asked(PER_SECOND))
+    assert (await limit.reserve(HD)).credits == 60
+    limit.settle(Reservation(HD.kind, 60), 40)
+    with pytest.raises(BudgetExceededError, match="would need 40"):
+        await limit.reserve(HD)
+    tight = CreditLimit(59, list_models=asked(PER_SECOND))
+    with pytest.raises(BudgetExceededError, match="estimated 60"):
+        await tight.reserve(HD)
+
+
+@pytest.mark.parametrize(
+    "pricing",
+    [{}, {"720p": 9}, {"unit": "usd_per_second", "720p": 9}]
+    + [{"unit": "credits_per_second", "720p": bad} for bad in (None, "9", -1, True, math.nan)],
+)
+async def test_a_pricing_that_cannot_be_read_is_ignored(pricing):
+    limit = CreditLimit(60, list_models=asked(listed(**pricing)))
+    assert (await limit.reserve(HD)).credits is None
+
+
+async def test_a_list_of_models_that_fails_or_names_no_price_like_it_is_no_obstacle():
+    failing = CreditLimit(60, list_models=asked(SeedanceError("no answer")))
+    assert (await failing.reserve(HD)).credits is None
+    for request in (FOUR, GenerationRequest("x", model="other", resolution="720p", duration=4)):
+        limit = CreditLimit(60, list_models=asked(PER_SECOND))
+        assert (await limit.reserve(request)).credits is None
+
+
+async def test_a_caller_cancelled_while_the_models_are_listed_holds_nothing():
+    async def never():
+        await asyncio.Event().wait()
+
+    limit = CreditLimit(60, list_models=never)
+    waiting = await waits(limit.reserve(HD))
+    waiting.cancel()
+    await asyncio.sleep(0)
+    assert (await limit.reserve(HD)).credits is None
 
 
 async def test_a_price_that_is_estimated_not_to_fit_is_not_tried():
@@ -128,7 +190,7 @@ async def test_a_price_that_is_estimated_not_to_fit_is_not_tried():
 
 
 async def test_nothing_is_reserved_once_everything_is_spent():
-    limit = CreditLimit(100, spent=100)
+    limit = CreditLimit(100, Spending(spent=100))
     with pytest.raises(BudgetExceededError, match="100 of 100"):
         await limit.reserve(FOUR)
 
@@ -145,13 +207,13 @@ async def test_a_caller_cancelled_while_it_waits_holds_nothing():
 
 def test_estimates_prefer_the_same_model_and_resolution():
     table = PriceTable()
-    assert table.estimate(FOUR) is None
-    table.learn(FOUR, 32)
-    table.learn(OTHER, 100)
-    assert table.estimate(EIGHT) == 64
-    assert table.estimate(GenerationRequest("x", duration=4, resolution="480p")) == 100
-    assert table.estimate(GenerationRequest("x")) is None
-    assert table.estimate(FOUR) == 32
+    assert table.estimate(FOUR.kind) is None
+    table.learn(FOUR.kind, 32)
+    table.learn(OTHER.kind, 100)
+    assert table.estimate(EIGHT.kind) == 64
+    assert table.estimate(GenerationRequest("x", duration=4, resolution="480p").kind) == 100
+    assert table.estimate(GenerationRequest("x").kind) is None
+    assert table.estimate(FOUR.kind) == 32
     assert len(table) == 2
 
 

@@ -410,8 +410,9 @@ async def test_a_job_is_waited_for_in_the_loop_of_its_session_only(make_session)
 @pytest.mark.virtual_time
 async def test_an_outage_of_minutes_costs_a_batch_nothing_but_time(make_session, api):
     """Rows 1 to 3: nothing reached the server, however often it was tried."""
-    api.script["create"] += [TransportError("no route", delivered="no")] * 40
     async with make_session(max_in_flight=5) as session:
+        await session.client.models()  # it was there before
+        api.script["create"] += [TransportError("no route", delivered="no")] * 40
         batch = await session.run(prompts(10))
     assert batch.counts == {JobState.SUCCEEDED: 10}
     assert max(api.prompts.values()) == 1

@@ -6,6 +6,7 @@ import pytest
 
 from seedance_async import GenerationRequest, JobState, TooManyUncertainError
 from tests.support.fakes import LOST, FakeAPI, error_reply
+from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
 
@@ -111,3 +112,37 @@ async def test_an_answer_of_the_server_ends_a_run_of_uncertain_submits(begin, ap
         batch = await session.run(prompts(31))
     assert batch.counts[JobState.UNCERTAIN] == 20
     assert batch[30].state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_session_that_is_left_while_a_batch_begins_ends_the_batch(
+    begin, api, caplog, turns
+):
+    async with begin() as session:
+        batch = asyncio.create_task(session.run(prompts(3)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    if turns == 0:
+        with pytest.raises(RuntimeError, match="not open"):
+            await batch
+        return
+    result = await batch
+    assert result.stopped_by is None or str(result.stopped_by) == "the session was left"
+    seen = {job.request_id for job in result}
+    assert all(known in seen or f"{known} (queued)" in caplog.text for known in api.jobs)
+
+
+async def test_a_submit_whose_session_is_left_while_it_is_recorded_returns_its_job(begin, api):
+    class SlowJournal(MemoryJournal):
+        async def record(self, attempt, **changes):
+            await asyncio.sleep(1)
+            await super().record(attempt, **changes)
+
+    with pytest.raises(LookupError):
+        async with begin(journal=SlowJournal()) as session:
+            submit = asyncio.create_task(session.submit(prompts(1)[0]))
+            while not api.jobs:  # noqa: ASYNC110 - on virtual time
+                await asyncio.sleep(0.1)
+            raise LookupError
+    job = await submit
+    assert (job.request_id, job.state) == ("req_0", JobState.ABANDONED)

@@ -11,12 +11,13 @@ from seedance_async import (
     APIError,
     GenerationRequest,
     JobState,
+    JournalError,
     RateLimitError,
     SubmitUncertainError,
 )
 from seedance_async.journal import read_entries
 from tests.support.fakes import NOT_SENT, FakeAPI, accepted, error_reply, reply
-from tests.support.memory_journal import MemoryJournal
+from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
 
@@ -72,10 +73,9 @@ async def test_a_submit_that_timed_out_waiting_for_a_slot_is_the_same_job_in_the
     make_session, api
 ):
     """Its journal is in memory: virtual time would pass while a disk is waited for."""
-    other, entries = GenerationRequest("another"), {}
+    other, store = GenerationRequest("another"), memory_store()
     for timed_out in (1, 0):
-        journal = MemoryJournal()
-        journal.recorded |= entries
+        journal = MemoryJournal(store)
         async with make_session(transport=api, journal=journal, max_in_flight=1) as session:
             first = await session.submit(other)
             try:
@@ -86,8 +86,8 @@ async def test_a_submit_that_timed_out_waiting_for_a_slot_is_the_same_job_in_the
                 await first
                 job = await session.submit(REQUEST)
             await job
-            entries = dict(journal.recorded)
         assert timed_out == 0
+    store.close()
     assert api.prompts == {"another": 1, REQUEST.prompt: 1}
 
 
@@ -239,6 +239,102 @@ async def test_a_retry_after_a_timeout_gets_the_job_that_went_on(make_session, a
         assert (await job).status == "succeeded"
         assert (await (await session.submit(REQUEST))).request_id == "req_1", "one more is wanted"
     assert len(api.jobs) == 2
+
+
+@pytest.mark.parametrize("seconds", [2, 4])
+@pytest.mark.parametrize("how", ["submit", "generate", "run"])
+async def test_a_retry_gets_the_job_whose_answer_came_while_its_caller_was_being_cancelled(
+    make_session, api, how, seconds
+):
+    """The answer comes within `Timeouts.submit_grace`, before the cancellation goes on."""
+    api.script["create"] += [slow(api, seconds)]
+    async with make_session(transport=api, journal=MemoryJournal()) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await {"submit": session.submit, "generate": session.generate}.get(
+                    how, lambda request: session.run([request])
+                )(REQUEST)
+        assert (await session.generate(REQUEST)).status == "succeeded"
+    assert len(api.jobs) == 1
+
+
+async def test_a_retry_gets_the_job_whose_caller_was_cancelled_while_it_was_recorded(
+    make_session, api
+):
+    class SlowJournal(MemoryJournal):
+        seconds = 10.0
+
+        async def record(self, attempt, **changes):
+            seconds, self.seconds = self.seconds, 0.0
+            await asyncio.sleep(seconds)
+            await super().record(attempt, **changes)
+
+    async with make_session(transport=api, journal=SlowJournal()) as session:
+        job = await with_timeouts(session, 5)
+        assert (await job).status == "succeeded"
+    assert len(api.jobs) == 1
+
+
+class BusyJournal(MemoryJournal):
+    """What nobody waits for is recorded with the next change that somebody waits for."""
+
+    def __init__(self):
+        super().__init__()
+        self.queued = []
+
+    def record_soon(self, attempt, **changes):
+        self.queued.append((attempt, changes))
+
+    async def record(self, attempt, **changes):
+        await self.flush()
+        await super().record(attempt, **changes)
+
+    async def flush(self):
+        await asyncio.sleep(1)
+        queued, self.queued = self.queued, []
+        for each, earlier in queued:
+            super().record_soon(each, **earlier)
+
+
+@pytest.mark.parametrize("seconds", [2, 30])
+async def test_a_job_that_went_on_is_on_record_before_a_retry_gets_it(make_session, api, seconds):
+    api.script["create"] += [slow(api, seconds)]
+    journal = BusyJournal()
+    async with make_session(transport=api, journal=journal) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        job = await session.submit(REQUEST)
+        assert journal.recorded[job.key].request_id == job.request_id
+
+
+async def test_a_retry_that_is_cancelled_while_the_job_is_recorded_leaves_it_to_the_next(
+    make_session, api
+):
+    api.script["create"] += [slow(api, 30)]
+    async with make_session(transport=api, journal=BusyJournal()) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(24.5):
+                await session.submit(REQUEST)
+        await (await session.submit(REQUEST))
+    assert len(api.jobs) == 1
+
+
+async def test_a_retry_gets_the_job_whose_acceptance_could_not_be_recorded(make_session, api):
+    class FullDisk(MemoryJournal):
+        async def record(self, attempt, **changes):
+            raise JournalError("no space left on device")
+
+    async with make_session(transport=api, journal=FullDisk()) as session:
+        with pytest.raises(JournalError) as caught:
+            await session.submit(REQUEST)
+        job = await session.submit(REQUEST)
+        assert job.request_id == caught.value.request_id
+        assert (await job).status == "succeeded"
+    assert len(api.jobs) == 1
 
 
 async def test_a_batch_run_again_after_a_timeout_gets_the_jobs_that_went_on(make_session, api):

@@ -586,6 +586,7 @@ async def test_the_number_of_tasks_does_not_grow_with_the_jobs(make_session):
 async def test_a_job_that_never_ends_is_abandoned_at_its_deadline_not_failed(
     make_session, api, caplog
 ):
+    api.queues = False
     api.seconds = 1e9
     async with make_session(job_timeout=120) as session:
         began = now()
@@ -601,6 +602,7 @@ async def test_a_job_that_never_ends_is_abandoned_at_its_deadline_not_failed(
 
 
 async def test_an_abandoned_job_can_be_resumed_again(make_session, api):
+    api.queues = False
     api.seconds = 200
     async with make_session(job_timeout=120) as session:
         with pytest.raises(JobTimeoutError) as caught:
@@ -610,6 +612,7 @@ async def test_an_abandoned_job_can_be_resumed_again(make_session, api):
 
 
 async def test_a_job_that_ends_between_its_last_poll_and_its_deadline_is_noticed(make_session, api):
+    api.queues = False
     api.seconds = 90.0
     async with make_session(job_timeout=100, poll=Backoff(initial=80, maximum=80)) as session:
         began = now()
@@ -618,6 +621,7 @@ async def test_a_job_that_ends_between_its_last_poll_and_its_deadline_is_noticed
 
 
 async def test_jobs_that_ended_while_the_loop_stood_still_are_noticed(make_session, api):
+    api.queues = False
     api.seconds = 60.0
     async with make_session(max_in_flight=300, job_timeout=100) as session:
         jobs = [await session.submit(request) for request in requests(300)]
@@ -630,6 +634,7 @@ async def test_jobs_that_ended_while_the_loop_stood_still_are_noticed(make_sessi
 async def test_a_poll_that_is_out_at_the_deadline_is_heard_and_no_other_is_sent_beside_it(
     make_session, api, ends_at, polls
 ):
+    api.queues = False
     api.seconds, api.answer_after = ends_at, 8.0
     poll = Backoff(initial=97, maximum=97, jitter=0)
     async with make_session(job_timeout=100, poll=poll) as session:
@@ -641,6 +646,7 @@ async def test_a_poll_that_is_out_at_the_deadline_is_heard_and_no_other_is_sent_
 
 
 async def test_a_last_look_that_fails_is_tried_again(make_session, api):
+    api.queues = False
     api.seconds = 95.0
     api.script["get"] += [None, None, None, LOST]
     poll = Backoff(initial=30, maximum=30, jitter=0)
@@ -651,6 +657,7 @@ async def test_a_last_look_that_fails_is_tried_again(make_session, api):
 
 
 async def test_a_last_look_is_heard_though_the_loop_stood_still_meanwhile(make_session, api):
+    api.queues = False
     api.seconds, api.answer_after = 95.0, 8.0
     poll = Backoff(initial=100, maximum=100, jitter=0)
     async with make_session(job_timeout=100, poll=poll) as session:
@@ -663,6 +670,7 @@ async def test_a_last_look_is_heard_though_the_loop_stood_still_meanwhile(make_s
 
 @pytest.mark.parametrize("answer", [LOST, error_reply(429, retry_after="500")])
 async def test_a_job_is_kept_for_a_minute_beyond_its_deadline_at_most(make_session, api, answer):
+    api.queues = False
     api.script["get"] += [answer] * 1000
     async with make_session(job_timeout=100, poll_patience=1e6) as session:
         began = now()
@@ -674,6 +682,7 @@ async def test_a_job_is_kept_for_a_minute_beyond_its_deadline_at_most(make_sessi
 async def test_jobs_given_up_because_polls_are_too_rare_are_warned_of_once(
     make_session, api, caplog
 ):
+    api.queues = False
     api.seconds = 95.0
     async with make_session(job_timeout=100, poll_rate=0.1, max_in_flight=30) as session:
         batch = await session.run(requests(30))

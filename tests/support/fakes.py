@@ -29,6 +29,7 @@ LOST = TransportError("the connection broke", delivered="maybe")
 class FakeAPI:
     """Accepts every submit and makes each job succeed `seconds` after it.
 
+    A job is queued for the first half of them; if `queues` is False, it is processed at once.
     `script[operation]` holds answers, exceptions or coroutine functions that come first;
     operations are "create", "get", "cancel", "models".
     """
@@ -41,6 +42,7 @@ class FakeAPI:
         self.cancelled = set()
         self.active_peak = 0
         self.closed = False
+        self.queues = True
 
     def count(self, operation):
         return sum(1 for request in self.sent if operation_of(request) == operation)
@@ -76,7 +78,7 @@ class FakeAPI:
         request_id = f"req_{len(self.jobs)}"
         self.jobs[request_id] = asyncio.get_running_loop().time()
         self.active_peak = max(self.active_peak, self.active)
-        return accepted(request_id)
+        return accepted(request_id, status="queued" if self.queues else "processing")
 
     @property
     def active(self):
@@ -91,7 +93,8 @@ class FakeAPI:
             return told(request_id, "cancelled")
         if age >= self.seconds:
             return told(request_id, "succeeded")
-        return told(request_id, "processing" if age > self.seconds / 2 else "queued")
+        queued = self.queues and age <= self.seconds / 2
+        return told(request_id, "queued" if queued else "processing")
 
     def cancel(self, request):
         request_id = request.path.split("/")[-2]

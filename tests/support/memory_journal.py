@@ -1,128 +1,142 @@
-"""`MemoryJournal`: a journal for tests that need no file."""
+"""`MemoryJournal`: a journal for tests that need no file and no thread."""
 
 from __future__ import annotations
 
 import logging
-import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Unpack
-
-import attrs
+from typing import Any, TypeVar, Unpack
 
 from seedance_async.api.errors import JournalError
-from seedance_async.journal.entry import (
-    Changes,
-    JournalEntry,
-    checked_changes,
-    checked_key,
-    new_intent,
-    reclaim_changes,
-)
+from seedance_async.journal import Changes, Intent, JournalEntry
+from seedance_async.journal.contract import checked_intent
+from seedance_async.journal.entry import checked, checked_changes, checked_key
 from seedance_async.journal.open_state import Lifecycle
+from seedance_async.journal.schema import migrate
+from seedance_async.journal.tables import Database
 
 #: In place of a file, in errors.
 NAME = "in memory"
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+def memory_store() -> sqlite3.Connection:
+    """The tables of a journal, in memory. Journals that are open on it at once must be shared."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    return connection
 
 
 class MemoryJournal:
-    """A `Journal` in a dict, empty again once it is closed. The contract suite runs over it too."""
+    """A `Journal` over tables in memory, each operation a transaction of its own.
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    It closes a store that it has made, or that is its `own`.
+    """
+
+    def __init__(
+        self,
+        store: sqlite3.Connection | None = None,
+        *,
+        shared: bool = False,
+        own: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._clock = clock
         self._lifecycle = Lifecycle(NAME)
-        self.recorded: dict[str, JournalEntry] = {}
-        self._keys: dict[str, str] = {}  # by request id
+        self._own = store is None or own
+        self.store = memory_store() if store is None else store
+        self._database = Database(self.store, NAME, is_shared=shared)
         self._kept: JournalError | None = None
-        self._secret = secrets.token_bytes(32)
+        self._last: dict[str, JournalEntry] = {}
+
+    @property
+    def recorded(self) -> dict[str, JournalEntry]:
+        """By key, what is recorded; once the journal is closed, what was."""
+        if self._lifecycle.state != "closed":
+            self._last = {entry.key: entry for entry in self._database.entries(self._clock())}
+        return self._last
 
     def __repr__(self) -> str:
-        return f"<MemoryJournal {self._lifecycle.state}, {len(self.recorded)} entries>"
+        return f"<MemoryJournal {self._lifecycle.state}>"
+
+    def rows(self, statement: str) -> list[Any]:
+        """What the tables hold, for tests that look behind the contract."""
+        return self.store.execute(statement).fetchall()
 
     async def open(self) -> None:
         self._lifecycle.start_opening()
+        self._do(lambda: self._database.register(self._clock()))
         self._lifecycle.finish_opening()
 
-    async def claim(
-        self, key: str, *, fingerprint: str, request: str, credits_reserved: int | None = None
-    ) -> JournalEntry | None:
+    async def claim(self, intent: Intent, *, after: int | None = None) -> int | None:
         self._lifecycle.check_open()
-        entry = new_intent(
-            key,
-            fingerprint=fingerprint,
-            request=request,
-            credits_reserved=credits_reserved,
-            now=self._clock(),
-            journal=NAME,
-        )
+        plain = checked_intent(intent, journal=NAME)
         self._raise_kept()
-        holder = self.recorded.setdefault(entry.key, entry)
-        return None if holder is entry else holder
+        return self._do(lambda: self._database.claim(plain, after, self._clock()))
 
-    async def reclaim(
-        self,
-        key: str,
-        *,
-        expected: str,
-        credits_reserved: int | None = None,
-        credits_doubtful: int | None = None,
-        fingerprint: str | None = None,
-        request: str | None = None,
-    ) -> bool:
+    async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:
         self._lifecycle.check_open()
-        changes = reclaim_changes(
-            expected,
-            credits_reserved=credits_reserved,
-            credits_doubtful=credits_doubtful,
-            fingerprint=fingerprint,
-            request=request,
-            journal=NAME,
-        )
-        plain_key = checked_key(key, journal=NAME)
-        self._raise_kept()
-        entry = self.recorded.get(plain_key)
-        if entry is None or entry.state != expected:
-            return False
-        self._change(entry, changes)
-        return True
+        values = checked_changes(changes, journal=NAME)
+        self._do(lambda: self._database.record(attempt, values, self._clock()))
 
-    async def update(self, key: str, **changes: Unpack[Changes]) -> None:
-        self._lifecycle.check_open()
-        self._update(key, changes)
-
-    def update_soon(self, key: str, **changes: Unpack[Changes]) -> None:
+    def record_soon(self, attempt: int, **changes: Unpack[Changes]) -> None:
         self._lifecycle.check_open()
         try:
-            self._update(key, changes)
+            values = checked_changes(changes, journal=NAME)
+            self._do(lambda: self._database.record(attempt, values, self._clock()))
         except JournalError as error:
             _log.error("not recorded: %s", error)
             self._kept = self._kept or error
 
+    async def record_file(self, key: str, *, path: str, size: int, sha256: str) -> None:
+        self._lifecycle.check_open()
+        plain = checked_key(key, journal=NAME)
+        values = checked({"path": path, "size": size, "sha256": sha256}, journal=NAME)
+        self._do(lambda: self._database.record_file(plain, values, self._clock()))
+
     async def find(self, key: str) -> JournalEntry | None:
         self._lifecycle.check_open()
-        plain_key = checked_key(key, journal=NAME)
+        plain = checked_key(key, journal=NAME)
         self._raise_kept()
-        return self.recorded.get(plain_key)
+        return self._database.find(plain, self._clock())
 
     async def entries(self) -> list[JournalEntry]:
         self._lifecycle.check_open()
         self._raise_kept()
-        return list(self.recorded.values())
+        return self._database.entries(self._clock())
 
     async def forget(self, keys: Iterable[str]) -> int:
         self._lifecycle.check_open()
         plain = [checked_key(key, journal=NAME) for key in keys]
         self._raise_kept()
-        removed = [self.recorded.pop(key) for key in plain if key in self.recorded]
-        for entry in removed:
-            self._release_id(entry)
-        return len(removed)
+        return self._do(lambda: self._database.forget(plain))
+
+    async def spent(self, budget: str = "") -> int:
+        self._lifecycle.check_open()
+        self._raise_kept()
+        return self._database.spent(budget)
+
+    async def prices(self) -> dict[str, int]:
+        self._lifecycle.check_open()
+        self._raise_kept()
+        return self._database.prices()
+
+    async def unpriced(self) -> dict[str, int]:
+        self._lifecycle.check_open()
+        self._raise_kept()
+        return self._database.unpriced()
+
+    async def price(self, kind: str, credits: int) -> None:
+        self._lifecycle.check_open()
+        self._raise_kept()
+        self._do(lambda: self._database.price(kind, credits))
 
     async def secret(self) -> bytes:
         self._lifecycle.check_open()
         self._raise_kept()
-        return self._secret
+        return self._database.secret()
 
     async def flush(self) -> None:
         self._lifecycle.check_open()
@@ -131,34 +145,24 @@ class MemoryJournal:
     async def aclose(self) -> None:
         if self._lifecycle.state == "open":
             self._lifecycle.check_open()
+            self._last = self.recorded
+            self._do(self._database.leave)
+        if self._lifecycle.state != "closed" and self._own:
+            self.store.close()
         self._lifecycle.close()
-        self.recorded.clear()
         self._raise_kept()
+
+    def _do(self, run: Callable[[], _T]) -> _T:
+        self._database.begin()
+        try:
+            result = run()
+        except BaseException:
+            self._database.rollback()
+            raise
+        self._database.commit()
+        return result
 
     def _raise_kept(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
             raise kept
-
-    def _update(self, key: str, changes: Changes) -> None:
-        plain = checked_changes(changes, journal=NAME)
-        request_id = plain.get("request_id")
-        entry = self.recorded.get(checked_key(key, journal=NAME))
-        if entry is None:
-            raise JournalError(f"no entry has the key {key!r}", path=NAME, request_id=request_id)
-        holder = self._keys.get(request_id, entry.key)
-        if holder != entry.key:
-            message = f"the request id {request_id!r} is that of the entry with key {holder!r}"
-            raise JournalError(message, path=NAME, request_id=request_id)
-        self._change(entry, plain)
-
-    def _change(self, entry: JournalEntry, changes: dict[str, Any]) -> None:
-        changed = attrs.evolve(entry, **changes, updated_at=self._clock())
-        self._release_id(entry)
-        if changed.request_id is not None:
-            self._keys[changed.request_id] = changed.key
-        self.recorded[changed.key] = changed
-
-    def _release_id(self, entry: JournalEntry) -> None:
-        if entry.request_id is not None:
-            del self._keys[entry.request_id]

@@ -3,6 +3,7 @@
 `assert_type` fails the check where a type is not what a user would expect.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from seedance_async import (
     Job,
     JobState,
     JobTimeoutError,
+    JobUpdate,
     Model,
     ModelInfo,
     RateLimitError,
@@ -88,6 +90,18 @@ async def one_video() -> Path:
         again = await session.attach(job.token)
         await again.cancel()
         return assert_type(await job.download("river.mp4", overwrite=True), Path)
+
+
+async def in_a_server() -> None:
+    """A session without a block, its jobs, and what is told of them."""
+    session = assert_type(await SeedanceSession(journal="videos.db").open(), SeedanceSession)
+    for job in assert_type(await session.resume(), list[Job]):
+        async for update in job.updates(every=5.0):
+            assert_type(update, JobUpdate)
+            assert_type(update.remaining, float | None)
+        assert_type(asyncio.create_task(job), asyncio.Task[Generation])
+    assert_type(session.jobs(), list[Job])
+    await session.aclose(leave=True, within=5.0)
 
 
 async def many_videos() -> BatchResult:

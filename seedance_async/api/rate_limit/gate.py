@@ -117,6 +117,11 @@ class Gate:
         """When calls began to fail, if no answer of any kind came since; else inf."""
         return self._hold.failing_since
 
+    @property
+    def opens_at(self) -> float:
+        """When the next call may be sent at the earliest, by the event loop's clock."""
+        return self._hold.until
+
     def is_held(self, now: float) -> bool:
         """Whether everybody waits, or waits for the one who went first."""
         return self._hold.until > now or self._hold.untried

@@ -48,6 +48,15 @@ class Deadlines:
         while self._due:
             self._due.popitem(last=False)[0].end(copy.copy(error))
 
+    def _look_first(self) -> None:
+        """Let the loop take what lies in the sockets, and end what is left after that.
+
+        A process that was stopped wakes up with the timer alone: `epoll_wait`, which the signal
+        has interrupted, returns without a look at the sockets once its time is over.
+        """
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(0, self._expire, context=self._context)
+
     def _expire(self) -> None:
         """End the calls whose deadline has passed."""
         self._timer = None
@@ -62,4 +71,4 @@ class Deadlines:
     def _set_timer(self) -> None:
         if self._timer is None and self._due:
             at, loop = next(iter(self._due.values())), asyncio.get_running_loop()
-            self._timer = loop.call_at(at, self._expire, context=self._context)
+            self._timer = loop.call_at(at, self._look_first, context=self._context)

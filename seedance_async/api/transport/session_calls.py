@@ -12,7 +12,6 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from seedance_async._utils.cancellation import was_cancelled
 from seedance_async.api.errors import TransportError
 from seedance_async.api.protocol import MAX_BODY, WireRequest, WireResponse
 from seedance_async.api.transport.answers import answer
@@ -20,13 +19,13 @@ from seedance_async.api.transport.deadlines import Deadlines
 from seedance_async.api.transport.failures import FAILURES, Secrets, describe, was_before_sending
 from seedance_async.api.transport.proxies import check_netrc
 
+_NO_TYPE = ("Content-Type",)  # which aiohttp gives every POST; it costs each request that has it
 _TURNS = 10  # of the loop; a call that is ended needs about five to be over
 
 #: How a session for API calls differs from others.
 SETTINGS: dict[str, Any] = {
     "auto_decompress": False,  # bounded, in `answers`
     "raise_for_status": False,
-    "skip_auto_headers": ("Content-Type",),
 }
 
 
@@ -54,7 +53,9 @@ class SessionCalls:
 
     With a trace, the time for an answer begins when its request is sent, and what was not sent is
     known for sure. Without one, a call counts as sent from the start, unless the class of its
-    failure proves that it was not; an answer may take `seconds` to begin, and as long to end.
+    failure proves that it was not; an answer may take `seconds` to begin, and as long to end. The
+    time to begin counts from the start of the call; in a session that is not owned, where others
+    may have all connections, from the sending.
 
     Args:
         http: what they are sent through. It is given `SETTINGS` with each call.
@@ -84,19 +85,20 @@ class SessionCalls:
         if http.trust_env:
             check_netrc(URL(base_url).host or "")
         self._http, self._traced, self._owned = http, traced, owned
-        self._base_url, self._secrets = base_url, secrets
+        self._url, self._secrets = URL(base_url, encoded=True), secrets
+        self._path = self._url.raw_path.rstrip("/")
         self._headers = CIMultiDict(headers) if headers else None
         self._headers_of_body = CIMultiDict({**headers, "Content-Type": "application/json"})
         self._arguments: dict[str, Any] = {
             **({} if owned else SETTINGS),
             **arguments,
             "allow_redirects": False,
-            "timeout": aiohttp.ClientTimeout(
-                total=None, connect=connect_seconds, sock_read=None if traced else seconds
+            "timeout": aiohttp.ClientTimeout(  # a timer of aiohttp for each read costs too much
+                total=None, connect=connect_seconds, sock_read=None if owned else seconds
             ),
         }
         self._answering = Deadlines(seconds)
-        self._beginning = Deadlines(connect_seconds + seconds)
+        self._beginning = Deadlines(seconds if owned else connect_seconds + seconds)
         self._calls: set[Call] = set()
 
     async def send(
@@ -114,12 +116,11 @@ class SessionCalls:
         self._calls.add(call)
         problem: Exception | None = None
         try:
-            async with call.timeout:
-                await self._exchange(request, call)
-        except asyncio.CancelledError as error:
-            if call.ended is None or was_cancelled(error):
+            await self._exchange(request, call)
+        except asyncio.CancelledError:
+            if call.ended is None or call.is_cancelled:
                 raise
-            problem = call.ended  # its connector was closed
+            problem = call.ended
         except Exception as error:
             if not call.sent and not isinstance(error, FAILURES):
                 raise  # no failure of a request, but of the program
@@ -142,11 +143,13 @@ class SessionCalls:
         if not self._traced:
             self._beginning.add(call)
             call.note_sent()
+        bare = request.body is None
         response = await self._http.request(
             request.method,
-            URL(self._base_url + request.path, encoded=True),
+            self._url.with_path(self._path + request.path, encoded=True),
             data=request.body,
-            headers=self._headers if request.body is None else self._headers_of_body,
+            headers=self._headers if bare else self._headers_of_body,
+            skip_auto_headers=_NO_TYPE if bare and request.method != "GET" else None,
             trace_request_ctx=call,
             **self._arguments,
         )
@@ -187,16 +190,17 @@ class Call:
         answering: where the time for its answer is kept from then on, if it is told when that is.
     """
 
-    __slots__ = ("_answering", "_interrupting", "_on_sent", "_over", "_pieces", "ended",
-                 "response", "sent", "timeout", "traced")  # fmt: skip
+    __slots__ = ("_answering", "_cancelled", "_cancelling", "_interrupting", "_on_sent", "_over",
+                 "_pieces", "_task", "ended", "response", "sent", "traced")  # fmt: skip
 
     def __init__(
         self, on_sent: Callable[[], None] | None, answering: Deadlines | None = None
     ) -> None:
         self._on_sent, self._answering = on_sent, answering
         self._pieces: list[bytes] = []
-        self._over = self._interrupting = False
-        self.timeout = asyncio.timeout(None)  # expires when `end` says so
+        self._over = self._interrupting = self._cancelled = False
+        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
+        self._cancelling = self._task.cancelling()  # by others; `end` cancels it too
         self.traced = self.sent = False
         self.response: aiohttp.ClientResponse | None = None
         self.ended: Exception | None = None
@@ -229,15 +233,24 @@ class Call:
         self.ended = self.ended or error
         if not self._interrupting:
             self._interrupting = True
-            asyncio.get_running_loop().call_later(0, self._interrupt)
+            loop = asyncio.get_running_loop()  # a turn for what it reads, one for who waits for it
+            loop.call_later(0, loop.call_soon, self._cancel)
 
-    def _interrupt(self) -> None:
+    def _cancel(self) -> None:
         if not self._over:
-            self.timeout.reschedule(0)
+            self._cancelled = True
+            self._task.cancel()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody else cancelled the task since the call began."""
+        return self._task.cancelling() > self._cancelling + self._cancelled
 
     def over(self) -> None:
         """It has its outcome; nothing that happens from now on concerns it."""
         self._over = True
+        if self._cancelled:
+            self._task.uncancel()
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
         """Take the body, up to one byte more than is allowed."""
@@ -253,4 +266,5 @@ class Call:
                 self._pieces.append(content.read_nowait()[:room])
             raise
         finally:
-            response.close()  # where it was read to its end, the connection is free already
+            if not response.closed:  # where it was read to its end, the connection is free already
+                response.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -12,23 +12,19 @@ from typing import Any, cast
 import attrs
 import click
 
-from seedance_async import SeedanceSession
+from seedance_async import SeedanceSession, without_query
 from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import InputFormat, Line, read_lines
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
-from seedance_async.cli.runs.journal_entries import (
-    request_of,
-    sent_before,
-    state_text,
-    unmatched,
-)
+from seedance_async.cli.runs.journal_entries import KnownJobs, request_of, state_text
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.text import shorten
-from seedance_async.journal import JournalEntry, read_entries
+from seedance_async.journal import JournalEntry
 from seedance_async.session.estimate import forecast
 
 #: How many bad lines, or jobs left behind, are shown one by one.
@@ -88,6 +84,14 @@ def _standard_input() -> bytes:
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
+@options.queue_timeout
+@click.option(
+    "--signed-urls",
+    "media_key",
+    is_flag=True,
+    callback=lambda _context, _option, given: without_query if given else None,
+    help="Media URLs are signed anew for each run: know them by what precedes their query.",
+)
 @click.option(
     "--leave-unmatched",
     is_flag=True,
@@ -110,10 +114,12 @@ async def batch(
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
+    queue_timeout: float,
     journal: Path | None,
     no_journal: bool,
     max_credits: int | None,
     resubmit_uncertain: bool,
+    media_key: Callable[[str], str] | None,
     leave_unmatched: bool,
     dry_run: bool,
     overwrite: bool,
@@ -141,22 +147,26 @@ async def batch(
             max_in_flight=max_in_flight,
             max_downloads=max_downloads,
             job_timeout=timeout,
+            queue_timeout=queue_timeout,
             journal=record,
             max_credits=max_credits,
             resubmit_uncertain=resubmit_uncertain,
+            media_key=media_key,
         )
     )
     screen = connection.screen
     lines = _good_lines(file, form, defaults, session, screen)
     if lines is None:
         return ExitCode.USAGE
-    if not (dry_run or overwrite or leave_unmatched or _may_leave(lines, record, screen)):
+    known = KnownJobs.read(None if overwrite else record, media_key)
+    if not (dry_run or leave_unmatched or _may_leave(lines, known, screen)):
         return ExitCode.USAGE
     if dry_run:
-        known = None if overwrite else record
-        for text in _forecast(lines, known, resubmit_uncertain=resubmit_uncertain):
+        for text in _forecast(lines, known, record, resubmit_uncertain=resubmit_uncertain):
             screen.answer(text)
         return ExitCode.SUCCESS
+    if record is not None:
+        remember_batch(record, screen)
     report = await run_batch(
         session,
         lines,
@@ -167,6 +177,7 @@ async def batch(
             overwrite=overwrite,
             as_json=as_json,
             max_downloads=max_downloads,
+            media_key=media_key,
         ),
         screen,
     )
@@ -201,26 +212,29 @@ def _good_lines(
 
 
 def _forecast(
-    lines: Sequence[Line], journal: Path | None, *, resubmit_uncertain: bool
+    lines: Sequence[Line], known: KnownJobs, journal: Path | None, *, resubmit_uncertain: bool
 ) -> Iterator[str]:
     """What a run of these lines would do and cost."""
-    entries = read_entries(journal) if journal is not None and journal.exists() else []
-    requests = [line.item for line in lines]
-    found = forecast(entries, requests, resubmit_uncertain=resubmit_uncertain)
+    found = forecast(
+        known.entries,
+        [line.item for line in lines],
+        resubmit_uncertain=resubmit_uncertain,
+        media_key=known.media_key,
+    )
     yield f"{counted(found.to_submit, 'job')} would be submitted; nothing was sent"
     if found.known:
         states = Counter[str]()
         for state, count in found.known.items():
             states[state_text(state)] += count
-        known = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+        counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
         are = "is" if found.known.total() == 1 else "are"
-        yield f"{counted(found.known.total(), 'line')} {are} already in {journal}: {known}"
+        yield f"{counted(found.known.total(), 'line')} {are} already in {journal}: {counts}"
     if found.to_submit > found.unpriced:
         cost = counted(found.credits, "credit")
         yield f"estimated cost: {cost}, going by what earlier jobs were charged"
     if found.unpriced:
         yield f"cost unknown for {counted(found.unpriced, 'job')}: no similar job was charged yet"
-    yield from _unmatched_texts(unmatched(entries, lines))
+    yield from _unmatched_texts(known.unmatched(lines))
 
 
 def _unmatched_texts(entries: Sequence[JournalEntry]) -> Iterator[str]:
@@ -238,21 +252,21 @@ def _unmatched_texts(entries: Sequence[JournalEntry]) -> Iterator[str]:
         yield f"  … and {len(entries) - _SHOWN_PROBLEMS:,} more"
 
 
-def _may_leave(lines: Sequence[Line], journal: Path | None, screen: Screen) -> bool:
+def _may_leave(lines: Sequence[Line], known: KnownJobs, screen: Screen) -> bool:
     """Whether new jobs may be bought although jobs of earlier runs are left behind.
 
     A changed option, prompt or URL makes a line another job, which is paid for again.
     """
-    entries = read_entries(journal) if journal is not None and journal.exists() else []
-    left = unmatched(entries, lines)
-    new = len(lines) - len(sent_before(entries, lines))
+    left = known.unmatched(lines)
+    new = len(lines) - len(known.sent_before(lines))
     if not (left and new):
         return True
     for text in _unmatched_texts(left):
         screen.say(text, style="yellow")
     screen.say(
         "A changed line is another job. `seedance resume` waits for these without buying anything; "
-        "a `key` column keeps lines the same whatever changes."
+        "a `key` column keeps lines the same whatever changes, --signed-urls if only their "
+        "signatures do."
     )
     if not sys.stdin.isatty():
         screen.say("Nothing was sent; --leave-unmatched buys the new lines nevertheless.")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from seedance_async import InvalidRequestError, Job, load_request
+from seedance_async import Event, InvalidRequestError, Job, JobAccepted, load_request
+from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.history import own_journal
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.next_steps import NextSteps
@@ -47,6 +51,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
 @options.timeout
+@options.queue_timeout
 @options.as_json
 @options.request_fields
 @api_command
@@ -57,12 +62,19 @@ async def generate(
     overwrite: bool,
     no_download: bool,
     timeout: float,
+    queue_timeout: float,
     as_json: bool,
     media_urls: tuple[str, ...],
     **fields: Any,
 ) -> ExitCode:
     """Make one video from PROMPT, wait for it, save it, and print its path."""
-    session = connection.session(job_timeout=timeout)
+    screen = connection.screen
+    session = connection.session(
+        job_timeout=timeout,
+        queue_timeout=queue_timeout,
+        journal=own_journal(screen),
+        on_event=partial(_show_accepted, screen),
+    )
     fields |= {"prompt": prompt, "media_urls": media_urls or None}
     request = load_request({name: value for name, value in fields.items() if value is not None})
     violations = request.violations(allow_local=session.client.allow_local)
@@ -72,16 +84,16 @@ async def generate(
     report = Report(NextSteps(folder))
     run = Run(
         session,
-        [Line(1, request)],
+        [Line(1, request, key=f"generate-{secrets.token_hex(8)}")],
         report.add,
         target=target,
         next_steps=NextSteps(folder),
         overwrite=overwrite,
         max_downloads=1,
     )
-    await run_in_foreground(run, report, connection.screen)
+    await run_in_foreground(run, report, screen)
     for outcome in report.outcomes:
-        _show(outcome, connection.screen, as_json)
+        _show(outcome, screen, as_json)
     return report.code()
 
 
@@ -107,6 +119,14 @@ def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
         return path
 
     return folder, target
+
+
+def _show_accepted(screen: Screen, event: Event) -> None:
+    """From now on, the id is all that is needed to find the video."""
+    if isinstance(event, JobAccepted):
+        charged = event.credits_charged
+        credits = "an unknown number of credits" if charged is None else counted(charged, "credit")
+        screen.say(f"job {event.request_id} is accepted, charged {credits}")
 
 
 def _show(outcome: Outcome, screen: Screen, as_json: bool) -> None:

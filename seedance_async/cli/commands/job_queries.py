@@ -20,6 +20,7 @@ from seedance_async.cli.connection import Connection
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
+from seedance_async.journal import Journal
 
 #: The state of a job that the server does not know, or that could not be queried.
 _UNKNOWN = "unknown"
@@ -29,7 +30,12 @@ Query = Callable[[SeedanceSession, Generation], Awaitable[Outcome]]
 
 
 async def query_each(
-    connection: Connection, request_ids: Sequence[str], query: Query, as_json: bool, timeout: float
+    connection: Connection,
+    request_ids: Sequence[str],
+    query: Query,
+    as_json: bool,
+    timeout: float,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """Query each job and show each outcome as it comes."""
     outcomes: list[Outcome] = []
@@ -39,7 +45,8 @@ async def query_each(
         outcomes.append(outcome)
         _show(outcome, connection.screen, as_json)
 
-    async with connection.session(job_timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+    session = connection.session(job_timeout=timeout, queue_timeout=timeout, journal=journal)
+    async with session, asyncio.TaskGroup() as tasks:
         for request_id in dict.fromkeys(request_ids):
             tasks.create_task(one(session, request_id))
     return outcomes

@@ -6,14 +6,13 @@ An entry that has changed since it was shown is left alone, and so is a journal 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
-from seedance_async import Generation, GenerationRequest, JournalError, dump_request
+from seedance_async import Generation, JournalError
 from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
@@ -22,10 +21,6 @@ from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.text import shorten
 from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
-from seedance_async.session.estimate import spent
-
-#: The key of the entry that counts what forgotten jobs have cost.
-FORGOTTEN = "forgotten"
 
 
 @click.command()
@@ -56,9 +51,7 @@ def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> Exi
     if not (yes or click.confirm(f"Forget {number}?", err=True)):
         screen.say("Nothing was forgotten.")
         return ExitCode.FAILED
-    credits = spent(list(known.values()), chosen)
-    seen = {entry.key: entry.state for entry in chosen}
-    forgotten = asyncio.run(_forget(journal, seen, credits))
+    forgotten = asyncio.run(_forget(journal, chosen))
     screen.say(f"{counted(forgotten, 'job')} forgotten.")
     return ExitCode.SUCCESS
 
@@ -91,8 +84,10 @@ async def adopt(
     status = generation.status
     state = str(status) if status.is_known else "queued"
     error = generation.error.message if generation.error is not None else None
-    async with _unchanged(journal, {key: entry.state}) as opened:
-        await opened.update(key, state=state, request_id=generation.request_id, error=error)
+    async with _unchanged(journal, [entry]) as opened:
+        await opened.record(
+            entry.attempt, state=state, request_id=generation.request_id, error=error
+        )
     connection.screen.say(f"{key} is job {request_id}, {state}.")
     return ExitCode.SUCCESS
 
@@ -111,30 +106,22 @@ async def _query(connection: Connection, request_id: str) -> Generation:
             raise click.UsageError(f"{request_id!r} cannot be a request id") from None
 
 
-async def _forget(path: Path, states: Mapping[str, str], credits: int) -> int:
-    """Forget jobs, but not their credits: an entry of its own keeps those, for the limit."""
-    async with _unchanged(path, states) as opened:
-        if credits:
-            request = json.dumps(dump_request(GenerationRequest("credits of forgotten jobs")))
-            before = await opened.claim(FORGOTTEN, fingerprint=FORGOTTEN, request=request)
-            kept = 0 if before is None else before.credits_doubtful or 0
-            await opened.update(
-                FORGOTTEN, state="rejected", credits_reserved=0, credits_doubtful=kept + credits
-            )
-        return await opened.forget(set(states) - {FORGOTTEN})
+async def _forget(path: Path, chosen: Sequence[JournalEntry]) -> int:
+    async with _unchanged(path, chosen) as opened:
+        return await opened.forget([entry.key for entry in chosen])
 
 
 @asynccontextmanager
-async def _unchanged(path: Path, states: Mapping[str, str]) -> AsyncIterator[SQLiteJournal]:
-    """The journal, opened for writing, if its entries are still in the states shown to the user."""
+async def _unchanged(path: Path, entries: Sequence[JournalEntry]) -> AsyncIterator[SQLiteJournal]:
+    """The journal, opened for writing, if its entries are still as they were shown to the user."""
     opened = SQLiteJournal(path)
     await opened.open()
     try:
-        for key, state in states.items():
-            entry = await opened.find(key)
-            if entry is None or entry.state != state:
+        for shown in entries:
+            entry = await opened.find(shown.key)
+            if entry is None or (entry.state, entry.attempt) != (shown.state, shown.attempt):
                 raise JournalError(
-                    f"{key} has changed since it was read; try again", path=str(path)
+                    f"{shown.key} has changed since it was read; try again", path=str(path)
                 )
         yield opened
     finally:

@@ -35,6 +35,7 @@ from seedance_async.journal import JournalEntry, read_entries
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
+@options.queue_timeout
 @options.as_json
 @api_command
 async def resume(
@@ -44,6 +45,7 @@ async def resume(
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
+    queue_timeout: float,
     as_json: bool,
 ) -> ExitCode:
     """Resume the jobs of a batch and save their videos, without its input; submit nothing.
@@ -63,6 +65,7 @@ async def resume(
         max_in_flight=max_in_flight,
         max_downloads=max_downloads,
         job_timeout=timeout,
+        queue_timeout=queue_timeout,
     )
     return await _resume(
         session,

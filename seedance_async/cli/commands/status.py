@@ -11,6 +11,7 @@ from seedance_async.cli import options
 from seedance_async.cli.commands.job_queries import final_outcome, query_each
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.exit_codes import ExitCode, code_of, worst
+from seedance_async.cli.history import own_journal
 from seedance_async.cli.runs.outcome import Outcome
 
 
@@ -42,5 +43,6 @@ async def status(
             prompt=generation.prompt,
         )
 
-    outcomes = await query_each(connection, request_ids, query, as_json, timeout)
+    journal = own_journal(connection.screen) if wait or folder is not None else None
+    outcomes = await query_each(connection, request_ids, query, as_json, timeout, journal)
     return worst(code_of(outcome.error) for outcome in outcomes)

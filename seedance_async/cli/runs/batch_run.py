@@ -19,7 +19,7 @@ from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.options import cannot_write
 from seedance_async.cli.runs.foreground import run_in_foreground
-from seedance_async.cli.runs.journal_entries import credits_charged, sent_before
+from seedance_async.cli.runs.journal_entries import KnownJobs, credits_charged
 from seedance_async.cli.runs.next_steps import JOURNAL, NextSteps
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.report import Report
@@ -51,6 +51,7 @@ class BatchOptions:
         overwrite: whether the record of an earlier run may be moved aside.
         as_json: whether outcomes go to stdout as well.
         max_downloads: downloads at once.
+        media_key: see `SessionOptions`.
         name: gives a line's video its file name.
     """
 
@@ -60,6 +61,7 @@ class BatchOptions:
     overwrite: bool = attrs.field(default=False, kw_only=True)
     as_json: bool = attrs.field(default=False, kw_only=True)
     max_downloads: int = attrs.field(default=4, kw_only=True)
+    media_key: Callable[[str], str] | None = attrs.field(default=None, kw_only=True)
     name: Callable[[int, Job], str] = attrs.field(default=video_name, kw_only=True)
 
 
@@ -132,7 +134,7 @@ class _BatchRecord:
             raise cannot_write(self._folder, error) from None
         if self._journal is None:
             return {}
-        sent = sent_before(read_entries(self._journal), self._lines)
+        sent = KnownJobs.read(self._journal, self._options.media_key).sent_before(self._lines)
         self.report.charged_earlier = credits_charged(sent.values())
         if sent:
             self._screen.say(

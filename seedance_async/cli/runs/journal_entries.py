@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import attrs
 
 from seedance_async import GenerationRequest, JobState, JournalError, load_request
 from seedance_async.cli.inputs import Line
-from seedance_async.journal import JournalEntry, match_entries
+from seedance_async.journal import JournalEntry, match_entries, read_entries
 
 
 def state_of(entry: JournalEntry) -> JobState:
@@ -36,27 +38,46 @@ def credits_charged(entries: Iterable[JournalEntry]) -> int:
     return sum(entry.credits_charged or 0 for entry in entries)
 
 
-def sent_before(entries: Sequence[JournalEntry], lines: Sequence[Line]) -> dict[int, JournalEntry]:
-    """By line number, the entries of the lines that an earlier run sent or may have sent."""
-    found = match_entries(entries, [line.item for line in lines])
-    pairs = zip(lines, found, strict=True)
-    return {
-        line.number: entry
-        for line, entry in pairs
-        if entry and state_of(entry) is not JobState.REJECTED
-    }
+@attrs.frozen
+class KnownJobs:
+    """What a journal knows of an input's lines.
 
+    Attributes:
+        entries: the journal's.
+        media_key: see `SessionOptions`.
+    """
 
-def unmatched(entries: Sequence[JournalEntry], lines: Sequence[Line]) -> list[JournalEntry]:
-    """The entries whose jobs are running or in doubt, and that no line of the input matches."""
-    found = match_entries(entries, [line.item for line in lines])
-    matched = {entry.key for entry in found if entry is not None}
-    return [
-        entry
-        for entry in entries
-        if entry.key not in matched
-        and (state_of(entry).is_resumable or state_of(entry).is_unanswered)
-    ]
+    entries: Sequence[JournalEntry]
+    media_key: Callable[[str], str] | None
+
+    @classmethod
+    def read(cls, journal: Path | None, media_key: Callable[[str], str] | None) -> KnownJobs:
+        """From a journal's file; without one, nothing is known."""
+        exists = journal is not None and journal.exists()
+        return cls(read_entries(journal) if exists and journal else [], media_key)
+
+    def sent_before(self, lines: Sequence[Line]) -> dict[int, JournalEntry]:
+        """By line number, the entries of the lines that an earlier run sent or may have sent."""
+        pairs = zip(lines, self._match(lines), strict=True)
+        return {
+            line.number: entry
+            for line, entry in pairs
+            if entry and state_of(entry) is not JobState.REJECTED
+        }
+
+    def unmatched(self, lines: Sequence[Line]) -> list[JournalEntry]:
+        """The entries whose jobs are running or in doubt, and that no line matches."""
+        matched = {entry.key for entry in self._match(lines) if entry is not None}
+        return [
+            entry
+            for entry in self.entries
+            if entry.key not in matched
+            and (state_of(entry).is_resumable or state_of(entry).is_unanswered)
+        ]
+
+    def _match(self, lines: Sequence[Line]) -> list[JournalEntry | None]:
+        items = [line.item for line in lines]
+        return match_entries(self.entries, items, media_key=self.media_key)
 
 
 def saved_file(path: Path | str | None, size: int | None, folder: Path) -> Path | None:

@@ -56,6 +56,8 @@ class Moment:
         credits = counted(self.stats.credits_charged, "credit")
         for part in (f"{self.saved} saved", credits, self._pace()):
             text.append(" · ", style="dim").append(part)
+        for awaited, seconds in self.stats.waiting.items():
+            text.append(f" · waiting for the {awaited} {clock(seconds)}", style="yellow")
         return text
 
     def _pace(self) -> str:

@@ -25,6 +25,8 @@ from seedance_async import (
     SeedanceError,
     SeedanceSession,
     SubmitUncertainError,
+    TooManyUncertainError,
+    UnreachableError,
 )
 from seedance_async._utils.plural import counted
 from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
@@ -44,7 +46,16 @@ _INTERRUPTED = {
 }
 
 #: A submit that ended with one of these was never sent, and nothing is wrong with its request.
-_NEVER_SENT = (StoppedRunError, BudgetExceededError, JournalError)
+_NEVER_SENT = (StoppedRunError, BudgetExceededError, JournalError, UnreachableError)
+
+#: What a stream raises, after its jobs, if it submits no more.
+_STOPS = (
+    AuthenticationError,
+    InsufficientCreditsError,
+    BudgetExceededError,
+    TooManyUncertainError,
+    UnreachableError,
+)
 
 
 @attrs.frozen
@@ -180,7 +191,7 @@ class Run:
                         self._job_ended(number, result)
                     else:
                         self._take(self._not_resumed(number, self._open.pop(number), result))
-        except (AuthenticationError, InsufficientCreditsError, BudgetExceededError) as error:
+        except _STOPS as error:
             self._stopped_by = self._stopped_by or error
         finally:
             self._keep_handles()

@@ -3,12 +3,15 @@
 The scheduler decides when a job is polled. Only the server says how a job ended: a job whose polls
 keep failing, or whose deadline passes, is abandoned and not failed. At its deadline it is polled a
 final time: it may have ended long ago, if its next poll was far off or the event loop was blocked.
+The time in the server's queue has a limit of its own. Jobs given up that may still run are in
+`abandoned`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING
@@ -17,17 +20,22 @@ from seedance_async._utils.deadlines import Deadlines
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.errors import SeedanceError
 from seedance_async.api.models import Generation
+from seedance_async.jobs.polling.abandoned import AbandonedJobs
 from seedance_async.jobs.polling.adaptive import LearnedPolls, poll_times
+from seedance_async.jobs.polling.notices import PollNotices
 from seedance_async.jobs.polling.scheduler import Scheduler
 from seedance_async.jobs.polling.watch import FailedPolls, Watch
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
-from seedance_async.jobs.state import JobState
+from seedance_async.jobs.state import ENDED_STATES, JobState
 from seedance_async.jobs.stats import FinishTimes
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
 
 _log = logging.getLogger(__name__)
+
+#: The share of the poll rate that is added for jobs that were given up and may still run.
+_ABANDONED_SHARE = 0.1
 
 #: Seconds that a job's final poll has to be answered: polls may be held by a rate limit, the poll
 #: rate used up, the server silent.
@@ -52,11 +60,19 @@ class Poller:
         poll: when a job is polled: a backoff alone, or learned delays based on one.
         poll_rate: polls a second over all jobs.
         workers: concurrent polls.
-        job_timeout: seconds from acceptance to the final poll, after which a job is abandoned.
+        job_timeout: seconds that a job may be processed until its final poll, after which it is
+            abandoned.
+        queue_timeout: the same for the seconds from acceptance that it may be queued.
+        max_abandoned: jobs abandoned one after the other, after which `abandoned.check` raises.
         poll_failure_timeout: seconds of nothing but failed polls after which a job is abandoned.
-        job_ended: called once for each watched job that has ended.
+        job_ended: called once for each watched job that has ended, or counts as ended.
         rng: the source of jitter.
         events: reports failed polls, if anyone listens.
+
+    Attributes:
+        abandoned: the jobs given up that may still run.
+        finish_times: how long the jobs took.
+        polls: status queries sent for jobs that are waited for.
     """
 
     def __init__(
@@ -68,6 +84,8 @@ class Poller:
         poll_rate: float,
         workers: int,
         job_timeout: float,
+        queue_timeout: float,
+        max_abandoned: int,
         poll_failure_timeout: float,
         job_ended: Callable[[], None],
         rng: random.Random,
@@ -75,15 +93,23 @@ class Poller:
     ) -> None:
         self._registry, self._get, self._events = registry, get, events
         self._times = poll_times(poll)
-        self._job_timeout, self._poll_failure_timeout = job_timeout, poll_failure_timeout
-        self._rng, self._poll_rate = rng, poll_rate
-        self._on_final: Callable[[JobRecord], None] = lambda _: job_ended()  # one for all jobs
+        self._job_timeout, self._queue_timeout = job_timeout, queue_timeout
+        self._poll_failure_timeout, self._rng = poll_failure_timeout, rng
+        self._job_ended = job_ended
+        self._on_final = self._count_end  # one bound method for all jobs: each keeps it
+        self.abandoned = AbandonedJobs(
+            get,
+            rate=poll_rate * _ABANDONED_SHARE,
+            job_timeout=job_timeout,
+            most_in_a_row=max_abandoned,
+            ended=job_ended,
+            rng=rng,
+        )
         self._scheduler: Scheduler[Watch] = Scheduler(self._serve, rate=poll_rate, workers=workers)
         self._watches: dict[JobRecord, Watch] = {}
         self._deadlines = Deadlines(self._deadline_passed, self._is_watched, at_once=_AT_ONCE)
         self._kinds: dict[Hashable, Hashable] = {}
-        self._unknown_statuses: set[str] = set()
-        self._warned_of_unanswered = False
+        self._notices = PollNotices(poll_rate)
         self.finish_times = FinishTimes()
         self.polls = 0
 
@@ -95,14 +121,21 @@ class Poller:
         """Seconds by which the event loop was late at worst."""
         return self._scheduler.longest_lag
 
+    @property
+    def stretch(self) -> float:
+        """How many times longer than they should be the intervals are, so that the rate holds."""
+        return self._scheduler.stretch
+
     def start(self) -> None:
         """Start polling."""
         self._scheduler.start()
+        self.abandoned.start()
 
     async def stop(self) -> None:
         """Stop polling; the jobs stay as they are."""
         self._deadlines.stop()
         await self._scheduler.stop()
+        await self.abandoned.stop()
         for number, watch in enumerate(list(self._watches.values()), 1):
             self._unwatch(watch)
             if number % _AT_ONCE == 0:
@@ -110,8 +143,11 @@ class Poller:
 
     def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
         """Poll a running job from now on until it ends."""
-        deadline = asyncio.get_running_loop().time() + self._job_timeout
-        watch = self._watches[record] = Watch(record, deadline, self._kind(record))
+        now, kind = asyncio.get_running_loop().time(), self._kind(record)
+        queued = record.state is JobState.QUEUED
+        limit = now + (self._queue_timeout if queued else self._job_timeout)
+        deadline = self._next_look(limit, now)
+        watch = self._watches[record] = Watch(record, deadline, limit, kind)
         record.on_final(self._on_final)
         self._deadlines.add(watch)
         self._scheduler.put(watch, 0.0 if at_once else self._next_delay(watch))
@@ -127,10 +163,12 @@ class Poller:
     async def _serve(self, watch: Watch) -> float | None:
         record, answered = watch.record, False
         watch.poll_again = False
+        self._notices.stretch(self._scheduler.stretch, len(self._watches))
         if record.state.is_running:
             watch.polls += 1
             last = watch.is_overdue(asyncio.get_running_loop().time())
             answered = await self.poll_once(record, watch)
+            last = last and watch.is_overdue(asyncio.get_running_loop().time())
             if answered and last and record.state.is_running:
                 self._abandon(watch, None)
         if record.state.is_final:
@@ -155,8 +193,9 @@ class Poller:
             return False
         if watch is not None:
             watch.failed = None
-        self._warn_if_unknown(generation)
-        self._registry.observe(record, generation)
+        self._notices.status(generation)
+        if self._registry.observe(record, generation) and record.state is JobState.PROCESSING:
+            self._processing_began(record)
         if watch is not None and record.accepted_at is not None:
             now = asyncio.get_running_loop().time()
             self._learn(watch, sent_at - record.accepted_at, now - record.accepted_at)
@@ -195,16 +234,28 @@ class Poller:
             return self._times.delay(None, 0.0, watch.attempt, self._rng)
         return self._times.delay(watch.kind, now - record.accepted_at, watch.attempt, self._rng)
 
-    # --- the final poll ---------------------------------------------------------------------
+    # --- deadlines, and the final poll ------------------------------------------------------
+
+    def _processing_began(self, record: JobRecord) -> None:
+        watch = self._watches.get(record)
+        if watch is not None:  # it may have begun just when its time in the queue was over
+            watch.limit = asyncio.get_running_loop().time() + self._job_timeout
+
+    def _next_look(self, limit: float, now: float) -> float:
+        """When to look at a job's limit again: it moves to an earlier time with the processing."""
+        return min(limit, now + self._job_timeout)
 
     def _deadline_passed(self, watch: Watch) -> None:
         now = asyncio.get_running_loop().time()
-        if not watch.final or now > watch.deadline + BLOCKED:  # an answer may be there unread
-            watch.final, watch.deadline = True, now + FINAL_POLL_TIMEOUT
+        if not watch.is_overdue(now):
+            watch.deadline = self._next_look(watch.limit, now)
+            self._deadlines.add(watch)
+        elif not watch.final or now > watch.deadline + BLOCKED:  # an answer may be there unread
+            watch.limit, watch.deadline = -math.inf, now + FINAL_POLL_TIMEOUT
             self._deadlines.add(watch)
             self._poll_now(watch)
         elif watch.record.state.is_running:
-            self._warn_of_unanswered()
+            self._notices.unanswered(FINAL_POLL_TIMEOUT, len(self._watches))
             self._abandon(watch, None)
         else:
             self._unwatch(watch)
@@ -222,12 +273,23 @@ class Poller:
     def _abandon(self, watch: Watch, error: SeedanceError | None) -> None:
         record = watch.record
         _log.warning(
-            "stopped waiting for job %s (%s); it may still be running: attach its id to resume",
+            "stopped waiting for job %s (%s); it may still be running, and keeps its place until it"
+            " has ended: attach its id to resume",
             record.request_id,
-            error or f"it did not end within the job timeout of {self._job_timeout:g} s",
+            error or self._timeout_passed(record),
         )
+        self.abandoned.add(record)
         self._registry.move(record, JobState.ABANDONED, error=error)
         self._unwatch(watch)
+
+    def _timeout_passed(self, record: JobRecord) -> str:
+        if record.state is JobState.QUEUED:
+            return f"it was still queued after the queue timeout of {self._queue_timeout:g} s"
+        return f"it did not end within the job timeout of {self._job_timeout:g} s"
+
+    def _count_end(self, record: JobRecord) -> None:
+        if record not in self.abandoned.jobs:
+            self._job_ended()
 
     def _unwatch(self, watch: Watch) -> None:
         if self._watches.pop(watch.record, None) is not None:
@@ -238,7 +300,8 @@ class Poller:
     def _note_finish(self, watch: Watch) -> None:
         """Remember how long a job took, if the server said how it ended."""
         record = watch.record
-        if record.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+        if record.state in ENDED_STATES:
+            self.abandoned.in_a_row = 0
             now, since = asyncio.get_running_loop().time(), record.accepted_at
             self.finish_times.note(None if since is None else now - since, watch.polls)
 
@@ -248,23 +311,3 @@ class Poller:
             return None
         kind = record.request.kind
         return self._kinds.setdefault(kind, kind)
-
-    def _warn_of_unanswered(self) -> None:
-        if not self._warned_of_unanswered:
-            self._warned_of_unanswered = True
-            _log.warning(
-                "jobs are abandoned without an answer to their final poll within %g s: the server"
-                " does not answer, or the poll rate of %g a second is too low for all jobs (%d)",
-                FINAL_POLL_TIMEOUT,
-                self._poll_rate,
-                len(self._watches),
-            )
-
-    def _warn_if_unknown(self, generation: Generation) -> None:
-        status, known = generation.status, self._unknown_statuses
-        if not status.is_known and status.value not in known and len(known) < 100:
-            known.add(status.value)
-            _log.warning(
-                "the server reports the unknown status %.80r; it is treated as running",
-                status.value,
-            )

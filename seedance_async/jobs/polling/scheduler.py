@@ -16,6 +16,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -56,6 +57,12 @@ class Item:
 
 
 _T = TypeVar("_T", bound=Item)
+
+
+@lru_cache(maxsize=1024)
+def _shared_demand(logarithm: int) -> float:
+    """Services a second of an item with such a delay: one number in memory for very many items."""
+    return math.exp(-logarithm * _GROUP)
 
 
 class Scheduler(Generic[_T]):
@@ -125,8 +132,11 @@ class Scheduler(Generic[_T]):
         self.drop(item)
         now = asyncio.get_running_loop().time()
         demand = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
+        rounded = 64 * _GROUP <= delay < _NEVER
+        if rounded:
+            demand = _shared_demand(round(math.log(delay) / _GROUP))
         due = self._clock.advance(now, demand) + delay if demand else -math.inf
-        if 64 * _GROUP <= delay < _NEVER:
+        if rounded:
             due = math.ceil(due / _GROUP) * _GROUP
         place = item.place = (due, next(self._numbers), item, demand)
         self._waiting += 1

@@ -59,10 +59,11 @@ class Watch(Item):
 
     Attributes:
         record: the job.
-        deadline: the event loop's time of its final poll, and from then on that by which this must
-            be answered.
+        deadline: the event loop's time at which `limit` is looked at; from the final poll on, that
+            by which this must be answered.
+        limit: the time at which the session stops waiting for it: that of the server's queue, and
+            once it is processed, that of the processing; minus infinity once its final poll is due.
         kind: what it has in common with jobs that are expected to take the same time.
-        final: whether its final poll is due or in flight.
         attempt: polls since the delays began to grow.
         polls: polls in all.
         poll_again: whether to poll it again as soon as the poll in flight is answered.
@@ -72,8 +73,8 @@ class Watch(Item):
 
     record: JobRecord
     deadline: float
+    limit: float
     kind: Hashable
-    final: bool = False
     attempt: int = 0
     polls: int = 0
     poll_again: bool = False
@@ -86,6 +87,11 @@ class Watch(Item):
     def __repr__(self) -> str:
         return f"<Watch of job {self.record.request_id}>"
 
+    @property
+    def final(self) -> bool:
+        """Whether its final poll is due or in flight."""
+        return self.limit == -math.inf
+
     def is_overdue(self, now: float) -> bool:
         """Whether a poll sent now is the last one."""
-        return self.final or now >= self.deadline
+        return now >= self.limit

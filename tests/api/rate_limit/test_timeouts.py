@@ -6,6 +6,7 @@ import pytest
 
 from seedance_async import (
     AuthenticationError,
+    Backoff,
     BadRequestError,
     GenerationRequest,
     RateLimitError,
@@ -17,6 +18,14 @@ from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply
 pytestmark = pytest.mark.virtual_time
 
 HOUR = 3600.0
+
+
+async def reach(client, api):
+    """A host that was reached once is waited for longer."""
+    answer, api.answer = api.answer, api.models(None)
+    await client.models()
+    api.answer = answer
+    api.sent.clear()
 
 
 def requests(count):
@@ -94,6 +103,7 @@ async def test_all_calls_fail_once_a_rate_limit_has_accepted_nothing_for_an_hour
 async def test_all_calls_fail_once_an_outage_exceeds_their_timeout(make_client, failure):
     api = Unchanging(failure, answer_after=15.0)
     async with make_client(transport=api) as client:
+        await reach(client, api)
         ends = await ends_of([client.create(request) for request in requests(300)])
     last = max(when for when, _ in ends)
     assert 550 < last < 660, "the last attempts take 15 seconds and pause for 20"
@@ -104,7 +114,9 @@ async def test_all_calls_fail_once_an_outage_exceeds_their_timeout(make_client, 
 
 
 async def test_a_later_call_has_its_own_timeout(make_client):
-    async with make_client(transport=Unchanging(NOT_SENT)) as client:
+    api = Unchanging(NOT_SENT)
+    async with make_client(transport=api) as client:
+        await reach(client, api)
         first = asyncio.ensure_future(ends_of([client.create(r) for r in requests(20)]))
         await asyncio.sleep(500)
         (later, _), *_ = await ends_of([client.create(requests(1)[0])])
@@ -138,7 +150,7 @@ async def test_polls_wait_even_then(make_client, api):
 @pytest.mark.parametrize(("limit", "seconds"), [(1, 300.0), (2, 300.0), (5, 600.0)])
 async def test_a_batch_completes_however_long_a_small_tier_takes(make_session, limit, seconds):
     api = Limited(limit, seconds=seconds, answer_after=0.1)
-    async with make_session(transport=api, max_in_flight=50) as session:
+    async with make_session(transport=api, max_in_flight=50, poll=Backoff()) as session:
         result = await session.run(requests(40 * limit))
         assert len(result.succeeded) == 40 * limit
         assert limit <= session.stats().submit_limit <= limit + 2  # ends are reported late
@@ -208,6 +220,7 @@ async def test_time_while_the_loop_is_blocked_counts_towards_no_timeout(make_cli
     api.answer_after = 1.0
     api.script["create"] += [trouble] * 60
     async with make_client() as client:
+        await client.models()  # it was there before
         creating = [asyncio.ensure_future(client.create(request)) for request in requests(100)]
         await asyncio.sleep(3)
         assert api.script["create"]

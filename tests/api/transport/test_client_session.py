@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from seedance_async import (
     GenerationCancelledError,
     GenerationRequest,
     SeedanceSession,
+    Timeouts,
     TransportError,
 )
 from tests.conftest import QUICK_POLL
@@ -113,6 +115,58 @@ async def test_closing_ends_a_submit_that_waits_for_a_connection_as_not_sent(mak
             ("maybe", 1),
             ("no", 0),
         ]
+
+
+async def test_the_time_of_a_query_counts_from_its_start(make_transport, monkeypatch):
+    async def never(*_, **__):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", never)
+    transport = make_transport("http://127.0.0.1:1", Timeouts(connect=3600.0, request=0.05))
+    error, _ = await failure(transport, QUERY)
+    assert "in time" in str(error)
+
+
+async def never_answer(connection):
+    await connection.read_request()
+    await connection.hang()
+
+
+async def test_a_call_that_took_too_long_leaves_its_task_as_it_was(make_transport):
+    """It cancels the task to end what aiohttp waits for, and must take that back."""
+    task = asyncio.current_task()
+    async with RawServer(never_answer) as server:
+        transport = make_transport(server.url, Timeouts(request=0.05))
+        for cancelled_before in (0, 1):
+            error, _ = await failure(transport, QUERY)
+            assert "in time" in str(error)
+            assert task.cancelling() == cancelled_before
+            if not cancelled_before:
+                task.cancel()
+                with suppress(asyncio.CancelledError):  # and a call of its clean-up goes on
+                    await asyncio.sleep(0)
+        task.uncancel()
+
+
+async def test_a_cancellation_at_the_end_of_a_calls_time_is_not_lost(make_transport):
+    read = asyncio.Event()
+
+    async def behave(connection):
+        await connection.read_request()
+        read.set()
+        await connection.hang()
+
+    async with RawServer(behave) as server:
+        transport = make_transport(server.url, PATIENT)
+        sending = asyncio.ensure_future(transport.send(QUERY))
+        await read.wait()
+        (call,) = transport._queries._calls
+        call.end(TimeoutError("late"))
+        call._cancel()  # as it does two turns later; somebody else at the same moment
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert sending.cancelling() == 1
 
 
 async def test_the_options_are_parameters_of_their_own():

@@ -452,6 +452,7 @@ async def test_a_request_says_where_it_goes_and_how_long_it_is(make_transport):
         assert query.startswith(b"GET /query HTTP/1.1\r\n")
         assert b"content-length" not in query.lower()
         assert b"\r\nContent-Length: 0\r\n" in cancel
+        assert not any(b"\r\ncontent-type:" in r.lower() for r in (query, cancel))
         assert f"\r\nContent-Length: {len(SUBMIT.body)}\r\n".encode() in submit
         await transport.aclose()
 

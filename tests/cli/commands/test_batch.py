@@ -360,6 +360,16 @@ def test_a_key_column_keeps_a_line_the_same_whatever_changes(seedance, seedance_
     assert len(seedance_emulator.ledger.charged) == 1
 
 
+def test_signed_urls_are_known_again_if_told_so(seedance, seedance_emulator):
+    for signature in ("monday", "tuesday"):
+        line = {"prompt": "a river", "mediaUrls": [f"https://media.example/a.jpg?s={signature}"]}
+        Path("shots.jsonl").write_text(json.dumps(line))
+        assert seedance("batch", "shots.jsonl", "--signed-urls").code == 0
+        dry = seedance("batch", "shots.jsonl", "--signed-urls", "--dry-run")
+        assert "0 jobs would be submitted" in dry.out
+    assert len(seedance_emulator.ledger.charged) == 1
+
+
 def test_keys_that_two_lines_share_are_refused_before_anything_is_sent(seedance, seedance_emulator):
     Path("shots.jsonl").write_text('{"key": "a", "prompt": "x"}\n{"key": "a", "prompt": "y"}\n')
     done = seedance("batch", "shots.jsonl")

@@ -12,8 +12,10 @@ from seedance_async.emulator import Fault
 
 def test_a_prompt_becomes_a_video_and_its_path_is_printed(seedance, seedance_emulator):
     done = seedance("generate", "A river in autumn")
-    assert (done.code, done.err) == (0, "")
     (job,) = seedance_emulator.jobs.values()
+    charged = seedance_emulator.ledger.credits_charged
+    shown = f"job {job.request_id} is accepted, charged {charged} credits\n"
+    assert (done.code, done.err) == (0, shown)
     assert done.out == f"{job.request_id}.mp4\n"
     with av.open(done.out.strip()) as video:
         assert video.streams.video[0].codec_context.name == "h264"

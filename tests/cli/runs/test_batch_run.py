@@ -327,7 +327,7 @@ def of_another_program():
     [
         (lambda: b"This is no database, though it is long enough", "it is no SQLite file"),
         (of_another_program, "it is a database of another program"),
-        (newer_version, "it is of version 99, newer than 3: update seedance-async"),
+        (newer_version, "it is of version 99, newer than 4: update seedance-async"),
     ],
 )
 def test_a_file_that_is_not_a_journal_is_one_clear_line(seedance, seedance_emulator, make, message):
@@ -370,12 +370,12 @@ def test_a_disk_too_full_for_an_intent_stops_the_submitting(
 def test_an_accepted_job_that_could_not_be_recorded_is_shown_with_its_id(
     seedance, seedance_emulator, monkeypatch
 ):
-    async def full(self, key, **changes):
+    async def full(self, attempt, **changes):
         error = JournalError("disk full", path="run.db", request_id=changes.get("request_id"))
         raise error
 
-    monkeypatch.setattr(SQLiteJournal, "update", full)
-    monkeypatch.setattr(SQLiteJournal, "update_soon", lambda self, key, **changes: None)
+    monkeypatch.setattr(SQLiteJournal, "record", full)
+    monkeypatch.setattr(SQLiteJournal, "record_soon", lambda self, attempt, **changes: None)
     write_prompts(1)
     done = seedance("batch", "prompts.txt")
     (job,) = seedance_emulator.jobs

@@ -14,10 +14,10 @@ from seedance_async.cli.runs.progress import Moment, clock
 from seedance_async.cli.runs.run import Run
 
 
-def moment(seconds=10.0, **counts):
+def moment(seconds=10.0, waiting=None, **counts):
     known = dict.fromkeys(JobState, 0) | {JobState(state): n for state, n in counts.items()}
     in_flight = sum(n for state, n in known.items() if not state.is_final)
-    stats = SessionStats(known, in_flight, 1234, 0, polls=9, refusals=0)
+    stats = SessionStats(known, in_flight, 1234, 0, polls=9, refusals=0, waiting=waiting or {})
     return Moment(stats, 24, 7, seconds)
 
 
@@ -35,6 +35,11 @@ def test_a_slow_pace_is_shown_per_minute():
 def test_before_the_first_job_ends_there_is_no_pace():
     assert moment(queued=3).line().plain.endswith("no pace yet")
     assert moment(seconds=0, succeeded=3).line().plain.endswith("no pace yet")
+
+
+def test_what_is_waited_for_for_long_is_shown():
+    line = moment(pending=3, waiting={"network": 83.0, "gate": 12.0}).line().plain
+    assert line.endswith(" · waiting for the network 1:23 · waiting for the gate 0:12")
 
 
 def test_at_the_end_the_elapsed_time_is_shown():

@@ -266,6 +266,26 @@ def test_a_job_that_never_ends_gets_at_most_twice_the_polls_of_plain_backoff():
             assert polls <= 2 * (plain + 1) + 5
 
 
+@pytest.mark.parametrize("seconds", [20.0, 90.0, 600.0])
+def test_once_jobs_may_end_no_delay_is_longer_than_the_longest_of_plain_backoff(seconds):
+    backoff = LearnedPolls().backoff
+    planner = taught(log_normal(seconds, 0.2), backoff=backoff)
+    rng = random.Random(0)
+    delays = [planner.delay("kind", seconds * share / 10, 3, rng) for share in range(8, 100)]
+    assert max(delays) <= backoff.maximum
+    first = planner.delay("kind", 0.0, 0, rng)
+    assert first > min(backoff.maximum, seconds / 3), "before that they are longer"
+
+
+def test_an_end_long_before_any_other_leads_to_another_plan_at_once():
+    planner = taught(lambda rng: rng.gauss(600, 60), backoff=LearnedPolls().backoff)
+    rng = random.Random(0)
+    before = planner.delay("kind", 100.0, 3, rng)
+    for _ in range(3):
+        planner.finished("kind", 0.0, 70.0)
+    assert planner.delay("kind", 100.0, 3, rng) <= 5.3 < before
+
+
 def test_a_backoff_of_tiny_delays_causes_no_overflow():
     backoff = Backoff(initial=1e-300, maximum=1e-300, floor=1e-300, jitter=0)
     planner = PollPlanner(backoff)

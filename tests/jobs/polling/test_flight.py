@@ -31,13 +31,14 @@ def request(number):
 class EndlessAPI:
     """Accepts every submit; no job ever ends. It keeps nothing, so as not to count as memory."""
 
-    def __init__(self):
+    def __init__(self, status="queued"):
         self.submits = self.polls = 0
+        self.status = status  # of a job that is just accepted; it is processed at its first poll
 
     async def send(self, wire, *, on_sent=None) -> WireResponse:
         if wire.charges:
             self.submits += 1
-            return accepted(f"req_{self.submits - 1:016}")
+            return accepted(f"req_{self.submits - 1:016}", status=self.status)
         self.polls += 1
         request_id = wire.path.rpartition("/")[2]
         known = {"model": "seedance-2.0", "prompt": prompt(int(request_id[4:])), "duration": 5}
@@ -116,7 +117,7 @@ async def test_leaving_very_many_jobs_names_each_and_does_not_block_the_loop(mak
 @pytest.mark.virtual_time
 async def test_deadlines_hold_even_if_the_poll_rate_allows_each_job_one_poll_in_hours(make_session):
     """A thousand jobs at one poll in ten seconds: most do not even get their final poll."""
-    api = EndlessAPI()
+    api = EndlessAPI("processing")
     session = make_session(
         transport=api, max_in_flight=JOBS, poll_rate=0.1, job_timeout=600, rng=random.Random(1)
     )

@@ -13,6 +13,9 @@ from tests.support.fakes import error_reply, operation_of, reply
 
 pytestmark = pytest.mark.virtual_time
 
+#: With few polls, so that much depends on where they are.
+SPARSE = LearnedPolls(backoff=Backoff())
+
 
 def draft(number):
     return GenerationRequest(f"draft {number}", duration=4, resolution="480p")
@@ -34,7 +37,7 @@ async def test_after_some_jobs_the_end_of_the_next_one_of_their_kind_is_noticed_
     async with make_session(poll=Backoff()) as session:
         lag, polls = await lag_and_polls(session, api, draft(0))
         plain = {"lag": lag, "polls": polls}
-    async with make_session() as session:
+    async with make_session(poll=SPARSE) as session:
         for _ in range(20):
             await session.run([draft(number) for number in range(5)])
         lag, polls = await lag_and_polls(session, api, draft(1))
@@ -63,7 +66,7 @@ async def test_a_job_on_a_service_that_became_slower_is_not_polled_without_bound
     make_session, api
 ):
     api.seconds = 30.0
-    async with make_session(rng=random.Random(5)) as session:
+    async with make_session(rng=random.Random(5), poll=SPARSE) as session:
         for _ in range(20):
             await session.run([draft(number) for number in range(5)])
         api.seconds = 300.0
@@ -125,7 +128,7 @@ async def test_a_retry_after_applies_to_the_next_poll_only(make_session, api):
     body = {"success": True, "requestId": "req_0", "status": "processing"}
     api.script["get"] += [reply(body=body, headers={"retry-after": "1"})] * 3
     api.script["get"] += [error_reply(502)] * 1000
-    async with make_session() as session:
+    async with make_session(poll=SPARSE) as session:
         job = await session.submit(draft(0))
         await asyncio.sleep(600)
         assert api.count("get") <= 30, "not one a second while every poll fails"
@@ -186,6 +189,7 @@ async def test_an_end_reported_by_a_delayed_poll_is_not_taken_for_an_early_one(
 
 
 async def test_the_deadline_holds_whatever_was_learned(make_session, api):
+    api.queues = False
     api.seconds = 80.0
     async with make_session(job_timeout=100.0, poll=LearnedPolls(stretch=10)) as session:
         for _ in range(10):
@@ -199,7 +203,7 @@ async def test_the_deadline_holds_whatever_was_learned(make_session, api):
 
 async def test_a_job_accepted_in_another_session_is_polled_by_plain_backoff(make_session, api):
     api.seconds = 97.0
-    async with make_session() as session:
+    async with make_session(poll=SPARSE) as session:
         for _ in range(20):
             await session.run([draft(number) for number in range(5)])
         api.jobs["req_old"] = asyncio.get_running_loop().time() - 50

@@ -1,8 +1,8 @@
 """Adaptive polling: learn when jobs of a kind end, and poll when an end is likely.
 
-Plain backoff polls all jobs alike. This polls a job by when similar jobs ended: the first poll
-comes late, the next ones are dense around the expected end, and a job that outlasts it is polled
-ever more rarely. It makes about as many polls as plain backoff and notices ends sooner.
+Plain backoff polls all jobs alike. This polls a job by when similar jobs ended: rarely until the
+first of them can be expected to end, and densely where most of them do. It makes fewer polls than
+plain backoff, and notices ends sooner where they can be foreseen.
 
 `survival` estimates when jobs end, `plans` places the polls, `planner` does both for each kind of
 job, `policy` is what a session is given. All of it is arithmetic: no clock, no waiting, no I/O, and
@@ -27,22 +27,23 @@ from age t the best next poll is the one that attains
 
 For each u this is a line in F(t) with slope -u, so one pass from right to left over a stack of
 lines (their lower envelope) finds every best poll, exactly and in time linear in the bins. The
-price is chosen so that E[polls] is what plain backoff would make on the same S: a job costs about
-as many polls, and each is placed where it gains most. The price has a minimum: where all jobs take
-the same time, polls that gain next to nothing are left out. Where S is wrong a job may take more
-polls; they are counted, and the next plans spend fewer.
+price is chosen so that E[polls] is a little less than plain backoff would make on the same S, and
+each is placed where it gains most. The price has a minimum: polls that gain next to nothing are
+left out. Where S is wrong a job may take more polls; they are counted, and the next plans spend
+fewer.
 
 **3. When the service changes,** no special case is needed. If it becomes slower, jobs that outlast
 the old end are at risk without ending, so the hazard there falls with every poll. If it becomes
 faster, a job that ends before its first, late poll is noticed at that poll; part of its end is
-attributed to the whole time before, and polls move there, so none are spent on exploration. Each
-new end makes the old ones weigh less.
+attributed to the whole time before, and polls move there, so none are spent on exploration; such an
+end leads to a new plan at once. Each new end makes the old ones weigh less.
 
 **4. Bounds** that hold for any sequence of ends, even an adversary's: no delay, and so no lag, is
-above `stretch` times the backoff's maximum; no planned delay is below the backoff's floor or a
-quarter of its first delay; and a job with more than twice the polls of plain backoff, plus four,
-gets plain backoff. So does a kind with a total weight below `ENOUGH` jobs, and a job that outlasts
-its plan.
+above `stretch` times the backoff's maximum; past the age by which the share `EARLY` of the jobs has
+ended, none is above that maximum itself; no planned delay is below the backoff's floor or a quarter
+of its first delay; and a job with `TOO_MANY` polls more than plain backoff would have made by its
+age gets plain backoff. So does a kind with a total weight below `ENOUGH` jobs, and a job that
+outlasts its plan.
 """
 
 from seedance_async.jobs.polling.adaptive.policy import (

@@ -19,6 +19,12 @@ ENOUGH = 12.0
 ACCOUNT_FADING = 0.9998
 #: However many polls were made too many, a plan has at least this share of plain backoff's.
 LEAST_SHARE = 0.7
+#: The share of plain backoff's polls that a plan may spend: a little is left for what no plan sees.
+MOST_SHARE = 0.9
+#: The share of the jobs that may end while polls are rarer than those of plain backoff.
+EARLY = 0.025
+#: A job with so many polls more than plain backoff would have made by its age gets plain backoff.
+TOO_MANY = 4
 
 
 @attrs.define(eq=False, repr=False)
@@ -26,6 +32,7 @@ class _Kind:
     times: EndTimes
     plan: Plan | None = None
     price: float = 1.0
+    early: float = 0.0  # the age by which the share `EARLY` of the jobs has ended
     polls: float = 0.0
     plain_polls: float = 0.0
 
@@ -36,7 +43,8 @@ class _Kind:
 
     def share(self) -> float:
         """The share of plain backoff's polls that a plan may spend, less if it spent too many."""
-        return max(LEAST_SHARE, min(1.0, self.plain_polls / max(1.0, self.polls)) ** 2)
+        spent = min(1.0, self.plain_polls / max(1.0, self.polls))
+        return max(LEAST_SHARE, MOST_SHARE * spent**2)
 
 
 class PollPlanner:
@@ -49,7 +57,7 @@ class PollPlanner:
         kinds: how many kinds are remembered; the least recent one is forgotten.
     """
 
-    def __init__(self, backoff: Backoff, *, stretch: float = 4.0, kinds: int = 64) -> None:
+    def __init__(self, backoff: Backoff, *, stretch: float = 6.0, kinds: int = 64) -> None:
         self._backoff = backoff
         self._least = max(backoff.floor, backoff.initial / 4)
         self._most = max(self._least, backoff.maximum * stretch)
@@ -71,6 +79,8 @@ class PollPlanner:
         """Learn that a job seen running at age `after` (0 at first) had ended at age `by`."""
         known, after = self._of(kind), min(after, by)
         known.times.finished(after, by)
+        if by < known.early:
+            known.plan = None  # few should end so early: the service may have become faster
         middle = after + (by - after) / 2
         known.count_poll(self._plain.by(middle) - self._plain.by(after) + 0.5)
 
@@ -83,14 +93,18 @@ class PollPlanner:
             polls: how often it was polled since then without having ended.
             rng: the source of jitter.
         """
-        plan = self._plan(kind)
-        too_many = polls > 4 + 2 * self._plain.by(age)
-        if plan is None or too_many or age >= plan.ages[-2]:
+        known = self._planned(kind)
+        plan = None if known is None else known.plan
+        too_many = polls > self._plain.by(age) + TOO_MANY
+        if known is None or plan is None or too_many or age >= plan.ages[-2]:
             return self._backoff.delay(polls, rng)
         then = plan.next_poll(age)
         spacing = min(then - age, max(0.0, plan.next_poll(then) - then))
         wait = then - age + self._backoff.jitter * (rng.random() - 0.5) * spacing
-        return min(self._most, max(self._least, wait))
+        # What was learned may be wrong, or of the past: only few jobs may depend on it.
+        longest = self._backoff.maximum * (1 - self._backoff.jitter * rng.random())
+        longest = min(self._most, max(0.0, known.early - age) + longest)
+        return max(self._least, min(longest, wait))
 
     def _of(self, kind: Hashable) -> _Kind:
         known = self._kinds.get(kind)
@@ -101,13 +115,14 @@ class PollPlanner:
         self._kinds.move_to_end(kind)
         return known
 
-    def _plan(self, kind: Hashable) -> Plan | None:
+    def _planned(self, kind: Hashable) -> _Kind | None:
+        """What is known of a kind, with a plan; None while that is not enough for one."""
         known = self._kinds.get(kind)
         if known is None or known.times.count < ENOUGH:
             return None
         if known.plan is None or known.times.news > max(4.0, known.times.count / 4):
             self._make_plan(known)
-        return known.plan
+        return known
 
     def _make_plan(self, known: _Kind) -> None:
         survival = known.times.survival()
@@ -117,6 +132,7 @@ class PollPlanner:
             for k in range(len(survival) - 1)
         )
         polls = max(1.05, known.share() * (polls + 0.5))
+        known.early = starts[next(k for k, s in enumerate(survival) if s < 1 - EARLY) - 1]
         chosen = thinned(starts, survival)
         known.plan, known.price = plan_for(
             [starts[k] for k in chosen],

@@ -14,8 +14,8 @@ STEP_MASS = 0.008
 STEP_AGE = 1.05
 
 #: The least price of a poll, as a share of plain backoff's first delay: a poll that shortens the
-#: lag by less than this (a quarter of a second by default) is not worth making.
-LEAST_PRICE = 0.125
+#: lag by less than this (an eighth of a second by default) is not worth making.
+LEAST_PRICE = 0.06
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -29,22 +29,25 @@ class LearnedPolls:
     """Poll when an end is likely: by `backoff` at first, then by when similar jobs ended.
 
     A session learns how long jobs take, for each model, duration, resolution and mode. After about
-    a dozen have ended, a job's first poll comes late, the next ones are dense around the expected
-    end, and stragglers are polled ever more rarely. This makes about as many polls as `backoff`
-    alone, fewer where all jobs take the same time, and notices ends sooner.
+    a dozen have ended, polls are rare until the first of the jobs can be expected to end, and dense
+    where most of them do. This takes fewer polls than `backoff` alone, and notices ends sooner
+    where they can be foreseen.
 
     Args:
         backoff: the delays while little is known, and the measure of how many polls a job may take.
-        stretch: the longest delay in multiples of `backoff.maximum`, at least 1.
+            By default they grow to about five seconds, as often as a person would look.
+        stretch: the longest delay, before an end is expected, in multiples of `backoff.maximum`; at
+            least 1.
 
     Raises:
         ValueError: `stretch` is below 1 or not a finite number.
     """
 
     backoff: Backoff = attrs.field(
-        default=Backoff(), validator=attrs.validators.instance_of(Backoff)
+        default=Backoff(multiplier=2.0, maximum=5.3),
+        validator=attrs.validators.instance_of(Backoff),
     )
-    stretch: float = 4.0
+    stretch: float = 6.0
 
     def __attrs_post_init__(self) -> None:
         given = self.stretch

@@ -1,0 +1,153 @@
+"""Several sessions on one journal: one gets a key, and nobody takes the living for dead."""
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+
+from seedance_async import JournalError
+from seedance_async.journal import CreditsInUseError, SQLiteJournal, owner, read_entries
+from seedance_async.journal.owner import DOUBT_SECONDS, Owner, this_place
+from tests.journal.conftest import START, claimed, intent, sqlite
+
+
+async def test_of_many_sessions_that_claim_one_key_one_succeeds(open_shared):
+    journals = [await open_shared() for _ in range(5)]
+    results = await asyncio.gather(*(each.claim(intent()) for each in journals * 4))
+    assert results.count(None) == 19
+
+
+async def test_what_a_living_session_is_sending_is_held_until_it_has_an_outcome(open_shared):
+    one, other = await open_shared(), await open_shared()
+    number = await claimed(one, "a")
+    assert (await other.find("a")).is_held
+    assert not (await one.find("a")).is_held, "it is its own"
+    assert await other.claim(intent(), after=number) is None
+    await one.record(number, state="rejected")
+    assert not (await other.find("a")).is_held
+    assert await other.claim(intent(), after=number) is not None
+
+
+async def test_what_a_session_left_behind_is_uncertain_and_no_longer_held(open_shared):
+    one, other = await open_shared(), await open_shared()
+    await claimed(one, "a")
+    await one.aclose()
+    found = await other.find("a")
+    assert (found.is_held, found.is_uncertain) == (False, True)
+
+
+async def test_a_session_that_gives_no_sign_of_life_is_dead_after_a_while(open_shared, clock):
+    one, other = await open_shared(), await open_shared()
+    number = await claimed(one, "a")
+    clock.now += DOUBT_SECONDS
+    assert (await other.find("a")).is_held
+    clock.now += 1
+    assert not (await other.find("a")).is_held
+    second = await other.claim(intent(), after=number)
+    await one.record(number, state="queued", request_id="req_1", credits_charged=40)
+    assert (await other.find("a")).request_id == "req_1", "its late acceptance is not lost"
+    await other.record(second, state="rejected")
+    assert (await other.find("a")).state == "queued"
+
+
+async def test_a_session_gives_a_sign_of_life_before_it_sends(open_shared, clock):
+    one, other = await open_shared(), await open_shared()
+    clock.now += 10 * DOUBT_SECONDS
+    third = await open_shared()  # which removes owners that seem dead
+    await claimed(one, "a")
+    assert (await other.find("a")).is_held
+    assert (await third.find("a")).is_held
+
+
+async def test_under_a_limit_one_session_sends_at_a_time(open_shared):
+    one, other = await open_shared(), await open_shared()
+    number = await claimed(one, "a", credits=40, limits={"": 1000})
+    with pytest.raises(CreditsInUseError):
+        await other.claim(intent("b", credits=40, limits={"": 1000}))
+    assert await other.claim(intent("c")) is not None, "there is no limit on this one"
+    await one.record(number, state="queued", request_id="req_1", credits_charged=40)
+    assert await one.claim(intent("d", limits={"acme": 9}, budget="acme")) is not None
+
+
+async def test_a_file_that_sessions_share_is_closed_to_one_that_wants_it_alone(path):
+    shared = [SQLiteJournal(path, shared=True) for _ in range(2)]
+    for each in shared:
+        await each.open()
+    with pytest.raises(JournalError, match="it is in use"):
+        await SQLiteJournal(path).open()
+    for each in shared:
+        await each.aclose()
+    alone = SQLiteJournal(path)
+    await alone.open()
+    await alone.aclose()
+
+
+async def test_a_file_that_one_session_has_alone_is_closed_to_all_others(
+    path, on_disk, monkeypatch
+):
+    monkeypatch.setattr("seedance_async.journal.lock.SHARED_TIMEOUT", 0)
+    with pytest.raises(JournalError, match="it is in use"):
+        await SQLiteJournal(path, shared=True).open()
+
+
+async def test_once_its_lock_is_lost_and_another_session_writes_nothing_more_is_sent(path, on_disk):
+    """Another thread that closes a copy's file descriptor drops a POSIX lock, for example."""
+    await claimed(on_disk, "a")
+    with sqlite(path) as connection:
+        columns = "place, pid, opened_at, seen_at"
+        connection.execute(f"INSERT INTO owners ({columns}) VALUES ('x', 1, {START}, {START})")
+    with pytest.raises(JournalError, match="another session has opened it meanwhile"):
+        await on_disk.claim(intent("b"))
+    await on_disk.record((await on_disk.find("a")).attempt, state="queued", request_id="req_1")
+    assert (await on_disk.find("a")).request_id == "req_1", "what is learnt is recorded"
+
+
+WRITER = """
+import asyncio, sys
+from seedance_async.journal import Intent, SQLiteJournal
+
+async def main(path, count):
+    journal = SQLiteJournal(path, shared=True)
+    await journal.open()
+    async def work(number):
+        attempt = await journal.claim(Intent(f"key-{number}", "f", "{}", kind="k", credits=1))
+        if attempt is not None:
+            await journal.record(
+                attempt, state="queued", request_id=f"req_{attempt}", credits_charged=1
+            )
+            print(number)
+    await asyncio.gather(*map(work, range(count)))
+    await journal.aclose()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def test_processes_that_open_a_new_file_at_once_share_it_and_its_keys(path):
+    command = [sys.executable, "-c", WRITER, str(path), "200"]
+    writers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    mine = [writer.communicate(timeout=120)[0].split() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert sorted(itertools.chain(*mine), key=int) == [str(number) for number in range(200)]
+    assert len(read_entries(path)) == 200
+    with sqlite(path) as connection:
+        assert connection.execute("SELECT spent FROM budgets").fetchall() == [(200,)]
+
+
+def test_the_owner_of_a_process_that_has_ended_is_dead_at_once():
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    now = START
+    assert not Owner(this_place(), int(done.stdout), now).is_alive(now)
+    assert Owner(this_place(), os.getpid(), now).is_alive(now)
+    assert Owner("another machine", int(done.stdout), now).is_alive(now), "nobody can tell"
+
+
+def test_where_nothing_tells_the_machine_its_name_is_enough(monkeypatch, tmp_path):
+    monkeypatch.setattr(owner, "_text", lambda path: "")
+    this_place.cache_clear()
+    assert this_place()
+    this_place.cache_clear()

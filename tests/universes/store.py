@@ -1,0 +1,233 @@
+"""The disk of a universe, and the journals on it: all that the universes know of how they are kept.
+
+It is the SDK's own journal, tables and transactions included, over one SQLite database in memory,
+which outlives the processes. In place of the writer's thread, an event of the universe commits what
+is queued. What was not committed when a process is killed is lost.
+"""
+
+import json
+import queue
+import sqlite3
+from types import SimpleNamespace
+
+import attrs
+
+from seedance_async import JournalError
+from seedance_async.journal import SQLiteJournal, sqlite
+from seedance_async.journal.schema import migrate
+from seedance_async.journal.tables import Database
+from seedance_async.journal.writer import Writer, _resolve_futures
+
+_CLOSED = JournalError("the process was killed")
+
+
+@attrs.frozen
+class Row:
+    """What the disk knows of one job."""
+
+    key: str
+    prompt: str
+    state: str
+    request_id: str | None
+    credits: int | None
+    text: str  # all values
+
+    @property
+    def is_unanswered(self):
+        """Whether a later run reports that nobody knows the outcome."""
+        return self.state in ("submitting", "uncertain") and self.request_id is None
+
+
+class Disk:
+    """One journal's file."""
+
+    def __init__(self, world):
+        self.world = world
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(connection)
+        connection.execute("UPDATE secret SET value = ?", (world.rng.randbytes(32),))
+        self.connection = connection
+        self._database = Database(connection, "run.db")
+        self._writers = {}  # by process
+
+    def journal(self):
+        """A journal on this disk, for the process that runs now."""
+        return SQLiteJournal("run.db", clock=lambda: self.world.clock)
+
+    def rows(self):
+        """What a later process would find."""
+        return [_row(entry) for entry in self._database.entries()]
+
+    def holds(self, request_id):
+        """Whether a later process would find this id."""
+        return any(row.request_id == request_id for row in self.rows())
+
+    def close(self):
+        """The universe is over."""
+        self._database.close()
+
+    def is_full(self, process):
+        """Whether nothing can be written now."""
+        full = process.life.disk_full
+        age = self.world.clock - process.starts
+        return full is not None and full[0] <= age < full[1]
+
+    # --- the writers ------------------------------------------------------------------------
+
+    def delay(self):
+        """Seconds that a write takes."""
+        return self.world.rng.choice((0.0, 0.001, 0.01, 0.05))
+
+    def open(self, writer):
+        """Take the lock, as the writer's thread does first."""
+        holders = [other for other in self._writers.values() if other.process.alive]
+        if holders:
+            writer.opened.set_exception(JournalError("it is being written by another run"))
+            writer.closed.set_result(None)
+        else:
+            self._writers[writer.process] = writer
+            writer.register()
+            writer.opened.set_result(None)
+
+    def commit(self, writer, batch):
+        """Run the operations in one transaction; each outcome."""
+        file = SimpleNamespace(
+            database=writer.database, check_in_place=lambda: self._check(writer.process)
+        )
+        return writer._commit(file, batch)
+
+    def release(self, writer):
+        """Give the lock back."""
+        writer.database.leave()
+        self._writers.pop(writer.process, None)
+
+    def flush(self, process):
+        """Write what is queued, as the thread does once more when its loop is gone."""
+        writer = self._writers.get(process)
+        if writer is not None:
+            writer.drain(acknowledge=False)
+
+    def died(self, process):
+        """A process was killed: what it waits for ends, without a trace."""
+        writer = self._writers.pop(process, None)
+        if writer is not None:
+            writer.drop()
+
+    def _check(self, process):
+        if self.is_full(process):
+            raise OSError("no space left on device")
+
+
+class _EventWriter(Writer):
+    """The writer of a journal, without a thread."""
+
+    def __init__(self, path, loop, *, is_shared, clock):
+        self._is_shared, self._clock = is_shared, clock
+        self.process, self._scheduled = loop.process, False
+        self.disk, self.world = self.process.world.disk, self.process.world
+        self._path, self._loop, self._kept = path, loop, None
+        self._queue = queue.SimpleQueue()
+        self.opened, self.closed = loop.create_future(), loop.create_future()
+        self.thread = SimpleNamespace(join=lambda: None)
+        self.database = Database(self.disk.connection, path, is_shared=is_shared)
+
+    def register(self):
+        """Become an owner of the journal."""
+        self.database.register(self._clock())
+
+    def start(self):
+        self._later(self._open)
+
+    def put(self, operation):
+        self._queue.put(operation)
+        self._wake()
+
+    def stop(self):
+        self._queue.put(None)
+        self._wake()
+
+    def _wake(self):
+        if not self.process.alive:
+            self.drop()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._later(self._write)
+
+    def _later(self, work):
+        def when_it_runs():  # its thread is stopped and killed with its process
+            if not self.process.alive:
+                self.drop()
+            elif self.process.stopped_until > self.world.clock:
+                self.world.at(self.process.stopped_until, when_it_runs)
+            else:
+                self.process.poke()
+                self.world.current = self.process  # whose log its thread writes to
+                work()
+                self.world.current = None
+
+        self.world.at(self.world.clock + self.disk.delay(), when_it_runs)
+
+    def _open(self):
+        if not self.opened.done():
+            self.disk.open(self)
+
+    def _write(self):
+        self._scheduled = False
+        self.drain(acknowledge=True)
+
+    def drain(self, *, acknowledge):
+        """Commit everything that is queued, and tell those who wait."""
+        batch = self._queued()
+        stopping, operations = None in batch, [each for each in batch if each is not None]
+        if not self.process.effect():
+            return _fail(operations)
+        outcomes = self.disk.commit(self, operations) if operations else []
+        if not self.process.effect():
+            return _fail(operations)
+        if acknowledge:
+            told = [
+                (each.future, outcome)
+                for each, outcome in zip(operations, outcomes, strict=True)
+                if each.future is not None
+            ]
+            _resolve_futures(self._loop, told)
+        if stopping:
+            self.disk.release(self)
+            if not self.closed.done():
+                self.closed.set_result(None)
+
+    def drop(self):
+        """Forget everything that is queued."""
+        if self._loop.is_closed():
+            return
+        _fail([each for each in self._queued() if each is not None])
+        for future in (self.opened, self.closed):
+            if not future.done():
+                future.set_result(None)
+
+    def _queued(self):
+        batch = []
+        while not self._queue.empty():
+            batch.append(self._queue.get())
+        return batch
+
+
+def use_disks():
+    """From now on, journals of this interpreter are on the disks of universes; undone by a call."""
+    real, sqlite.Writer = sqlite.Writer, _EventWriter
+    return lambda: setattr(sqlite, "Writer", real)
+
+
+def _fail(operations):
+    for each in operations:
+        if each.future is not None and not each.future.done():
+            each.future.set_exception(_CLOSED)
+            each.future.exception()
+
+
+def _row(entry):
+    values = attrs.astuple(entry)
+    prompt = json.loads(entry.request)["prompt"]
+    return Row(
+        entry.key, prompt, entry.state, entry.request_id, entry.credits_charged, repr(values)
+    )
