@@ -187,7 +187,9 @@ class Gate:
         self._hold.ended(late=late)
         self._running += 1
         self._learned.rate.accepted(now, pressed=self._delayed or self._line.is_pressed, late=late)
-        self._learned.accepted(self._running, self._inside - 1, now, late=late)
+        self._learned.accepted(
+            self._running, self._inside - 1, now, late=late, eased=self._hold.is_narrow
+        )
         if not self._calm and not late:  # a late one does not show that the hold helped
             if self._paced and self.rate is None:
                 self._hold.narrow()  # all who wait would come at once
@@ -218,7 +220,8 @@ class Gate:
         now, limit = asyncio.get_running_loop().time(), self.limit
         self.refusals += 1
         self._hold.refused(now)
-        if not self._learned.refused(self._running, now, concurrent=self._hold.untried):
+        late, eased = self._hold.untried, self._hold.is_narrow
+        if not self._learned.refused(self._running, now, late=late, eased=eased):
             return False
         self._hold.count(allowed=self._learned.noise.longest_run)
         self.hold(max(self._delay_after_refusal(limit), server_delay))

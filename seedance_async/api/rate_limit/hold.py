@@ -45,6 +45,11 @@ class Hold:
         return self.width == self._most
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether less than half as many may be inside."""
+        return self.width < self._most / 2
+
+    @property
     def repeated(self) -> bool:
         """Whether the last trouble was not the first in a row."""
         return self._in_a_row > 1

@@ -28,7 +28,6 @@ class Learned:
         self.rate, self.jobs, self.noise = LearnedRate(slowest), LearnedJobLimit(), Noise()
         self.counts_jobs = False
         self._case: _Refusals | None = None
-        self._in_trouble = False
 
     @property
     def is_nothing(self) -> bool:
@@ -39,53 +38,49 @@ class Learned:
         """Seconds until the limits allow one more call; inf if time alone does not help."""
         return max(self.rate.wait(now), self.jobs.wait(running + in_flight, in_flight, now))
 
-    def accepted(self, running: int, in_flight: int, now: float, *, late: bool) -> None:
-        """The server accepted a call; `late`: it was sent before the hold that lasts."""
-        self.noise.accepted(self.rate.overload, counts=self._asks_little(running - 1))
-        if self.noise.refutes_limit():
-            self.rate.forget()
+    def accepted(self, running: int, in_flight: int, now: float, *, late: bool, eased: bool) -> None:
+        """The server accepted a call.
+
+        Args:
+            running: jobs that are running, with this one.
+            in_flight: other calls.
+            now: the time.
+            late: whether it was sent before the hold that lasts.
+            eased: whether few calls are let in at once.
+        """
+        self.noise.accepted()
+        self._count_noise(refused=False, late=late, eased=eased)
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:
                 self._case.accepted_late(running)
             return
-        self._in_trouble = False
         if self._case is not None and self._judge(self._case, running, now):
             self._case = None
 
-    def refused(self, running: int, now: float, *, concurrent: bool) -> bool:
-        """The server refused a call. Returns whether all others must wait.
-
-        Args:
-            running: jobs that are running.
-            now: the time.
-            concurrent: whether it was sent before the hold that lasts.
-        """
-        if not self._in_trouble:
-            little = self._asks_little(running)
-            if little and self.noise.share > 0.08:
-                self.rate.doubt()
-            if self.noise.explains_refusal(self.rate.overload, counts=little):
-                return False
-            if little and not self.is_nothing:
-                self.noise.contradicted()
-        elif not concurrent and self.noise.share > 0.15:
-            self.noise.contradicted()
-        self._in_trouble = True
+    def refused(self, running: int, now: float, *, late: bool, eased: bool) -> bool:
+        """The server refused a call. Returns whether all others must wait. As `accepted`."""
+        self._count_noise(refused=True, late=late, eased=eased)
+        if self.noise.explains_refusal() and self._case is None:
+            return False
         first = self._case is None
         if self._case is None:
-            self._case = _Refusals(now, running)
+            self._case = _Refusals(now, running, eased)
             self.rate.refused(now)
-        self._case.add(running, concurrent=concurrent)
+        self._case.add(running, late=late)
         self.jobs.refused(running, now, first=first)
         return True
 
-    def _asks_little(self, running: int) -> bool:
-        """Whether all known limits allow more than we ask for."""
-        return self.rate.is_below and self.jobs.is_above(running)
+    def _count_noise(self, *, refused: bool, late: bool, eased: bool) -> None:
+        """Calls after a hold are no fair sample until one was accepted."""
+        if self.is_nothing and (late or self._case is None):
+            was_eased = eased if self._case is None else self._case.eased
+            self.noise.count(refused=refused, eased=was_eased)
 
     def _judge(self, case: _Refusals, running: int, now: float) -> bool:
         """A call was accepted again: learn from what helped. Returns whether that is clear yet."""
+        if self.is_nothing and self.noise.explains(case.late_refused, case.late):
+            return True
         job_helped = self._a_job_helped(case, running, now)
         if job_helped is None:
             return False
@@ -123,24 +118,33 @@ class _Refusals:
         since: when the first came.
         full_with: jobs running at the first.
         running: jobs running at the last.
+        eased: whether few calls were let in at once at the first.
         rounds: how many came; those of concurrent calls count once.
+        late, late_refused: answers to calls that were in flight at the first, and refusals.
     """
 
     since: float
     full_with: int
+    eased: bool
     running: int = 0
     rounds: int = 0
+    late: int = 0
+    late_refused: int = 0
 
-    def add(self, running: int, *, concurrent: bool) -> None:
+    def add(self, running: int, *, late: bool) -> None:
         """Count one more."""
         self.running = running
-        self.rounds += not concurrent
+        self.rounds += not late
+        if self.rounds <= 1:
+            self.late += late
+            self.late_refused += late
 
     def accepted_late(self, running: int) -> None:
         """A call sent before the refusal was accepted; this many jobs are running now."""
         self.running = running
         if self.rounds <= 1:
             self.full_with = running
+            self.late += 1
 
     def may_have_ended_unseen(self, running: int) -> bool:
         """Whether the jobs above `full_with` can be jobs that ended without our knowing."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from seedance_async.api.rate_limit.noise import OVERLOAD
 from seedance_async.api.rate_limit.rate import RateBudget
 
 #: A rate is computed from at least this many calls accepted between two refusals.
@@ -37,9 +36,6 @@ SLACK = 0.015
 
 #: Seconds to wait for the end of a job before a full server is asked again.
 PATIENCE = 30.0
-
-#: The least share of calls that a limit refuses while we are above it.
-LEAST_OVERLOAD = 0.1
 
 
 class LearnedRate:
@@ -77,17 +73,6 @@ class LearnedRate:
         Where it accepts far more than the rate found, that rate is not its limit.
         """
         return self._budget is None or self._budget.rate < max(self._found, self._recent / 2)
-
-    @property
-    def overload(self) -> float:
-        """The share of calls that is refused now if the rate found is the limit."""
-        if self._budget is None or self.is_below:
-            return OVERLOAD
-        return min(OVERLOAD, max(LEAST_OVERLOAD, 1 - self._found / self._budget.rate))
-
-    def doubt(self) -> None:
-        """A call was refused below the rate found: try sooner whether there is a limit at all."""
-        self._quiet = max(1.0, self._quiet / 2)
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""
@@ -181,10 +166,6 @@ class LearnedJobLimit:
         self._accepted = self._probes = 0
         self._climbing = False
         self._lowered_at, self._probe_at = -math.inf, math.inf
-
-    def is_above(self, running: int) -> bool:
-        """Whether the limit would allow clearly more than are running, or none is known."""
-        return self.limit is None or running < self.limit * (1 - SLACK) - 1
 
     def wait(self, occupied: int, in_flight: int, now: float) -> float:
         """Seconds until one more fits; inf if only an answer or the end of a job makes room.
