@@ -10,6 +10,9 @@ from seedance_async.api.rate_limit.noise import Noise
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
+#: If the rate fell more often than this without fewer refusals, then they are chance.
+UNMOVED = 6
+
 
 class Learned:
     """The limits of a server, as far as its refusals show them.
@@ -48,8 +51,8 @@ class Learned:
             late: whether it was sent before the hold that lasts.
             eased: whether few calls are let in at once.
         """
-        self.noise.accepted()
-        self._count_noise(refused=False, late=late, eased=eased)
+        self._count(refused=False, late=late, eased=eased)
+        self.noise.in_a_row = 0
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:
@@ -60,8 +63,9 @@ class Learned:
 
     def refused(self, running: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
-        self._count_noise(refused=True, late=late, eased=eased)
-        if self.noise.explains_refusal() and self._case is None:
+        self._count(refused=True, late=late, eased=eased)
+        self.noise.in_a_row += 1
+        if self._case is None and self.noise.explains_run:
             return False
         first = self._case is None
         if self._case is None:
@@ -71,15 +75,16 @@ class Learned:
         self.jobs.refused(running, now, first=first)
         return True
 
-    def _count_noise(self, *, refused: bool, late: bool, eased: bool) -> None:
-        """Calls after a hold are no fair sample until one was accepted."""
-        if self.is_nothing and (late or self._case is None):
-            was_eased = eased if self._case is None else self._case.eased
-            self.noise.count(refused=refused, eased=was_eased)
+    def _count(self, *, refused: bool, late: bool, eased: bool) -> None:
+        if self._case is not None and self.is_nothing:
+            if not late:
+                return  # it is no fair sample who goes first
+            eased = self._case.eased
+        self.noise.count(refused=refused, eased=eased or not self.is_nothing)
 
     def _judge(self, case: _Refusals, running: int, now: float) -> bool:
         """A call was accepted again: learn from what helped. Returns whether that is clear yet."""
-        if self.is_nothing and self.noise.explains(case.late_refused, case.late):
+        if self.is_nothing and self._began_by_chance(case):
             return True
         job_helped = self._a_job_helped(case, running, now)
         if job_helped is None:
@@ -88,9 +93,21 @@ class Learned:
             self.rate.dismiss()
             self.jobs.settle(case.running, now)
         else:
-            self.rate.settle(now)
+            self._learn_rate(now)
             self.jobs.dismiss(case.running)
         return True
+
+    def _began_by_chance(self, case: _Refusals) -> bool:
+        return (not case.eased or self.noise.share > 0) and self.noise.judge(
+            case.late_refused, case.late, case.late_run)
+
+    def _learn_rate(self, now: float) -> None:
+        self.rate.settle(now)
+        if not self.rate.falls:
+            self.noise.begin()
+        elif self.rate.falls > UNMOVED:
+            self.rate.forget()
+            self.noise.find()
 
     def _a_job_helped(self, case: _Refusals, running: int, now: float) -> bool | None:
         """Whether the end of a job ended the refusals, and not time.
@@ -120,7 +137,8 @@ class _Refusals:
         running: jobs running at the last.
         eased: whether few calls were let in at once at the first.
         rounds: how many came; those of concurrent calls count once.
-        late, late_refused: answers to calls that were in flight at the first, and refusals.
+        late, late_refused, late_run: answers to calls that were in flight at the first, refusals
+            among them, and the last of these in a row.
     """
 
     since: float
@@ -130,6 +148,7 @@ class _Refusals:
     rounds: int = 0
     late: int = 0
     late_refused: int = 0
+    late_run: int = 0
 
     def add(self, running: int, *, late: bool) -> None:
         """Count one more."""
@@ -138,6 +157,7 @@ class _Refusals:
         if self.rounds <= 1:
             self.late += late
             self.late_refused += late
+            self.late_run += late
 
     def accepted_late(self, running: int) -> None:
         """A call sent before the refusal was accepted; this many jobs are running now."""
@@ -145,6 +165,7 @@ class _Refusals:
         if self.rounds <= 1:
             self.full_with = running
             self.late += 1
+            self.late_run = 0
 
     def may_have_ended_unseen(self, running: int) -> bool:
         """Whether the jobs above `full_with` can be jobs that ended without our knowing."""

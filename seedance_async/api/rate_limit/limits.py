@@ -23,6 +23,9 @@ QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 12.0, 60.0
 #: The limit is forgotten once the pace reaches this many times the rate found.
 NO_LIMIT = 30
 
+#: It falls at most to this share at once.
+FALL = 0.6
+
 #: If at least this share of the calls between two refusals was held by the gate, their number shows
 #: what the server allows, and not just how many calls there were to make.
 BUSY = 0.8
@@ -60,6 +63,8 @@ class LearnedRate:
         self._last: deque[float] = deque(maxlen=RECENT_CALLS)
         self._recent = 0.0
         self._refusal = (0.0, 0, 0, 0.0)
+        #: How often in a row it fell.
+        self.falls = 0
 
     @property
     def pace(self) -> float | None:
@@ -131,6 +136,7 @@ class LearnedRate:
     def forget(self) -> None:
         """There is no limit, or it is far away."""
         self._budget = self._empty_at = None
+        self.falls = 0
 
     def dismiss(self) -> None:
         """The refusal was about something else, so the rate may be higher than it seemed."""
@@ -142,7 +148,8 @@ class LearnedRate:
         if self._budget is None:
             self._budget = RateBudget(measured)
         elif fell:
-            measured = min(self._budget.rate, measured)
+            measured = max(min(self._budget.rate, measured), FALL * self._budget.rate)
+        self.falls = self.falls + 1 if fell else 0
         self._found = max(measured, self._slowest)
         quiet = min(max(QUIET_CALLS / self._found, SHORTEST_QUIET), LONGEST_QUIET)
         self._quiet = quiet / 4 if unclear and not fell else quiet

@@ -11,7 +11,7 @@ IMPROBABLE = 1e-4
 MOST_NOISE = 0.8
 
 #: The share is judged from that many calls at least, and forgotten after so many more.
-FEWEST_CALLS, REMEMBERED_CALLS = 5, 100
+FEWEST_CALLS, REMEMBERED_CALLS = 8, 100
 
 #: Less pressure is judged once so many refusals would have come if it made no difference.
 EXPECTED = 8.0
@@ -26,10 +26,10 @@ class Noise:
     """
 
     def __init__(self) -> None:
-        self._refused = self._calls = 0.0  # at full pressure
-        self._expected = self._eased = 0.0  # at low pressure
-        self._in_a_row = 0
+        self._refused = self._calls = 0.0  # of late
+        self._eased_refused = self._eased = 0.0  # at low pressure
         self._found = False
+        self.in_a_row = 0
 
     @property
     def share(self) -> float:
@@ -43,40 +43,35 @@ class Noise:
         return int(math.log(IMPROBABLE) / math.log(share)) if share else 0
 
     @property
-    def is_refuted(self) -> bool:
-        """Whether less pressure brought fewer refusals."""
-        return self._expected >= EXPECTED and self._eased < self._expected / 2
+    def explains_run(self) -> bool:
+        """Whether the last refusals in a row may be chance."""
+        return self.in_a_row <= self.longest_run
 
     def count(self, *, refused: bool, eased: bool) -> None:
-        """A call was answered while no limit was known; `eased`: at low pressure."""
-        if not eased:
+        """A call was answered; `eased`: at low pressure."""
+        if eased:
+            self._eased_refused += refused
+            self._eased += 1
+        if not eased or self._found:
             kept = 1 - 1 / REMEMBERED_CALLS
             self._refused = kept * self._refused + refused
             self._calls = kept * self._calls + 1
-        elif self._found:
-            self._expected += self.share
-            self._eased += refused
-            self._found = not self.is_refuted
 
-    def explains_refusal(self) -> bool:
-        """One more call was refused: whether that may be chance."""
-        self._in_a_row += 1
-        return self._in_a_row <= self.longest_run
+    def judge(self, refused: int, calls: int, last: int) -> bool:
+        """Whether refusals began by chance: of the calls in flight, so many were refused, the `last` ones in a row."""
+        enough = calls >= FEWEST_CALLS
+        by_chance = enough and refused <= MOST_NOISE * calls and 2 * last <= refused + 1
+        self._found = by_chance and not self._is_refuted()
+        return self._found
 
-    def accepted(self) -> None:
-        """A call was accepted."""
-        self._in_a_row = 0
+    def find(self) -> None:
+        """Less pressure made no difference."""
+        self._refused, self._calls, self._found = self._eased_refused, self._eased, True
 
-    def explains(self, refused: int, calls: int) -> bool:
-        """Whether refusals began by chance, as so many of the calls in flight were refused."""
-        by_chance = calls >= FEWEST_CALLS and refused <= MOST_NOISE * calls
-        if not by_chance or self.is_refuted:
-            return False
-        if not self._found:
-            self._expected = self._eased = 0.0
-        self._found = self._refused > 0
-        return True
+    def begin(self) -> None:
+        """Only from now on the pressure is low."""
+        self._eased_refused = self._eased = 0.0
 
-    def forget(self) -> None:
-        """What was found of pressure is out of date."""
-        self._expected = self._eased = 0.0
+    def _is_refuted(self) -> bool:
+        expected = self._eased * self._refused / max(1.0, self._calls)
+        return expected >= EXPECTED and self._eased_refused < expected / 2
