@@ -11,7 +11,7 @@ from seedance_async.api.rate_limit.noise import Noise
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
 #: If the rate fell more often than this without fewer refusals, then they are chance.
-UNMOVED = 6
+UNMOVED = 4
 
 
 class Learned:

@@ -24,7 +24,7 @@ QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 12.0, 60.0
 NO_LIMIT = 30
 
 #: It falls at most to this share at once.
-FALL = 0.6
+FALL = 0.4
 
 #: If at least this share of the calls between two refusals was held by the gate, their number shows
 #: what the server allows, and not just how many calls there were to make.
@@ -77,7 +77,7 @@ class LearnedRate:
 
         Where it accepts far more than the rate found, that rate is not its limit.
         """
-        return self._budget is None or self._budget.rate < max(self._found, self._recent / 2)
+        return self._budget is None or self._budget.rate <= max(self._found, self._recent / 2, 1.5 * self._slowest)
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 #: That many refusals in a row are not chance if their probability is less than this.
-IMPROBABLE = 1e-4
+IMPROBABLE = 1e-6
 
 #: No larger share is taken for chance: nobody could tell it from an outage.
 MOST_NOISE = 0.8
