@@ -10,9 +10,6 @@ from seedance_async.api.rate_limit.noise import Noise
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
-#: If the rate fell more often than this without fewer refusals, then they are chance.
-UNMOVED = 4
-
 
 class Learned:
     """The limits of a server, as far as its refusals show them.
@@ -51,7 +48,7 @@ class Learned:
             late: whether it was sent before the hold that lasts.
             eased: whether few calls are let in at once.
         """
-        self._count(refused=False, late=late, eased=eased)
+        self._count(now, refused=False, late=late, eased=eased)
         self.noise.in_a_row = 0
         self.jobs.accepted(running, in_flight, now)
         if late:
@@ -63,7 +60,7 @@ class Learned:
 
     def refused(self, running: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
-        self._count(refused=True, late=late, eased=eased)
+        self._count(now, refused=True, late=late, eased=eased)
         self.noise.in_a_row += 1
         if self._case is None and self.noise.explains_run:
             return False
@@ -75,7 +72,11 @@ class Learned:
         self.jobs.refused(running, now, first=first)
         return True
 
-    def _count(self, *, refused: bool, late: bool, eased: bool) -> None:
+    def _count(self, now: float, *, refused: bool, late: bool, eased: bool) -> None:
+        if self.noise.unaffected(now, refused=refused):
+            self.rate.forget()
+            self.jobs.forget()
+            self._case = None
         if self._case is not None and self.is_nothing:
             if not late:
                 return  # it is no fair sample who goes first
@@ -93,21 +94,13 @@ class Learned:
             self.rate.dismiss()
             self.jobs.settle(case.running, now)
         else:
-            self._learn_rate(now)
+            self.rate.settle(now)
             self.jobs.dismiss(case.running)
         return True
 
     def _began_by_chance(self, case: _Refusals) -> bool:
         return (not case.eased or self.noise.share > 0) and self.noise.judge(
-            case.late_refused, case.late, case.late_run)
-
-    def _learn_rate(self, now: float) -> None:
-        self.rate.settle(now)
-        if not self.rate.falls:
-            self.noise.begin()
-        elif self.rate.falls > UNMOVED:
-            self.rate.forget()
-            self.noise.find()
+            case.late_refused, case.late, case.late_run, case.rounds)
 
     def _a_job_helped(self, case: _Refusals, running: int, now: float) -> bool | None:
         """Whether the end of a job ended the refusals, and not time.

@@ -24,7 +24,7 @@ QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET = 15, 12.0, 60.0
 NO_LIMIT = 30
 
 #: It falls at most to this share at once.
-FALL = 0.4
+FALL = 0.6
 
 #: If at least this share of the calls between two refusals was held by the gate, their number shows
 #: what the server allows, and not just how many calls there were to make.
@@ -63,8 +63,6 @@ class LearnedRate:
         self._last: deque[float] = deque(maxlen=RECENT_CALLS)
         self._recent = 0.0
         self._refusal = (0.0, 0, 0, 0.0)
-        #: How often in a row it fell.
-        self.falls = 0
 
     @property
     def pace(self) -> float | None:
@@ -77,7 +75,7 @@ class LearnedRate:
 
         Where it accepts far more than the rate found, that rate is not its limit.
         """
-        return self._budget is None or self._budget.rate <= max(self._found, self._recent / 2, 1.5 * self._slowest)
+        return self._budget is None or self._budget.rate <= max(self._found, self._recent / 2)
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""
@@ -136,7 +134,6 @@ class LearnedRate:
     def forget(self) -> None:
         """There is no limit, or it is far away."""
         self._budget = self._empty_at = None
-        self.falls = 0
 
     def dismiss(self) -> None:
         """The refusal was about something else, so the rate may be higher than it seemed."""
@@ -149,7 +146,6 @@ class LearnedRate:
             self._budget = RateBudget(measured)
         elif fell:
             measured = max(min(self._budget.rate, measured), FALL * self._budget.rate)
-        self.falls = self.falls + 1 if fell else 0
         self._found = max(measured, self._slowest)
         quiet = min(max(QUIET_CALLS / self._found, SHORTEST_QUIET), LONGEST_QUIET)
         self._quiet = quiet / 4 if unclear and not fell else quiet
@@ -226,6 +222,10 @@ class LearnedJobLimit:
         """The refusal was about something else, while `running` jobs ran."""
         self.limit = self.before
         self._climbing = self.limit is not None and running >= self.limit
+
+    def forget(self) -> None:
+        """There is no limit."""
+        self.limit = self.before = None
 
     def _lower(self, limit: int, now: float, probe_at: float) -> None:
         self.limit = self._base = max(1, limit)

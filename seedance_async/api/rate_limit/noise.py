@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 #: That many refusals in a row are not chance if their probability is less than this.
 IMPROBABLE = 1e-6
@@ -15,6 +16,8 @@ FEWEST_CALLS, REMEMBERED_CALLS = 8, 100
 
 #: Less pressure is judged once so many refusals would have come if it made no difference.
 EXPECTED = 8.0
+
+USUAL_SECONDS, FASTEST, LITTLE, MIXED = 600.0, 50.0, 10.0, 3
 
 
 class Noise:
@@ -29,6 +32,8 @@ class Noise:
         self._refused = self._calls = 0.0  # of late
         self._eased_refused = self._eased = 0.0  # at low pressure
         self._found = False
+        self._accepted, self._began, self._answered_at = 0.0, math.inf, -math.inf
+        self._last: deque[tuple[float, bool]] = deque(maxlen=10)
         self.in_a_row = 0
 
     @property
@@ -57,20 +62,28 @@ class Noise:
             self._refused = kept * self._refused + refused
             self._calls = kept * self._calls + 1
 
-    def judge(self, refused: int, calls: int, last: int) -> bool:
+    def judge(self, refused: int, calls: int, last: int, rounds: int) -> bool:
         """Whether refusals began by chance: of the calls in flight, so many were refused, the `last` ones in a row."""
         enough = calls >= FEWEST_CALLS
         by_chance = enough and refused <= MOST_NOISE * calls and 2 * last <= refused + 1
+        by_chance = by_chance and ((refused + 1) / (calls + 1)) ** (rounds - 1) > 0.01
         self._found = by_chance and not self._is_refuted()
         return self._found
 
-    def find(self) -> None:
-        """Less pressure made no difference."""
-        self._refused, self._calls, self._found = self._eased_refused, self._eased, True
-
-    def begin(self) -> None:
-        """Only from now on the pressure is low."""
-        self._eased_refused = self._eased = 0.0
+    def unaffected(self, now: float, *, refused: bool) -> bool:
+        """A call was answered: whether far less pressure than usual turns out to change nothing."""
+        gap, self._answered_at = now - self._answered_at, now
+        self._began = min(self._began, now)
+        self._accepted *= math.exp(-gap / USUAL_SECONDS)
+        self._accepted += 0.0 if refused else min(1.0, gap * FASTEST)
+        self._last.append((now, refused))
+        usual = self._accepted / min(max(now - self._began, 60.0), USUAL_SECONDS)
+        usually = (now - self._last[0][0]) * usual
+        count = sum(refused for _, refused in self._last)
+        if usually < LITTLE * len(self._last) or not MIXED <= count <= len(self._last) - MIXED:
+            return False
+        self._refused, self._calls, self._found = float(count), float(len(self._last)), True
+        return True
 
     def _is_refuted(self) -> bool:
         expected = self._eased * self._refused / max(1.0, self._calls)
