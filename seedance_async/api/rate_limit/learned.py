@@ -10,6 +10,9 @@ from seedance_async.api.rate_limit.noise import Noise
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
+#: Numbers of jobs are alike if they differ by at most this share; so often in a row is no accident.
+ALIKE, OFTEN = 0.04, 4
+
 
 class Learned:
     """The limits of a server, as far as its refusals show them.
@@ -27,6 +30,7 @@ class Learned:
     def __init__(self, slowest: float) -> None:
         self.rate, self.jobs, self.noise = LearnedRate(slowest), LearnedJobLimit(), Noise()
         self.counts_jobs = False
+        self._alike = self._full_with = 0
         self._case: _Refusals | None = None
 
     @property
@@ -38,7 +42,9 @@ class Learned:
         """Seconds until the limits allow one more call; inf if time alone does not help."""
         return max(self.rate.wait(now), self.jobs.wait(running + in_flight, in_flight, now))
 
-    def accepted(self, running: int, in_flight: int, now: float, *, late: bool, eased: bool) -> None:
+    def accepted(
+        self, running: int, in_flight: int, now: float, *, late: bool, eased: bool
+    ) -> None:
         """The server accepted a call.
 
         Args:
@@ -49,7 +55,6 @@ class Learned:
             eased: whether few calls are let in at once.
         """
         self._count(now, refused=False, late=late, eased=eased)
-        self.noise.in_a_row = 0
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:
@@ -61,7 +66,6 @@ class Learned:
     def refused(self, running: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
         self._count(now, refused=True, late=late, eased=eased)
-        self.noise.in_a_row += 1
         if self._case is None and self.noise.explains_run:
             return False
         first = self._case is None
@@ -73,9 +77,10 @@ class Learned:
         return True
 
     def _count(self, now: float, *, refused: bool, late: bool, eased: bool) -> None:
-        if self.noise.unaffected(now, refused=refused):
+        no_cause = self.noise.pressure_is_no_cause(now, refused=refused)
+        if no_cause and self.jobs.limit is None:  # else fewer calls are no less pressure
+            self.noise.find()
             self.rate.forget()
-            self.jobs.forget()
             self._case = None
         if self._case is not None and self.is_nothing:
             if not late:
@@ -94,13 +99,28 @@ class Learned:
             self.rate.dismiss()
             self.jobs.settle(case.running, now)
         else:
+            below = self.rate.is_below
             self.rate.settle(now)
             self.jobs.dismiss(case.running)
+            if below:
+                self._compare(case, now)
         return True
 
+    def _compare(self, case: _Refusals, now: float) -> None:
+        """Where refusals come again and again with as many jobs, these are a limit as well."""
+        if abs(case.full_with - self._full_with) < ALIKE * case.full_with:
+            self._alike += 1
+        else:
+            self._alike, self._full_with = 0, case.full_with
+        if self._alike > OFTEN and self.counts_jobs and self.jobs.limit is None:
+            self.jobs.settle(case.running, now, sure=False)
+
     def _began_by_chance(self, case: _Refusals) -> bool:
-        return (not case.eased or self.noise.share > 0) and self.noise.judge(
-            case.late_refused, case.late, case.late_run, case.rounds)
+        """Only a full pressure can show that, or one at which it was so before."""
+        fair = not case.eased or self.noise.share > 0
+        return fair and self.noise.judge(
+            case.late_refused, case.late, last=case.late_run, first=case.rounds - 1
+        )
 
     def _a_job_helped(self, case: _Refusals, running: int, now: float) -> bool | None:
         """Whether the end of a job ended the refusals, and not time.

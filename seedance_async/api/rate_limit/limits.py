@@ -211,21 +211,17 @@ class LearnedJobLimit:
             fall = round(SLACK * running) + 2**self._falls - 1
             self._lower(min(self.limit, running - fall), now, now + PATIENCE)
 
-    def settle(self, running: int, now: float) -> None:
+    def settle(self, running: int, now: float, *, sure: bool = True) -> None:
         """The refusal was about the `running` jobs, of which one has ended since."""
         if self.limit is None:
             self._lower(running, now, now)
-        self._climbing = self._falls > 0
+        self._climbing = self._falls > 0 or not sure
         self._probe_at = now + LONGEST_PROBE
 
     def dismiss(self, running: int) -> None:
         """The refusal was about something else, while `running` jobs ran."""
         self.limit = self.before
         self._climbing = self.limit is not None and running >= self.limit
-
-    def forget(self) -> None:
-        """There is no limit."""
-        self.limit = self.before = None
 
     def _lower(self, limit: int, now: float, probe_at: float) -> None:
         self.limit = self._base = max(1, limit)
