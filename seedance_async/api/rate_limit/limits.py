@@ -212,7 +212,10 @@ class LearnedJobLimit:
             self._lower(min(self.limit, running - fall), now, now + PATIENCE)
 
     def settle(self, running: int, now: float, *, sure: bool = True) -> None:
-        """The refusal was about the `running` jobs, of which one has ended since."""
+        """The refusal was about the `running` jobs, of which one has ended since.
+
+        `sure`: else it may have been a rate as well, and more jobs are tried at once.
+        """
         if self.limit is None:
             self._lower(running, now, now)
         self._climbing = self._falls > 0 or not sure

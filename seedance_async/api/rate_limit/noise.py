@@ -17,8 +17,9 @@ MOST_NOISE = 0.8
 #: The share is judged from that many calls at least, and forgotten after so many more.
 FEWEST_CALLS, REMEMBERED_CALLS = 8, 100
 
-#: Less pressure is judged once so many refusals would have come if it made no difference.
-EXPECTED = 8.0
+#: Less pressure is judged once there were so many refusals, and would have been as many again if it
+#: made no difference.
+EXPECTED = 4.0
 
 #: The pressure is far below the usual if calls come so many times as slowly as accepted ones did in
 #: this time (of which there must have been some). A burst at more calls a second does not count.
@@ -39,7 +40,7 @@ class Noise:
 
     def __init__(self) -> None:
         self._found = False
-        self._refused = self._calls = 0.0  # of late
+        self._refused = self._calls = 0.0  # at full pressure
         self._eased_refused = self._eased = 0.0  # at low pressure
         self._accepted, self._began, self._answered_at = 0.0, math.inf, -math.inf
         self._last: deque[tuple[float, bool]] = deque(maxlen=LAST_CALLS)
@@ -63,11 +64,12 @@ class Noise:
 
     def count(self, *, refused: bool, eased: bool) -> None:
         """A call was answered; `eased`: at low pressure."""
+        kept = 1 - 1 / REMEMBERED_CALLS
         if eased:
-            self._eased_refused += refused
-            self._eased += 1
-        if not eased or self._found:
-            kept = 1 - 1 / REMEMBERED_CALLS
+            self._eased_refused = kept * self._eased_refused + refused
+            self._eased = kept * self._eased + 1
+            self._found = self._found and not self._less_pressure_helps()
+        else:
             self._refused = kept * self._refused + refused
             self._calls = kept * self._calls + 1
 
@@ -111,4 +113,5 @@ class Noise:
 
     def _less_pressure_helps(self) -> bool:
         expected = self._eased * self._refused / max(1.0, self._calls)
-        return expected >= EXPECTED and self._eased_refused < expected / 2
+        enough = min(expected, self._refused) >= EXPECTED
+        return enough and self._eased_refused < expected / 4

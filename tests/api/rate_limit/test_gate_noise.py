@@ -74,3 +74,69 @@ async def test_a_rarely_used_service_is_not_mistaken_for_a_slow_one():
         await calling
         await asyncio.sleep(60)
     assert await server.burst(500) < 30
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_full_server_is_not_mistaken_for_chance(seed):
+    """Though answers overtake each other, so that accepted ones come between the refused."""
+    rng, running = random.Random(seed), 0
+    gate = Gate(50, BACKOFF, random.Random(seed))
+    gate.counts_jobs = True
+
+    async def call():
+        nonlocal running
+        async with gate:
+            await asyncio.sleep(rng.uniform(0.08, 0.12))
+            accepted = running < 20
+            running += accepted
+            await asyncio.sleep(rng.uniform(0.08, 0.12))
+            if accepted:
+                gate.passed()
+            else:
+                gate.refused(0.0)
+
+    await asyncio.gather(*(call() for _ in range(60)))
+    assert gate.state().noise == 0
+    assert gate.is_held(asyncio.get_running_loop().time()) or gate.limit or gate.rate
+
+
+async def test_chance_is_found_though_few_calls_are_in_flight():
+    """Where far fewer calls than usual are refused as often, pressure is not the cause."""
+    server = Moody(0.0)
+
+    async def calls(seconds):
+        ends = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < ends:
+            await server.call()
+
+    await asyncio.gather(*(calls(300) for _ in range(2)))
+    server.share, usual = 0.5, server.accepted / 300
+    await asyncio.gather(*(calls(600) for _ in range(2)))
+    before = server.accepted
+    await asyncio.gather(*(calls(60) for _ in range(2)))
+    assert server.gate.rate is None
+    assert server.accepted - before > 0.3 * usual * 60
+
+
+async def test_chance_is_doubted_once_less_pressure_brings_fewer_refusals():
+    """A rate little below what all callers ask for refuses few of the calls in flight."""
+    gate, rng, tokens, at = Gate(50, BACKOFF, random.Random(1)), random.Random(2), 40.0, 0.0
+    sent = refused = 0
+
+    async def calls():
+        nonlocal tokens, at, sent, refused
+        for _ in range(400):
+            async with gate:
+                await asyncio.sleep(rng.uniform(0.16, 0.24))
+                now = asyncio.get_running_loop().time()
+                tokens, at = min(40.0, tokens + 180 * (now - at)), now
+                sent += 1
+                if tokens >= 1:
+                    tokens -= 1
+                    gate.passed()
+                else:
+                    refused += 1
+                    gate.refused(0.0)
+
+    await asyncio.gather(*(calls() for _ in range(50)))
+    assert refused < 0.12 * sent
