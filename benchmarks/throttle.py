@@ -1,9 +1,10 @@
-"""How much of a rate limit is used, and how many submits the server refuses meanwhile.
+"""How close a session comes to a client that knows what the server refuses, and why.
 
-The server limits submits per second (a token bucket), jobs at once, or submits in any 60 seconds,
-and changes the limit midway. The SDK's session runs against it on virtual time, beside what is
-usually written by hand: a backoff in every coroutine, and a semaphore tuned to the first limit.
-Finally the session runs against the emulator over real HTTP.
+Each regime is a reason for refusals: limits of several kinds, limits that move or are shared, and
+refusals that have nothing to do with how much is asked for. The client runs against each on virtual
+time with as many jobs in flight as slots, beside an oracle (the same client against a server that
+lets each call wait until it is allowed and refuses none at random) and beside a backoff written by
+hand in every coroutine.
 """
 
 from __future__ import annotations
@@ -13,228 +14,174 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 import random
 import sys
-from bisect import bisect_right
-from collections import deque
+from bisect import bisect_left
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 
 import attrs
 
-from benchmarks.report import Target, plot_path, pyplot, report
-from seedance_async import Backoff, GenerationRequest, SeedanceSession
-from seedance_async.api.protocol import WireResponse
-from tests.support.emulator_process import emulator_process
+from benchmarks.report import Target, plot_path, pyplot, report, table
+from benchmarks.throttled_server import AtOnce, Both, Down, Noise, Rate, Server, Window
+from seedance_async import GenerationRequest, SeedanceClient
+from seedance_async.api.client import PendingSubmit
+from seedance_async.api.prepared_request import prepare
 from tests.support.virtual_time import VirtualTimeLoop
 
-#: Seconds after which refusals count: an unknown limit must first be discovered.
-LEARNING = 10.0
-#: Seconds per point of the plot.
-BIN = 10.0
-#: The session runs once with each, and the worst run counts; its rivals run with the first only.
-SEEDS = (20260, 1, 2, 3)
-#: Jobs at once of the hand-written code without a semaphore, and the session's limit.
-IN_FLIGHT = 1000
-#: The session's default of `max_connections`, for all rivals.
+#: The client runs once with each, and the worst run counts; the backoff runs with the first only.
+SEEDS = (20260, 1, 2)
+#: Jobs in flight at most, of all.
+IN_FLIGHT = 500
+#: The session's default of `max_connections`, for all.
 CONNECTIONS = 50
+#: Seconds between two polls of a job, by which the end of a job is noticed late.
+POLL = 5.0
+#: Seconds in which what the server does must be found out.
+LEARNING = 60.0
+#: Throughput is back once it reached RECOVERED of the oracle's in so many seconds.
+RECOVERED, SPAN = 0.9, 30.0
 
 
-# --- servers --------------------------------------------------------------------------------------
+# --- regimes --------------------------------------------------------------------------------------
 
 
-class Steps:
-    """A value that changes at certain times: `[(0, 5), (300, 10)]`."""
+@attrs.frozen
+class Regime:
+    """What the server does.
 
-    def __init__(self, steps):
-        self.times, self.values = zip(*steps, strict=True)
+    Args:
+        make: its limit, from a seed.
+        seconds: how long it is watched.
+        healthy_from: when its health returns, or its limit moves.
+        by_limit: whether a limit causes the refusals, so that they can be avoided.
+        retry_after: whether a refusal says how long to wait.
+        others: submits a second by another client.
+    """
 
-    def at(self, seconds):
-        return self.values[bisect_right(self.times, seconds) - 1]
+    name: str
+    make: object
+    seconds: float = 900.0
+    healthy_from: tuple = ()
+    by_limit: bool = True
+    retry_after: bool = False
+    others: float = 0.0
 
-    def integral(self, until):
-        ends = (*self.times[1:], until)
-        spans = zip(self.times, ends, self.values, strict=True)
-        return sum(max(0.0, min(end, until) - begin) * value for begin, end, value in spans)
+    def run(self, rival, seed):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            return runner.run(self._run(rival, seed))
 
-
-class TokenBucket:
-    """A number of submits per second, and a burst."""
-
-    unit = "submits/s"
-
-    def __init__(self, steps, burst):
-        self.steps, self.burst = Steps(steps), burst
-        self.tokens, self.filled_at = float(burst), 0.0
-
-    def refusal(self, now, active):
-        """Seconds until a submit is allowed; None if it is allowed now, and then it is counted."""
-        rate = self.steps.at(now)
-        self.tokens = min(self.burst, self.tokens + (now - self.filled_at) * rate)
-        self.filled_at = now
-        if self.tokens < 1:
-            return (1 - self.tokens) / rate
-        self.tokens -= 1
-        return None
-
-    def used(self, server, seconds):
-        return len(server.accepted) / (self.steps.integral(seconds) + self.burst)
-
-    def drawn(self, server, begin, end):
-        return sum(begin <= at < end for at in server.accepted) / (end - begin)
+    async def _run(self, rival, seed):
+        is_oracle, limit = rival == "oracle", self.make(seed)
+        limit = limit.oracle() if is_oracle else limit
+        server = Server(limit, seed, self.retry_after, self.others, patient=is_oracle)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.seconds):
+                await (by_hand if rival == "by hand" else gate)(server)
+        return Run(server.accepted, len(server.sent), len(server.refused))
 
 
-class AtOnce:
-    """A number of jobs at once."""
+def regimes():
+    """All of them; those with a choice, without and with Retry-After."""
+    phases, storm = (600.0, 1200.0), (300.0, 2100.0)
+    found = []
+    for told in (False, True):
+        told_so = ", Retry-After" if told else ""
 
-    unit = "jobs at once"
+        def add(name, make, told_so=told_so, told=told, **more):
+            found.append(Regime(name + told_so, make, retry_after=told, **more))
 
-    def __init__(self, steps):
-        self.steps = Steps(steps)
-
-    def refusal(self, now, active):
-        return 1.0 if active >= self.steps.at(now) else None
-
-    def used(self, server, seconds):
-        """The share of the allowed jobs that were running, second by second."""
-        filled = sum(
-            min(server.active_at(second), self.steps.at(second)) for second in range(int(seconds))
-        )
-        return filled / self.steps.integral(seconds)
-
-    def drawn(self, server, begin, end):
-        return server.active_at((begin + end) / 2)
-
-
-class Window:
-    """A number of submits in any `span` seconds."""
-
-    unit = "submits/s"
-
-    def __init__(self, count, span=60.0):
-        self.count, self.span = count, span
-        self.steps = Steps([(0, count / span)])
-        self.recent = deque()
-
-    def refusal(self, now, active):
-        while self.recent and self.recent[0] <= now - self.span:
-            self.recent.popleft()
-        if len(self.recent) >= self.count:
-            return self.recent[0] + self.span - now
-        self.recent.append(now)
-        return None
-
-    def used(self, server, seconds):
-        return len(server.accepted) / (self.steps.integral(seconds) + self.count)
-
-    drawn = TokenBucket.drawn
+        add("5 submits/s, burst 10", lambda _: Rate((0, 5.0)))
+        add("100 jobs at once", lambda _: AtOnce((0, 100)))
+        add("2 submits/s and 100 jobs at once", lambda _: Both(Rate((0, 2.0)), AtOnce((0, 100))))
+        add("120 submits in any minute", lambda _: Window(120))
+        add(
+            "0.5, 5, 0.5 submits/s",
+            lambda _: Rate((0, 0.5), (phases[0], 5.0), (phases[1], 0.5)),
+            seconds=1800.0, healthy_from=phases,
+        )  # fmt: skip
+        add(
+            "20, 200, 20 jobs at once",
+            lambda _: AtOnce((0, 20), (phases[0], 200), (phases[1], 20)),
+            seconds=1800.0, healthy_from=phases,
+        )  # fmt: skip
+        add("5 submits/s, half of them another's", lambda _: Rate((0, 5.0)), others=2.5)
+        add("100 jobs at once, half another's", lambda _: AtOnce((0, 100)), others=50 / 62)
+        for share in (0.01, 0.03, 0.1, 0.3, 0.6):
+            add(
+                f"{share:.0%} refused at random",
+                lambda seed, share=share: Noise((0, share), seed=seed),
+                seconds=600.0, by_limit=False,
+            )  # fmt: skip
+        add(
+            "30 min of 429 to all",
+            lambda _: Down((0, False), (storm[0], True), (storm[1], False)),
+            seconds=2700.0, healthy_from=storm[1:], by_limit=False,
+        )  # fmt: skip
+        add(
+            "30 min of 429 to half, at random",
+            lambda seed: Noise((0, 0.0), (storm[0], 0.5), (storm[1], 0.0), seed=seed),
+            seconds=2700.0, healthy_from=storm[1:], by_limit=False,
+        )  # fmt: skip
+    outages = ((0, False), (300, True), (420, False), (720, True), (840, False))
+    add("2 min of 503, twice", lambda _: Down(*outages, status=503), seconds=1140.0,
+        healthy_from=(420.0, 840.0), by_limit=False)  # fmt: skip
+    return found
 
 
-class Server:
-    """A `Transport` to a minimal API behind such a limit."""
+@attrs.frozen
+class Run:
+    """When submits were accepted, and how many were sent and refused."""
 
-    def __init__(self, limit, *, retry_after, latency, job_seconds, seed):
-        self.limit, self.retry_after = limit, retry_after
-        self.latency, self.job_seconds = latency, job_seconds
-        self.seed, self.rng = seed, random.Random(seed)
-        self.began = asyncio.get_running_loop().time()
-        self.accepted, self.ends, self.sent, self.refused = [], [], [], []
-        self.active, self.sorted_ends = 0, []
+    accepted: list
+    sent: int
+    refused: int
 
-    def now(self):
-        return asyncio.get_running_loop().time() - self.began
+    def between(self, begin, end):
+        return bisect_left(self.accepted, end) - bisect_left(self.accepted, begin)
 
-    async def send(self, request, *, on_sent=None):
-        if on_sent is not None:
-            on_sent()
-        await asyncio.sleep(self.one_way())
-        answer = self.create() if request.charges else self.get(request)
-        await asyncio.sleep(self.one_way())
-        return answer
+    def share(self, oracle, begin, end):
+        return self.between(begin, end) / max(1, oracle.between(begin, end))
 
-    def one_way(self):
-        return self.latency * self.rng.uniform(0.4, 0.6)
-
-    def create(self):
-        now = self.now()
-        self.sent.append(now)
-        delay = self.limit.refusal(now, self.active)
-        if delay is not None:
-            self.refused.append(now)
-            headers = {"retry-after": str(int(delay) + 1)} if self.retry_after else {}
-            error = {"code": "rate_limited", "message": "too many"}
-            return answer(429, {"success": False, "error": error}, headers)
-        name = f"req_{len(self.accepted)}"
-        seconds = self.job_seconds * self.rng.lognormvariate(0, 0.25)
-        self.accepted.append(now)
-        self.ends.append(now + seconds)
-        self.active += 1
-        asyncio.get_running_loop().call_later(seconds, self.end)
-        body = {"success": True, "requestId": name, "status": "queued", "creditsCharged": 40}
-        return answer(200, body)
-
-    def end(self):
-        self.active -= 1
-
-    def has_ended(self, number):
-        return self.now() >= self.ends[number]
-
-    def get(self, request):
-        name = request.path.rsplit("/", 1)[1]
-        body = {"success": True, "requestId": name, "status": "processing", "error": None}
-        if self.has_ended(int(name.removeprefix("req_"))):
-            output = {"type": "video", "url": f"https://media.example/{name}.mp4"}
-            body |= {"status": "succeeded", "output": output}
-        return answer(200, body)
-
-    def active_at(self, seconds):
-        if len(self.ends) != len(self.sorted_ends):
-            self.sorted_ends = sorted(self.ends)
-        began = bisect_right(self.accepted, seconds)
-        return began - bisect_right(self.sorted_ends, seconds)
-
-    async def aclose(self):
-        pass
-
+    @property
     def refused_share(self):
-        sent = sum(at >= LEARNING for at in self.sent)
-        return sum(at >= LEARNING for at in self.refused) / max(1, sent)
+        return self.refused / max(1, self.sent)
 
-
-def answer(status, body, headers=None):
-    return WireResponse(status, headers or {}, json.dumps(body).encode())
+    def recovery(self, oracle, begin, end):
+        """Seconds after `begin` until as much as by the oracle is accepted, for a while and on."""
+        for at in range(int(begin), int(end - SPAN) + 1):
+            soon, later = self.share(oracle, at, at + SPAN), self.share(oracle, at, end)
+            if oracle.between(at, at + SPAN) and min(soon, later) >= RECOVERED:
+                return at - begin
+        return float("nan")
 
 
 # --- rivals ---------------------------------------------------------------------------------------
 
 
-async def session(server, scenario):
-    """The SDK. It is not told the limit."""
-    async with SeedanceSession(
+async def gate(server):
+    """The SDK's client, which is not told the limit, and to which the ends of jobs are reported."""
+    async with SeedanceClient(
         api_key="key",
         base_url="https://api.example",
         transport=server,
-        max_in_flight=IN_FLIGHT,
         max_connections=CONNECTIONS,
-        poll=scenario.poll,
-        poll_rate=10_000.0,
         rng=random.Random(server.seed),
-    ) as made:
-        requests = (GenerationRequest(f"river {number}") for number in itertools.count())
-        async for _ in made.as_completed(requests):
-            pass
+    ) as client:
+        client.submit_gate.counts_jobs = True
+        prepared = prepare(GenerationRequest("a river"), allow_local=False)
+
+        async def submit():
+            submission = await client.create_prepared(prepared, PendingSubmit(_ignore))
+            return int(submission.request_id.removeprefix("req_"))
+
+        await make_videos(server, submit, client.submit_gate.job_ended)
 
 
-async def backoff(server, scenario, in_flight=IN_FLIGHT):
-    """One coroutine per job, each with its own full-jitter backoff that respects Retry-After."""
+async def by_hand(server):
+    """Each coroutine has its own full-jitter backoff that respects Retry-After."""
     connections, rng = asyncio.Semaphore(CONNECTIONS), random.Random(server.seed)
-
-    async def make_videos():
-        while True:
-            name = await submit()
-            for attempt in itertools.count():
-                await asyncio.sleep(scenario.poll.delay(attempt, rng))
-                if server.has_ended(name):
-                    break
 
     async def submit():
         for attempt in itertools.count():
@@ -245,14 +192,30 @@ async def backoff(server, scenario, in_flight=IN_FLIGHT):
             own = rng.uniform(0, min(20.0, 0.5 * 2.0 ** min(attempt, 10)))
             await asyncio.sleep(max(own, float(response.headers.get("retry-after", 0))))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(in_flight):
-            group.create_task(make_videos())
+    await make_videos(server, submit, lambda: None)
 
 
-async def semaphore(server, scenario):
-    """The same under a semaphore on jobs, tuned to the first limit."""
-    await backoff(server, scenario, scenario.tuned)
+async def make_videos(server, submit, job_ended):
+    """As many coroutines as there may be jobs in flight; each starts a job when its last ended."""
+    rng = random.Random(server.seed)
+
+    async def one_after_another():
+        while True:
+            number = await submit()
+            polled = server.ends[number] + rng.uniform(0.0, POLL)
+            await asyncio.sleep(max(0.0, polled - server.now()))
+            job_ended()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(IN_FLIGHT):
+                group.create_task(one_after_another())
+    finally:
+        await server.aclose()
+
+
+def _ignore(outcome):
+    """Nobody asks for the outcome of a submit that the end of the run has cancelled."""
 
 
 @attrs.frozen
@@ -261,181 +224,135 @@ class Submit:
 
 
 SUBMIT = Submit()
-RIVALS = {"session": session, "backoff": backoff, "semaphore": semaphore}
-
-
-# --- scenarios ------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Scenario:
-    name: str
-    make_limit: object
-    seconds: float
-    tuned: int
-    retry_after: bool = False
-    latency: float = 0.2
-    job_seconds: float = 60.0
-    poll: Backoff = Backoff()
-
-    def run(self, rival, seed):
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            return runner.run(self._run(RIVALS[rival], seed))
-
-    async def _run(self, rival, seed):
-        server = Server(
-            self.make_limit(),
-            retry_after=self.retry_after,
-            latency=self.latency,
-            job_seconds=self.job_seconds,
-            seed=seed,
-        )
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.seconds):
-                await rival(server, self)
-        return server
-
-
-def scenarios(third):
-    """All scenarios; the limit changes after `third` seconds, and again after as many."""
-    rate = [(0, 5.0), (third, 10.0), (2 * third, 4.0)]
-    jobs = [(0, 100), (third, 200), (2 * third, 60)]
-    often = Backoff(initial=2.0, multiplier=1.0, maximum=2.0)
-    found = []
-    for retry_after in (False, True):
-        header = "Retry-After" if retry_after else "no Retry-After"
-        found += [
-            Scenario(
-                f"5, 10, 4 submits/s, burst 10, {header}",
-                lambda: TokenBucket(rate, 10), 3 * third, 300, retry_after,
-            ),
-            Scenario(
-                f"100, 200, 60 jobs at once, {header}",
-                lambda: AtOnce(jobs), 3 * third, 100, retry_after, poll=often,
-            ),
-            Scenario(
-                f"60 submits in any 60 s, {header}",
-                lambda: Window(60), 3 * third, 60, retry_after,
-            ),
-        ]  # fmt: skip
-    return found
-
-
-# --- over real HTTP -------------------------------------------------------------------------------
-
-
-async def over_http(seconds):
-    """The session against the emulator, on real time: the shares used and refused."""
-    rows = []
-    for name, limits, granted in (
-        ("emulator, 20 submits/s, burst 10", {"submit_rate": 20.0, "submit_burst": 10}, 20.0),
-        ("emulator, 50 jobs of 10 s at once", {"max_active": 50}, 50),
-    ):
-        options = {"gpus": 10_000, "median_seconds": 10.0, "sigma": 0.1, "media": "shared"}
-        async with emulator_process(**options, **limits) as emulator:
-            accepted, refused, running = await _press(emulator, seconds)
-        sent = accepted + refused
-        used = accepted / (granted * seconds + 10) if "submit_rate" in limits else running / granted
-        rows.append([name, "session", used, refused / max(1, sent), sent])
-    return rows
-
-
-async def _press(emulator, seconds):
-    """Submits accepted and refused after LEARNING seconds, and the average of running jobs."""
-    async with SeedanceSession(
-        api_key=emulator.api_key,
-        base_url=emulator.url,
-        max_in_flight=1000,
-        max_connections=CONNECTIONS,
-        poll=Backoff(initial=0.5, multiplier=1.0, maximum=0.5),
-        poll_rate=400.0,
-    ) as made:
-        requests = (GenerationRequest(f"river {number}") for number in itertools.count())
-
-        async def consume():
-            async for _ in made.as_completed(requests):
-                pass
-
-        consumer = asyncio.create_task(consume())
-        await asyncio.sleep(LEARNING)
-        before, samples = await emulator.stats(), []
-        for _ in range(int(seconds * 4)):
-            await asyncio.sleep(0.25)
-            samples.append((await emulator.stats())["active"])
-        after = await emulator.stats()
-        consumer.cancel()
-        await asyncio.gather(consumer, return_exceptions=True)
-    accepted, refused = (after_of - before_of for after_of, before_of in
-                         zip(_submits(after), _submits(before), strict=True))  # fmt: skip
-    return accepted, refused, sum(samples) / len(samples)
-
-
-def _submits(stats):
-    by_status = stats["requests"]["submit"]
-    refused = by_status.get("429", 0)
-    return sum(by_status.values()) - refused, refused
 
 
 # --- the output -----------------------------------------------------------------------------------
 
+HEADER = (
+    "why the server refuses",
+    f"share of the oracle's after {LEARNING:g} s",
+    "over all",
+    "refused",
+    "s to recover",
+    "by hand: over all",
+    "refused",
+)
 
-def draw(runs):
-    """The limit and its use, one panel per scenario."""
+
+@attrs.frozen
+class Result:
+    """One regime: the runs of the client and of the oracle by seed, and the one by hand."""
+
+    regime: Regime
+    gates: list
+    oracles: list
+    hand: Run
+
+    def worst_share(self, begin):
+        end, pairs = self.regime.seconds, zip(self.gates, self.oracles, strict=True)
+        return min(run.share(oracle, begin, end) for run, oracle in pairs)
+
+    @property
+    def recovery(self):
+        """The longest of all seeds and changes; None where nothing changes."""
+        changes = (*self.regime.healthy_from, self.regime.seconds)
+        return max(
+            (
+                run.recovery(oracle, begin, end)
+                for run, oracle in zip(self.gates, self.oracles, strict=True)
+                for begin, end in itertools.pairwise(changes)
+            ),
+            key=lambda seconds: (seconds != seconds, seconds),
+            default=None,
+        )
+
+    @property
+    def refused_share(self):
+        return max(run.refused_share for run in self.gates)
+
+    def row(self):
+        recovery = "" if self.recovery is None else self.recovery
+        return [
+            self.regime.name, self.worst_share(LEARNING), self.worst_share(0.0),
+            self.refused_share, recovery,
+            self.hand.share(self.oracles[0], 0.0, self.regime.seconds), self.hand.refused_share,
+        ]  # fmt: skip
+
+    def targets(self):
+        name = self.regime.name
+        yield Target(f"{name}: after a minute", self.worst_share(LEARNING), at_least=0.9)
+        yield Target(f"{name}: over all", self.worst_share(0.0), at_least=0.75)
+        if self.regime.by_limit:
+            yield Target(f"{name}: refused", self.refused_share, at_most=0.05)
+        if self.recovery is not None:
+            yield Target(f"{name}: seconds to recover", self.recovery, at_most=180)
+
+
+def run_one(number, rival, seed):
+    """In a process of its own."""
+    logging.disable(logging.CRITICAL)
+    return regimes()[number].run(rival, seed)
+
+
+def results(chosen, seeds):
+    """The results of these regimes, from as many processes as there are cores."""
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        started = [
+            (
+                regime,
+                [pool.submit(run_one, number, "gate", seed) for seed in seeds],
+                [pool.submit(run_one, number, "oracle", seed) for seed in seeds],
+                pool.submit(run_one, number, "by hand", seeds[0]),
+            )
+            for number, regime in chosen
+        ]
+        for regime, gates, oracles, hand in started:
+            gates, oracles = ([run.result() for run in runs] for runs in (gates, oracles))
+            yield Result(regime, gates, oracles, hand.result())
+            print(f"done: {regime.name}", file=sys.stderr)
+
+
+def draw(found):
+    """What was accepted over time, one panel per regime."""
     plt = pyplot()
-    figure, panels = plt.subplots(len(runs), 1, figsize=(9, 2.6 * len(runs)), squeeze=False)
-    for (scenario, servers), panel in zip(runs, panels[:, 0], strict=True):
-        ats = [index * BIN for index in range(int(scenario.seconds / BIN))]
-        for rival, server in servers.items():
-            used = [server.limit.drawn(server, at, at + BIN) for at in ats]
-            panel.plot(ats, used, label=rival, linewidth=1.6 if rival == "session" else 0.9)
-        steps = next(iter(servers.values())).limit.steps
-        panel.step(ats, [steps.at(at) for at in ats], "k--", where="post", label="limit")
-        panel.set(title=scenario.name, ylabel=servers["session"].limit.unit)
-        panel.set_ylim(0, max(steps.values) * 1.4)
-    panels[0, 0].legend(ncols=4, fontsize=8)
-    panels[-1, 0].set_xlabel("seconds")
+    rows = (len(found) + 2) // 3
+    figure, panels = plt.subplots(rows, 3, figsize=(12, 1.9 * rows), squeeze=False)
+    for result, panel in itertools.zip_longest(found, panels.flat):
+        if result is None:
+            panel.set_axis_off()
+            continue
+        ends = [SPAN * (index + 1) for index in range(int(result.regime.seconds / SPAN))]
+        runs = {"oracle": result.oracles[0], "by hand": result.hand, "gate": result.gates[0]}
+        for name, run in runs.items():
+            rates = [run.between(end - SPAN, end) / SPAN for end in ends]
+            panel.plot(ends, rates, label=name, linewidth=1.6 if name == "gate" else 0.9)
+        panel.set_title(result.regime.name, fontsize=8)
+    panels[0, 0].legend(fontsize=7)
+    figure.supylabel("accepted a second")
+    figure.supxlabel("seconds")
     figure.tight_layout()
     figure.savefig(plot_path("throttle"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="thirds of 200 s, 10 s over HTTP; too short to meet the targets",
-    )
-    parser.add_argument("--third", type=float, help="seconds between two changes (default 600)")
-    chosen = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    third = chosen.third or (200.0 if chosen.quick else 600.0)
-    rows, targets, runs = [], [], []
-    for scenario in scenarios(third):
-        print(f"running: {scenario.name}", file=sys.stderr)
-        servers = {rival: scenario.run(rival, SEEDS[0]) for rival in RIVALS}
-        runs.append((scenario, servers))
-        again = [scenario.run("session", seed) for seed in SEEDS[1:]]
-        for rival, server in servers.items():
-            seen = [server, *again] if rival == "session" else [server]
-            used = [each.limit.used(each, scenario.seconds) for each in seen]
-            refused = [each.refused_share() for each in seen]
-            rows.append([scenario.name, rival, min(used), max(refused), len(server.sent)])
-            if rival == "session":
-                targets.append(Target(f"used, {scenario.name}", min(used), at_least=0.95))
-                targets.append(Target(f"refused, {scenario.name}", max(refused), at_most=0.02))
-    rows += asyncio.run(over_http(10.0 if chosen.quick else 60.0))
-    draw(runs)
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("--only", default="", help="regimes whose names contain this")
+    options = parser.parse_args()
+    seeds = SEEDS[:1] if options.quick else SEEDS
+    chosen = [pair for pair in enumerate(regimes()) if options.only in pair[1].name]
+    found = list(results(chosen, seeds))
+    if options.only:
+        print(table(HEADER, [result.row() for result in found]))
+        return
+    draw(found)
     report(
         "throttle",
-        header=["limit", "rival", "used", f"refused after {LEARNING:g} s", "sent"],
-        rows=rows,
-        targets=targets,
+        header=HEADER,
+        rows=[result.row() for result in found],
+        targets=[target for result in found for target in result.targets()],
         packages=("aiohttp", "matplotlib"),
-        details={
-            "seeds of the session's runs, of which the worst is shown": SEEDS,
-            "seconds between changes": third,
-            "virtual time": "all but the emulator's rows",
-        },
+        details={"seeds, of which the worst run is shown": seeds, "time": "virtual"},
     )
 
 

@@ -49,7 +49,8 @@ emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options
     api.transport jobs.registry
-jobs.events: api.errors api.models api.request api.waits jobs.registry jobs.state
+jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry
+    jobs.state
 jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
     api.rate_limit jobs.events jobs.registry jobs.state jobs.stats

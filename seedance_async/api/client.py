@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -34,7 +35,7 @@ from seedance_async.api.option_fields import policy, takes
 from seedance_async.api.options import Endpoint, RetryPolicy, TransportOptions
 from seedance_async.api.prepared_request import PreparedRequest, prepare
 from seedance_async.api.protocol import WireRequest, WireResponse
-from seedance_async.api.rate_limit import Gate
+from seedance_async.api.rate_limit import Gate, GateState
 from seedance_async.api.request import GenerationRequest
 from seedance_async.api.retry import (
     Attempts,
@@ -58,6 +59,9 @@ AUTH_PAUSE_SECONDS = 30.0
 
 #: The outcome of a submit.
 Outcome = Submission | SeedanceError
+
+#: What a gate is for: "query" is every call but a submit.
+Operation = Literal["submit", "query"]
 
 _T = TypeVar("_T")
 
@@ -159,7 +163,10 @@ class SeedanceClient:
         self._reports_sending = getattr(self.transport, "reports_sending", False)
         self.submit_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.query_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
-        self.on_throttled: Callable[[Literal["submit", "query"], float | None], None] | None = None
+        self.on_throttled: Callable[[Operation, float | None], None] | None = None
+        self.on_gate_change: Callable[[Operation, GateState], None] | None = None
+        self.submit_gate.on_change = partial(self._gate_changed, "submit")
+        self.query_gate.on_change = partial(self._gate_changed, "query")
         self.base_url = endpoint.base_url
         self._reached = False  # whether the host was, ever
         self._lost_since: float | None = None  # when the first call failed after the last answer
@@ -322,6 +329,13 @@ class SeedanceClient:
                 raise
             self.query_gate.passed()
             return answer
+
+    def _gate_changed(self, operation: Operation, state: GateState) -> None:
+        _log.info(
+            "the server's limits, as its refusals show them, for each %s: %s", operation, state
+        )
+        if self.on_gate_change is not None:
+            self.on_gate_change(operation, state)
 
     def _refused(self, gate: Gate, error: SeedanceError) -> None:
         """A rate limit has refused one call, and so those that wait behind it."""

@@ -128,7 +128,7 @@ class Attempts:
     def after(self, error: SeedanceError, verdict: Verdict, timeout: float) -> float:
         """Seconds before the next attempt; raises `error` if there must be none.
 
-        After a refusal by a rate limit the gate makes the call wait, so this returns 0.
+        After a refusal that holds everybody, the gate makes the call wait, so this returns 0.
 
         Args:
             error: how the last attempt failed.
@@ -139,7 +139,10 @@ class Attempts:
         if verdict is Verdict.THROTTLED:
             self._check_throttled(error, now)
             self._failures = 0
-            return 0.0
+            if self._gate.is_held(now):
+                return 0.0
+            own = self._policy.backoff.delay(self._refusals - 1, self._rng)
+            return max(own, requested_wait(error))
         if not self._failures:
             self._failing_since = now
         self._failures += 1

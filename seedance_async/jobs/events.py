@@ -22,6 +22,7 @@ import attrs
 
 from seedance_async.api.errors import ConfigurationError, SeedanceError
 from seedance_async.api.models import ErrorDetail
+from seedance_async.api.rate_limit import GateState
 from seedance_async.api.request import GenerationRequest
 from seedance_async.api.waits import Awaited
 from seedance_async.jobs.registry import JobRecord, SavedFile
@@ -57,6 +58,25 @@ class RequestThrottled(Event):
 
     operation: Literal["submit", "query"]
     retry_after: float | None
+
+
+@attrs.frozen(kw_only=True)
+class LimitsChanged(Event):
+    """What the server's refusals show of its limits has changed, or a long hold begins or is over.
+
+    Attributes:
+        operation: "submit", or "query" for every other call.
+        held_for: seconds until the next call is sent; 0 while nothing holds calls back.
+        rate: calls a second that the server seems to allow; None while no limit is known.
+        limit: the same for jobs at once.
+        noise: the share of calls that is refused however few are sent.
+    """
+
+    operation: Literal["submit", "query"]
+    held_for: float
+    rate: float | None
+    limit: int | None
+    noise: float
 
 
 @attrs.frozen(kw_only=True)
@@ -282,6 +302,11 @@ class EventEmitter:
         """A rate limit has refused a call."""
         now = asyncio.get_running_loop().time()
         self._emit(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
+
+    def limits_changed(self, operation: Literal["submit", "query"], state: GateState) -> None:
+        """What a gate does has changed."""
+        now, values = asyncio.get_running_loop().time(), attrs.asdict(state)
+        self._emit(LimitsChanged(at=now, operation=operation, **values))
 
     def waited(self, awaited: Awaited, waited: float) -> None:
         """Somebody waits for long."""

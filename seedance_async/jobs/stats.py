@@ -34,6 +34,9 @@ class SessionStats:
         submit_rate: submits per second that the server seems to allow, learned from its refusals;
             None while no such limit is known.
         submit_limit: the same for jobs at once.
+        submit_noise: the share of submits that is refused however few are sent.
+        submit_hold: seconds until the next submit is sent at the earliest; 0 while nothing holds
+            submits back.
         polls_per_job: polls per job until its end was seen, on average; None while no job has
             ended.
         time_to_finish_p50: seconds from acceptance until the end was noticed, the median of the
@@ -63,6 +66,8 @@ class SessionStats:
     query_refusals: int = 0
     submit_rate: float | None = None
     submit_limit: int | None = None
+    submit_noise: float = 0.0
+    submit_hold: float = 0.0
     polls_per_job: float | None = None
     time_to_finish_p50: float | None = None
     time_to_finish_p95: float | None = None

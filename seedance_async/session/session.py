@@ -97,6 +97,7 @@ class SeedanceSession:
         if self._events is not None:
             self.registry.on_move = self._events.moved
             self.client.on_throttled = self._events.throttled
+            self.client.on_gate_change = self._events.limits_changed
             self.client.waits.on_long = self._events.waited
         self._journal = _journal_recorder(options.journal, self.client)
         self._changed = asyncio.Event()
@@ -355,6 +356,7 @@ class SeedanceSession:
     def stats(self) -> SessionStats:
         """The session at this moment."""
         counts, times = self.registry.counts, self._poller.finish_times
+        gate = self.client.submit_gate.state()
         p50, p95 = times.quantiles(0.5, 0.95)
         return SessionStats(
             counts=counts,
@@ -364,8 +366,10 @@ class SeedanceSession:
             polls=self._poller.polls,
             refusals=self.client.submit_gate.refusals,
             query_refusals=self.client.query_gate.refusals,
-            submit_rate=self.client.submit_gate.rate,
-            submit_limit=self.client.submit_gate.limit,
+            submit_rate=gate.rate,
+            submit_limit=gate.limit,
+            submit_noise=gate.noise,
+            submit_hold=gate.held_for,
             polls_per_job=times.polls_per_job,
             time_to_finish_p50=p50,
             time_to_finish_p95=p95,

@@ -538,7 +538,7 @@ async def test_no_event_shows_a_prompt_or_holds_the_key(listening, heard, api):
 def test_events_are_frozen_values_named_in_the_past_tense():
     public = [kind for kind in vars(events).values() if isinstance(kind, type)]
     public = [kind for kind in public if issubclass(kind, Event)]
-    assert len(public) == 18
+    assert len(public) == 19
     event = JobAccepted(at=1.0, key="mine", request_id="req_1", credits_charged=40)
     assert event == JobAccepted(at=1.0, key="mine", request_id="req_1", credits_charged=40)
     assert event != JobResumed(at=1.0, key="mine", request_id="req_1", credits_charged=40)

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from seedance_async import GenerationRequest, JobState, SessionStats
+from seedance_async.api.rate_limit import GateState
 from seedance_async.jobs.stats import REMEMBERED_TIMES, FinishTimes
 from tests.support.fakes import error_reply, told
 
@@ -142,10 +143,12 @@ async def test_stats_report_the_limits_that_the_gate_has_learned(make_session, m
     async with make_session() as session:
         assert (session.stats().submit_rate, session.stats().submit_limit) == (None, None)
         with monkeypatch.context() as patch:
-            learnt = SimpleNamespace(rate=2.5, limit=7, refusals=3)
-            patch.setattr(session.client, "submit_gate", learnt)
+            learnt = GateState(4.5, 2.5, 7, 0.125)
+            gate = SimpleNamespace(state=lambda: learnt, refusals=3)
+            patch.setattr(session.client, "submit_gate", gate)
             stats = session.stats()
     assert (stats.submit_rate, stats.submit_limit, stats.refusals) == (2.5, 7, 3)
+    assert (stats.submit_noise, stats.submit_hold) == (0.125, 4.5)
 
 
 def calls_of(function):

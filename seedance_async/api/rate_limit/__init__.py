@@ -6,5 +6,6 @@ loop's monotonic clock. Nothing here knows what is sent.
 
 from seedance_async.api.rate_limit.gate import Gate
 from seedance_async.api.rate_limit.rate import RateBudget
+from seedance_async.api.rate_limit.state import GateState
 
-__all__ = ["Gate", "RateBudget"]
+__all__ = ["Gate", "GateState", "RateBudget"]

@@ -7,7 +7,6 @@ import pytest
 
 from seedance_async import Backoff
 from seedance_async.api.rate_limit import Gate
-from seedance_async.api.rate_limit.learned import LearnedRate
 
 pytestmark = pytest.mark.virtual_time
 
@@ -42,8 +41,8 @@ class Moody:
         return asyncio.get_running_loop().time() - began
 
 
-@pytest.mark.parametrize("share", [0.01, 0.03, 0.1])
 @pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.3, 0.6])
 async def test_random_refusals_cost_only_the_time_of_their_holds(share, seed):
     server = Moody(share, seed)
     seconds = await server.burst(3000)
@@ -51,23 +50,18 @@ async def test_random_refusals_cost_only_the_time_of_their_holds(share, seed):
     assert seconds < 30 + 1.5 * 3000 * share, "about a second for each refusal"
 
 
-def test_after_a_rate_is_given_up_the_next_one_is_measured_afresh(monkeypatch):
-    monkeypatch.setattr("seedance_async.api.rate_limit.learned.DOUBT_CALLS", 20)
-    rate, now, found = LearnedRate(slowest=0.05), 0.0, False
-    while not found or rate.pace is not None:  # refused every few calls, whatever the pace
-        for _ in range(5 if found else 9):
-            now += 0.01
-            rate.accepted(pressed=True)
-        rate.refused(now)
-        rate.settle(now)
-        found = found or rate.pace is not None
-    assert rate.pace is None
-    for _ in range(30):  # slow calls, in which nothing is refused
-        now += 100.0
-        rate.accepted(pressed=True)
-    rate.refused(now)
-    rate.settle(now)
-    assert rate.pace is None, "one refusal alone shows no rate"
+async def test_without_a_limit_a_refusal_concerns_its_own_call_alone():
+    """Once less pressure has not brought fewer refusals, nobody else waits for a Retry-After."""
+    server = Moody(0.3)
+    await server.burst(1500)
+    gate, held = server.gate, 0
+    assert gate.state().noise == pytest.approx(0.3, abs=0.2)
+    for _ in range(20):
+        async with gate:
+            held += gate.refused(60.0)
+        async with gate:
+            gate.passed()
+    assert held == 0
 
 
 async def test_a_rarely_used_service_is_not_mistaken_for_a_slow_one():
@@ -80,3 +74,69 @@ async def test_a_rarely_used_service_is_not_mistaken_for_a_slow_one():
         await calling
         await asyncio.sleep(60)
     assert await server.burst(500) < 30
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_full_server_is_not_mistaken_for_chance(seed):
+    """Though answers overtake each other, so that accepted ones come between the refused."""
+    rng, running = random.Random(seed), 0
+    gate = Gate(50, BACKOFF, random.Random(seed))
+    gate.counts_jobs = True
+
+    async def call():
+        nonlocal running
+        async with gate:
+            await asyncio.sleep(rng.uniform(0.08, 0.12))
+            accepted = running < 20
+            running += accepted
+            await asyncio.sleep(rng.uniform(0.08, 0.12))
+            if accepted:
+                gate.passed()
+            else:
+                gate.refused(0.0)
+
+    await asyncio.gather(*(call() for _ in range(60)))
+    assert gate.state().noise == 0
+    assert gate.is_held(asyncio.get_running_loop().time()) or gate.limit or gate.rate
+
+
+async def test_chance_is_found_though_few_calls_are_in_flight():
+    """Where far fewer calls than usual are refused as often, pressure is not the cause."""
+    server = Moody(0.0)
+
+    async def calls(seconds):
+        ends = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < ends:
+            await server.call()
+
+    await asyncio.gather(*(calls(300) for _ in range(2)))
+    server.share, usual = 0.5, server.accepted / 300
+    await asyncio.gather(*(calls(600) for _ in range(2)))
+    before = server.accepted
+    await asyncio.gather(*(calls(60) for _ in range(2)))
+    assert server.gate.rate is None
+    assert server.accepted - before > 0.3 * usual * 60
+
+
+async def test_chance_is_doubted_once_less_pressure_brings_fewer_refusals():
+    """A rate little below what all callers ask for refuses few of the calls in flight."""
+    gate, rng, tokens, at = Gate(50, BACKOFF, random.Random(1)), random.Random(2), 40.0, 0.0
+    sent = refused = 0
+
+    async def calls():
+        nonlocal tokens, at, sent, refused
+        for _ in range(400):
+            async with gate:
+                await asyncio.sleep(rng.uniform(0.16, 0.24))
+                now = asyncio.get_running_loop().time()
+                tokens, at = min(40.0, tokens + 180 * (now - at)), now
+                sent += 1
+                if tokens >= 1:
+                    tokens -= 1
+                    gate.passed()
+                else:
+                    refused += 1
+                    gate.refused(0.0)
+
+    await asyncio.gather(*(calls() for _ in range(50)))
+    assert refused < 0.12 * sent

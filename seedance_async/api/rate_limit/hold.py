@@ -1,0 +1,106 @@
+"""For how long a gate is held, and how it opens again: to one caller first, then to more."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from seedance_async.api.backoff import Backoff
+
+#: After a hold, each accepted call makes room for one more caller up to this many, and beyond that
+#: for a quarter of one: at the next refusal, all callers inside may be refused.
+QUICK_WIDTH = 8
+
+#: If the gate was open for this many seconds and nobody tried, then the event loop was blocked or
+#: nobody had anything to send: that time does not count as trouble of the service.
+STANDSTILL = 330.0
+
+
+class Hold:
+    """What trouble of the service means for everybody. It reads no clock and never waits.
+
+    Attributes:
+        until: nobody is admitted before.
+        width: how many callers may be inside.
+        untried: whether nobody was admitted since the last hold.
+        refusing_since: when the refusals began, if no call was accepted since; else inf.
+        failing_since: when calls began to fail, if no answer of any kind came since; else inf.
+
+    Args:
+        most: callers inside at once, at most.
+        backoff: our own delays, for consecutive troubles.
+        rng: the source of jitter.
+    """
+
+    def __init__(self, most: int, backoff: Backoff, rng: random.Random) -> None:
+        self._most, self._backoff, self._rng = most, backoff, rng
+        self.width, self.until, self.untried = float(most), -math.inf, False
+        self.refusing_since = self.failing_since = math.inf
+        self._trouble_at = -math.inf
+        self._in_a_row = self._allowed = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether as many callers as ever may be inside."""
+        return self.width == self._most
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether less than half as many may be inside."""
+        return self.width < self._most / 2
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the last trouble was not the first in a row."""
+        return self._in_a_row > 1
+
+    def begin(self, until: float) -> None:
+        """Admit nobody until then, at least, and then one caller first."""
+        self.until = max(self.until, until)
+        self.width, self.untried = 1.0, True
+
+    def refused(self, now: float) -> None:
+        """The server refused a call."""
+        self.refusing_since = self._trouble_since(self.refusing_since, now)
+        self.failing_since = math.inf
+
+    def failed(self, now: float) -> None:
+        """A call did not get through."""
+        self.failing_since = self._trouble_since(self.failing_since, now)
+
+    def ended(self, *, late: bool) -> None:
+        """A call was accepted; `late`: it was sent before the hold that lasts."""
+        self.refusing_since = self.failing_since = math.inf
+        self._in_a_row *= late
+
+    def narrow(self) -> None:
+        """Begin again with a few callers."""
+        self.width = min(self.width, QUICK_WIDTH)
+
+    def widen(self, *, at_once: bool) -> None:
+        """A call that was sent after the hold was accepted."""
+        step = self._most if at_once else 1.0 if self.width < QUICK_WIDTH else 0.25
+        self.width = min(self._most, self.width + step)
+
+    def delay(self, first: float | None = None) -> float:
+        """Our own delay for the present trouble; `first` if it is the first in a row."""
+        if first is not None and not self.repeated:
+            return first
+        return self._backoff.delay(max(0, self._in_a_row - 1 - self._allowed), self._rng)
+
+    def shortest_delay(self) -> float:
+        """Our own delay for a first trouble."""
+        return self._backoff.delay(0, self._rng)
+
+    def count(self, allowed: int = 0) -> None:
+        """One more trouble in a row; those of concurrent calls count once.
+
+        `allowed`: how many in a row do not lengthen our delays.
+        """
+        self._in_a_row += not self.untried
+        self._allowed = allowed
+
+    def _trouble_since(self, since: float, now: float) -> float:
+        quiet = now - max(self.until, self._trouble_at)
+        self._trouble_at = now
+        return now if quiet > STANDSTILL else min(since, now)

@@ -1,0 +1,94 @@
+"""Who waits at a gate, in which order, and until when. It knows nothing of why they wait."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from collections import deque
+from collections.abc import Iterable
+
+
+class WaitingLine:
+    """Callers in the order in which they came, and those who pause outside.
+
+    Any of them may be cancelled at any moment; `was_let_in` says whether one had its turn by then,
+    which must be passed on.
+    """
+
+    def __init__(self) -> None:
+        self._places: deque[_Place] = deque()
+        self._pausing: set[asyncio.Future[None]] = set()
+        self._closed_until = -math.inf
+        self._error: Exception | None = None
+
+    def __len__(self) -> int:
+        return sum(not place.done() for place, _ in self._places)
+
+    def __bool__(self) -> bool:
+        while self._places and self._places[0][0].done():
+            self._places.popleft()
+        return bool(self._places)
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether anybody waits, or pauses before trying again."""
+        return bool(self._pausing) or bool(self)
+
+    def check_open(self, now: float) -> None:
+        """Raise the error of `close` while it lasts."""
+        if self._error is not None and now < self._closed_until:
+            raise copy.copy(self._error)
+
+    def join(self, since: float) -> asyncio.Future[None]:
+        """A place at the end; `since`: when its call began to wait."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._places.append((place, since))
+        return place
+
+    def let_one_in(self) -> None:
+        """The first one enters."""
+        self._places.popleft()[0].set_result(None)
+
+    def close(self, error: Exception, until: float) -> None:
+        """Fail everyone here with a copy of `error`, and until then everyone who comes."""
+        self._error, self._closed_until = error, until
+        _reject((*(place for place, _ in self._places), *self._pausing), error)
+        self._places.clear()
+
+    def reject_since(self, before: float, error: Exception, earliest: float) -> None:
+        """Fail those who wait since before that time; what was before `earliest` does not count."""
+        late = [place for place, since in self._places if max(since, earliest) < before]
+        _reject(late, error)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait outside for this long, or until `close`, whose error is raised."""
+        loop = asyncio.get_running_loop()
+        self.check_open(loop.time())
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _finish, pause)
+        self._pausing.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pausing.discard(pause)
+
+
+_Place = tuple[asyncio.Future[None], float]
+
+
+def was_let_in(place: asyncio.Future[None]) -> bool:
+    """Whether a place whose caller was cancelled had its turn already."""
+    return place.done() and not place.cancelled() and place.exception() is None
+
+
+def _reject(places: Iterable[asyncio.Future[None]], error: Exception) -> None:
+    for place in places:
+        if not place.done():
+            place.set_exception(copy.copy(error))
+
+
+def _finish(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
