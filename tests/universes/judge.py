@@ -271,13 +271,16 @@ def _not_held(world, evidence):
         seen += [line.text for line in world.lines if line.process is program.process]
         told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
         for prompts in _groups(world):
-            left = (_may_have_left(each, prompts) for each in begun)
+            others = [each for each in begun if each is not program]
+            left = (_may_have_left(each, prompts, program) for each in others)
             if any(repr(prompt) in told for prompt in prompts) and not any(left):
                 yield f"not held: {program.process} takes {prompts} for what a dead process left"
 
 
-def _may_have_left(program, prompts):
-    """Whether a program may have ended in the middle of a submit of one of these prompts."""
+def _may_have_left(program, prompts, later):
+    """Whether a program may have ended in the middle of a submit that a later one looks at."""
+    if program.process.starts > later.process.last_ran:
+        return False
     early = program.life.loose or program.life.leave != "wait"
     asked = any(_asked_by(program, prompt) for prompt in prompts)
     return asked and (early or _may_leave_doubt(program.process))
