@@ -170,7 +170,7 @@ def _named_in(text, charge):
 def _over_the_limit(world, evidence):
     """A limit is passed by one job at most, whose price could not be known, and which is told."""
     limit = world.plan.limit
-    if limit is None or not world.plan.journal:
+    if limit is None:
         return
     unknown = []  # charges of which no limit could know how much they were
     for charge in world.server.ledger:
@@ -183,7 +183,8 @@ def _over_the_limit(world, evidence):
         elif before - hidden + charge.credits > limit and not charge.surprise:
             total = before + charge.credits
             yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
-        if charge.request_id not in evidence.priced and charge.surprise:
+        told = charge.request_id in evidence.priced if world.plan.journal else charge.priced
+        if charge.surprise and not told:
             unknown.append(charge)
 
 
