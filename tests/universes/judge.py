@@ -272,7 +272,7 @@ def _not_held(world, evidence):
         seen += [line.text for line in world.lines if line.process is program.process]
         told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
         for prompts in _groups(world):
-            others = [each for each in begun if each is not program]
+            others = [each for each in begun if each is not program or each.life.disk_full]
             left = (_may_have_left(each, prompts, program) for each in others)
             if any(repr(prompt) in told for prompt in prompts) and not any(left):
                 yield f"not held: {program.process} takes {prompts} for what a dead process left"
