@@ -170,7 +170,7 @@ def _named_in(text, charge):
 def _over_the_limit(world, evidence):
     """A limit is passed by one job at most, whose price could not be known, and which is told."""
     limit = world.plan.limit
-    if limit is None or not world.plan.journal:
+    if limit is None:
         return
     unknown = []  # charges of which no limit could know how much they were
     for charge in world.server.ledger:
@@ -183,7 +183,8 @@ def _over_the_limit(world, evidence):
         elif before - hidden + charge.credits > limit and not charge.surprise:
             total = before + charge.credits
             yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
-        if charge.request_id not in evidence.priced and charge.surprise:
+        told = charge.request_id in evidence.priced if world.plan.journal else charge.priced
+        if charge.surprise and not told:
             unknown.append(charge)
 
 
@@ -263,7 +264,7 @@ def _rules(world, evidence):
 
 def _not_held(world, evidence):
     """What another session is submitting is not taken for what a dead one left behind."""
-    if "is that of the entry" in evidence.errors:
+    if world.plan.shared and "is that of the entry" in evidence.errors:
         return  # an answer with the id of another session's job could not be recorded
     begun = [program for program in world.programs if program.process is not None]
     for program in begun:
@@ -271,13 +272,16 @@ def _not_held(world, evidence):
         seen += [line.text for line in world.lines if line.process is program.process]
         told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
         for prompts in _groups(world):
-            left = (_may_have_left(each, prompts) for each in begun)
+            others = [each for each in begun if each is not program or each.life.disk_full]
+            left = (_may_have_left(each, prompts, program) for each in others)
             if any(repr(prompt) in told for prompt in prompts) and not any(left):
                 yield f"not held: {program.process} takes {prompts} for what a dead process left"
 
 
-def _may_have_left(program, prompts):
-    """Whether a program may have ended in the middle of a submit of one of these prompts."""
+def _may_have_left(program, prompts, later):
+    """Whether a program may have ended in the middle of a submit that a later one looks at."""
+    if program.process.starts > later.process.last_ran:
+        return False
     early = program.life.loose or program.life.leave != "wait"
     asked = any(_asked_by(program, prompt) for prompt in prompts)
     return asked and (early or _may_leave_doubt(program.process))
@@ -330,7 +334,8 @@ def _ends(world, evidence):
                 continue  # it had ended before
             if job.state != state:
                 yield f"wrong end: {job!r} is {state} at the server"
-        if f"the request id '{charge.request_id}' is that of the entry" in evidence.errors:
+        shouted = f"the request id '{charge.request_id}' is that of the entry"
+        if world.plan.shared and shouted in evidence.errors:
             continue  # two sessions at once were given it, which only their journal can see
         if job.request is not None and not _is_same(world, job.request.prompt, charge.prompt):
             yield f"wrong job: {job!r} of {job.request.prompt!r} is that of {charge.prompt!r}"

@@ -229,4 +229,8 @@ MUTANTS = [
            f"{_DATABASE}.record",
            "told is JobState.UNCERTAIN and holder is not None",
            "False"),
+    Mutant("a claim that came too late is repeated as it was",
+           f"{_JOURNALING}._claim", "self._attempts.pop(intent.key, None)", "pass"),
+    Mutant("a session does not learn what others have spent",
+           f"{_JOURNALING}.intend", "if limit is not None:", "if False:"),
 ]  # fmt: skip

@@ -192,7 +192,7 @@ class Server:
             ends=begins + call.rng.choice((1.0, 10.0, 30.0, 90.0, 300.0)),
             outcome=call.rng.choice(("succeeded",) * 5 + ("failed",)),
             callback_url=data.get("webhookUrl"),
-            spent_before=sum(each.credits for each in ledger),
+            spent_before=sum(each.credits for each in self._counted_with(call.process)),
             surprise=price > max(self._prices_known(call.process, kind), default=-1),
             estimable=bool(self._prices_known(call.process)),
         )
@@ -202,6 +202,10 @@ class Server:
         if charge.callback_url is not None:
             self._announce(charge)
         return charge
+
+    def _counted_with(self, process):
+        """The charges that count for the limit of a process: without a journal, its own."""
+        return [each for each in self.ledger if self.plan.journal or each.process is process]
 
     def _check_slots(self, process):
         """No more jobs of a process run than it was told to have in flight."""

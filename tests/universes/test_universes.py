@@ -24,6 +24,7 @@ QUICK = {
     "a limit is not looked at": 300,
     "the key is shown in failures": 40,
     "a claim ignores that another session has the key": 60,
+    "what another session is submitting is not waited for": 40,
     "an end is overwritten": 60,
     "an acceptance is taken back": 60,
 }
