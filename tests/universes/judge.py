@@ -272,8 +272,7 @@ def _not_held(world, evidence):
         seen += [line.text for line in world.lines if line.process is program.process]
         told = "\n".join(text for text in seen if "ended between the submit and its answer" in text)
         for prompts in _groups(world):
-            others = [each for each in begun if each is not program or each.life.disk_full]
-            left = (_may_have_left(each, prompts, program) for each in others)
+            left = (_may_have_left(each, prompts, program) for each in begun)
             if any(repr(prompt) in told for prompt in prompts) and not any(left):
                 yield f"not held: {program.process} takes {prompts} for what a dead process left"
 
@@ -282,7 +281,7 @@ def _may_have_left(program, prompts, later):
     """Whether a program may have ended in the middle of a submit that a later one looks at."""
     if program.process.starts > later.process.last_ran:
         return False
-    early = program.life.loose or program.life.leave != "wait"
+    early = program is not later and (program.life.loose or program.life.leave != "wait")
     asked = any(_asked_by(program, prompt) for prompt in prompts)
     return asked and (early or _may_leave_doubt(program.process))
 
