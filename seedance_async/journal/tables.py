@@ -40,8 +40,9 @@ _ENDED = ", ".join(f"'{state.value}'" for state in sorted(ENDED_STATES))
 #: What each field of an entry is read from; `job` is a row of jobs, `last` its last attempt.
 _SOURCES = {
     "is_held": "CASE WHEN last.state = 'sending' THEN last.owner END",
-    "request_id": """(SELECT request_id FROM attempts WHERE job = job_.number
-        AND request_id IS NOT NULL ORDER BY state = 'accepted' DESC, number DESC LIMIT 1)""",
+    "request_id": """coalesce(CASE last.state WHEN 'accepted' THEN last.request_id END,
+        (SELECT request_id FROM attempts WHERE job = job_.number AND request_id IS NOT NULL
+        ORDER BY state = 'accepted' DESC, number DESC LIMIT 1))""",
     "credits_charged": "(SELECT sum(credits_charged) FROM attempts WHERE job = job_.number)",
     "credits_reserved": "last.credits_reserved",
     "credits_doubtful": f"({_DOUBTS} AND number <> job_.attempt)",
@@ -286,6 +287,8 @@ class Database(Statements):
         where = f"state NOT IN ({_ENDED})"  # an end never changes
         if told is not None:
             told_job["state"] = told.value
+        if told in ENDED_STATES:
+            told_job["attempt"] = attempt  # whose end it is, should another be accepted, too
         if told in _TOLD:
             # Of no interest if another attempt came after it, or was accepted.
             where += f" AND attempt = {attempt} AND NOT EXISTS ({_ACCEPTED})"
