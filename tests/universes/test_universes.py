@@ -1,6 +1,6 @@
 """A few hundred universes, and the safeguards that they guard; `make universes` plays far more."""
 
-import itertools
+import contextlib
 import subprocess
 import sys
 
@@ -37,14 +37,15 @@ def named(name):
 
 def first_violations(most):
     """What was wrong in the first universe in which anything was; empty if nothing was in any."""
-    results = itertools.islice(play_seeds(itertools.count()), most)
-    return next((result.violations for result in results if result.violations), ())
+    with contextlib.closing(play_seeds(range(most))) as results:
+        return next((result.violations for result in results if result.violations), ())
 
 
 @pytest.mark.parametrize("first", range(0, 300, 100))
 def test_whatever_happens_nothing_is_paid_twice_lost_or_left_to_hang(first):
-    for result in play_seeds(range(first, first + 100)):
-        assert not result.violations, f"python -m tests.universes --replay {result.plan.seed}"
+    with contextlib.closing(play_seeds(range(first, first + 100))) as results:
+        for result in results:
+            assert not result.violations, f"python -m tests.universes --replay {result.plan.seed}"
 
 
 def test_much_happens_in_the_universes():
@@ -102,8 +103,8 @@ def test_a_seed_gives_the_same_universe_again_in_another_process_and_in_another_
 
 def test_a_universe_that_fails_is_made_smaller():
     with named("an acceptance is not logged").applied():
-        failed = (each for each in play_seeds(range(300)) if each.violations)
-        result = next(each for each in failed if steps(each.plan) > 2)
+        with contextlib.closing(play_seeds(range(300))) as results:
+            result = next(each for each in results if each.violations and steps(each.plan) > 2)
         small = shrink(result.plan, result.kinds)
         with multiverse():
             assert play(small).kinds & result.kinds
