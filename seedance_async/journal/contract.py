@@ -22,6 +22,9 @@ import attrs
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import Changes, JournalEntry, checked
 
+#: The fingerprint of a job that was attached is this and its request id: its request is not known.
+ATTACHED = "attached"
+
 
 class CreditsInUseError(JournalError):
     """Another session sends a submit under the same limit, and its price is not known yet."""

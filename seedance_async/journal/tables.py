@@ -17,7 +17,7 @@ import attrs
 
 from seedance_async.api.errors import BudgetExceededError, JournalError
 from seedance_async.jobs.state import ENDED_STATES, JobState
-from seedance_async.journal.contract import CreditsInUseError, Intent
+from seedance_async.journal.contract import ATTACHED, CreditsInUseError, Intent
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
 from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS, Owner, this_place
 from seedance_async.journal.statements import Statements
@@ -246,8 +246,10 @@ class Database(Statements):
         elif request_id is not None and named not in (None, request_id):
             self._record_stray(known, changes, holder, now)
             return
-        elif holder is not None:
+        elif holder is not None and job is not None:
             self._free_id(request_id, holder)
+        if job is None and holder is not None:
+            return  # an attached job that the session which submitted it has recorded
         state = _state_after(before, told, changes.get("request_id") or named)
         if state is None:
             return
@@ -317,12 +319,19 @@ class Database(Statements):
             self._record_job(job, number, told, changes, now)
 
     def _free_id(self, request_id: str | None, holder: int) -> None:
-        """Raise if another job has this id. That of a job that was forgotten is free again."""
-        key = self._value(
-            "SELECT key FROM jobs WHERE number = (SELECT job FROM attempts WHERE number = ?)",
+        """Raise if another job has this id.
+
+        That of a job that was forgotten is free again, and that of one that was attached belongs to
+        the session that has submitted it, and has only now come to record it.
+        """
+        rows = self._rows(
+            "SELECT key, fingerprint FROM jobs "
+            "WHERE number = (SELECT job FROM attempts WHERE number = ?)",
             holder,
         )
-        if key is None:
+        key, fingerprint = rows[0] if rows else (None, None)
+        if key is None or fingerprint == f"{ATTACHED} {request_id}":
+            self.forget([key] if key else [])
             self._run("UPDATE attempts SET request_id = NULL WHERE number = ?", holder)
             return
         message = f"the request id {request_id!r} is that of the entry with key {key!r}"

@@ -273,12 +273,12 @@ class JournalRecorder:
         Raises:
             JournalError: it is not on record.
         """
-        from seedance_async.journal import Intent
+        from seedance_async.journal import ATTACHED, Intent
 
         request = dump_request(GenerationRequest(f"(attached by its id, {request_id})"))
         intent = Intent(
             key=record.key,
-            fingerprint=f"attached {request_id}",
+            fingerprint=f"{ATTACHED} {request_id}",
             request=json.dumps(request),
             origin=self._origin,
         )

@@ -357,6 +357,15 @@ async def test_a_job_that_was_submitted_elsewhere_is_recorded_once_as_accepted(j
     assert (await journal.spent(), await journal.prices()) == (0, {})
 
 
+async def test_who_has_submitted_an_attached_job_records_it_in_its_own_entry(journal):
+    number = await claimed(journal, "a")
+    attached = await journal.adopt(intent("b", fingerprint="attached req_1"), "req_1")
+    await journal.record(number, state="queued", request_id="req_1", credits_charged=40)
+    await journal.record(attached, state="queued", request_id="req_1")
+    (entry,) = await journal.entries()
+    assert (entry.key, entry.request_id, await journal.spent()) == ("a", "req_1", 40)
+
+
 async def test_a_job_that_was_submitted_elsewhere_does_not_take_the_key_of_another(journal):
     await claimed(journal, "a")
     with pytest.raises(JournalError, match="'a' belongs to another job") as caught:

@@ -33,7 +33,8 @@ CREATE TEMP TRIGGER end_changed AFTER UPDATE OF state ON main.jobs
 END;
 CREATE TEMP TRIGGER attempt_changed AFTER UPDATE ON main.attempts
     WHEN (OLD.state = 'accepted' AND NEW.state <> OLD.state)
-    OR (OLD.request_id IS NOT NULL AND NEW.request_id IS NOT OLD.request_id) BEGIN
+    OR (OLD.request_id IS NOT NULL AND NEW.request_id IS NOT OLD.request_id
+        AND NEW.job IS NOT NULL) BEGIN  -- the id of a forgotten or attached job is free
     INSERT INTO broken VALUES ('attempt ' || NEW.number || ' was ' || OLD.state || ', '
         || coalesce(OLD.request_id, '') || ', and is ' || NEW.state);
 END;
@@ -112,7 +113,7 @@ class Disk:
         """What a later process would find of each POST."""
         rows = self.connection.execute(
             "SELECT request, attempts.state, request_id, credits_charged FROM attempts "
-            "LEFT JOIN jobs ON jobs.number = job ORDER BY attempts.number"
+            "JOIN jobs ON jobs.number = job ORDER BY attempts.number"
         )
         return [Attempt(json.loads(row[0])["prompt"], *row[1:]) for row in rows.fetchall()]
 
