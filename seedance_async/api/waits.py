@@ -1,4 +1,4 @@
-"""Whoever waits for long is told what for, once: in the log, by an event, in the statistics.
+"""Reports long waits and their reason: in the log, as an event, in the statistics.
 
 Only what is waited for, and since when, is known here. Nothing here waits or gives up.
 """

@@ -1,4 +1,4 @@
-"""What can be told of a job while it runs: its state, its age, when it may end, who is before it.
+"""The progress of a running job: its state, its age, its expected end, its place in the queue.
 
 It is made to be shown: to a person through server-sent events, in a log, on a dashboard. Nothing
 here changes a job or asks the server.

@@ -1,4 +1,4 @@
-"""Whoever waits for more than ten seconds is told once what for: log, event, statistics."""
+"""Each wait of more than ten seconds is reported once: in the log, an event, the statistics."""
 
 import asyncio
 
