@@ -6,6 +6,7 @@ How requests are pulled is the business of `stream`, how one job is submitted th
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from collections.abc import (
@@ -177,7 +178,7 @@ class BatchRunner:
                 await self._end(stream)
             stopped_by = stream.stopped_by
             if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
-                stopped_by = await self._reject_rest(source, outcomes, stopped_by)
+                stopped_by = await self._reject_rest(stream, source, outcomes, stopped_by)
         except asyncio.CancelledError as error:
             left = [Job(record, self._actions) for record in stream.unseen]
             attach_jobs(error, [*outcomes.values(), *left])
@@ -196,14 +197,13 @@ class BatchRunner:
             await stream.stop(reason)
 
     async def _reject_rest(
-        self, source: Source, outcomes: dict[int, Job], reason: SeedanceError
+        self, stream: Stream, source: Source, outcomes: dict[int, Job], reason: SeedanceError
     ) -> Exception | None:
         """Give the requests that are left an outcome; returns why some have none, if so."""
-        if source.is_async:
-            return reason
-        first, last = max(outcomes, default=-1) + 1, max(MOST_REJECTED, source.size)
+        rest = enumerate(source.rest(), stream.pulled)
+        last = max(MOST_REJECTED, source.size, stream.pulled)
         try:
-            for number, item in enumerate(source.rest(), first):
+            for number, item in itertools.chain(stream.dropped.items(), rest):
                 rejected = self._submitter.reject(_key_and_request(item)[1], reason)
                 outcomes[number] = Job(rejected, self._actions)
                 if number >= last:
@@ -212,7 +212,7 @@ class BatchRunner:
                     await asyncio.sleep(0)
         except Exception as error:
             return error
-        return None
+        return reason if source.is_async else None
 
     def _begin(self, source: Source) -> Stream:
         self._check_open()

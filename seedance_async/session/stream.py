@@ -7,7 +7,6 @@ knows how a job is submitted; it is given callables.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -66,6 +65,8 @@ class Stream:
 
     Attributes:
         stopped_by: why requests were left behind, if they were.
+        pulled: how many requests were pulled, and so the number of the next one.
+        dropped: requests that were pulled and became no job, by number.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ class Stream:
         self._window, self._feeders = window, feeders
         self._has_room = asyncio.Event()
         self._ended: asyncio.Queue[tuple[int, JobRecord] | None] = asyncio.Queue()
-        self._numbers = itertools.count()
+        self.pulled = 0
+        self.dropped: dict[int, Any] = {}
         self._feeding = 0  # submits in progress
         self._open = 0  # requests pulled whose jobs the consumer has not been given
         self._ahead: deque[Any] = deque()  # what interrupted sources yielded
@@ -179,7 +181,8 @@ class Stream:
             return
         self._open += 1
         self._feeding += 1
-        pulled = _Pulled(next(self._numbers), request, keeps_slot)
+        pulled = _Pulled(self.pulled, request, keeps_slot)
+        self.pulled += 1
         self._start(self._feed(pulled), "seedance-feed", partial(self._fed, pulled))
 
     async def _next_request(self) -> Any:
@@ -246,6 +249,7 @@ class Stream:
         if record is not None and (record.state.is_final or self._goes_on(record)):
             record.on_final(_Enqueue(pulled.number, self._ended))
         else:
+            self.dropped[pulled.number] = pulled.request
             self._open -= 1
             self._ended.put_nowait(None)  # the consumer must not wait for this one
 

@@ -170,3 +170,29 @@ async def test_a_submit_whose_session_is_left_while_it_is_recorded_returns_its_j
             raise LookupError
     job = await submit
     assert (job.request_id, job.state) == ("req_0", JobState.ABANDONED)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_request_whose_submit_is_withdrawn_as_a_stopped_batch_is_left_has_an_outcome(
+    make_session, api, is_async
+):
+    async def yielding():
+        for request in prompts(4):
+            yield request
+
+    api.script["create"] += [error_reply(429, retry_after="60"), LOST, LOST]
+    session = await make_session(transport=api, max_in_flight=3, max_uncertain_in_a_row=2).open()
+    requests = yielding() if is_async else prompts(4)
+    batch = asyncio.create_task(session.run(requests))
+    await asyncio.sleep(5)  # the first request is held back; the other two have ended the batch
+    await session.aclose(leave=True)
+    result = await batch
+    first, *others = result
+    assert first.request.prompt == "prompt 0"
+    assert first.state is JobState.REJECTED
+    assert isinstance(first.error, TooManyUncertainError)
+    states = [job.state for job in others]
+    assert states[:2] == [JobState.UNCERTAIN, JobState.UNCERTAIN]
+    assert states[2:] == ([] if is_async else [JobState.REJECTED])
+    assert (result.stopped_by is None) == (not is_async)  # the rest of an async source is unknown
+    assert api.count("create") == 3
