@@ -93,6 +93,7 @@ def test_with_an_unknown_key_nothing_is_forgotten(seedance, key):
 
 def test_the_id_from_the_dashboard_settles_an_uncertain_entry(seedance, seedance_emulator, key):
     job = id_of(seedance_emulator, "prompt 2")
+    assert seedance("status", job, "--wait").code == 0
     done = seedance("journal", "adopt", key, job)
     assert (done.code, done.err) == (0, f"{key} is job {job}, succeeded.\n")
     assert seedance("resume").code == 0
