@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,6 +73,14 @@ async def emulator(**options):
     options = {"speed": 600.0, "media": "shared", **options}
     async with asyncio.timeout(30), Emulator(EmulatorOptions(**options)) as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangups_end_commands():
+    """Commands inherit what this process does with SIGHUP, which is to ignore it under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @attrs.define
