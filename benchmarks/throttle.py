@@ -2,9 +2,9 @@
 
 Each regime is a reason for refusals: limits of several kinds, limits that move or are shared, and
 refusals that have nothing to do with how much is asked for. The client runs against each on virtual
-time with as many jobs in flight as slots, beside an oracle (the same client against a server that
-lets each call wait until it is allowed and refuses none at random) and beside a backoff written by
-hand in every coroutine.
+time with as many jobs in flight as slots, many and then few, beside an oracle (the same client
+against a server that lets each call wait until it is allowed and refuses none at random) and beside
+a backoff written by hand in every coroutine.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tests.support.virtual_time import VirtualTimeLoop
 
 #: The client runs once with each, and the worst run counts; the backoff runs with the first only.
 SEEDS = (20260, 1, 2)
-#: Jobs in flight at most, of all.
-IN_FLIGHT = 500
+#: Jobs in flight at most, of all: many, and the default of a session.
+MANY, FEW = 500, 20
 #: The session's default of `max_connections`, for all.
 CONNECTIONS = 50
 #: Seconds between two polls of a job, by which the end of a job is noticed late.
@@ -58,6 +58,7 @@ class Regime:
         by_limit: whether a limit causes the refusals, so that they can be avoided.
         retry_after: whether a refusal says how long to wait.
         others: submits a second by another client.
+        in_flight: jobs in flight at most.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Regime:
     by_limit: bool = True
     retry_after: bool = False
     others: float = 0.0
+    in_flight: int = MANY
 
     def run(self, rival, seed):
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -78,7 +80,7 @@ class Regime:
         server = Server(limit, seed, self.retry_after, self.others, patient=is_oracle)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.seconds):
-                await (by_hand if rival == "by hand" else gate)(server)
+                await (by_hand if rival == "by hand" else gate)(server, self.in_flight)
         return Run(server.accepted, len(server.sent), len(server.refused))
 
 
@@ -127,7 +129,8 @@ def regimes():
     outages = ((0, False), (300, True), (420, False), (720, True), (840, False))
     add("2 min of 503, twice", lambda _: Down(*outages, status=503), seconds=1140.0,
         healthy_from=(420.0, 840.0), by_limit=False)  # fmt: skip
-    return found
+    few = (attrs.evolve(each, name=f"{FEW} jobs: {each.name}", in_flight=FEW) for each in found)
+    return found + list(few)
 
 
 @attrs.frozen
@@ -160,7 +163,7 @@ class Run:
 # --- rivals ---------------------------------------------------------------------------------------
 
 
-async def gate(server):
+async def gate(server, in_flight):
     """The SDK's client, which is not told the limit, and to which the ends of jobs are reported."""
     async with SeedanceClient(
         api_key="key",
@@ -176,10 +179,10 @@ async def gate(server):
             submission = await client.create_prepared(prepared, PendingSubmit(_ignore))
             return int(submission.request_id.removeprefix("req_"))
 
-        await make_videos(server, submit, client.submit_gate.job_ended)
+        await make_videos(server, in_flight, submit, client.submit_gate.job_ended)
 
 
-async def by_hand(server):
+async def by_hand(server, in_flight):
     """Each coroutine has its own full-jitter backoff that respects Retry-After."""
     connections, rng = asyncio.Semaphore(CONNECTIONS), random.Random(server.seed)
 
@@ -192,10 +195,10 @@ async def by_hand(server):
             own = rng.uniform(0, min(20.0, 0.5 * 2.0 ** min(attempt, 10)))
             await asyncio.sleep(max(own, float(response.headers.get("retry-after", 0))))
 
-    await make_videos(server, submit, lambda: None)
+    await make_videos(server, in_flight, submit, lambda: None)
 
 
-async def make_videos(server, submit, job_ended):
+async def make_videos(server, in_flight, submit, job_ended):
     """As many coroutines as there may be jobs in flight; each starts a job when its last ended."""
     rng = random.Random(server.seed)
 
@@ -208,7 +211,7 @@ async def make_videos(server, submit, job_ended):
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT):
+            for _ in range(in_flight):
                 group.create_task(one_after_another())
     finally:
         await server.aclose()

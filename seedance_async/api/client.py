@@ -57,6 +57,9 @@ SHUT_SECONDS = 30.0
 #: Seconds for which polls pause when the server refuses the key, which may be being replaced.
 AUTH_PAUSE_SECONDS = 30.0
 
+#: Submits in progress at once before the first was accepted; see `Gate`.
+SUBMITS_AT_FIRST = 8
+
 #: The outcome of a submit.
 Outcome = Submission | SeedanceError
 
@@ -161,7 +164,9 @@ class SeedanceClient:
         self.transport = make_transport(given.transport, endpoint, given)
         # Only a transport that says so tells when the first byte is sent; others always may have.
         self._reports_sending = getattr(self.transport, "reports_sending", False)
-        self.submit_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
+        self.submit_gate = Gate(
+            given.max_connections, self._retry.backoff, self._rng, at_first=SUBMITS_AT_FIRST
+        )
         self.query_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.on_throttled: Callable[[Operation, float | None], None] | None = None
         self.on_gate_change: Callable[[Operation, GateState], None] | None = None

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 
 from seedance_async.api.backoff import Backoff
-from seedance_async.api.rate_limit.hold import Hold
+from seedance_async.api.rate_limit.hold import QUICK_WIDTH, Hold
 from seedance_async.api.rate_limit.learned import Learned
 from seedance_async.api.rate_limit.queue import WaitingLine, was_let_in
 from seedance_async.api.rate_limit.state import GateState
@@ -50,14 +50,18 @@ class Gate:
         most: callers inside at once.
         backoff: our own delays, for consecutive refusals.
         rng: the source of jitter.
+        at_first: callers inside at once to begin with; each accepted call makes room for one more.
+            All of them may be refused, or left in doubt by a kill. By default as many as later.
     """
 
-    def __init__(self, most: int, backoff: Backoff, rng: random.Random) -> None:
-        self._most, self._inside, self._running = most, 0, 0
+    def __init__(
+        self, most: int, backoff: Backoff, rng: random.Random, *, at_first: int | None = None
+    ) -> None:
+        self._inside = self._running = 0
         self._line = WaitingLine()
-        self._hold = Hold(most, backoff, rng)
+        self._hold = Hold(most, at_first or most, backoff, rng)
         self._learned = Learned(slowest=1 / backoff.maximum)
-        self._calm = True  # whether `most` is the only limit
+        self._calm = True  # whether nothing but the hold's width is a limit
         self._paced = False  # whether a rate spaces the calls
         self._delayed = False  # whether the last caller admitted had to wait
         self._timer: asyncio.TimerHandle | None = None
@@ -142,7 +146,7 @@ class Gate:
 
     async def wait_and_enter(self, waiting_since: float) -> None:
         """As `enter`, for a caller that leaves by `leave`."""
-        if self._calm and self._inside < self._most:  # and so nobody waits
+        if self._calm and self._inside < self._hold.width:  # and so nobody waits
             self._inside += 1
             self._delayed = False
             return
@@ -188,14 +192,14 @@ class Gate:
         self._running += 1
         self._learned.rate.accepted(now, pressed=self._delayed or self._line.is_pressed, late=late)
         self._learned.accepted(
-            self._running, self._inside - 1, now, late=late, eased=self._hold.is_narrow
+            self._running, self._inside - 1, now, late=late, eased=self._is_eased
         )
-        if not self._calm and not late:  # a late one does not show that the hold helped
+        if not late and not (self._calm and self._hold.is_over):  # else it shows nothing new
             if self._paced and self.rate is None:
                 self._hold.narrow()  # all who wait would come at once
             self._paced = self.rate is not None
             self._hold.widen(at_once=self._paced)  # the rate alone spaces the calls
-            self._calm = self._hold.is_over and self._learned.is_nothing
+            self._calm = self._hold.is_harmless and self._learned.is_nothing
             self._tell()
             self._admit()
 
@@ -220,8 +224,9 @@ class Gate:
         now, limit = asyncio.get_running_loop().time(), self.limit
         self.refusals += 1
         self._hold.refused(now)
-        late, eased = self._hold.untried, self._hold.is_narrow
-        if not self._learned.refused(self._running, now, late=late, eased=eased):
+        late, eased = self._hold.untried, self._is_eased
+        others = self._inside - 1
+        if not self._learned.refused(self._running, others, now, late=late, eased=eased):
             return False
         self._hold.count(allowed=self._learned.noise.longest_run)
         self.hold(max(self._delay_after_refusal(limit), server_delay))
@@ -263,6 +268,11 @@ class Gate:
         self._hold.begin(asyncio.get_running_loop().time() + seconds)
         self._calm = False
 
+    @property
+    def _is_eased(self) -> bool:
+        """Whether far fewer calls are inside than would be without the hold."""
+        return self._hold.is_narrow and bool(self._line)
+
     def _delay_after_refusal(self, limit: int | None) -> float:
         if limit is not None and self._running:
             # This waits for the end of a job, not for time to pass.
@@ -276,7 +286,10 @@ class Gate:
 
     def _opens_in(self, now: float) -> float:
         """Seconds until one more caller may enter; inf if time alone does not help."""
-        if self._inside + 1 > self._hold.width:
+        width = self._hold.width
+        if self._learned.noise.is_tried:
+            width = min(width, QUICK_WIDTH)
+        if self._inside + 1 > width:
             return math.inf
         return max(self._hold.until - now, self._learned.wait(self._running, self._inside, now))
 

@@ -28,13 +28,15 @@ class Hold:
 
     Args:
         most: callers inside at once, at most.
+        at_first: likewise, until calls were accepted: each makes room for one more.
         backoff: our own delays, for consecutive troubles.
         rng: the source of jitter.
     """
 
-    def __init__(self, most: int, backoff: Backoff, rng: random.Random) -> None:
+    def __init__(self, most: int, at_first: int, backoff: Backoff, rng: random.Random) -> None:
         self._most, self._backoff, self._rng = most, backoff, rng
-        self.width, self.until, self.untried = float(most), -math.inf, False
+        self.width, self.until, self.untried = float(min(most, at_first)), -math.inf, False
+        self._held = False  # whether it was, ever
         self.refusing_since = self.failing_since = math.inf
         self._trouble_at = -math.inf
         self._in_a_row = self._allowed = 0
@@ -43,6 +45,11 @@ class Hold:
     def is_over(self) -> bool:
         """Whether as many callers as ever may be inside."""
         return self.width == self._most
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it is over, or there was none yet."""
+        return self.is_over or not self._held
 
     @property
     def is_narrow(self) -> bool:
@@ -57,7 +64,7 @@ class Hold:
     def begin(self, until: float) -> None:
         """Admit nobody until then, at least, and then one caller first."""
         self.until = max(self.until, until)
-        self.width, self.untried = 1.0, True
+        self.width, self.untried, self._held = 1.0, True, True
 
     def refused(self, now: float) -> None:
         """The server refused a call."""
@@ -79,7 +86,8 @@ class Hold:
 
     def widen(self, *, at_once: bool) -> None:
         """A call that was sent after the hold was accepted."""
-        step = self._most if at_once else 1.0 if self.width < QUICK_WIDTH else 0.25
+        quick = self.width < QUICK_WIDTH or not self._held
+        step = self._most if at_once else 1.0 if quick else 0.25
         self.width = min(self._most, self.width + step)
 
     def delay(self, first: float | None = None) -> float:

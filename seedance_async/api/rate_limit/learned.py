@@ -28,7 +28,9 @@ class Learned:
     """
 
     def __init__(self, slowest: float) -> None:
+        self._slowest = slowest
         self.rate, self.jobs, self.noise = LearnedRate(slowest), LearnedJobLimit(), Noise()
+        self._suspended = self.rate, self.jobs  # while it is tried whether there is any limit
         self.counts_jobs = False
         self._alike = self._full_with = 0
         self._case: _Refusals | None = None
@@ -54,7 +56,9 @@ class Learned:
             late: whether it was sent before the hold that lasts.
             eased: whether few calls are let in at once.
         """
-        self._count(now, refused=False, late=late, eased=eased)
+        allowed = not late and self._allows(running + in_flight - 1)
+        self._doubt(running - 1, now, refused=False, allowed=allowed)
+        self._count(refused=False, late=late, eased=eased)
         self.jobs.accepted(running, in_flight, now)
         if late:
             if self._case is not None:
@@ -63,9 +67,11 @@ class Learned:
         if self._case is not None and self._judge(self._case, running, now):
             self._case = None
 
-    def refused(self, running: int, now: float, *, late: bool, eased: bool) -> bool:
+    def refused(self, running: int, in_flight: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
-        self._count(now, refused=True, late=late, eased=eased)
+        allowed = not late and self._allows(running + in_flight)
+        self._doubt(running, now, refused=True, allowed=allowed)
+        self._count(refused=True, late=late, eased=eased)
         if self._case is None and self.noise.explains_run:
             return False
         first = self._case is None
@@ -76,12 +82,22 @@ class Learned:
         self.jobs.refused(running, now, first=first)
         return True
 
-    def _count(self, now: float, *, refused: bool, late: bool, eased: bool) -> None:
-        no_cause = self.noise.pressure_is_no_cause(now, refused=refused)
-        if no_cause and self.jobs.limit is None:  # else fewer calls are no less pressure
-            self.noise.find()
-            self.rate.forget()
+    def _doubt(self, running: int, now: float, *, refused: bool, allowed: bool) -> None:
+        """Try whether there is any limit, once enough refusals have no other reason."""
+        noise = self.noise
+        if noise.doubts_limits(now, running, refused=refused, allowed=allowed):
+            noise.begin_trial()
+            self._suspended = self.rate, self.jobs
+            self.rate, self.jobs = LearnedRate(self._slowest), LearnedJobLimit()
             self._case = None
+        elif noise.end_trial() is False:
+            self.rate, self.jobs = self._suspended
+
+    def _allows(self, occupied: int) -> bool:
+        """Whether there are limits, and none of them explains a refusal."""
+        return not self.is_nothing and self.rate.is_below and self.jobs.allows(occupied)
+
+    def _count(self, *, refused: bool, late: bool, eased: bool) -> None:
         if self._case is not None and self.is_nothing:
             if not late:
                 return  # it is no fair sample who goes first

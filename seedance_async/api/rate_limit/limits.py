@@ -183,6 +183,10 @@ class LearnedJobLimit:
         waits_for_time = occupied == self.limit or not in_flight
         return max(0.0, self._probe_at - now) if waits_for_time else math.inf
 
+    def allows(self, occupied: int) -> bool:
+        """Whether one more job is fewer than those at which jobs were refused last."""
+        return self.limit is None or occupied < self._base
+
     def _is_probing(self, now: float) -> bool:
         early = now >= self._lowered_at + PROBE_SECONDS and self._accepted >= PROBE_CALLS
         return self._climbing or early

@@ -1,9 +1,12 @@
-"""Refusals by chance: how many there are, and when there are too many in a row for that."""
+"""Refusals by chance: how many there are, and how they are told from those of a limit."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
+
+import attrs
+
+from seedance_async.api.rate_limit.usual import Usual
 
 #: That many refusals in a row are not chance if their probability is less than this.
 IMPROBABLE = 1e-6
@@ -21,12 +24,13 @@ FEWEST_CALLS, REMEMBERED_CALLS = 8, 100
 #: made no difference.
 EXPECTED = 4.0
 
-#: The pressure is far below the usual if calls come so many times as slowly as accepted ones did in
-#: this time (of which there must have been some). A burst at more calls a second does not count.
-LITTLE, USUAL_SECONDS, FEWEST_SECONDS, FASTEST = 10.0, 600.0, 60.0, 50.0
+#: What a refusal that no limit explains says for chance, and an acceptance against it; chance is
+#: tried once it is more than ENOUGH, which doubles with each trial that fails.
+GAIN, LOSS, ENOUGH = 2.3, 0.1, 4.0
 
-#: It is judged by so many calls, of which so many must have been accepted and so many refused.
-LAST_CALLS, OF_EACH = 10, 3
+#: A trial takes so many calls. It fails if the share of refusals is so much larger than it was, or
+#: than LOWEST where it was smaller; and at once if CLEAR refusals are beyond that.
+TRIAL_CALLS, MUCH_MORE, LOWEST, HIGHEST, CLEAR = 30, 0.25, 0.4, 0.85, 3
 
 
 class Noise:
@@ -34,17 +38,21 @@ class Noise:
 
     At a limit, nearly all calls are refused that were in flight with the first one refused. If most
     of them are accepted, that was chance, unless a low pressure, as after a hold, brings less than
-    half as many refusals. Where too few are in flight, it is chance if calls are refused though
-    they have become far fewer than usual.
+    half as many refusals. Where too few are in flight, chance shows later: calls are refused again
+    and again that the limits found by then allow, or though they have become far fewer than usual.
+    Then it is tried whether there is any limit: for some calls nothing holds, and if far more of
+    them are refused than before, the limits were right.
     """
 
     def __init__(self) -> None:
         self._found = False
         self._refused = self._calls = 0.0  # at full pressure
         self._eased_refused = self._eased = 0.0  # at low pressure
-        self._accepted, self._began, self._answered_at = 0.0, math.inf, -math.inf
-        self._last: deque[tuple[float, bool]] = deque(maxlen=LAST_CALLS)
         self._in_a_row = 0
+        self._usual = Usual()
+        self._mean, self._answers = 0.0, 0  # of all calls
+        self._doubt, self._enough = 0.0, ENOUGH
+        self._trial: _Trial | None = None
 
     @property
     def share(self) -> float:
@@ -60,7 +68,12 @@ class Noise:
     @property
     def explains_run(self) -> bool:
         """Whether the last refusals in a row may be chance."""
-        return self._in_a_row <= self.longest_run
+        return self.is_tried or self._in_a_row <= self.longest_run
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether calls are sent to see if there is any limit."""
+        return self._trial is not None
 
     def count(self, *, refused: bool, eased: bool) -> None:
         """A call was answered; `eased`: at low pressure."""
@@ -87,31 +100,65 @@ class Noise:
         self._found = mixed and likely and not self._less_pressure_helps()
         return self._found
 
-    def pressure_is_no_cause(self, now: float, *, refused: bool) -> bool:
-        """A call was answered: whether calls are refused though far fewer come than usual."""
+    def doubts_limits(self, now: float, running: int, *, refused: bool, allowed: bool) -> bool:
+        """A call was answered: whether it is time to try if there is any limit.
+
+        Args:
+            now: the time.
+            running: jobs that ran.
+            refused: whether it was refused.
+            allowed: whether there are limits, and they allow it.
+        """
         self._in_a_row = self._in_a_row + 1 if refused else 0
-        self._count_usual(now, refused=refused)
-        usual = self._accepted / min(max(now - self._began, FEWEST_SECONDS), USUAL_SECONDS)
-        seconds, count = now - self._last[0][0], self._last_refused()
-        mixed = OF_EACH <= count <= len(self._last) - OF_EACH
-        return mixed and seconds * usual >= LITTLE * len(self._last)
+        self._answers += 1
+        self._mean += (refused - self._mean) / min(self._answers, REMEMBERED_CALLS)
+        unexplained = allowed or self._usual.is_far_away(now, running)
+        if not refused:
+            self._usual.accepted(now, running)
+        if self._trial is not None:
+            self._trial.count(refused=refused)
+            return False
+        if unexplained and self._in_a_row <= 1 and not self._found:
+            self._doubt = max(0.0, self._doubt + (GAIN if refused else -LOSS))
+        return self._doubt > self._enough
 
-    def find(self) -> None:
-        """The last refusals were by chance."""
-        self._refused, self._calls = float(self._last_refused()), float(len(self._last))
-        self._found = True
+    def begin_trial(self) -> None:
+        """The next calls show whether there is any limit."""
+        self._trial = _Trial(min(HIGHEST, max(LOWEST, self._mean) + MUCH_MORE))
 
-    def _last_refused(self) -> int:
-        return sum(refused for _, refused in self._last)
-
-    def _count_usual(self, now: float, *, refused: bool) -> None:
-        gap, self._answered_at = now - self._answered_at, now
-        self._began = min(self._began, now)
-        self._accepted *= math.exp(-gap / USUAL_SECONDS)
-        self._accepted += 0.0 if refused else min(1.0, gap * FASTEST)
-        self._last.append((now, refused))
+    def end_trial(self) -> bool | None:
+        """Whether the trial has shown that there is no limit; None while it shows nothing."""
+        trial = self._trial
+        if trial is None or trial.is_chance is None:
+            return None
+        self._trial, self._doubt, self._enough = None, 0.0, 2 * self._enough
+        if trial.is_chance:
+            self._refused, self._calls = max(1.0, trial.refused), float(trial.calls)
+            self._eased_refused = self._eased = 0.0
+            self._found, self._enough = True, ENOUGH
+        return trial.is_chance
 
     def _less_pressure_helps(self) -> bool:
         expected = self._eased * self._refused / max(1.0, self._calls)
         enough = min(expected, self._refused) >= EXPECTED
         return enough and self._eased_refused < expected / 4
+
+
+@attrs.define
+class _Trial:
+    """Some calls that no limit holds; `most`: the share of refusals that chance explains."""
+
+    most: float
+    calls: int = 0
+    refused: int = 0
+
+    def count(self, *, refused: bool) -> None:
+        self.calls += 1
+        self.refused += refused
+
+    @property
+    def is_chance(self) -> bool | None:
+        """None until enough calls were answered."""
+        if self.refused > min(TRIAL_CALLS * self.most, self.calls * self.most + CLEAR):
+            return False
+        return True if self.calls >= TRIAL_CALLS else None

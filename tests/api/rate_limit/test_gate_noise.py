@@ -118,6 +118,62 @@ async def test_chance_is_found_though_few_calls_are_in_flight():
     assert server.accepted - before > 0.3 * usual * 60
 
 
+class FewJobs:
+    """A session's default of jobs in flight, at a server that refuses a share of the submits."""
+
+    def __init__(self, share, seed, limit=100):
+        self.share, self.rng, self.limit = share, random.Random(seed), limit
+        self.gate = Gate(50, BACKOFF, random.Random(seed + 1), at_first=8)
+        self.gate.counts_jobs = True
+        self.accepted = self.refused = self.running = 0
+
+    async def one_after_another(self):
+        while True:
+            refusals = 0
+            while not await self.submit():
+                refusals += 1
+                if not self.gate.is_held(asyncio.get_running_loop().time()):
+                    await asyncio.sleep(BACKOFF.delay(refusals - 1, self.rng))
+            await asyncio.sleep(self.rng.uniform(30, 90))
+            self.running -= 1
+            self.gate.job_ended()
+
+    async def submit(self):
+        async with self.gate:
+            await asyncio.sleep(0.2)
+            if self.rng.random() < self.share or self.running >= self.limit:
+                self.refused += 1
+                self.gate.refused(0.0)
+                return False
+            self.accepted += 1
+            self.running += 1
+            self.gate.passed()
+            return True
+
+    async def run(self, seconds):
+        callers = [asyncio.create_task(self.one_after_another()) for _ in range(20)]
+        await asyncio.sleep(seconds)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+async def test_chance_is_found_with_the_default_of_jobs_in_flight(share, seed):
+    server = FewJobs(share, seed)
+    await server.run(1800)
+    assert server.accepted > 0.8 * 20 * 1800 / 60
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_limit_of_few_jobs_is_not_mistaken_for_chance(seed):
+    server = FewJobs(0.0, seed, limit=8)
+    await server.run(1800)
+    assert server.gate.state().noise == 0
+    assert server.refused < 0.4 * server.accepted
+
+
 async def test_chance_is_doubted_once_less_pressure_brings_fewer_refusals():
     """A rate little below what all callers ask for refuses few of the calls in flight."""
     gate, rng, tokens, at = Gate(50, BACKOFF, random.Random(1)), random.Random(2), 40.0, 0.0
