@@ -40,9 +40,10 @@ class PreparedRequest:
 
     Attributes:
         budget: the named limit on credits that it counts for.
+        key: the job's, if its caller gave one.
     """
 
-    __slots__ = ("_fingerprint", "_media_key", "body", "budget", "data", "request")
+    __slots__ = ("_fingerprint", "_media_key", "body", "budget", "data", "key", "request")
 
     def __init__(
         self, request: GenerationRequest, data: dict[str, Any], media_key: MediaKey | None = None
@@ -51,6 +52,7 @@ class PreparedRequest:
         self.body = json.dumps(data, allow_nan=False).encode()
         self._fingerprint: str | None = None
         self.budget: str | None = None
+        self.key: str | None = None
 
     def __repr__(self) -> str:
         return f"<PreparedRequest {self.request!r}>"

@@ -134,7 +134,7 @@ class Database(Statements):
     def claim(self, intent: Intent, after: int | None, now: float) -> int | None:
         """See `Journal.claim`."""
         self._check_owner(now)
-        job = self._claimable_job(intent, after, now)
+        job = self._claimable_job(intent, after)
         if job is None and after is not None:
             return None
         credits = intent.credits
@@ -186,24 +186,22 @@ class Database(Statements):
         self.record(attempt, {"state": JobState.QUEUED.value, "request_id": request_id}, now)
         return attempt
 
-    def _claimable_job(self, intent: Intent, after: int | None, now: float) -> int | None:
+    def _claimable_job(self, intent: Intent, after: int | None) -> int | None:
         """The number of the job, if its last attempt is `after`, and leaves the key free."""
         if after is None:
             return None
         rows = self._rows(
-            "SELECT job.number, last.state, last.owner FROM jobs AS job "
+            "SELECT job.number, last.state FROM jobs AS job "
             "JOIN attempts AS last ON last.number = job.attempt WHERE key = ? AND attempt = ?",
             intent.key,
             after,
         )
         if not rows:
             return None
-        job, state, owner = rows[0]
+        job, state = rows[0]
         if state == "accepted":
             message = f"the job {intent.key!r} was accepted: it must never be submitted again"
             raise JournalError(message, path=self.path)
-        if state == "sending" and self._is_alive(owner, now):
-            return None
         return int(job)
 
     def _dearest(self, intent: Intent) -> int | None:
@@ -244,7 +242,10 @@ class Database(Statements):
         if told is JobState.UNCERTAIN and holder is not None:
             changes = {**changes, "request_id": None}  # an answer that names another job
         elif request_id is not None and named not in (None, request_id):
-            self._record_stray(known, changes, holder, now)
+            if holder is not None and job is not None and self._job_of(holder) == job:
+                self.record(holder, changes, now)  # told before
+            else:
+                self._record_stray(known, changes, holder, now)
             return
         elif holder is not None and job is not None:
             self._free_id(request_id, holder)
@@ -344,6 +345,10 @@ class Database(Statements):
             *(request_id, origin, origin),
         )
         return found
+
+    def _job_of(self, attempt: int) -> int | None:
+        number: int | None = self._value("SELECT job FROM attempts WHERE number = ?", attempt)
+        return number
 
     def _has_open(self, job: int) -> bool:
         statement = f"SELECT 1 FROM attempts WHERE job = ? AND {_OPEN} LIMIT 1"  # noqa: S608

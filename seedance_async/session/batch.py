@@ -324,7 +324,7 @@ class BatchRunner:
             self._check_key(key, prepared)
         except InvalidRequestError as error:
             return submitter.reject(request, error), None
-        automatic = key is None
+        prepared.key, automatic = key, key is None
         if automatic:
             orphan = await self._adopt_orphan(prepared)
             if orphan is not None:

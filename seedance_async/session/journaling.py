@@ -35,6 +35,11 @@ _log = logging.getLogger(__name__)
 STRANGERS_IN_A_ROW = 1000
 
 
+#: A claim that took so many seconds is looked at again: the process was stopped perhaps, and others
+#: take a session that they have not heard of for a minute for dead.
+STALE = 30.0
+
+
 #: Seconds between two looks at what another session is sending.
 LOOK_AGAIN = 0.25
 
@@ -240,10 +245,15 @@ class JournalRecorder:
         """Claim an attempt; whether there was a turn for it."""
         from seedance_async.journal import CreditsInUseError
 
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             attempt = await self._journal.claim(intent, after=after)
         except CreditsInUseError:
             return False
+        if attempt is not None and loop.time() - began > STALE:
+            known = await self._journal.find(intent.key)
+            attempt = attempt if known is not None and known.attempt == attempt else None
         if attempt is None:
             self._attempts.pop(intent.key, None)
             raise KeyTakenError(f"the key {intent.key!r} was claimed by somebody else meanwhile")

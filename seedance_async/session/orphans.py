@@ -19,7 +19,7 @@ class Orphans:
     """The submits of a session whose callers were cancelled. Each is adopted once at most."""
 
     def __init__(self) -> None:
-        self._by_fingerprint: dict[str, list[_Orphan]] = {}
+        self._by_name: dict[tuple[str | None, str], list[_Orphan]] = {}
         self._unsettled: dict[JobRecord, asyncio.Future[None]] = {}
 
     def add(self, record: JobRecord, prepared: PreparedRequest, *, settled: bool) -> None:
@@ -32,7 +32,7 @@ class Orphans:
         """
         self._unsettled[record] = asyncio.get_running_loop().create_future()
         orphan = _Orphan(record, self._unsettled[record])
-        self._by_fingerprint.setdefault(prepared.fingerprint, []).append(orphan)
+        self._by_name.setdefault(_name(prepared), []).append(orphan)
         if settled:
             self.settle(record)
 
@@ -43,12 +43,14 @@ class Orphans:
             settled.set_result(None)
 
     async def adopt(self, prepared: PreparedRequest) -> JobRecord | None:
-        """The job of an equal request, once the outcome of its submit is known; None without one.
+        """The job of an equal request with the same key, or with none like this one.
+
+        Waits until the outcome of its submit is known; None if there is no such job.
 
         Raises:
             SubmitUncertainError: its outcome is that nobody knows.
         """
-        orphans = self._by_fingerprint.get(prepared.fingerprint, [])
+        orphans = self._by_name.get(_name(prepared), [])
         while orphans:
             orphan = orphans.pop(0)
             try:
@@ -62,6 +64,10 @@ class Orphans:
             if record.state is not JobState.REJECTED:
                 return record
         return None
+
+
+def _name(prepared: PreparedRequest) -> tuple[str | None, str]:
+    return prepared.key, prepared.fingerprint
 
 
 @attrs.frozen(eq=False)

@@ -202,8 +202,8 @@ class SeedanceSession:
         Waits while `max_in_flight` jobs are running or a rate limit holds submits back.
 
         If the caller is cancelled after the request was sent, by a timeout of its own perhaps, the
-        submit goes on without it. The next call with an equal request and no key returns that job,
-        once its outcome is known, and pays for no other; a key asks for a job of its own.
+        submit goes on without it. The next call with an equal request, and the same key or none as
+        before, returns that job once its outcome is known, and pays for no other.
 
         Args:
             request: what to make.

@@ -132,10 +132,11 @@ class Submitter:
 
     async def submit(self, prepared: PreparedRequest, key: str | None) -> JobRecord:
         """Submit one job, once a slot is free; see `SeedanceSession.submit`."""
+        prepared.key = key
+        orphan = await self.adopt_orphan(prepared)
+        if orphan is not None:
+            return orphan
         if key is None:
-            orphan = await self.adopt_orphan(prepared)
-            if orphan is not None:
-                return orphan
             key = self.new_key(prepared)
             attached = None if self._journal is None else self._registry.find(key=key)
             if attached is not None:  # the same job, attached before

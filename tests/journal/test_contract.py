@@ -622,3 +622,15 @@ def test_every_method_fails_in_another_event_loop(new_journal):
 async def test_record_soon_fails_in_a_thread_without_an_event_loop(journal):
     with pytest.raises(JournalError, match="belongs to the process and event loop"):
         await asyncio.to_thread(journal.record_soon, 1, state="queued")
+
+
+async def test_an_end_of_an_attempt_whose_answer_named_another_id_is_recorded(journal):
+    """A callback has told the id of a submit that an earlier run left in doubt."""
+    first = await journal.claim(intent("a"))
+    await journal.record(first, state="uncertain")
+    second = await journal.claim(intent("a"), after=first)
+    await journal.record(second, state="uncertain", request_id="req_2")
+    await journal.record(second, state="queued", request_id="req_1")
+    await journal.record(second, state="succeeded", request_id="req_1")
+    found = await journal.find("a")
+    assert (found.state, found.request_id) == ("succeeded", "req_1")

@@ -413,6 +413,20 @@ async def test_a_key_asks_for_a_job_of_its_own_beside_one_that_went_on(make_sess
     assert api.count("create") == 2
 
 
+async def test_a_retry_with_the_same_key_gets_the_job_that_went_on_and_one_without_does_not(
+    make_session, api
+):
+    api.script["create"] += [slow(api, 60, accepted("req_slow"))]
+    api.jobs["req_slow"] = 0.0
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await session.submit(REQUEST, key="take 1")
+        assert (await session.submit(REQUEST)).request_id != "req_slow"
+        assert (await session.submit(REQUEST, key="take 1")).request_id == "req_slow"
+    assert api.count("create") == 2
+
+
 @pytest.mark.parametrize(
     "body",
     [

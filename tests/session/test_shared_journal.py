@@ -138,3 +138,29 @@ async def test_what_another_session_is_submitting_is_not_taken_up(begin, api):
         assert (await first).state == JobState.QUEUED
         (job,) = await other.resume()
         assert job.request_id == (await first).request_id
+
+
+class Stopped(MemoryJournal):
+    """That of a process which is stopped in its first claim until another session takes over."""
+
+    stopped = False
+
+    async def claim(self, intent, *, after=None):
+        number = await super().claim(intent, after=after)
+        if not self.stopped:
+            self.stopped = True
+            await asyncio.sleep(4000)
+            other = await super().claim(intent, after=number)
+            await self.record(other, state="queued", request_id="req_other", credits_charged=40)
+        return number
+
+
+async def test_a_process_that_was_stopped_in_a_claim_does_not_send_what_others_have(
+    make_session, api, store
+):
+    api.jobs["req_other"] = 0.0
+    async with make_session(transport=api, journal=Stopped(store, shared=True)) as session:
+        job = await session.submit(RIVER)
+        assert job.request_id == "req_other"
+        await job
+    assert api.count("create") == 0
