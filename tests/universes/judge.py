@@ -61,6 +61,7 @@ class _Evidence:
         self.jobs = [job for thing in self.seen for job in _jobs_in(thing)]
         self.texts = [text for thing in self.seen for text in _texts_of(thing)]
         self.all_seen = "\n".join(self.texts)
+        self.has_journal = world.plan.journal
         self.recorded = {each.request_id for each in self.attempts}
         self.priced = {each.request_id for each in self.attempts if each.credits is not None}
         self.errors = "\n".join(line.text for line in self.lines if line.level >= logging.ERROR)
@@ -174,8 +175,14 @@ def _over_the_limit(world, evidence):
         return
     unknown = []  # charges of which no limit could know how much they were
     for charge in world.server.ledger:
-        hidden = sum(each.credits for each in unknown if _is_hidden_from(charge, each))
+        hidden = sum(
+            each.credits
+            for each in unknown
+            if not _was_heard(each, evidence, charge.at) and _is_hidden_from(charge, each)
+        )
         before = charge.spent_before
+        if charge.surprise:
+            unknown.append(charge)
         if _was_doubted(charge):
             continue
         if before - hidden >= limit and charge.credits:
@@ -183,9 +190,20 @@ def _over_the_limit(world, evidence):
         elif before - hidden + charge.credits > limit and not charge.surprise:
             total = before + charge.credits
             yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
-        told = charge.request_id in evidence.priced if world.plan.journal else charge.priced
-        if charge.surprise and not told:
-            unknown.append(charge)
+
+
+def _was_heard(charge, evidence, at):
+    """Whether others could know of a charge by then."""
+    told = charge.request_id in evidence.priced if evidence.has_journal else charge.priced
+    return told and _heard_at(charge) <= at
+
+
+def _heard_at(charge):
+    """When its process took the answer: not while it was stopped."""
+    process, told_at = charge.process, charge.told_at
+    stop = process.life.stop
+    stopped = stop is not None and told_at >= process.stopped_until - stop[1]
+    return max(told_at, process.stopped_until) if stopped else told_at
 
 
 def _was_doubted(charge):
@@ -228,16 +246,16 @@ def _is_known(earlier, charge):
     if earlier.process is charge.process:
         return earlier.priced and earlier.told_at < charge.at
     told = _had_time(earlier, earlier.told_at, SETTLED) and not earlier.process.life.disk_full
-    return earlier.priced and told and earlier.told_at + SETTLED < charge.at
+    return earlier.priced and told and _heard_at(earlier) + SETTLED < charge.at
 
 
 def _rejected(world, _):
     """What a program was told to be refused is not charged."""
     for program in world.programs:
-        for prompt, at in program.rejected:
-            for charge in world.server.ledger:
+        for prompt, charged in program.rejected:
+            for charge in world.server.ledger[:charged]:
                 ours = charge.process is program.process and charge.prompt == prompt
-                if ours and charge.at <= at and _asked_by(program, prompt) == 1:
+                if ours and _asked_by(program, prompt) == 1:
                     yield f"rejected: {charge.request_id} of {prompt!r} is charged"
 
 

@@ -59,7 +59,7 @@ class Program:
     def __init__(self, world, life):
         self.world, self.plan, self.life = world, world.plan, life
         self.asked = Counter()
-        self.rejected = []  # prompts of jobs that it was told are not charged, when asked once
+        self.rejected = []  # prompts that it was told are not charged, and how many charges were
         self.receiver, self._loose = None, []
         self.process = self.session = None
         self.entered = self.left_whole = self.left_in_peace = False
@@ -160,7 +160,7 @@ class Program:
             if isinstance(error, SubmitUncertainError):
                 if op.again != "everything":
                     return
-                if key is None:
+                if key is None or not self.plan.journal:  # without one, the key may be free again
                     self._ask(item)
             elif isinstance(error, SeedanceError) and getattr(error, "request_id", None) is None:
                 self._note_rejected(item)
@@ -305,7 +305,7 @@ class Program:
         if self.life.disk_full is not None:
             return  # nobody can tell what became of an earlier submit
         if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:
-            self.rejected.append((item.prompt, self.world.clock))
+            self.rejected.append((item.prompt, len(self.world.server.ledger)))
 
     # --- what it does and sees --------------------------------------------------------------
 
