@@ -253,7 +253,10 @@ class JournalRecorder:
             return False
         if attempt is not None and loop.time() - began > STALE:
             known = await self._journal.find(intent.key)
-            attempt = attempt if known is not None and known.attempt == attempt else None
+            if known is None or known.attempt != attempt:
+                with suppress(JournalError):  # logged where it was written
+                    self._journal.record_soon(attempt, state="rejected", error="it was never sent")
+                attempt = None
         if attempt is None:
             self._attempts.pop(intent.key, None)
             raise KeyTakenError(f"the key {intent.key!r} was claimed by somebody else meanwhile")

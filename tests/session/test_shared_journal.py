@@ -162,5 +162,7 @@ async def test_a_process_that_was_stopped_in_a_claim_does_not_send_what_others_h
     async with make_session(transport=api, journal=Stopped(store, shared=True)) as session:
         job = await session.submit(RIVER)
         assert job.request_id == "req_other"
+        states = [state for (state,) in store.execute("SELECT state FROM attempts")]
+        assert states == ["refused", "accepted"], "else it would block others under a limit"
         await job
     assert api.count("create") == 0
