@@ -334,7 +334,7 @@ def draw(found):
     figure.supylabel("accepted a second")
     figure.supxlabel("seconds")
     figure.tight_layout()
-    figure.savefig(plot_path("throttle"))
+    figure.savefig(plot_path("throttle"), dpi=60)
 
 
 def main():

@@ -232,7 +232,7 @@ class SeedanceClient:
         wire, request = protocol.build_create(prepared), prepared.request
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
-            await self._pass_gate(began)
+            await self._pass_gate(began, again=attempts is not None)
             try:
                 if pending.before_sending is not None:
                     with self.waits.during("journal"):
@@ -254,17 +254,22 @@ class SeedanceClient:
             with self.waits.during("network", self._lost_since):
                 await self.submit_gate.pause(wait)
 
-    async def _pass_gate(self, began: float) -> None:
-        wait = self._begin_wait("gate")
+    async def _pass_gate(self, began: float, *, again: bool) -> None:
+        lost_since = self._lost_since if again else None
+        if lost_since is None:
+            wait = self._begin_wait("gate")
+        else:  # it has failed, and waits for the network as before
+            wait = self._begin_wait("network", lost_since)
         try:
             await self.submit_gate.wait_and_enter(began)
         finally:
             del self.waits.going_on[wait]
 
-    def _begin_wait(self, awaited: Awaited) -> Wait:
+    def _begin_wait(self, awaited: Awaited, since: float | None = None) -> Wait:
         """As `Waits.during`, by hand: this is on every submit's way."""
         waits = self.waits
-        wait = awaited, asyncio.get_running_loop().time(), next(numbers)
+        began = asyncio.get_running_loop().time() if since is None else since
+        wait = awaited, began, next(numbers)
         waits.going_on[wait] = None
         if not waits.watched:
             waits.watch()

@@ -27,6 +27,7 @@ async def test_what_a_living_session_is_sending_is_held_until_it_has_an_outcome(
     number = await claimed(one, "a")
     assert (await other.find("a")).is_held
     assert not (await one.find("a")).is_held, "it is its own"
+    assert await other.claim(intent(), after=number) is None
     await one.record(number, state="rejected")
     assert not (await other.find("a")).is_held
     assert await other.claim(intent(), after=number) is not None

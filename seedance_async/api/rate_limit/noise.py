@@ -28,9 +28,13 @@ EXPECTED = 4.0
 #: tried once it is more than ENOUGH, which doubles with each trial that fails.
 GAIN, LOSS, ENOUGH = 2.3, 0.1, 4.0
 
+#: Between two refusals of calls that the limits allow there must be so many acceptances: refusals
+#: that come close together mean a limit that has moved.
+APART = 2
+
 #: A trial takes so many calls. It fails if the share of refusals is so much larger than it was, or
 #: than LOWEST where it was smaller; and at once if CLEAR refusals are beyond that.
-TRIAL_CALLS, MUCH_MORE, LOWEST, HIGHEST, CLEAR = 30, 0.25, 0.4, 0.85, 3
+TRIAL_CALLS, MUCH_MORE, LOWEST, HIGHEST, CLEAR = 30, 0.25, 0.4, 0.85, 2
 
 
 class Noise:
@@ -48,7 +52,7 @@ class Noise:
         self._found = False
         self._refused = self._calls = 0.0  # at full pressure
         self._eased_refused = self._eased = 0.0  # at low pressure
-        self._in_a_row = 0
+        self._in_a_row = self._accepted_in_a_row = 0
         self._usual = Usual()
         self._mean, self._answers = 0.0, 0  # of all calls
         self._doubt, self._enough = 0.0, ENOUGH
@@ -109,7 +113,10 @@ class Noise:
             refused: whether it was refused.
             allowed: whether there are limits, and they allow it.
         """
+        if refused and self._accepted_in_a_row < APART:
+            allowed = False  # perhaps the limit has just moved
         self._in_a_row = self._in_a_row + 1 if refused else 0
+        self._accepted_in_a_row = 0 if refused else self._accepted_in_a_row + 1
         self._answers += 1
         self._mean += (refused - self._mean) / min(self._answers, REMEMBERED_CALLS)
         unexplained = allowed or self._usual.is_far_away(now, running)

@@ -32,8 +32,8 @@ class Call:
     st.lists(
         st.tuples(
             st.floats(0, 20),  # seconds after the one before
-            # seconds until it is answered: in time, at the last moment, or clearly too late
-            st.none() | st.floats(0, SECONDS) | st.floats(SECONDS + 0.01, 2 * SECONDS),
+            # seconds until it is answered: in time, at the last moment, or too late
+            st.none() | st.floats(0, SECONDS) | st.floats(SECONDS + 1e-6, 2 * SECONDS),
         ),
         max_size=20,
     )
