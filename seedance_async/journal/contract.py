@@ -90,12 +90,11 @@ class Journal(Protocol):
         Args:
             intent: what is sent.
             after: the number of the job's last attempt as the caller knows it; None for a new key.
-                That attempt must have been rejected, or be uncertain; `find` says so, and whether
-                another session is still sending it.
+                That attempt must have been rejected, or be uncertain.
 
         Returns:
             The number of the attempt, which is durable and belongs to the caller; or None if the
-            job's last attempt is another one.
+            job's last attempt is another one, or is held by another session.
 
         Raises:
             BudgetExceededError: it does not fit in one of the limits.

@@ -134,7 +134,7 @@ class Database(Statements):
     def claim(self, intent: Intent, after: int | None, now: float) -> int | None:
         """See `Journal.claim`."""
         self._check_owner(now)
-        job = self._claimable_job(intent, after)
+        job = self._claimable_job(intent, after, now)
         if job is None and after is not None:
             return None
         credits = intent.credits
@@ -186,22 +186,24 @@ class Database(Statements):
         self.record(attempt, {"state": JobState.QUEUED.value, "request_id": request_id}, now)
         return attempt
 
-    def _claimable_job(self, intent: Intent, after: int | None) -> int | None:
+    def _claimable_job(self, intent: Intent, after: int | None, now: float) -> int | None:
         """The number of the job, if its last attempt is `after`, and leaves the key free."""
         if after is None:
             return None
         rows = self._rows(
-            "SELECT job.number, last.state FROM jobs AS job "
+            "SELECT job.number, last.state, last.owner FROM jobs AS job "
             "JOIN attempts AS last ON last.number = job.attempt WHERE key = ? AND attempt = ?",
             intent.key,
             after,
         )
         if not rows:
             return None
-        job, state = rows[0]
+        job, state, owner = rows[0]
         if state == "accepted":
             message = f"the job {intent.key!r} was accepted: it must never be submitted again"
             raise JournalError(message, path=self.path)
+        if state == "sending" and self._is_alive(owner, now):
+            return None
         return int(job)
 
     def _dearest(self, intent: Intent) -> int | None:
@@ -257,6 +259,11 @@ class Database(Statements):
         self._settle(attempt, known, {**changes, "state": state}, now)
         if job is not None:
             self._record_job(job, attempt, told, changes, now)
+        if job is not None and state == "refused" and not self._has_open(job):
+            # An older attempt was the last one in doubt.
+            rejected = {"state": JobState.REJECTED.value, "updated_at": now}
+            where = f"state = 'uncertain' AND NOT EXISTS ({_ACCEPTED})"
+            self._change("jobs", job, rejected, where)
 
     def _settle(
         self, attempt: int, known: Mapping[str, Any], changes: Mapping[str, Any], now: float

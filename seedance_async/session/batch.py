@@ -325,10 +325,10 @@ class BatchRunner:
         except InvalidRequestError as error:
             return submitter.reject(request, error), None
         prepared.key, automatic = key, key is None
+        orphan = await self._adopt_orphan(prepared)
+        if orphan is not None:
+            return orphan, None
         if automatic:
-            orphan = await self._adopt_orphan(prepared)
-            if orphan is not None:
-                return orphan, None
             key = submitter.new_key(prepared)
         journal = self._journal
         awaited = journal is not None and journal.awaits(key, searching=refusal is not None)

@@ -34,11 +34,12 @@ _log = logging.getLogger(__name__)
 #: longer be submitted is not searched any further for jobs of earlier runs.
 STRANGERS_IN_A_ROW = 1000
 
-
 #: A claim that took so many seconds is looked at again: the process was stopped perhaps, and others
 #: take a session that they have not heard of for a minute for dead.
 STALE = 30.0
 
+#: Why an attempt that came to no POST is on record as rejected.
+NEVER_SENT = "it was never sent"
 
 #: Seconds between two looks at what another session is sending.
 LOOK_AGAIN = 0.25
@@ -255,7 +256,7 @@ class JournalRecorder:
             known = await self._journal.find(intent.key)
             if known is None or known.attempt != attempt:
                 with suppress(JournalError):  # logged where it was written
-                    self._journal.record_soon(attempt, state="rejected", error="it was never sent")
+                    await self._journal.record(attempt, state="rejected", error=NEVER_SENT)
                 attempt = None
         if attempt is None:
             self._attempts.pop(intent.key, None)
@@ -271,7 +272,7 @@ class JournalRecorder:
 
     def never_sent(self, record: JobRecord) -> None:
         """Record that a submit was never sent, so that a later run may send it."""
-        self.take_back(record, "it was never sent")
+        self.take_back(record, NEVER_SENT)
         self._attempts.pop(record.key, None)
 
     def adopt(self, record: JobRecord, known: JournalEntry) -> None:
@@ -306,7 +307,7 @@ class JournalRecorder:
         """
         attempt = self._attempts.get(record.key)
         if attempt is not None:
-            await self._journal.record(attempt, **_as_changes(record))
+            await self._journal.record(attempt, **self._changes(record))
             self._forget_if_final(record)
 
     async def write_outcome(self, record: JobRecord) -> None:
@@ -337,13 +338,19 @@ class JournalRecorder:
         """Record where a job is, without waiting for it. Raises nothing: other watchers follow."""
         attempt = self._attempts.get(record.key)
         if attempt is not None:
-            self._record_soon(record, attempt, _as_changes(record))
+            self._record_soon(record, attempt, self._changes(record))
             self._forget_if_final(record)
 
     async def written(self) -> None:
         """Wait until what `write_soon` wrote is on disk, if it can be."""
         with suppress(JournalError):  # logged where it was written
             await self._journal.flush()
+
+    def _changes(self, record: JobRecord) -> Changes:
+        named = _named_id(record.error)
+        if named is not None:
+            self._holders.setdefault(named, record.key)
+        return _as_changes(record)
 
     def _record_soon(self, record: JobRecord, attempt: int, changes: Changes) -> None:
         try:

@@ -203,7 +203,8 @@ class SeedanceSession:
 
         If the caller is cancelled after the request was sent, by a timeout of its own perhaps, the
         submit goes on without it. The next call with an equal request, and the same key or none as
-        before, returns that job once its outcome is known, and pays for no other.
+        before, returns that job once its outcome is known, and pays for no other; if the job has
+        ended, within an hour.
 
         Args:
             request: what to make.

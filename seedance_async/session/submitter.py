@@ -155,7 +155,7 @@ class Submitter:
         try:
             await self.submit_in_slot(record, prepared, waited=waited)
         except JournalError:
-            if record.state.is_running:  # the caller has an error, and no job
+            if record.request_id is not None:  # the caller has an error, and no job
                 self._orphan(record, prepared)
             raise
         return record

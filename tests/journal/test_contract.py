@@ -634,3 +634,24 @@ async def test_an_end_of_an_attempt_whose_answer_named_another_id_is_recorded(jo
     await journal.record(second, state="succeeded", request_id="req_1")
     found = await journal.find("a")
     assert (found.state, found.request_id) == ("succeeded", "req_1")
+
+
+async def test_a_job_is_rejected_once_the_older_attempt_in_doubt_came_to_nothing_too(journal):
+    first = await journal.claim(intent("a"))
+    await journal.record(first, state="uncertain")
+    second = await journal.claim(intent("a"), after=first)
+    await journal.record(second, state="rejected")
+    assert await state_of(journal) == "uncertain"
+    third = await journal.claim(intent("a"), after=second)
+    await journal.record(third, state="rejected")
+    assert await state_of(journal) == "uncertain"
+
+
+async def test_an_older_attempt_that_was_never_sent_leaves_no_doubt(journal):
+    """Its process was stopped before it sent anything, while another one was refused."""
+    first = await journal.claim(intent("a"))
+    second = await journal.claim(intent("a"), after=first)
+    await journal.record(second, state="rejected")
+    assert await state_of(journal) == "uncertain"
+    await journal.record(first, state="rejected")
+    assert await state_of(journal) == "rejected"

@@ -22,7 +22,7 @@ from seedance_async import (
 )
 from seedance_async.journal import SQLiteJournal, read_entries
 from tests.conftest import KEY, QUICK_POLL
-from tests.support.fakes import LOST, accepted, error_reply, told
+from tests.support.fakes import LOST, accepted, error_reply, reply, told
 
 A, B, C = (GenerationRequest(f"prompt {letter}", duration=5) for letter in "abc")
 
@@ -499,3 +499,18 @@ async def test_nothing_is_sent_once_the_journal_is_removed_or_replaced(begin, ap
     with pytest.raises(JournalError, match="removed or replaced while it was in use"):
         await use()
     assert api.count("create") == 1
+
+
+async def test_a_token_with_the_key_of_another_uncertain_submit_is_refused(begin, api):
+    """The id is known from the answer to the second one, which reports a charge."""
+    charged = {"success": False, "requestId": "req_9", "creditsCharged": 40}
+    api.script["create"] += [error_reply(503), reply(429, charged)]
+    async with begin() as session:
+        with pytest.raises(SubmitUncertainError) as first:
+            await session.submit(A)
+        with pytest.raises(SubmitUncertainError) as second:
+            await session.submit(A)
+        assert second.value.request_id == "req_9"
+        token = json.dumps({"v": 1, "request_id": "req_9", "key": first.value.key})
+        with pytest.raises(ValueError, match=f"has the key '{second.value.key}'"):
+            await session.attach(token)

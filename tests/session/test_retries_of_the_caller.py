@@ -4,7 +4,9 @@ Each test runs a program twice over one journal, as its user would after a failu
 """
 
 import asyncio
+import gc
 
+import attrs
 import pytest
 
 from seedance_async import (
@@ -15,6 +17,7 @@ from seedance_async import (
     RateLimitError,
     SubmitUncertainError,
 )
+from seedance_async.jobs.registry import JobRecord
 from seedance_async.journal import read_entries
 from tests.support.fakes import NOT_SENT, FakeAPI, accepted, error_reply, reply
 from tests.support.memory_journal import MemoryJournal, memory_store
@@ -425,6 +428,73 @@ async def test_a_retry_with_the_same_key_gets_the_job_that_went_on_and_one_witho
         assert (await session.submit(REQUEST)).request_id != "req_slow"
         assert (await session.submit(REQUEST, key="take 1")).request_id == "req_slow"
     assert api.count("create") == 2
+
+
+async def test_a_batch_with_the_same_key_gets_the_submit_that_went_on_though_its_job_has_ended(
+    make_session, api
+):
+    api.answer_after = 20.0
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST, key="take 1")
+        await asyncio.sleep(300)
+        (job,) = await session.run([("take 1", REQUEST)])
+    assert job.request_id in api.jobs
+    assert api.count("create") == 1
+
+
+class SlowAndBroken(MemoryJournal):
+    """The first outcome of a submit takes a minute, and is then not recorded."""
+
+    broken = False
+
+    async def record(self, attempt, **changes):
+        if not self.broken:
+            self.broken = True
+            await asyncio.sleep(60)
+            raise JournalError("the disk is full")
+        await super().record(attempt, **changes)
+
+
+async def test_a_retry_gets_the_job_that_could_not_be_recorded_though_it_has_ended(
+    make_session, api
+):
+    async with make_session(transport=api, journal=SlowAndBroken()) as session:
+        with pytest.raises(JournalError) as caught:
+            await session.submit(REQUEST)
+        job = await session.submit(REQUEST)
+        assert job.request_id == caught.value.request_id
+    assert api.count("create") == 1
+
+
+async def test_an_equal_request_hours_later_is_no_retry(make_session, api):
+    api.answer_after = 20.0
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        await asyncio.sleep(2 * 3600)
+        await session.submit(REQUEST)
+    assert api.count("create") == 2
+
+
+async def test_submits_that_went_on_are_not_kept_for_good(make_session, api):
+    api.answer_after = 2.0
+
+    async def give_up(session, number):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(attrs.evolve(REQUEST, prompt=f"a river {number}"))
+
+    async with make_session(transport=api, max_in_flight=100) as session:
+        for round_ in range(5):
+            for number in range(100):
+                await give_up(session, 100 * round_ + number)
+            await asyncio.sleep(2 * 3600)
+        records = [each for each in gc.get_objects() if isinstance(each, JobRecord)]
+        assert len(records) <= 200
+    assert api.count("create") == 500
 
 
 @pytest.mark.parametrize(
