@@ -265,8 +265,9 @@ def _falsely_uncertain(world, evidence):
         return  # nobody can know it
     if any(_may_leave_doubt(process) for process in world.processes):
         return
+    same = {prompt: group for group in _groups(world) for prompt in group}
     for row in evidence.rows:
-        if row.is_unanswered and row.prompt not in world.server.sent:
+        if row.is_unanswered and world.server.sent.isdisjoint(same[row.prompt]):
             yield f"falsely uncertain: {row.key} of {row.prompt!r} was never sent"
 
 

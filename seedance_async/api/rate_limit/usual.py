@@ -10,6 +10,9 @@ RATE_SECONDS, PEAK_SECONDS = 30.0, 300.0
 #: Little is asked at less than this share of the most jobs and of the most calls a second.
 FEW_JOBS, FEW_CALLS = 0.7, 0.5
 
+#: Where never so many jobs ran at once, a job less is no sign of anything.
+FEWEST_JOBS = 5
+
 
 class Usual:
     """The most jobs and calls a second that were accepted in the last minutes."""
@@ -17,6 +20,7 @@ class Usual:
     def __init__(self) -> None:
         self._at = -math.inf
         self._rate = self._most_calls = self._most_jobs = 0.0
+        self._ever_jobs = 0
 
     def accepted(self, now: float, running: int) -> None:
         """A call was accepted while so many jobs ran."""
@@ -24,11 +28,12 @@ class Usual:
         self._rate += 1 / RATE_SECONDS
         self._most_calls = max(self._most_calls, self._rate)
         self._most_jobs = max(self._most_jobs, running)
+        self._ever_jobs = max(self._ever_jobs, running)
 
     def is_far_away(self, now: float, running: int) -> bool:
         """Whether far fewer calls come than usual, and far fewer jobs run."""
         self._forget(now)
-        few_calls = self._rate < FEW_CALLS * self._most_calls
+        few_calls = self._rate < FEW_CALLS * self._most_calls and self._ever_jobs >= FEWEST_JOBS
         return few_calls and running < FEW_JOBS * self._most_jobs
 
     def _forget(self, now: float) -> None:

@@ -174,6 +174,23 @@ async def test_a_limit_of_few_jobs_is_not_mistaken_for_chance(seed):
     assert server.refused < 0.4 * server.accepted
 
 
+async def test_two_refusals_of_a_caller_with_one_job_at_a_time_are_no_reason_to_try():
+    """So little is usual there, and a Retry-After still holds everybody."""
+    gate, held = Gate(50, BACKOFF, random.Random(1), at_first=8), []
+    gate.counts_jobs = True
+    for refused in (False, True, False, False, False, True):
+        async with gate:
+            await asyncio.sleep(0.2)
+            if refused:
+                held.append(gate.refused(40.0))
+            else:
+                gate.passed()
+        if not refused:
+            await asyncio.sleep(90)
+            gate.job_ended()
+    assert held == [True, True]
+
+
 async def test_chance_is_doubted_once_less_pressure_brings_fewer_refusals():
     """A rate little below what all callers ask for refuses few of the calls in flight."""
     gate, rng, tokens, at = Gate(50, BACKOFF, random.Random(1)), random.Random(2), 40.0, 0.0
