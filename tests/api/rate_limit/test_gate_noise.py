@@ -174,19 +174,24 @@ async def test_a_limit_of_few_jobs_is_not_mistaken_for_chance(seed):
     assert server.refused < 0.4 * server.accepted
 
 
-async def test_two_refusals_of_a_caller_with_one_job_at_a_time_are_no_reason_to_try():
+async def test_two_refusals_of_a_caller_with_few_jobs_are_no_reason_to_try():
     """So little is usual there, and a Retry-After still holds everybody."""
     gate, held = Gate(50, BACKOFF, random.Random(1), at_first=8), []
     gate.counts_jobs = True
-    for refused in (False, True, False, False, False, True):
+
+    async def call(refused):
         async with gate:
             await asyncio.sleep(0.2)
             if refused:
                 held.append(gate.refused(40.0))
             else:
                 gate.passed()
-        if not refused:
-            await asyncio.sleep(90)
+
+    for refusals in (0, 1, 0, 1):
+        for refused in (True,) * refusals + (False, False, False):
+            await call(refused)
+        await asyncio.sleep(90)
+        for _ in range(3):
             gate.job_ended()
     assert held == [True, True]
 
