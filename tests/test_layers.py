@@ -100,8 +100,8 @@ session.submitter: _utils.cancellation api.client api.errors api.models api.prep
     api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
     session.journaling session.orphans session.resumer session.shutdown
     session.webhook_callbacks
-session.webhook_callbacks: api.backoff api.errors api.models api.prepared_request jobs.registry
-    jobs.state webhooks
+session.webhook_callbacks: _utils.cancellation api.backoff api.errors api.models
+    api.prepared_request jobs.registry jobs.state webhooks
 testing: emulator
 webhooks: webhooks.receiver
 webhooks.receiver: _utils.urls api.errors api.protocol

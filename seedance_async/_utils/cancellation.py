@@ -60,3 +60,14 @@ def was_cancelled(error: BaseException) -> bool:
     """Whether an error is the cancellation of this task, and not of something it waited for."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def is_broken_off(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the end of a coroutine whose loop was closed in the middle.
+
+    It sees a GeneratorExit, or what became of that, while another loop is running or none.
+    """
+    try:
+        return asyncio.get_running_loop() is not loop
+    except RuntimeError:
+        return True

@@ -73,6 +73,10 @@ class SQLiteJournal:
         try:
             await writer.opened
             self._lifecycle.finish_opening()
+        except GeneratorExit:  # the loop was closed in the middle: nothing can be awaited
+            self._lifecycle.close()
+            writer.stop()
+            raise
         except BaseException:
             await self._close()
             raise

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 from collections.abc import AsyncGenerator, Callable
 from functools import cached_property
 from pathlib import Path
@@ -438,7 +439,8 @@ class SeedanceSession:
         try:
             await self._open_journal()
         except BaseException:
-            await shielded(self._shutdown.release())
+            if not self._is_broken_off():
+                await shielded(self._shutdown.release())
             raise
         self._accepting = True
         self._poller.start()
@@ -492,10 +494,12 @@ class SeedanceSession:
 
     async def _close(self, *, wait: bool, leave: bool, deadline: float) -> None:
         """Close the session; by the deadline, at most, of the event loop's clock."""
-        loop, self._accepting = asyncio.get_running_loop(), False
-        self._shutdown.hurry(deadline - loop.time())
+        self._accepting = False
         reason = SeedanceError("the session was left")
         try:
+            if self._is_broken_off():
+                return
+            self._shutdown.hurry(deadline - asyncio.get_running_loop().time())
             if wait:
                 with anyio.move_on_at(deadline - self.client.submit_grace):
                     await self._batches.stop(reason)
@@ -506,7 +510,14 @@ class SeedanceSession:
                 await self._batches.stop(reason)
         finally:
             self._closed = True
-            await self._shutdown.close_by(deadline, leave=leave)
+            if self._is_broken_off():
+                self._shutdown.break_off()
+            else:
+                await self._shutdown.close_by(deadline, leave=leave)
+
+    def _is_broken_off(self) -> bool:
+        """Whether the event loop was closed in the middle, so that nothing can be awaited."""
+        return isinstance(sys.exception(), GeneratorExit) or not self._is_home()
 
     def _check_open(self) -> None:
         if not self._accepting:
@@ -518,12 +529,14 @@ class SeedanceSession:
             raise RuntimeError("the session is closed")
         self._check_home()
 
-    def _check_home(self) -> None:
+    def _is_home(self) -> bool:
         try:
-            here = os.getpid(), asyncio.get_running_loop()
+            return self._home == (os.getpid(), asyncio.get_running_loop())
         except RuntimeError:  # a thread without a loop
-            here = None
-        if self._home != here:
+            return False
+
+    def _check_home(self) -> None:
+        if not self._is_home():
             raise RuntimeError(
                 "a session belongs to the process and event loop that it was opened in; from a"
                 " thread, use asyncio.run_coroutine_threadsafe"

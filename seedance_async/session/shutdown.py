@@ -146,15 +146,22 @@ class SessionShutdown:
         self._left = True
         uncertain = await self._those(lambda record: record.state is JobState.UNCERTAIN)
         for batch in _batches(uncertain):
-            _log.error(
-                "the session ends with %s, which may be charged: %s",
-                counted(len(batch), "uncertain submit"),
-                ", ".join(record.key for record in batch),
-            )
+            _name_uncertain(batch)
             await asyncio.sleep(0)
         for batch in _batches(await self._running()):
             self._leave(batch)
             await asyncio.sleep(0)
+
+    def break_off(self) -> None:
+        """Name every job that goes on, where the event loop is left for good in the middle.
+
+        Nothing can be awaited any more. What was to be recorded is in the journal's queue.
+        """
+        records = list(self._registry)
+        for batch in _batches([each for each in records if each.state is JobState.UNCERTAIN]):
+            _name_uncertain(batch)
+        for batch in _batches([each for each in records if each.state in RUNNING_STATES]):
+            _name_running(batch)
 
     def leave_late(self, record: JobRecord) -> None:
         """Name a job that was accepted or resumed after the others were named."""
@@ -166,11 +173,7 @@ class SessionShutdown:
         running = [record for record in records if record.state in RUNNING_STATES]
         if not running:
             return
-        _log.warning(
-            "the session ends with %s running; attach resumes them: %s",
-            counted(len(running), "job"),
-            ", ".join(str(record.request_id) for record in running),
-        )
+        _name_running(running)
         left = SeedanceError("the session was left")
         for record in running:
             self._registry.move(record, JobState.ABANDONED, error=left)
@@ -189,6 +192,22 @@ class SessionShutdown:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+
+def _name_uncertain(records: Sequence[JobRecord]) -> None:
+    _log.error(
+        "the session ends with %s, which may be charged: %s",
+        counted(len(records), "uncertain submit"),
+        ", ".join(record.key for record in records),
+    )
+
+
+def _name_running(records: Sequence[JobRecord]) -> None:
+    _log.warning(
+        "the session ends with %s running; attach resumes them: %s",
+        counted(len(records), "job"),
+        ", ".join(str(record.request_id) for record in records),
+    )
 
 
 def _batches(records: list[JobRecord]) -> Iterator[list[JobRecord]]:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 
+from seedance_async._utils.cancellation import is_broken_off
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.errors import SeedanceError
 from seedance_async.api.models import Generation
@@ -47,6 +48,7 @@ class _Expected:
     lookups: int = 0
     warned: bool = False
     task: asyncio.Task[None] | None = None
+    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop)
 
 
 class Callbacks:
@@ -115,7 +117,7 @@ class Callbacks:
     def settled(self, record: JobRecord) -> None:
         """A submit has its outcome: act on the callbacks that came before it."""
         expected = self._expected.get(record)
-        if expected is None:
+        if expected is None or is_broken_off(expected.loop):
             return
         if record.state is not JobState.UNCERTAIN:
             record.on_final(self.forget)

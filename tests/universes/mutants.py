@@ -178,7 +178,7 @@ MUTANTS = [
     Mutant("the key is shown in failures",
            f"{_SECRETS}.failure", "self.hide(describe(error))", "describe(error)"),
     Mutant("what is left running is not named",
-           "session.shutdown:SessionShutdown._leave", "_log.warning(", "(lambda *_: None)("),
+           "session.shutdown:_name_running", "_log.warning(", "(lambda *_: None)("),
     Mutant("a session does not wait for its jobs",
            "session.session:SeedanceSession.__aexit__", "wait=error is None", "wait=False"),
     Mutant("a wait that was broken off does not name its jobs",

@@ -245,14 +245,23 @@ class Process:
             self._late += self.loop.turns.wait
 
     def _close_loop(self):
-        """Leave the loop for good in the middle: each coroutine sees a GeneratorExit."""
+        """Leave the loop for good in the middle: each coroutine sees a GeneratorExit.
+
+        That comes while another loop runs, as it does where garbage is collected.
+        """
         self.world.current, self.closing = self, True
-        for task in self.loop.tasks():
-            with contextlib.suppress(Exception):  # such as when it awaits something once more
-                task.get_coro().close()
+        asyncio.run(self._close_coroutines())
         self.world.current = None
         self.world.disk.flush(self)
         self.die()
+
+    async def _close_coroutines(self):
+        for task in self.loop.tasks():
+            with contextlib.suppress(Exception):  # such as when it awaits something once more
+                task.get_coro().close()
+        strangers = asyncio.all_tasks() - {asyncio.current_task()}
+        if strangers:
+            self.problems.append(f"tasks are started in a loop of somebody else: {strangers}")
 
     def note_loop_error(self, loop, context):
         """The loop's handler of what nobody else handles."""

@@ -108,7 +108,8 @@ def _collecting_seldom():
     try:
         yield
     finally:
-        gc.collect()
+        while gc.collect():  # a journal that is collected lets go of its writer, and that of more
+            pass
         sys.unraisablehook = hook
         if before:
             gc.enable()

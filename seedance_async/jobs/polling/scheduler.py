@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from seedance_async._utils.cancellation import was_cancelled
+from seedance_async._utils.cancellation import is_broken_off, was_cancelled
 from seedance_async.api.rate_limit import RateBudget
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Scheduler(Generic[_T]):
         self._heap: list[tuple[float, int, _T, float]] = []
         self._waiting = 0
         self._numbers = itertools.count()
-        self._started = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which it serves
         self._context = copy_context()  # not that of whoever puts an item
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # uvloop's handles do not show it
@@ -111,12 +111,12 @@ class Scheduler(Generic[_T]):
 
     def start(self) -> None:
         """Start serving."""
-        self._started = True
+        self._loop = asyncio.get_running_loop()
         self._start_workers()
 
     async def stop(self) -> None:
         """Stop serving; nothing is served after this."""
-        self._started = False
+        self._loop = None
         if self._timer is not None:
             self._timer.cancel()
         workers = list(self._workers)
@@ -162,7 +162,7 @@ class Scheduler(Generic[_T]):
     def _start_workers(self) -> None:
         """Start workers for the items that are due, and set the timer to the next due time."""
         loop = asyncio.get_running_loop()
-        while self._started and len(self._workers) < self._most_workers:
+        while self._loop is loop and len(self._workers) < self._most_workers:
             now = loop.time()
             wait = self._wait(now)
             if wait > 0:
@@ -200,25 +200,25 @@ class Scheduler(Generic[_T]):
             )
 
     async def _work(self, item: _T) -> None:
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
         try:
             while True:
-                await self._serve_once(item)
+                await self._serve_once(item, loop)
                 now = loop.time()
                 if self._wait(now) > 0:
                     return
                 item = self._take(now)
         finally:
-            task = asyncio.current_task()
-            assert task is not None
             self._workers.discard(task)
-            self._start_workers()
+            if not is_broken_off(loop):
+                self._start_workers()
 
-    async def _serve_once(self, item: _T) -> None:
+    async def _serve_once(self, item: _T, loop: asyncio.AbstractEventLoop) -> None:
         try:
             delay = await self._serve(item)
         except (Exception, asyncio.CancelledError) as error:
-            if was_cancelled(error):
+            if was_cancelled(error) or is_broken_off(loop):
                 raise
             _log.exception("serving %r failed; trying again in a minute", item)
             delay = 60.0
