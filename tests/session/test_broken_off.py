@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import types
 
 import pytest
 
 from seedance_async import GenerationRequest, JournalError
+from seedance_async.jobs.polling.scheduler import Scheduler
 from seedance_async.journal import SQLiteJournal
 from tests.support.fakes import LOST, FakeAPI, accepted
 from tests.support.memory_journal import MemoryJournal
@@ -64,20 +66,26 @@ def test_a_block_that_is_broken_off_names_what_goes_on(make_session, loop, caplo
     assert "the session ends with 1 uncertain submit, which may be charged: " in caplog.text
 
 
-def test_polls_that_are_broken_off_are_followed_by_no_others(make_session, loop):
-    api = FakeAPI(seconds=1e6)
+def test_polls_that_are_broken_off_are_followed_by_no_others(loop):
+    first, second = types.SimpleNamespace(place=None), types.SimpleNamespace(place=None)
 
-    async def program():
-        async with make_session(transport=api, max_connections=4) as session:
-            await session.run([GenerationRequest(f"prompt {n}", duration=4) for n in range(9)])
+    async def poll(item):
+        try:
+            await loop.create_future()
+        finally:
+            scheduler.put(second, 0.0)
 
-    loop.create_task(program(), name="the program")
-    loop.run_until_complete(asyncio.sleep(1))
-    api.answer_after = 1e5
-    loop.run_until_complete(asyncio.sleep(1e3))
-    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name() == "the program")
-    assert tasks[0].get_name() == "seedance-poll"
-    break_off(tasks[0].get_coro())
+    async def start():
+        scheduler = Scheduler(poll, rate=10.0, workers=4)
+        scheduler.start()
+        scheduler.put(first, 0.0)
+        await asyncio.sleep(1)
+        return scheduler
+
+    scheduler = loop.run_until_complete(start())
+    (polling,) = asyncio.all_tasks(loop)
+    break_off(polling.get_coro())
+    assert len(scheduler) == 1
 
 
 @pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop], indirect=True)
