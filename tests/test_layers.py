@@ -85,8 +85,8 @@ session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_requ
 session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
     webhooks
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state
-session.resumer: api.errors api.models api.protocol jobs.events jobs.job jobs.polling
-    jobs.registry jobs.state journal session.journaling
+session.resumer: _utils.cancellation api.errors api.models api.protocol jobs.events jobs.job
+    jobs.polling jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
     jobs.registry jobs.state jobs.stats jobs.updates journal session.batch session.credit_limit

@@ -432,6 +432,8 @@ def _reason(record: JobRecord) -> str | None:
     """What went wrong, as text that any journal can hold: a server may send half a character."""
     detail = record.generation.error if record.generation is not None else None
     reason = detail.message if detail is not None else None
-    if record.error is not None:
+    if isinstance(record.error, SubmitUncertainError):
+        reason = record.error.reason  # a later run makes the same error of it
+    elif record.error is not None:
         reason = str(record.error)
     return None if reason is None else reason.encode("utf-8", "replace").decode()

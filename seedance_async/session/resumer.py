@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from seedance_async._utils.cancellation import shielded
 from seedance_async.api import protocol
 from seedance_async.api.errors import JournalError, SubmitUncertainError
 from seedance_async.api.models import ErrorDetail, Generation, GenerationStatus, Submission
@@ -54,6 +55,7 @@ class Resumer:
     ) -> None:
         self._registry, self._poller, self._journal = registry, poller, journal
         self._events, self._job_started, self._changed = events, job_started, changed
+        self._recording: dict[JobRecord, asyncio.Task[None]] = {}
 
     async def attach(
         self, reference: str, settled: Callable[[JobRecord], None] | None
@@ -71,6 +73,7 @@ class Resumer:
             raise ValueError(f"the key {token.key!r} belongs to the job {known.request_id}")
         record = self._registry.find(request_id=token.request_id)
         if record is not None:
+            await self.recorded(record)
             return record
         record = self._registry.find(key=token.key)
         if record is None:
@@ -154,14 +157,27 @@ class Resumer:
         self._poller.watch(record, at_once=True)
         if self._journal is None:
             return
+        recording = asyncio.create_task(self._record(self._journal, record, key))
+        self._recording[record] = recording
+        try:
+            await shielded(recording)
+        finally:
+            del self._recording[record]
+
+    async def _record(self, journal: JournalRecorder, record: JobRecord, key: str | None) -> None:
         known = await self._known(key)
         if known is None:
             assert record.request_id is not None
-            await self._journal.record_attached(record, record.request_id)
+            await journal.record_attached(record, record.request_id)
         else:
-            self._journal.adopt(record, known)
-        self._journal.follow(record)
-        await self._journal.write(record)
+            journal.adopt(record, known)
+        journal.follow(record)
+        await journal.write(record)
+
+    async def recorded(self, record: JobRecord) -> None:
+        """Wait while the id of a job, learned elsewhere, is being recorded, or refused."""
+        if record in self._recording:
+            await asyncio.wait([self._recording[record]])
 
     async def _report_uncertain(
         self, journal: JournalRecorder, record: JobRecord, known: JournalEntry

@@ -140,6 +140,7 @@ class Submitter:
             key = self.new_key(prepared)
             attached = None if self._journal is None else self._registry.find(key=key)
             if attached is not None:  # the same job, attached before
+                await self._resumer.recorded(attached)
                 return attached
             record = self.add(key, prepared.request, automatic=True)
         else:
@@ -165,6 +166,7 @@ class Submitter:
         orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
         if orphan is not None and self._journal is not None:
             try:
+                await self._resumer.recorded(orphan)
                 await self._journal.written()
             except asyncio.CancelledError:
                 self._orphan(orphan, prepared)

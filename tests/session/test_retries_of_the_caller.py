@@ -17,9 +17,10 @@ from seedance_async import (
     RateLimitError,
     SubmitUncertainError,
 )
+from seedance_async.jobs.job import JobToken
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.journal import read_entries
-from tests.support.fakes import NOT_SENT, FakeAPI, accepted, error_reply, reply
+from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply
 from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
@@ -117,6 +118,18 @@ async def test_equal_requests_keep_their_own_jobs_though_one_is_refused_between(
     assert api.count("create") == 4
 
 
+async def test_an_uncertain_submit_has_the_same_words_in_every_run(begin, api):
+    api.script["create"] += [LOST]
+    told = []
+    for _ in range(3):
+        async with begin() as session:
+            with pytest.raises(SubmitUncertainError) as caught:
+                await session.submit(REQUEST)
+            told.append(str(caught.value))
+    assert len(set(told)) == 1
+    assert "the connection broke" in told[0]
+
+
 # --- what was attached by its id -----------------------------------------------------------------
 
 
@@ -136,6 +149,39 @@ async def test_a_job_that_was_attached_by_its_bare_id_is_the_one_of_its_request(
             assert [job.request_id for job in batch] == [request_id]
         assert (await attached).status == "succeeded"
     assert len(api.jobs) == 1
+
+
+class SlowRecord(MemoryJournal):
+    async def record(self, *arguments, **named):
+        await asyncio.sleep(1)
+        await super().record(*arguments, **named)
+
+
+@pytest.mark.parametrize("how", ["submit", "attach", "a cancelled attach"])
+async def test_a_job_that_is_being_attached_is_returned_once_it_is_on_record(
+    make_session, api, how
+):
+    store = memory_store()
+    api.script["create"] += [LOST]
+    async with make_session(journal=MemoryJournal(store)) as session:
+        with pytest.raises(SubmitUncertainError) as caught:
+            await session.submit(REQUEST)
+    api.jobs["req_lost"] = asyncio.get_running_loop().time()
+    token = JobToken("req_lost", caught.value.key).dump()
+    journal = SlowRecord(store)
+    async with make_session(journal=journal) as session:
+        attaching = asyncio.ensure_future(session.attach(token))
+        await asyncio.sleep(0.5)
+        if how == "a cancelled attach":
+            attaching.cancel()
+        again = session.submit(REQUEST) if how == "submit" else session.attach(token)
+        job = await again
+        (entry,) = await journal.entries()
+        assert job.request_id == entry.request_id == "req_lost"
+        await asyncio.wait([attaching])
+        assert attaching.cancelled() == (how == "a cancelled attach")
+    assert api.count("create") == 1
+    store.close()
 
 
 async def test_a_token_with_the_key_of_another_job_changes_nothing_on_record(begin, api, tmp_path):
