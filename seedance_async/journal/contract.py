@@ -94,13 +94,13 @@ class Journal(Protocol):
 
         Returns:
             The number of the attempt, which is durable and belongs to the caller; or None if the
-            job's last attempt is another one, or is held by another session.
+            job's last attempt is another one, was accepted, or is held by another session.
 
         Raises:
             BudgetExceededError: it does not fit in one of the limits.
             CreditsInUseError: another session is sending a submit under one of the limits, and its
                 price is not known yet; try again.
-            JournalError: also if the attempt `after` was accepted.
+            JournalError: it is not on record; nothing must be sent.
         """
 
     async def adopt(self, intent: Intent, request_id: str) -> int:

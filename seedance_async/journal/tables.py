@@ -199,10 +199,7 @@ class Database(Statements):
         if not rows:
             return None
         job, state, owner = rows[0]
-        if state == "accepted":
-            message = f"the job {intent.key!r} was accepted: it must never be submitted again"
-            raise JournalError(message, path=self.path)
-        if state == "sending" and self._is_alive(owner, now):
+        if state == "accepted" or (state == "sending" and self._is_alive(owner, now)):
             return None
         return int(job)
 

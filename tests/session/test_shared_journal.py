@@ -10,8 +10,10 @@ from seedance_async import (
     GenerationRequest,
     JobState,
     JournalError,
+    SubmitUncertainError,
 )
-from tests.support.fakes import accepted, error_reply
+from seedance_async.jobs.job import JobToken
+from tests.support.fakes import LOST, accepted, error_reply
 from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
@@ -72,6 +74,20 @@ async def test_a_key_that_another_session_takes_at_the_gate_is_followed(begin, a
         job = await one.submit(RIVER)
         assert (await late).request_id == job.request_id
         assert (await late).state == JobState.QUEUED
+    assert api.count("create") == 1
+
+
+async def test_a_doubt_that_another_session_settles_meanwhile_is_not_submitted_again(begin, api):
+    api.script["create"].append(LOST)
+    async with begin() as one, begin(resubmit_uncertain=True) as other:
+        with pytest.raises(SubmitUncertainError) as caught:
+            await one.submit(RIVER)
+        api.jobs["req_lost"] = asyncio.get_running_loop().time()
+        other.client.submit_gate.hold(5.0)
+        late = asyncio.create_task(other.submit(RIVER))
+        await asyncio.sleep(1)
+        await one.attach(JobToken("req_lost", caught.value.key).dump())
+        assert (await late).request_id == "req_lost"
     assert api.count("create") == 1
 
 

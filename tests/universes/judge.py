@@ -24,7 +24,15 @@ def judge(world):
         if process.ended_by is not None and not isinstance(process.ended_by, SystemExit):
             found.append(f"broken: {process} ended by {process.ended_by!r}")
     evidence = _Evidence(world)
-    for check in (_paid_twice, _lost, _not_logged, _not_recorded, _over_the_limit, _rejected):
+    for check in (
+        _paid_twice,
+        _sent_at_once,
+        _lost,
+        _not_logged,
+        _not_recorded,
+        _over_the_limit,
+        _rejected,
+    ):
         found += check(world, evidence)
     for check in (
         _untold,
@@ -88,6 +96,21 @@ def _paid_twice(world, _):
             yield f"paid twice: {names} was charged {times} times, asked for {allowed} times"
 
 
+def _sent_at_once(world, _):
+    """No two sessions that share a journal send a job at once, even where they may resubmit it."""
+    if not world.plan.shared:
+        return
+    single = {
+        prompt
+        for prompts in _groups(world)
+        for prompt in prompts
+        if _asked_for(world, prompts, again=False) == 1
+    }
+    for prompt, told in world.server.at_once:
+        if prompt in single:
+            yield f"sent at once: {told}"
+
+
 def _groups(world):
     """The prompts that are the same job: with a journal, those that share a key."""
     groups = {}
@@ -97,7 +120,7 @@ def _groups(world):
     return [list(prompts) for prompts in groups.values()]
 
 
-def _asked_for(world, prompts):
+def _asked_for(world, prompts, *, again=True):
     """With a journal the runs ask for the same; a key names one job in all of them."""
     programs = world.programs
     if not world.plan.journal:
@@ -108,8 +131,10 @@ def _asked_for(world, prompts):
         for name in program.asked
         if isinstance(name, tuple) and name[0] in prompts
     }
-    again = sum(_asked_by(program, each) for program in _resubmitting(world) for each in prompts)
-    return sum(max(run.asked[each] for run in programs) for each in prompts) + len(keys) + again
+    times = sum(max(run.asked[each] for run in programs) for each in prompts) + len(keys)
+    if again:
+        times += sum(_asked_by(run, each) for run in _resubmitting(world) for each in prompts)
+    return times
 
 
 def _asked_by(program, prompt):

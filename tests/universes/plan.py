@@ -127,8 +127,9 @@ class Plan:
 
 
 def make_plan(seed):
-    """The plan of a seed."""
-    return _Maker(random.Random(seed)).plan(seed)
+    """The plan of a seed; one in twenty is a scene, which would hardly ever happen by chance."""
+    maker = _Maker(random.Random(seed))
+    return maker.revival(seed) if seed % 20 == 11 else maker.plan(seed)
 
 
 class _Maker:
@@ -165,6 +166,28 @@ class _Maker:
             max_uncertain=rng.choice((2, 3, 10)),
             events=self.chance(0.2),
             quick=self.chance(0.7),
+        )
+
+    def revival(self, seed):
+        """A process is stopped as it submits, and wakes while another is about to do it instead.
+
+        The other one has found it dead, and waits where its own first submit was refused.
+        """
+        stopped, asleep = self.rng.uniform(0.0, 0.2), 310.0
+        first = Life(ops=(Op("submit", (0,)),), stop=(stopped, asleep), place="there")
+        refused = Op("submit", (1,), wrap="timeout", after=self.rng.uniform(0.5, 3.0))
+        other = Life(
+            ops=(refused, Op("submit", (0,))),
+            resubmit=True,
+            starts=stopped + asleep - self.rng.uniform(0.0, 7.0),
+        )
+        return Plan(
+            seed=seed,
+            items=(Item("prompt 0 of a video"), Item("prompt 1 of a video")),
+            lives=(attrs.evolve(first, second=other),),
+            submit_faults=("slow", "429 later", *self._faults(SUBMIT_FAULTS, 6)),
+            shared=True,
+            quick=False,
         )
 
     def _items(self):

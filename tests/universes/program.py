@@ -347,13 +347,8 @@ class Program:
 
     def _may_be_of_another(self, error):
         """Whether another session was given the id, or has attached one to the key meanwhile."""
-        attached = any(op.kind == "attach" for each in self.world.programs for op in each.life.ops)
         shown = str(error)
-        return (
-            "is that of the entry" in shown
-            or "belongs to job" in shown
-            or ("must never be submitted again" in shown and attached)
-        )
+        return "is that of the entry" in shown or "belongs to job" in shown
 
     def _journal_is_fine(self):
         others = [program.life.second for program in self.world.programs if program.life.second]

@@ -68,6 +68,14 @@ class _Call:
     over: bool = False
 
     @property
+    def prompt(self):
+        return json.loads(self.request.body)["prompt"]
+
+    @property
+    def is_under_way(self):
+        return self.process.alive and not self.over
+
+    @property
     def operation(self):
         if self.request.charges:
             return "create"
@@ -82,6 +90,8 @@ class Server:
         self.ledger = []
         self.posts = 0
         self.sent = set()  # prompts whose bytes have left a process
+        self.at_once = []  # prompts that two processes were sending, with what happened
+        self._under_way = []
         self._queries = self._callbacks = 0
         self._by_id = {}
         self._secrets = Secrets(KEY)
@@ -99,7 +109,24 @@ class Server:
             number, faults = self._queries, self.plan.query_faults
             self._queries += 1
         fault = faults[number] if number < len(faults) else None
-        return _Call(process, request, fault, random.Random(f"{self.plan.seed} {number}"))
+        call = _Call(process, request, fault, random.Random(f"{self.plan.seed} {number}"))
+        if request.charges:
+            self._note_at_once(call)
+        return call
+
+    def _note_at_once(self, call):
+        """Whether another process is sending a submit of the same prompt.
+
+        One that was stopped until just now may not know yet what the others have done meanwhile.
+        """
+        self._under_way = [each for each in self._under_way if each.is_under_way]
+        for other in self._under_way:
+            awake = max(other.process.stopped_until, call.process.stopped_until) + 1.0
+            same = other.prompt == call.prompt and other.process is not call.process
+            if same and awake < self.world.clock:
+                told = f"{call.process} and {other.process} were sending {call.prompt!r}"
+                self.at_once.append((call.prompt, told))
+        self._under_way.append(call)
 
     # --- a request arrives ------------------------------------------------------------------
 

@@ -34,10 +34,13 @@ class UniverseTransport:
         call = self._server.begin(self._process, request)
         if request.charges:
             self._check_held()
-        await self._connect(call)
-        if on_sent is not None and self._world.plan.reports_sending:
-            on_sent()
-        return await self._exchange(call)
+        try:
+            await self._connect(call)
+            if on_sent is not None and self._world.plan.reports_sending:
+                on_sent()
+            return await self._exchange(call)
+        finally:
+            call.over = True
 
     async def _connect(self, call):
         await asyncio.sleep(call.rng.choice((0.0, 0.0, 0.01, 0.2)))
@@ -68,7 +71,6 @@ class UniverseTransport:
             self._note_cut_off(call)
             raise
         finally:
-            call.over = True
             self._calls.remove(call)
 
     async def aclose(self):
