@@ -119,7 +119,9 @@ class Noise:
         self._accepted_in_a_row = 0 if refused else self._accepted_in_a_row + 1
         self._answers += 1
         self._mean += (refused - self._mean) / min(self._answers, REMEMBERED_CALLS)
-        unexplained = allowed or self._usual.is_far_away(now, running)
+        unexplained = False
+        if refused or self._doubt:  # else it says nothing
+            unexplained = allowed or self._usual.is_far_away(now, running)
         if not refused:
             self._usual.accepted(now, running)
         if self._trial is not None:

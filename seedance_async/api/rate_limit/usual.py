@@ -38,6 +38,8 @@ class Usual:
 
     def _forget(self, now: float) -> None:
         seconds, self._at = now - self._at, now
+        if not seconds:
+            return
         self._rate *= math.exp(-seconds / RATE_SECONDS)
         kept = math.exp(-seconds / PEAK_SECONDS)
         self._most_calls, self._most_jobs = kept * self._most_calls, kept * self._most_jobs
