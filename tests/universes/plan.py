@@ -129,7 +129,7 @@ class Plan:
 def make_plan(seed):
     """The plan of a seed; one in twenty is a scene, which would hardly ever happen by chance."""
     maker = _Maker(random.Random(seed))
-    return maker.revival(seed) if seed % 20 == 11 else maker.plan(seed)
+    return maker.scene(seed) if seed % 20 == 11 else maker.plan(seed)
 
 
 class _Maker:
@@ -168,6 +168,10 @@ class _Maker:
             quick=self.chance(0.7),
         )
 
+    def scene(self, seed):
+        """Something that takes several processes and the right moment."""
+        return self.rng.choice((self.revival, self.doubt))(seed)
+
     def revival(self, seed):
         """A process is stopped as it submits, and wakes while another is about to do it instead.
 
@@ -175,17 +179,28 @@ class _Maker:
         """
         stopped, asleep = self.rng.uniform(0.0, 0.2), 310.0
         first = Life(ops=(Op("submit", (0,)),), stop=(stopped, asleep), place="there")
+        starts = stopped + asleep - self.rng.uniform(0.0, 7.0)
+        other = attrs.evolve(self._held_back(), starts=starts, resubmit=True)
+        return self._shared(seed, ("slow", "429 later"), attrs.evolve(first, second=other))
+
+    def doubt(self, seed):
+        """A process waits to submit what was refused; another does, and gets no answer."""
+        quick = Life(ops=(Op("submit", (0,)),), starts=self.rng.uniform(4.0, 10.0))
+        other = attrs.evolve(self._held_back(), starts=2.0, second=quick)
+        first = Life(ops=(Op("submit", (0,)),), second=other)
+        return self._shared(seed, ("422", "429 later", "lost after"), first)
+
+    def _held_back(self):
+        """Its first submit is refused for a time, and so it waits with the second one."""
         refused = Op("submit", (1,), wrap="timeout", after=self.rng.uniform(0.5, 3.0))
-        other = Life(
-            ops=(refused, Op("submit", (0,))),
-            resubmit=True,
-            starts=stopped + asleep - self.rng.uniform(0.0, 7.0),
-        )
+        return Life(ops=(refused, Op("submit", (0,))))
+
+    def _shared(self, seed, faults, life):
         return Plan(
             seed=seed,
             items=(Item("prompt 0 of a video"), Item("prompt 1 of a video")),
-            lives=(attrs.evolve(first, second=other),),
-            submit_faults=("slow", "429 later", *self._faults(SUBMIT_FAULTS, 6)),
+            lives=(life,),
+            submit_faults=(*faults, *self._faults(SUBMIT_FAULTS, 6)),
             shared=True,
             quick=False,
         )
