@@ -37,9 +37,11 @@ _ACCEPTED = "SELECT 1 FROM attempts WHERE job = jobs.number AND state = 'accepte
 _DOUBTS = f"SELECT sum(cost) FROM attempts WHERE job = job_.number AND {_OPEN}"  # noqa: S608
 _ENDED = ", ".join(f"'{state.value}'" for state in sorted(ENDED_STATES))
 
-#: What each field of an entry is read from; `job` is a row of jobs, `last` its last attempt.
+#: What each field of an entry is read from; `job` is a row of jobs, `last` its last attempt. An
+#: older attempt may be sent, too, if its session was taken for dead, and was only stopped.
 _SOURCES = {
-    "is_held": "CASE WHEN last.state = 'sending' THEN last.owner END",
+    "is_held": """(SELECT group_concat(owner) FROM attempts
+        WHERE job = job_.number AND state = 'sending')""",
     "request_id": """coalesce(CASE last.state WHEN 'accepted' THEN last.request_id END,
         (SELECT request_id FROM attempts WHERE job = job_.number AND request_id IS NOT NULL
         ORDER BY state = 'accepted' DESC, number DESC LIMIT 1))""",
@@ -124,7 +126,7 @@ class Database(Statements):
             raise JournalError("another session has opened it meanwhile", path=self.path)
 
     def _is_alive(self, number: object, now: float) -> bool:
-        if number is None or number == self._owner or not self._is_shared:
+        if number is None or str(number) == str(self._owner) or not self._is_shared:
             return False
         rows = self._rows("SELECT place, pid, seen_at FROM owners WHERE number = ?", number)
         return bool(rows) and Owner(*rows[0]).is_alive(now)
@@ -190,18 +192,14 @@ class Database(Statements):
         """The number of the job, if its last attempt is `after`, and leaves the key free."""
         if after is None:
             return None
-        rows = self._rows(
-            "SELECT job.number, last.state, last.owner FROM jobs AS job "
-            "JOIN attempts AS last ON last.number = job.attempt WHERE key = ? AND attempt = ?",
-            intent.key,
-            after,
+        job = self._value(
+            "SELECT number FROM jobs WHERE key = ? AND attempt = ?", intent.key, after
         )
-        if not rows:
-            return None
-        job, state, owner = rows[0]
-        if state == "accepted" or (state == "sending" and self._is_alive(owner, now)):
-            return None
-        return int(job)
+        attempts = self._rows("SELECT state, owner FROM attempts WHERE job = ?", job)
+        for state, owner in attempts:
+            if state == "accepted" or (state == "sending" and self._is_alive(owner, now)):
+                return None
+        return None if job is None else int(job)
 
     def _dearest(self, intent: Intent) -> int | None:
         """What an attempt may cost; another session may have seen a price that this one has not."""
@@ -424,7 +422,8 @@ class Database(Statements):
 
     def _entry(self, row: tuple[Any, ...], now: float) -> JournalEntry:
         values = dict(zip(FIELDS, row, strict=True))
-        values["is_held"] = self._is_alive(values["is_held"], now)
+        owners = str(values["is_held"] or "").split(",")
+        values["is_held"] = any(self._is_alive(owner, now) for owner in filter(None, owners))
         return entry_from_values(values, journal=self.path)
 
 

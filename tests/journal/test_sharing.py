@@ -55,6 +55,22 @@ async def test_a_session_that_gives_no_sign_of_life_is_dead_after_a_while(open_s
     assert (await other.find("a")).state == "queued"
 
 
+async def test_who_was_taken_for_dead_and_lives_holds_what_it_is_sending(open_shared, clock):
+    """Also if the other one, which took its job over, was refused meanwhile."""
+    one, other = await open_shared(), await open_shared()
+    first = await claimed(one, "a")
+    clock.now += DOUBT_SECONDS + 1
+    second = await other.claim(intent(), after=first)
+    await other.record(second, state="rejected")
+    assert not (await other.find("a")).is_held
+    await claimed(one, "b")  # which gives a sign of life
+    assert (await other.find("a")).is_held
+    assert await other.claim(intent(), after=second) is None
+    await one.record(first, state="queued", request_id="req_1", credits_charged=40)
+    assert not (await other.find("a")).is_held
+    assert await other.claim(intent(), after=second) is None, "it was accepted"
+
+
 async def test_a_session_gives_a_sign_of_life_before_it_sends(open_shared, clock):
     one, other = await open_shared(), await open_shared()
     clock.now += 10 * DOUBT_SECONDS

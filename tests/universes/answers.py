@@ -73,7 +73,8 @@ def ambiguous(fault):
 REFUSALS = {
     "400": _refusal(400), "401": _refusal(401, "unauthorized"), "402": _refusal(402),
     "403": _refusal(403, "moderated"), "404": _refusal(404), "422": _refusal(422),
-    "429": _refusal(429), "429 later": _refused_for(429), "503 later": _refused_for(503),
+    "429": _refusal(429), "429 soon": _refusal(429, retry_after="7"),
+    "429 later": _refused_for(429), "503 later": _refused_for(503),
     "trace id": _traced, "escaped echo": _echoed,
 }  # fmt: skip
 

@@ -227,7 +227,7 @@ def _heard_at(charge):
     """When its process took the answer: not while it was stopped."""
     process, told_at = charge.process, charge.told_at
     stop = process.life.stop
-    stopped = stop is not None and told_at >= process.stopped_until - stop[1]
+    stopped = stop is not None and told_at + 1e-6 >= process.stopped_until - stop[1]
     return max(told_at, process.stopped_until) if stopped else told_at
 
 

@@ -175,20 +175,21 @@ class _Maker:
     def revival(self, seed):
         """A process is stopped as it submits, and wakes while another is about to do it instead.
 
-        The other one has found it dead, and waits where its own first submit was refused.
+        The other one has found it dead, and waits where a submit of its own was refused.
         """
         stopped, asleep = self.rng.uniform(0.0, 0.2), 310.0
         first = Life(ops=(Op("submit", (0,)),), stop=(stopped, asleep), place="there")
         starts = stopped + asleep - self.rng.uniform(0.0, 7.0)
-        other = attrs.evolve(self._held_back(), starts=starts, resubmit=True)
-        return self._shared(seed, ("slow", "429 later"), attrs.evolve(first, second=other))
+        other = self.rng.choice((self._held_back(), Life(ops=(Op("submit", (0,)),))))
+        other = attrs.evolve(other, starts=starts, resubmit=True)
+        return self._shared(seed, ("slow", "429 soon"), attrs.evolve(first, second=other))
 
     def doubt(self, seed):
         """A process waits to submit what was refused; another does, and gets no answer."""
         quick = Life(ops=(Op("submit", (0,)),), starts=self.rng.uniform(4.0, 10.0))
         other = attrs.evolve(self._held_back(), starts=2.0, second=quick)
         first = Life(ops=(Op("submit", (0,)),), second=other)
-        return self._shared(seed, ("422", "429 later", "lost after"), first)
+        return self._shared(seed, ("422", "429 soon", "lost after"), first)
 
     def _held_back(self):
         """Its first submit is refused for a time, and so it waits with the second one."""

@@ -302,7 +302,7 @@ class Program:
                 self.asked[item.prompt, item.key] = again * self.asked[item.prompt, item.key] + 1
 
     def _note_rejected(self, item):
-        if self.life.disk_full is not None:
+        if self.life.disk_full is not None or not self.process.alive:
             return  # nobody can tell what became of an earlier submit
         if self.asked[item.prompt] + self.asked[item.prompt, item.key] == 1:
             self.rejected.append((item.prompt, len(self.world.server.ledger)))

@@ -177,9 +177,10 @@ class Server:
         if call.operation != "create":
             return
         if charge is not None and f'"{charge.request_id}"'.encode() in response.body:
-            charge.named_at = now
+            read = max(now, process.stopped_until)  # until then it lies in the socket
+            charge.named_at = read
             if 200 <= response.status < 300 and call.fault in ACCEPTANCES:
-                charge.told_at = now
+                charge.told_at = read
                 charge.priced = b'"creditsCharged": %d' % charge.credits in response.body
         asked = response.headers.get("retry-after")
         if process.stopped_until < now:
