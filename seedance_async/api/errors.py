@@ -12,6 +12,7 @@
     │   ├── UnreachableError                the API's host was never reached
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
+    ├── MediaUploadError                    a file on this machine could not be uploaded
     ├── TooManyUncertainError               so many in a row that a stream submits no more
     ├── TooManyAbandonedError               the same for jobs that did not end in time
     ├── BudgetExceededError                 a submit would exceed max_credits
@@ -236,6 +237,21 @@ class SubmitUncertainError(SeedanceError):
             f"the submit of {_short(request.prompt)} may have been accepted and charged, "
             f"and is not repeated: {reason}"
         )
+
+
+class MediaUploadError(SeedanceError):
+    """A file on this machine could not be uploaded; nothing was sent to the API, nothing charged.
+
+    Attributes:
+        name: the file's.
+        reason: what went wrong.
+
+    What to do: look at the reason, and submit again.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"{name} could not be uploaded, and nothing was submitted: {reason}")
 
 
 class TooManyUncertainError(SeedanceError):

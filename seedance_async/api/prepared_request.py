@@ -18,6 +18,13 @@ import cattrs
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from seedance_async.api.errors import InvalidRequestError
+from seedance_async.api.local_media import (
+    STAND_IN,
+    LocalMedium,
+    LocalSource,
+    is_local,
+    local_medium,
+)
 from seedance_async.api.request import GenerationRequest, Violation
 
 _WIRE_NAMES = {
@@ -39,16 +46,23 @@ class PreparedRequest:
         media_key: see `fingerprint_of`.
 
     Attributes:
+        local: the media on this machine that are to be uploaded, by their place. Their stand-ins
+            are in `data` and `body`; see `with_media`.
         budget: the named limit on credits that it counts for.
         key: the job's, if its caller gave one.
     """
 
-    __slots__ = ("_fingerprint", "_media_key", "body", "budget", "data", "key", "request")
+    __slots__ = ("_fingerprint", "_media_key", "body", "budget", "data", "key", "local", "request")
 
     def __init__(
-        self, request: GenerationRequest, data: dict[str, Any], media_key: MediaKey | None = None
+        self,
+        request: GenerationRequest,
+        data: dict[str, Any],
+        media_key: MediaKey | None = None,
+        local: Mapping[int, LocalMedium] | None = None,
     ) -> None:
         self.request, self.data, self._media_key = request, data, media_key
+        self.local = local or {}
         self.body = json.dumps(data, allow_nan=False).encode()
         self._fingerprint: str | None = None
         self.budget: str | None = None
@@ -68,11 +82,21 @@ class PreparedRequest:
         """The same, to be called back at this URL. The rules are not checked again."""
         request = attrs.evolve(self.request, webhook_url=url)
         data = {**self.data, _WIRE_NAMES["webhook_url"]: url}
-        return PreparedRequest(request, data, self._media_key)
+        return PreparedRequest(request, data, self._media_key, self.local)
+
+    def with_media(self, urls: Mapping[int, str]) -> PreparedRequest:
+        """The same with the URLs, by their place, that the local media were uploaded to."""
+        name = _WIRE_NAMES["media_urls"]
+        media = [urls.get(index, each) for index, each in enumerate(self.data[name])]
+        return PreparedRequest(self.request, {**self.data, name: media}, self._media_key)
 
 
 def prepare(
-    request: GenerationRequest, *, allow_local: bool = False, media_key: MediaKey | None = None
+    request: GenerationRequest,
+    *,
+    allow_local: bool = False,
+    media_key: MediaKey | None = None,
+    uploads: bool = False,
 ) -> PreparedRequest:
     """Check a request against the documented rules and turn it into JSON.
 
@@ -80,16 +104,28 @@ def prepare(
         request: the request.
         allow_local: see `GenerationRequest.violations`.
         media_key: see `fingerprint_of`.
+        uploads: see `GenerationRequest.violations`.
 
     Raises:
         InvalidRequestError: names the first broken rule and lists all.
     """
     if not isinstance(request, GenerationRequest):
         raise InvalidRequestError([Violation("request", request, "must be a GenerationRequest")])
-    violations = request.violations(allow_local=allow_local)
+    violations = request.violations(allow_local=allow_local, uploads=uploads)
     if violations:
         raise InvalidRequestError(violations)
-    return PreparedRequest(request, dump_request(request), media_key)
+    local = {}
+    for index, each in enumerate(request.media_urls):
+        if is_local(each):
+            local[index] = _checked_medium(f"media_urls[{index}]", each)
+    return PreparedRequest(request, dump_request(request), media_key, local)
+
+
+def _checked_medium(field: str, source: LocalSource) -> LocalMedium:
+    try:
+        return local_medium(source)
+    except ValueError as error:  # it went, or was changed, since the rules were checked
+        raise InvalidRequestError([Violation(field, source, str(error))]) from None
 
 
 def without_query(url: str) -> str:
@@ -114,13 +150,17 @@ def fingerprint_of(data: Mapping[str, Any], media_key: MediaKey | None = None) -
         TypeError, ValueError: it is not JSON, or `media_key` gave something else than text.
     """
     urls = data.get(_WIRE_NAMES["media_urls"])
-    if urls and media_key is not None:
+    if urls:
         data = {**data, _WIRE_NAMES["media_urls"]: [_key_of(url, media_key) for url in urls]}
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _key_of(url: str, media_key: MediaKey) -> str:
+def _key_of(url: str, media_key: MediaKey | None) -> str:
+    if isinstance(url, str) and url.startswith(STAND_IN):
+        return url.partition("/")[0]  # wherever it lies
+    if media_key is None:
+        return url
     key = media_key(url)
     if not isinstance(key, str):
         raise TypeError(f"media_key must return text, not {type(key).__name__}")
@@ -128,7 +168,13 @@ def _key_of(url: str, media_key: MediaKey) -> str:
 
 
 def dump_request(request: GenerationRequest) -> dict[str, Any]:
-    """A request as plain JSON data, with the names that the API's page gives its fields."""
+    """A request as plain JSON data, with the names that the API's page gives its fields.
+
+    In place of media on this machine stand their hashes and names.
+
+    Raises:
+        ValueError: such a medium cannot be read.
+    """
     data: dict[str, Any] = _converter().unstructure(request)
     return data
 
@@ -162,12 +208,16 @@ def load_request(data: Mapping[str, Any]) -> GenerationRequest:
     return GenerationRequest(**values)
 
 
+def _wire_media(media: tuple[Any, ...]) -> list[str]:
+    return [local_medium(each).stand_in if is_local(each) else each for each in media]
+
+
 @functools.cache
 def _converter() -> cattrs.Converter:
     """The one converter; made when it is first needed, so that importing costs nothing of it."""
     converter = cattrs.Converter(detailed_validation=False)
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in _WIRE_NAMES.items()}
-    overrides["media_urls"] = override(rename=_WIRE_NAMES["media_urls"], unstruct_hook=list)
+    overrides["media_urls"] = override(rename=_WIRE_NAMES["media_urls"], unstruct_hook=_wire_media)
     overrides["model"] = override(omit_if_default=False)
     dump = make_dict_unstructure_fn(
         GenerationRequest, converter, _cattrs_omit_if_default=True, **overrides

@@ -1,6 +1,7 @@
 """A request for one video, and the documented rules that it has to keep.
 
-Values only: nothing here does I/O, raises an SDK error or knows how the wire spells a field.
+Values only: nothing here raises an SDK error, knows how the wire spells a field, or does I/O but
+for a look at media on this machine.
 Rules: API page "Image to Video", table "Request Body".
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from posixpath import splitext
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -24,6 +26,15 @@ from seedance_async._utils.json_values import (
     is_unicode,
 )
 from seedance_async._utils.urls import broken_url_rule, redact_url
+from seedance_async.api.local_media import (
+    NO_UPLOADER,
+    STAND_IN,
+    LocalSource,
+    content_of,
+    is_local,
+    local_medium,
+    suffix_of,
+)
 
 
 class Model(StrEnum):
@@ -85,14 +96,18 @@ class Violation:
 
 
 # Type checkers allow the caller the types below; at run time there may be anything.
-def _as_tuple(value: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
-    """A list of URLs as a tuple; anything else is left for the rules to refuse.
+def _as_tuple(
+    value: Sequence[LocalSource | IO[bytes]] | None,
+) -> tuple[LocalSource, ...]:
+    """A list of media as a tuple; anything else is left for the rules to refuse.
 
-    So is a set: the order of the URLs decides which is the first frame.
+    So is a set: the order of the media decides which is the first frame.
     """
     if value is None:
         return ()
-    return tuple(value) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, (list, tuple)):
+        return value  # type: ignore[return-value]
+    return tuple(content_of(each) for each in value)
 
 
 def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -104,9 +119,13 @@ def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def _redacted(value: object) -> object:
-    """A URL or a list of them as it may be shown; anything else as it is."""
+    """A medium or a list of them as it may be shown; anything else as it is."""
     if isinstance(value, tuple):
-        return tuple(redact_url(url) if isinstance(url, str) else url for url in value)
+        return tuple(_redacted(each) for each in value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return redact_url(value) if isinstance(value, str) and value else value
 
 
@@ -121,7 +140,9 @@ class GenerationRequest:
     Args:
         prompt: what the video shows; not blank.
         model: a `Model` or another id; ids that the API's page does not name are not checked.
-        media_urls: none for text to video, else one to five public HTTPS URLs of reference media.
+        media_urls: none for text to video, else one to five reference media: public HTTPS URLs,
+            or, in a session with an `uploader`, files on this machine: a path, the content as
+            bytes, or an open file, which is read at once.
         aspect_ratio: an `AspectRatio`; the server's default if absent.
         duration: whole seconds, 4 to 15 (seedance-1.5-pro: 5 or 10); the server's default if
             absent.
@@ -139,7 +160,7 @@ class GenerationRequest:
 
     prompt: str
     model: str = attrs.field(default=Model.SEEDANCE_2_0.value, kw_only=True)
-    media_urls: tuple[str, ...] = attrs.field(
+    media_urls: tuple[LocalSource, ...] = attrs.field(
         default=(), kw_only=True, converter=_as_tuple, repr=_redacted_repr
     )
     aspect_ratio: str | None = attrs.field(default=None, kw_only=True)
@@ -155,7 +176,7 @@ class GenerationRequest:
         """The mode as the server infers it from the number and the types of the media."""
         if not self.media_urls:
             return GenerationMode.TEXT
-        only_images = all(_media_kind(url) == "image" for url in self.media_urls)
+        only_images = all(_media_kind(medium) == "image" for medium in self.media_urls)
         if only_images and len(self.media_urls) == 1:
             return GenerationMode.FIRST_FRAME
         if only_images and len(self.media_urls) == 2:
@@ -167,14 +188,16 @@ class GenerationRequest:
         """What requests of similar cost have in common: model, seconds, resolution, mode."""
         return str(self.model), self.duration, self.resolution, self.mode.value
 
-    def violations(self, *, allow_local: bool = False) -> list[Violation]:
+    def violations(self, *, allow_local: bool = False, uploads: bool = False) -> list[Violation]:
         """Every documented rule that this request breaks; empty if it can be sent.
 
         Args:
             allow_local: let media and webhook URLs point to this machine or a private network, and
                 be plain HTTP there, as is right if the API itself is an emulator on loopback.
+            uploads: whether files on this machine will be uploaded. They are read, once each, to
+                see that they are there and what they are.
         """
-        return list(_violations(self, allow_local=allow_local))
+        return list(_violations(self, allow_local=allow_local, uploads=uploads))
 
     def expand(self, **values: Iterable[Any]) -> Iterator[GenerationRequest]:
         """This request over every combination of the values given, lazily, last name fastest.
@@ -213,20 +236,26 @@ def _combinations(*choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
             yield (head, *tail)
 
 
-def _media_kind(url: object) -> str:
-    try:
-        path = urlsplit(str(url)).path
-    except ValueError:
-        return "image"
-    # Not by pathlib: on Python 3.12 it keeps every part of a path for as long as the process runs.
-    suffix = splitext(path.rstrip("/"))[1].lower()
+def _media_kind(medium: object) -> str:
+    suffix = suffix_of(medium) if is_local(medium) else _url_suffix(medium)
     return "video" if suffix in _VIDEO else "audio" if suffix in _AUDIO else "image"
 
 
-def _violations(request: GenerationRequest, *, allow_local: bool) -> Iterator[Violation]:
+def _url_suffix(url: object) -> str:
+    try:
+        path = urlsplit(str(url)).path
+    except ValueError:
+        return ""
+    # Not by pathlib: on Python 3.12 it keeps every part of a path for as long as the process runs.
+    return splitext(path.rstrip("/"))[1].lower()
+
+
+def _violations(
+    request: GenerationRequest, *, allow_local: bool, uploads: bool
+) -> Iterator[Violation]:
     yield from _text_violations("prompt", request.prompt)
     yield from _text_violations("model", request.model)
-    yield from _media_violations(request.media_urls, allow_local=allow_local)
+    yield from _media_violations(request.media_urls, allow_local=allow_local, uploads=uploads)
     yield from _choice_violations(request)
     yield from _duration_violations(request)
     if request.webhook_url is not None:
@@ -248,16 +277,32 @@ def _text_violations(field: str, value: object) -> Iterator[Violation]:
         yield Violation(field, value, "must be valid Unicode, without lone surrogates")
 
 
-def _media_violations(urls: object, *, allow_local: bool) -> Iterator[Violation]:
-    if not isinstance(urls, tuple):
+def _media_violations(media: object, *, allow_local: bool, uploads: bool) -> Iterator[Violation]:
+    if not isinstance(media, tuple):
         rule = "must be a list or a tuple of URLs"
-        yield Violation("media_urls", _redacted(urls), rule)
+        yield Violation("media_urls", _redacted(media), rule)
         return
-    if len(urls) > MAX_MEDIA:
+    if len(media) > MAX_MEDIA:
         rule = f"must have at most {MAX_MEDIA} URLs"
-        yield Violation("media_urls", _redacted(urls), rule)
-    for index, url in enumerate(urls):
-        yield from _url_violations(f"media_urls[{index}]", url, allow_local=allow_local)
+        yield Violation("media_urls", _redacted(media), rule)
+    for index, medium in enumerate(media):
+        field = f"media_urls[{index}]"
+        if is_local(medium):
+            rule_or_none = _broken_file_rule(medium) if uploads else NO_UPLOADER
+            if rule_or_none is not None:
+                yield Violation(field, _redacted(medium), rule_or_none)
+        elif isinstance(medium, str) and medium.startswith(STAND_IN):
+            yield Violation(field, medium, "is known by its content only: give the file again")
+        else:
+            yield from _url_violations(field, medium, allow_local=allow_local)
+
+
+def _broken_file_rule(source: LocalSource) -> str | None:
+    try:
+        local_medium(source)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _choice_violations(request: GenerationRequest) -> Iterator[Violation]:

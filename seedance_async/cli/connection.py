@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -16,6 +16,9 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.options import POSITIVE
 from seedance_async.cli.signals import cancelled_by_sigterm
+
+if TYPE_CHECKING:
+    from seedance_async.media import Uploader
 
 
 @attrs.frozen
@@ -33,6 +36,23 @@ class Connection:
             raise ConfigurationError("no API key: set the environment variable SEEDANCE_API_KEY")
         return SeedanceSession(base_url=self.base_url, poll=self._polls(), **options)
 
+    def uploader(self, bucket: str | None) -> Uploader | None:
+        """What uploads media from this machine: to a bucket, or to an emulator on this machine.
+
+        Raises:
+            ConfigurationError: the bucket cannot be used.
+        """
+        if bucket is not None:
+            from seedance_async.media import StoreUploader
+
+            return StoreUploader(bucket)
+        client = self.offline_session().client
+        if not client.allow_local:
+            return None
+        from seedance_async.media import EmulatorUploader
+
+        return EmulatorUploader(client.base_url)
+
     def _polls(self) -> LearnedPolls:
         """The SDK's policy, as fast or slow as its first interval is to be."""
         usual, first = LearnedPolls().backoff, self.poll_interval
@@ -41,10 +61,10 @@ class Connection:
             backoff=attrs.evolve(usual, initial=first, maximum=longest, floor=floor)
         )
 
-    def offline_session(self) -> SeedanceSession:
+    def offline_session(self, uploader: Uploader | None = None) -> SeedanceSession:
         """A session to check requests with: it sends nothing, so it needs no key."""
         key = os.environ.get("SEEDANCE_API_KEY") or "unused"
-        return SeedanceSession(api_key=key, base_url=self.base_url)
+        return SeedanceSession(api_key=key, base_url=self.base_url, uploader=uploader)
 
 
 def api_command(work: Callable[..., Awaitable[ExitCode]]) -> Callable[..., ExitCode]:

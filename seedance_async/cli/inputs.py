@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import attrs
 
 from seedance_async import GenerationRequest, InvalidRequestError, Violation, load_request
+from seedance_async.api.local_media import is_local
 from seedance_async.cli.text import shorten
 
 
@@ -79,6 +80,8 @@ def read_lines(
     *,
     defaults: Mapping[str, Any] | None = None,
     allow_local: bool = False,
+    folder: Path | None = None,
+    uploads: bool = False,
 ) -> tuple[list[Line], list[Problem]]:
     """All lines of a file as requests that can be sent, and the problems of the others.
 
@@ -86,7 +89,8 @@ def read_lines(
         data: the file's bytes, which must be UTF-8.
         form: its format.
         defaults: fields for the lines that do not give them.
-        allow_local: as in `GenerationRequest.violations`.
+        allow_local, uploads: as in `GenerationRequest.violations`.
+        folder: where paths of media begin, if they are not absolute.
     """
     text, problem = _decoded(data)
     if problem is not None:
@@ -96,7 +100,10 @@ def read_lines(
     keys: set[str] = set()
     for number, given in _READERS[form](text):
         key, fields = _without_key(given, keys)
-        found = _checked(fields, defaults or {}, allow_local)
+        found = _checked(fields, defaults or {})
+        if isinstance(found, GenerationRequest):
+            found = _in_folder(found, folder)
+            found = tuple(found.violations(allow_local=allow_local, uploads=uploads)) or found
         if isinstance(found, GenerationRequest):
             lines.append(Line(number, found, key))
         else:
@@ -129,7 +136,7 @@ def _decoded(data: bytes) -> tuple[str, Problem | None]:
 
 
 def _checked(
-    fields: Mapping[str, Any] | Violation, defaults: Mapping[str, Any], allow_local: bool
+    fields: Mapping[str, Any] | Violation, defaults: Mapping[str, Any]
 ) -> GenerationRequest | tuple[Violation, ...]:
     if isinstance(fields, Violation):
         return (fields,)
@@ -139,10 +146,22 @@ def _checked(
         if name not in fields and _WIRE_NAMES.get(name) not in fields
     }
     try:
-        request = load_request({**fields, **absent})
+        return load_request({**fields, **absent})
     except InvalidRequestError as error:
         return error.violations
-    return tuple(request.violations(allow_local=allow_local)) or request
+
+
+def _in_folder(request: GenerationRequest, folder: Path | None) -> GenerationRequest:
+    """The request with paths of media as they are seen from here."""
+    media = request.media_urls
+    if folder is None or not isinstance(media, tuple) or not any(map(is_local, media)):
+        return request
+    return attrs.evolve(request, media_urls=[_from(folder, each) for each in media])
+
+
+def _from(folder: Path, medium: Any) -> Any:
+    is_path = isinstance(medium, str) and is_local(medium)
+    return folder / str(medium) if is_path else medium
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:
@@ -237,10 +256,18 @@ def _csv_value(name: str, cell: str) -> Any:
         case "duration" if _WHOLE.fullmatch(cell):
             return int(cell)
         case "media_urls" | "mediaUrls":
-            return cell.replace("|", " ").split()
+            return _media_of(cell)
         case "metadata":
             return _json_object("metadata", cell)
     return cell
+
+
+def _media_of(cell: str) -> list[str]:
+    """URLs and paths, with bars between them; between URLs alone, spaces will do."""
+    pieces = [piece.strip() for piece in cell.split("|")]
+    if not any(map(is_local, pieces)):
+        pieces = cell.replace("|", " ").split()
+    return [piece for piece in pieces if piece]
 
 
 _READERS = {

@@ -41,6 +41,16 @@ queue_timeout = click.option(
     show_default=True,
     help="The same for the time that a job is still queued at the server.",
 )
+#: What to do where media are on this machine and nobody can upload them.
+NO_BUCKET = "for media from this machine, give --upload a bucket, such as s3://BUCKET/PREFIX"
+
+upload = click.option(
+    "--upload",
+    metavar="BUCKET",
+    envvar="SEEDANCE_UPLOAD",
+    help="Upload media from this machine to s3://BUCKET/PREFIX, gs://… or az://…, and sign their"
+    " URLs. Needs the extra storage.  [default: SEEDANCE_UPLOAD; the emulator needs none]",
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print results to stdout as JSON, one object per line."
 )

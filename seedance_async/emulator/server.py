@@ -2,9 +2,12 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +19,7 @@ from seedance_async.emulator.app import MAX_BODY, Api
 from seedance_async.emulator.clock import Changes, Clock, Predicate
 from seedance_async.emulator.contract import Contract
 from seedance_async.emulator.injection import Faults
+from seedance_async.emulator.inputs import Inputs
 from seedance_async.emulator.jobs import Jobs
 from seedance_async.emulator.ledger import Ledger
 from seedance_async.emulator.media import Media
@@ -40,6 +44,7 @@ class Emulator:
         self.options = options or EmulatorOptions()
         self._state: State | None = None
         self._media_routes: MediaRoutes | None = None
+        self._inputs: Inputs | None = None
         self._exits = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -69,7 +74,9 @@ class Emulator:
             app = web.Application(client_max_size=MAX_BODY)
             self._state, media_routes = state, MediaRoutes(state)
             self._media_routes = media_routes
-            for part in (media_routes, Admin(state, self.stats), Api(state)):
+            folder = exits.enter_context(TemporaryDirectory(prefix="seedance-inputs-"))
+            self._inputs = Inputs(state, Path(folder))
+            for part in (media_routes, self._inputs, Admin(state, self.stats), Api(state)):
                 part.add_routes(app)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
             exits.push_async_callback(runner.cleanup)
@@ -98,6 +105,11 @@ class Emulator:
     def api_key(self) -> str:
         """The key of the first account."""
         return self.options.api_key
+
+    @property
+    def uploads(self) -> Counter[str]:
+        """How often each input was uploaded, by the hash of its content."""
+        return Counter() if self._inputs is None else self._inputs.uploads
 
     @property
     def accounts(self) -> Accounts:

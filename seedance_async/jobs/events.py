@@ -85,7 +85,7 @@ class WaitBecameLong(Event):
 
     Attributes:
         awaited: "network", "gate" (refusals, or nothing gets through), "slot" (`max_in_flight`),
-            "credits" (`max_credits`) or "journal".
+            "credits" (`max_credits`), "journal" or "upload".
         waited: seconds so far.
     """
 

@@ -42,6 +42,7 @@ from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
     from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.uploads import Uploads
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class BatchRunner:
         actions: what the handles of the jobs can do.
         check_open: raises if the session is not open.
         allow_local, media_key: see `prepare`.
+        uploads: the session's; None where it has none.
         max_uncertain: uncertain submits in a row after which a stream stops.
         feeders: submits in progress at once per stream.
         window: jobs of a stream that may be running or waiting for the consumer.
@@ -144,6 +146,7 @@ class BatchRunner:
         check_open: Callable[[], None],
         allow_local: bool,
         media_key: MediaKey | None,
+        uploads: Uploads | None,
         max_uncertain: int,
         feeders: int,
         window: int,
@@ -151,7 +154,13 @@ class BatchRunner:
         self._submitter, self._registry, self._journal = submitter, registry, journal
         self._actions, self._check_open = actions, check_open
         self._max_uncertain = max_uncertain
-        self._prepare = partial(prepare, allow_local=allow_local, media_key=media_key)
+        self._uploads = uploads
+        self._prepare = partial(
+            prepare,
+            allow_local=allow_local,
+            media_key=media_key,
+            uploads=uploads is not None,
+        )
         self._feeders, self._window = feeders, window
         self._streams: set[Stream] = set()
 
@@ -319,6 +328,8 @@ class BatchRunner:
     ) -> tuple[JobRecord, PreparedRequest | None]:
         """The job of an item of a stream, and its request if that is still to be submitted."""
         submitter, (key, request) = self._submitter, _key_and_request(item)
+        if self._uploads is not None:
+            await self._uploads.read(request)
         try:
             prepared = self._prepare(request)
             self._check_key(key, prepared)

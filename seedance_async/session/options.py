@@ -26,6 +26,7 @@ from seedance_async.webhooks import WebhookReceiver
 if TYPE_CHECKING:
     from seedance_async.jobs.events import Event
     from seedance_async.journal import Journal
+    from seedance_async.session.uploads import Uploader
 
 
 def _poll_rate(given: SessionOptions) -> float:
@@ -64,6 +65,10 @@ class SessionOptions(ClientOptions):
             give `submit` a key where that is not what makes a job the same.
         media_key: gives each media URL the text by which its medium is known again, where the URL
             itself changes: `without_query` for signed URLs. By default, the whole URL.
+        uploader: puts a file from this machine where the API can fetch it: an async function of a
+            `LocalMedium` that returns a public URL, or one of `seedance_async.media`. Requests may
+            then have such files as media. Each content is uploaded once, when a job that needs it
+            is about to be submitted, and a job is known again by the content, whatever its URL.
         max_credits: a limit on the sum of all charges, those of earlier runs in the journal
             included. What may have been charged counts.
         budgets: named limits on credits, of tenants for example: `submit(…, budget="acme")` counts
@@ -105,6 +110,9 @@ class SessionOptions(ClientOptions):
     cancel_on_error: bool = flag(False)
     journal: Journal | str | Path | None = None
     media_key: Callable[[str], str] | None = attrs.field(
+        default=None, validator=attrs.validators.optional(function)
+    )
+    uploader: Uploader | None = attrs.field(
         default=None, validator=attrs.validators.optional(function)
     )
     max_credits: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole))

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from seedance_async.journal import Journal
     from seedance_async.session.credit_limit import Budget
     from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.uploads import Uploads
     from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
@@ -134,12 +135,14 @@ class SeedanceSession:
             changed=self._changed,
         )
         self._callbacks = self._expected_callbacks(options)
+        self._uploads = self._made_uploads(options)
         self._shutdown = SessionShutdown(
             registry=self.registry,
             poller=self._poller,
             journal=self._journal,
             client=self.client,
             callbacks=self._callbacks,
+            uploads=self._uploads,
             options=options,
             changed=self._changed,
             cancel=self._cancel,
@@ -151,6 +154,7 @@ class SeedanceSession:
             client=self.client,
             resumer=self._resumer,
             callbacks=self._callbacks,
+            uploads=self._uploads,
             events=self._events,
             max_in_flight=options.max_in_flight,
             resubmit_uncertain=options.resubmit_uncertain,
@@ -166,10 +170,18 @@ class SeedanceSession:
             check_open=self._check_open,
             allow_local=self.client.allow_local,
             media_key=options.media_key,
+            uploads=self._uploads,
             max_uncertain=options.max_uncertain_in_a_row,
             feeders=min(options.max_connections, options.max_in_flight),
             window=options.max_in_flight,
         )
+
+    def _made_uploads(self, options: SessionOptions) -> Uploads | None:
+        if options.uploader is None:
+            return None
+        from seedance_async.session.uploads import Uploads
+
+        return Uploads(options.uploader, allow_local=self.client.allow_local)
 
     def _expected_callbacks(self, options: SessionOptions) -> Callbacks | None:
         if options.webhooks is None:
@@ -215,6 +227,7 @@ class SeedanceSession:
 
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.
+            MediaUploadError: a file on this machine could not be uploaded; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             BudgetExceededError: `max_credits`, or the budget, would be exceeded; nothing was sent.
             TooManyAbandonedError: `max_abandoned_in_a_row` jobs were given up, one after the other,
@@ -228,8 +241,13 @@ class SeedanceSession:
             ValueError: the key is in use, or there is no such budget.
         """
         self._check_open()
+        if self._uploads is not None:
+            await self._uploads.read(request)
         prepared = prepare(
-            request, allow_local=self.client.allow_local, media_key=self._options.media_key
+            request,
+            allow_local=self.client.allow_local,
+            media_key=self._options.media_key,
+            uploads=self._uploads is not None,
         )
         if budget is not None and budget not in self.budgets:
             names = ", ".join(map(repr, self.budgets)) or "none"

@@ -26,6 +26,7 @@ from seedance_async.session.options import SessionOptions
 
 if TYPE_CHECKING:
     from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.uploads import Uploads
     from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class SessionShutdown:
 
     Args:
         client, registry, poller, options: the session's.
-        journal, callbacks: the session's; None where it has none.
+        journal, callbacks, uploads: the session's; None where it has none.
         changed: set whenever something happens that the end may be waiting for.
         cancel: asks the server to cancel a job.
 
@@ -56,12 +57,14 @@ class SessionShutdown:
         poller: Poller,
         journal: JournalRecorder | None,
         callbacks: Callbacks | None,
+        uploads: Uploads | None,
         options: SessionOptions,
         changed: asyncio.Event,
         cancel: Callable[[JobRecord], Awaitable[None]],
     ) -> None:
         self._client, self._registry, self._poller = client, registry, poller
-        self._journal, self._callbacks, self._options = journal, callbacks, options
+        self._journal, self._callbacks, self._uploads = journal, callbacks, uploads
+        self._options = options
         self._changed, self._cancel = changed, cancel
         self._left = False
 
@@ -116,6 +119,8 @@ class SessionShutdown:
                 stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._client.aclose)
             stack.push_async_callback(self._poller.stop)
+            if self._uploads is not None:
+                stack.push_async_callback(self._uploads.aclose)
 
     async def _cancel_all(self, records: list[JobRecord]) -> None:
         """Cancel the remote jobs, with as many tasks as there may be calls at once."""

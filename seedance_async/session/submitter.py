@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from seedance_async.journal import JournalEntry
     from seedance_async.session.credit_limit import CreditLimit, Reservation
     from seedance_async.session.journaling import JournalRecorder
+    from seedance_async.session.uploads import Uploads
     from seedance_async.session.webhook_callbacks import Callbacks
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Submitter:
 
     Args:
         client, registry, poller, resumer: the session's.
-        journal, callbacks, events: the session's; None where it has none.
+        journal, callbacks, uploads, events: the session's; None where it has none.
         max_in_flight: jobs between submit and their end.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
         check_usable: raises if the session can no longer be used.
@@ -74,6 +75,7 @@ class Submitter:
         resumer: Resumer,
         journal: JournalRecorder | None,
         callbacks: Callbacks | None,
+        uploads: Uploads | None,
         events: EventEmitter | None,
         max_in_flight: int,
         resubmit_uncertain: bool,
@@ -83,7 +85,7 @@ class Submitter:
     ) -> None:
         self._client, self._registry, self._poller = client, registry, poller
         self._resumer, self._journal = resumer, journal
-        self._callbacks, self._events = callbacks, events
+        self._callbacks, self._uploads, self._events = callbacks, uploads, events
         self._resubmit_uncertain = resubmit_uncertain
         self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
         self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
@@ -357,6 +359,10 @@ class Submitter:
     ) -> None:
         if self._poller.abandoned.jobs:
             await self._wait_for_place()
+        wire = prepared
+        if self._uploads is not None and prepared.local:
+            with self._client.waits.during("upload"):
+                wire = await self._uploads.placed(prepared)
         limit = self.credit_limit
         reservation = None
         if limit is not None:
@@ -371,7 +377,7 @@ class Submitter:
             )
             pending.not_accepted = partial(self._journal.take_back, record)
         try:
-            self._settle(record, settlement, await self._send(record, prepared, pending))
+            self._settle(record, settlement, await self._send(record, wire, pending))
         except asyncio.CancelledError:
             raise  # nothing was sent, or its outcome is settled, or will be
         except BaseException as error:  # the process ends, or a bug: nobody knows

@@ -186,7 +186,7 @@ POLICIES = [
 
 #: What other tests are about: where the API is, how it is reached, what takes part in a session.
 ELSEWHERE = {"api_key", "base_url", "proxy", "ssl", "headers", "http", "transport", "rng"} | {
-    "journal", "webhooks", "on_event", "media_key", "budgets",
+    "journal", "webhooks", "on_event", "media_key", "budgets", "uploader",
 }  # fmt: skip
 
 

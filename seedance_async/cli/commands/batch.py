@@ -14,6 +14,7 @@ import click
 
 from seedance_async import SeedanceSession, without_query
 from seedance_async._utils.plural import counted
+from seedance_async.api.local_media import NO_UPLOADER
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
@@ -33,10 +34,15 @@ _SHOWN_PROBLEMS = 100
 
 @attrs.frozen
 class Input:
-    """A file by its name, and its content."""
+    """A file by its name, and its content.
+
+    Attributes:
+        folder: where paths in it begin.
+    """
 
     name: str
     data: bytes = attrs.field(repr=False)
+    folder: Path
 
 
 def _read(_context: object, _parameter: object, name: str) -> Input:
@@ -45,7 +51,9 @@ def _read(_context: object, _parameter: object, name: str) -> Input:
         data = _standard_input() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{name} cannot be read: {error.strerror}") from None
-    return Input("standard input" if name == "-" else name, data)
+    if name == "-":
+        return Input("standard input", data, Path())
+    return Input(name, data, Path(name).parent)
 
 
 def _standard_input() -> bytes:
@@ -81,6 +89,7 @@ def _standard_input() -> bytes:
     type=click.Choice([str(each) for each in InputFormat]),
     help="Format of FILE.  [default: by its extension, .jsonl, .ndjson or .csv; else plain]",
 )
+@options.upload
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
@@ -111,6 +120,7 @@ async def batch(
     file: Input,
     folder: Path,
     form: str | None,
+    upload: str | None,
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
@@ -133,6 +143,8 @@ async def batch(
     were never sent.
 
     --model, --aspect-ratio, --duration and --resolution apply to lines that do not set them.
+    Media may be files: a path in FILE begins at the folder of FILE. See --upload.
+
     Messages and results number lines as FILE does: in a CSV file, the header is line 1.
     """
     if no_journal and (journal is not None or resubmit_uncertain):
@@ -140,10 +152,12 @@ async def batch(
             "--no-journal cannot be combined with --journal or --resubmit-uncertain"
         )
     record = None if no_journal else journal or folder / JOURNAL
+    uploader = connection.uploader(upload)
     session = (
-        connection.offline_session()
+        connection.offline_session(uploader)
         if dry_run
         else connection.session(
+            uploader=uploader,
             max_in_flight=max_in_flight,
             max_downloads=max_downloads,
             job_timeout=timeout,
@@ -155,7 +169,7 @@ async def batch(
         )
     )
     screen = connection.screen
-    lines = _good_lines(file, form, defaults, session, screen)
+    lines = _good_lines(file, form, defaults, session, screen, uploads=uploader is not None)
     if lines is None:
         return ExitCode.USAGE
     known = KnownJobs.read(None if overwrite else record, media_key)
@@ -190,6 +204,8 @@ def _good_lines(
     defaults: dict[str, Any],
     session: SeedanceSession,
     screen: Screen,
+    *,
+    uploads: bool,
 ) -> list[Line] | None:
     """The requests of the file; None, after showing what is wrong, if any line is bad."""
     lines, problems = read_lines(
@@ -197,12 +213,16 @@ def _good_lines(
         InputFormat(form) if form else InputFormat.of_name(file.name),
         defaults={name: value for name, value in defaults.items() if value is not None},
         allow_local=session.client.allow_local,
+        folder=file.folder,
+        uploads=uploads,
     )
     for problem in problems[:_SHOWN_PROBLEMS]:
         screen.say(f"{file.name}, {problem}")
     more = len(problems) - _SHOWN_PROBLEMS
     if more > 0:
         screen.say(f"… and {counted(more, 'more bad line')}")
+    if any(broken.rule == NO_UPLOADER for problem in problems for broken in problem.violations):
+        screen.say(options.NO_BUCKET)
     if problems:
         screen.say(f"{counted(len(problems), 'bad line')}; nothing was sent", style="red")
         return None

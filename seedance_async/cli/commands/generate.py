@@ -14,6 +14,7 @@ import click
 
 from seedance_async import Event, InvalidRequestError, Job, JobAccepted, load_request
 from seedance_async._utils.plural import counted
+from seedance_async.api.local_media import NO_UPLOADER
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
@@ -43,13 +44,18 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @click.command()
 @click.argument("prompt")
 @click.option(
-    "--media", "media_urls", multiple=True, metavar="URL", help="Reference media. Up to five."
+    "--media",
+    "media_urls",
+    multiple=True,
+    metavar="URL_OR_FILE",
+    help="Reference media. Up to five.",
 )
 @click.option("--webhook-url", help="URL that the server calls with the result.")
 @click.option("--metadata", callback=_json_object, help="A JSON object to store with the job.")
 @click.option("-o", "--output", metavar="FILE_OR_DIR", help="Where to save.  [default: .]")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
+@options.upload
 @options.timeout
 @options.queue_timeout
 @options.as_json
@@ -61,6 +67,7 @@ async def generate(
     output: str | None,
     overwrite: bool,
     no_download: bool,
+    upload: str | None,
     timeout: float,
     queue_timeout: float,
     as_json: bool,
@@ -68,8 +75,9 @@ async def generate(
     **fields: Any,
 ) -> ExitCode:
     """Make one video from PROMPT, wait for it, save it, and print its path."""
-    screen = connection.screen
+    screen, uploader = connection.screen, connection.uploader(upload)
     session = connection.session(
+        uploader=uploader,
         job_timeout=timeout,
         queue_timeout=queue_timeout,
         journal=own_journal(screen),
@@ -77,7 +85,11 @@ async def generate(
     )
     fields |= {"prompt": prompt, "media_urls": media_urls or None}
     request = load_request({name: value for name, value in fields.items() if value is not None})
-    violations = request.violations(allow_local=session.client.allow_local)
+    violations = request.violations(
+        allow_local=session.client.allow_local, uploads=uploader is not None
+    )
+    if any(broken.rule == NO_UPLOADER for broken in violations):
+        screen.say(options.NO_BUCKET)
     if violations:
         raise InvalidRequestError(violations)
     folder, target = (None, None) if no_download else _target(output, overwrite)

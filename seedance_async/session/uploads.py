@@ -1,0 +1,106 @@
+"""Media on this machine, uploaded before the request that names them is sent: each content once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TypeAlias
+
+from seedance_async._utils.urls import broken_url_rule
+from seedance_async.api.errors import MediaUploadError
+from seedance_async.api.local_media import LocalMedium, is_local, local_medium
+from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.request import GenerationRequest
+
+#: Puts a medium where the API can fetch it, and returns its URL.
+Uploader: TypeAlias = Callable[[LocalMedium], Awaitable[str]]
+
+#: Seconds for which a URL is used again. It may be signed, and has to outlive the job's queue.
+KEPT_SECONDS = 3600.0
+
+
+class Uploads:
+    """The uploads of a session.
+
+    Args:
+        uploader: the user's; None where there is none.
+        allow_local: whether it may return URLs of this machine.
+    """
+
+    def __init__(self, uploader: Uploader | None, *, allow_local: bool) -> None:
+        self._uploader, self._allow_local = uploader, allow_local
+        self._urls: dict[str, tuple[float, asyncio.Task[str]]] = {}
+
+    @property
+    def possible(self) -> bool:
+        """Whether requests may have media on this machine."""
+        return self._uploader is not None
+
+    async def read(self, request: object) -> None:
+        """Read the media of a request in a thread, so that checking it does not block the loop."""
+        if not (self.possible and isinstance(request, GenerationRequest)):
+            return
+        media = request.media_urls if isinstance(request.media_urls, tuple) else ()
+        local = [each for each in media if is_local(each) and not isinstance(each, bytes)]
+        if local:
+            await asyncio.to_thread(_read_all, local)
+
+    async def placed(self, prepared: PreparedRequest) -> PreparedRequest:
+        """The request with the URLs of its media, as it is sent.
+
+        Raises:
+            MediaUploadError: one of them could not be uploaded.
+        """
+        if not prepared.local:
+            return prepared
+        return prepared.with_media(
+            {index: await self._url(medium) for index, medium in prepared.local.items()}
+        )
+
+    async def _url(self, medium: LocalMedium) -> str:
+        """Where a medium is. Jobs that need it at once wait for one upload."""
+        now = asyncio.get_running_loop().time()
+        until, uploading = self._urls.get(medium.sha256, (now, None))
+        if uploading is None or now >= until:
+            uploading = asyncio.create_task(self._upload(medium), name="seedance-upload")
+            uploading.add_done_callback(_retrieve)  # perhaps nobody waits for it any more
+            self._urls[medium.sha256] = now + KEPT_SECONDS, uploading
+        try:
+            return await asyncio.shield(uploading)
+        except MediaUploadError as error:
+            if self._urls.get(medium.sha256, (0, None))[1] is uploading:
+                del self._urls[medium.sha256]  # the next job tries again
+            raise MediaUploadError(medium.name, error.reason) from error.__cause__
+
+    async def _upload(self, medium: LocalMedium) -> str:
+        assert self._uploader is not None  # else the rules have refused it
+        try:
+            url = await self._uploader(medium)
+        except Exception as error:
+            raise MediaUploadError(medium.name, str(error) or repr(error)) from error
+        if not isinstance(url, str):
+            raise MediaUploadError(medium.name, f"the uploader returned {url!r:.80}, and no URL")
+        rule = broken_url_rule(url, allow_local=self._allow_local)
+        if rule is not None:
+            raise MediaUploadError(medium.name, f"the URL that the uploader returned {rule}")
+        return url
+
+    async def aclose(self) -> None:
+        """End the uploads that nobody waits for any more."""
+        tasks = [uploading for _, uploading in self._urls.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _retrieve(uploading: asyncio.Task[str]) -> None:
+    if not uploading.cancelled():
+        uploading.exception()
+
+
+def _read_all(media: Sequence[object]) -> None:
+    for each in media:
+        if is_local(each):
+            with suppress(ValueError):  # the rules name it
+                local_medium(each)
