@@ -182,7 +182,8 @@ class _Maker:
         starts = stopped + asleep - self.rng.uniform(0.0, 7.0)
         other = self.rng.choice((self._held_back(), Life(ops=(Op("submit", (0,)),))))
         other = attrs.evolve(other, starts=starts, resubmit=True)
-        return self._shared(seed, ("slow", "429 soon"), attrs.evolve(first, second=other))
+        refusal = self.rng.choice(("429 soon", "429 later"))
+        return self._shared(seed, ("slow", refusal), attrs.evolve(first, second=other))
 
     def doubt(self, seed):
         """A process waits to submit what was refused; another does, and gets no answer."""
