@@ -30,30 +30,29 @@ _utils.urls:
 _utils.version:
 api:
 api.backoff:
-api.client: _utils.cancellation _utils.plural api.errors api.models api.option_fields
-    api.options api.prepared_request api.protocol api.rate_limit api.request api.retry
-    api.transport api.waits
+api.client: _utils.cancellation _utils.plural api.errors api.models api.option_fields api.options
+    api.prepared_request api.protocol api.rate_limit api.request api.retry api.transport api.waits
 api.errors: api.models api.request
+api.local_media:
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
 api.options: _utils.urls api.backoff api.errors api.option_fields
-api.prepared_request: api.errors api.request
+api.prepared_request: api.errors api.local_media api.request
 api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
-api.request: _utils.json_values _utils.urls
+api.request: _utils.json_values _utils.urls api.local_media
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
-cli: _utils.plural emulator jobs.downloads journal root session.estimate
+cli: _utils.plural api.local_media emulator jobs.downloads journal media root session.estimate
 emulator:
 jobs:
-jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options
-    api.transport jobs.registry
-jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry
-    jobs.state
+jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
+    jobs.registry
+jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry jobs.state
 jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state jobs.updates
-jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models
-    api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
+jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models api.rate_limit
+    jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: api.waits jobs.state
@@ -68,38 +67,43 @@ journal.lock: api.errors
 journal.open_state: api.errors
 journal.owner:
 journal.schema: api.prepared_request journal.entry
-journal.sqlite: _utils.cancellation api.errors journal.contract journal.entry
-    journal.open_state journal.tables journal.writer
+journal.sqlite: _utils.cancellation api.errors journal.contract journal.entry journal.open_state
+    journal.tables journal.writer
 journal.statements:
 journal.tables: api.errors jobs.state journal.contract journal.entry journal.owner
     journal.statements
 journal.writer: api.errors journal.journal_file journal.owner journal.tables
+media: api.local_media media.emulator_uploader media.store_uploader
+media.emulator_uploader: api.errors api.local_media
+media.store_uploader: api.errors api.local_media
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
     jobs.registry jobs.state session.journaling session.source session.stream session.submitter
+    session.uploads
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
 session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request api.request
     api.waits jobs.registry jobs.state journal session.credit_limit
-session.options: api.backoff api.client api.option_fields jobs.events jobs.polling journal
-    webhooks
+session.options: api.backoff api.client api.local_media api.option_fields jobs.events jobs.polling
+    journal webhooks
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state
 session.resumer: _utils.cancellation api.errors api.models api.protocol jobs.events jobs.job
     jobs.polling jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
-    api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling
-    jobs.registry jobs.state jobs.stats jobs.updates journal session.batch session.credit_limit
-    session.journaling session.options session.resumer session.shutdown session.source
-    session.submitter session.webhook_callbacks
-session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling
-    jobs.registry jobs.state session.journaling session.options session.webhook_callbacks
+    api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling jobs.registry
+    jobs.state jobs.stats jobs.updates journal session.batch session.credit_limit session.journaling
+    session.options session.resumer session.shutdown session.source session.submitter
+    session.uploads session.webhook_callbacks
+session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling jobs.registry
+    jobs.state session.journaling session.options session.uploads session.webhook_callbacks
 session.source: api.request
 session.stream: _utils.cancellation api.errors jobs.registry session.source
 session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
     api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
-    session.journaling session.orphans session.resumer session.shutdown
+    session.journaling session.orphans session.resumer session.shutdown session.uploads
     session.webhook_callbacks
+session.uploads: _utils.urls api.errors api.local_media api.prepared_request api.request
 session.webhook_callbacks: _utils.cancellation api.backoff api.errors api.models
     api.prepared_request jobs.registry jobs.state webhooks
 testing: emulator
@@ -215,7 +219,7 @@ def test_the_sdk_imports_the_standard_library_and_its_four_dependencies_alone():
     brought = {"multidict", "yarl"}  # by aiohttp, whose interface has their types
     allowed = {"aiohttp", "anyio", "attrs", "cattrs", ROOT, *brought, *sys.stdlib_module_names}
     for module, source, is_package in sources():
-        if room_of(module) not in {*WHOLE, "otel", "testing"}:
+        if room_of(module) not in {*WHOLE, "otel", "testing", "media.store_uploader"}:
             names = imported(source, module, is_package=is_package)
             assert {name.split(".")[0] for name in names} <= allowed, module
 

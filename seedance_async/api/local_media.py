@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any, TypeAlias, TypeGuard
 
@@ -77,6 +78,10 @@ class LocalMedium:
     def stand_in(self) -> str:
         """What stands for it in the journal: its hash, and its name for people to read."""
         return f"{STAND_IN}{self.sha256}/{self.name}"
+
+
+#: Puts a medium where the API can fetch it, and returns its URL.
+Uploader: TypeAlias = Callable[[LocalMedium], Awaitable[str]]
 
 
 def is_local(value: object) -> TypeGuard[LocalSource]:

@@ -4,9 +4,8 @@ Each class here is an `uploader` for `SeedanceSession`; an async function of a `
 returns a URL is one, too.
 """
 
-from seedance_async.api.local_media import LocalMedium
+from seedance_async.api.local_media import LocalMedium, Uploader
 from seedance_async.media.emulator_uploader import EmulatorUploader
 from seedance_async.media.store_uploader import StoreUploader
-from seedance_async.session.uploads import Uploader
 
 __all__ = ["EmulatorUploader", "LocalMedium", "StoreUploader", "Uploader"]

@@ -24,9 +24,9 @@ from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.webhooks import WebhookReceiver
 
 if TYPE_CHECKING:
+    from seedance_async.api.local_media import Uploader
     from seedance_async.jobs.events import Event
     from seedance_async.journal import Journal
-    from seedance_async.session.uploads import Uploader
 
 
 def _poll_rate(given: SessionOptions) -> float:

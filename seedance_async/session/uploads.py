@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeAlias
 
 from seedance_async._utils.urls import broken_url_rule
 from seedance_async.api.errors import MediaUploadError
-from seedance_async.api.local_media import LocalMedium, is_local, local_medium
+from seedance_async.api.local_media import LocalMedium, Uploader, is_local, local_medium
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
-
-#: Puts a medium where the API can fetch it, and returns its URL.
-Uploader: TypeAlias = Callable[[LocalMedium], Awaitable[str]]
 
 #: Seconds for which a URL is used again. It may be signed, and has to outlive the job's queue.
 KEPT_SECONDS = 3600.0
