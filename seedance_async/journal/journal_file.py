@@ -6,7 +6,9 @@ A file that is refused keeps every byte, and no file is left beside it.
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TypeVar
 
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import JournalEntry
-from seedance_async.journal.lock import WriteLock, create_private
+from seedance_async.journal.lock import SHARED_TIMEOUT, WriteLock, create_private, is_held
 from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
 from seedance_async.journal.statements import connect
 from seedance_async.journal.tables import Database
@@ -217,9 +219,17 @@ def _open(file: Path, path: str, *, is_shared: bool) -> sqlite3.Connection:
 
 def _create_alone(file: Path, path: str) -> None:
     """Create a journal that many will share; one that was created meanwhile is left alone."""
-    alone = WriteLock(file)
-    with suppress(JournalError):  # somebody else holds the lock, and creates it
-        alone.acquire()
+    until = time.monotonic() + SHARED_TIMEOUT
+    while _size(file) == 0 and time.monotonic() < until:
+        alone = WriteLock(file)
+        try:
+            alone.acquire()
+        except JournalError as error:
+            if not is_held(error.__cause__):
+                return  # the lock to share meets the same trouble, and tells it
+            pause = random.uniform(0.001, 0.02)  # noqa: S311 - of two at once, neither gets it
+            time.sleep(pause)
+            continue
         try:
             if _size(file) == 0:
                 _create(file, path)

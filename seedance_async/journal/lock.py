@@ -78,12 +78,17 @@ class WriteLock:
                 self._file.unlink()
 
     def _error(self, error: Exception | None) -> JournalError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if is_held(error):
             message = f"it is in use: another run writes it and holds {self._file}"
         else:
             message = f"the lock {self._file} cannot be taken: {error}"
         return JournalError(message, path=str(self._path))
+
+
+def is_held(reason: BaseException | None) -> bool:
+    """Whether a lock cannot be taken for this reason because somebody has it, or tries to."""
+    code: int = getattr(reason, "sqlite_errorcode", sqlite3.SQLITE_BUSY)
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def create_private(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from seedance_async.journal import CreditsInUseError, SQLiteJournal, owner, read
 from seedance_async.journal.owner import DOUBT_SECONDS, Owner, this_place
 from seedance_async.journal.tables import Database
 from tests.journal.conftest import START, claimed, fill, intent, sqlite
+from tests.support.open_together import open_each
 
 
 async def test_of_many_sessions_that_claim_one_key_one_succeeds(open_shared):
@@ -175,6 +177,18 @@ def test_processes_that_open_a_new_file_at_once_share_it_and_its_keys(path):
     assert len(read_entries(path)) == 200
     with sqlite(path) as connection:
         assert connection.execute("SELECT spent FROM budgets").fetchall() == [(200,)]
+
+
+def test_a_new_file_is_created_once_however_many_open_it_at_once(tmp_path):
+    paths = [tmp_path / f"{number}.db" for number in range(60)]
+    context = multiprocessing.get_context("spawn")
+    together, told = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=open_each, args=(paths, together, told)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert [told.get(timeout=60) for _ in processes] == [[]] * 4
+    for process in processes:
+        process.join()
 
 
 def test_the_owner_of_a_process_that_has_ended_is_dead_at_once():
