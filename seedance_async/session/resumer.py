@@ -173,6 +173,8 @@ class Resumer:
             journal.adopt(record, known)
         journal.follow(record)
         await journal.write(record)
+        if record.state.is_final:  # it has ended meanwhile, and that is being written
+            await journal.written()
 
     async def recorded(self, record: JobRecord) -> None:
         """Wait while the id of a job, learned elsewhere, is being recorded, or refused."""

@@ -184,6 +184,40 @@ async def test_a_job_that_is_being_attached_is_returned_once_it_is_on_record(
     store.close()
 
 
+class LateRecord(MemoryJournal):
+    """Looks up slowly, and writes what nobody waits for when somebody waits."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.late = []
+
+    async def find(self, key):
+        await asyncio.sleep(60)
+        return await super().find(key)
+
+    def record_soon(self, *arguments, **named):
+        self.late.append((arguments, named))
+
+    async def flush(self):
+        late, self.late = self.late, []
+        for arguments, named in late:
+            super().record_soon(*arguments, **named)
+        await super().flush()
+
+
+async def test_a_job_that_ends_while_it_is_attached_is_on_record(make_session, api):
+    store = memory_store()
+    async with make_session(journal=MemoryJournal(store)) as session:
+        job = await session.submit(REQUEST)
+        await session.aclose(leave=True)
+    journal = LateRecord(store)
+    async with make_session(journal=journal) as session:
+        job = await session.attach(job.token)
+        (entry,) = await journal.entries()
+        assert job.state == entry.state == "succeeded"
+    store.close()
+
+
 async def test_a_token_with_the_key_of_another_job_changes_nothing_on_record(begin, api, tmp_path):
     async with begin() as session:
         job = await session.submit(REQUEST)

@@ -94,5 +94,6 @@ class UniverseTransport:
     def _check_held(self):
         since, until = getattr(self._process, "held", (math.inf, -math.inf))
         # One that is through the gate may be writing its intent to the disk.
+        since = max(since, self._process.stopped_until)
         if since + GATE_TO_SOCKET < self._world.clock < until and self._process.alive:
             self._world.problems.append(f"{self._process} submitted while it was told to wait")
