@@ -243,6 +243,7 @@ class SeedanceSession:
         self._check_open()
         if self._uploads is not None:
             await self._uploads.read(request)
+            self._check_open()
         prepared = prepare(
             request,
             allow_local=self.client.allow_local,

@@ -15,6 +15,9 @@ from seedance_async.api.request import GenerationRequest
 #: Seconds for which a URL is used again. It may be signed, and has to outlive the job's queue.
 KEPT_SECONDS = 3600.0
 
+#: Seconds that one upload may take: a large video, over a slow line.
+UPLOAD_SECONDS = 1800.0
+
 
 class Uploads:
     """The uploads of a session.
@@ -68,11 +71,19 @@ class Uploads:
             if self._urls.get(medium.sha256, (0, None))[1] is uploading:
                 del self._urls[medium.sha256]  # the next job tries again
             raise MediaUploadError(medium.name, error.reason) from error.__cause__
+        except asyncio.CancelledError:
+            if uploading.cancelled():  # and nobody has cancelled the caller
+                raise MediaUploadError(medium.name, "the session is closed") from None
+            raise
 
     async def _upload(self, medium: LocalMedium) -> str:
         assert self._uploader is not None  # else the rules have refused it
         try:
-            url = await self._uploader(medium)
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                url = await self._uploader(medium)
+        except TimeoutError as error:
+            reason = f"it took more than {UPLOAD_SECONDS:.0f} s"
+            raise MediaUploadError(medium.name, str(error) or reason) from error
         except Exception as error:
             raise MediaUploadError(medium.name, str(error) or repr(error)) from error
         if not isinstance(url, str):

@@ -168,6 +168,29 @@ async def test_an_upload_that_nobody_waits_for_ends_with_the_session(make_sessio
                 await session.submit(GenerationRequest("x", media_urls=[river]))
 
 
+async def test_an_upload_does_not_go_on_for_ever(make_session, api, river):
+    async def never(medium):
+        await asyncio.sleep(1e6)
+
+    async with make_session(uploader=never) as session:
+        with pytest.raises(MediaUploadError, match="more than 1800 s"):
+            await session.submit(GenerationRequest("x", media_urls=[river]))
+    assert api.count("create") == 0
+
+
+async def test_who_waits_for_an_upload_is_told_that_the_session_is_closed(make_session, api, river):
+    async def slowly(medium):
+        await asyncio.sleep(1000)
+
+    session = await make_session(uploader=slowly).open()
+    waiting = asyncio.create_task(session.submit(GenerationRequest("x", media_urls=[river])))
+    await asyncio.sleep(1)
+    await session.aclose(leave=True, within=5.0)
+    with pytest.raises(MediaUploadError, match="the session is closed"):
+        await waiting
+    assert api.count("create") == 0
+
+
 async def test_a_long_upload_is_told(make_session, river, caplog):
     async def slowly(medium):
         await asyncio.sleep(30)

@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from seedance_async import dump_request
+import attrs
+
+from seedance_async import GenerationRequest, dump_request
+from seedance_async.api.local_media import is_local
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.outcome import Outcome
@@ -104,6 +108,17 @@ def write_remaining(folder: Path, outcomes: Iterable[Outcome]) -> Path | None:
     if not requests:
         return None
     path = folder / REMAINING
-    lines = (json.dumps(dump_request(request), ensure_ascii=False) for request in requests)
+    lines = (json.dumps(_as_line(request), ensure_ascii=False) for request in requests)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+def _as_line(request: GenerationRequest) -> dict[str, Any]:
+    """A request as a line of an input file, which finds its files from any folder."""
+    line = dump_request(attrs.evolve(request, media_urls=()))
+    media = [_from_anywhere(each) for each in request.media_urls]
+    return {**line, "mediaUrls": media} if media else line
+
+
+def _from_anywhere(medium: Any) -> str:
+    return str(medium if not is_local(medium) else Path(str(medium)).absolute())

@@ -77,6 +77,17 @@ def test_paths_and_urls_stand_side_by_side(seedance, seedance_emulator, pictures
     assert sum(seedance_emulator.uploads.values()) == 2
 
 
+def test_lines_that_are_left_find_their_files_from_anywhere(seedance, seedance_emulator, pictures):
+    assert seedance(
+        "batch", str(pictures / "shots.csv"), "--max-credits", "400", "--no-journal"
+    ).code
+    bought = len(seedance_emulator.jobs)
+    assert 0 < bought < FIFTY
+    assert seedance("batch", "videos/remaining.jsonl", "-o", "more").code == 0
+    assert len(seedance_emulator.jobs) == FIFTY
+    assert len(seedance_emulator.uploads) == 10
+
+
 def test_generate_takes_a_file(seedance, seedance_emulator, pictures):
     picture = pictures / "my images/shot 1.png"
     done = seedance("generate", "A river", "--media", str(picture), "-o", "a.mp4")
