@@ -6,6 +6,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import assert_type
 
@@ -65,8 +66,10 @@ async def requests_from_elsewhere() -> AsyncIterator[GenerationRequest]:
 
 
 def values(request: GenerationRequest) -> None:
-    """What a request tells of itself."""
-    assert_type(request.media_urls, tuple[str, ...])
+    """What a request takes, and tells of itself."""
+    with Path("river.png").open("rb") as file:
+        GenerationRequest("x", media_urls=["https://a.example/", Path("a.png"), b"", file])
+    assert_type(request.media_urls, tuple[PathLike[str] | str | bytes, ...])
     assert_type(request.mode, GenerationMode)
     assert_type(request.violations(allow_local=True), list[Violation])
     assert_type(load_request(dump_request(request)), GenerationRequest)
