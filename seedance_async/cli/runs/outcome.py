@@ -13,6 +13,7 @@ from seedance_async import (
     InsufficientCreditsError,
     Job,
     JobState,
+    MediaUploadError,
     RateLimitError,
     SeedanceError,
     ServerError,
@@ -31,6 +32,7 @@ NOT_SUBMITTED = "not_submitted"
 _NOT_ABOUT_THE_REQUEST = (
     AuthenticationError,
     InsufficientCreditsError,
+    MediaUploadError,
     RateLimitError,
     ServerError,
     TransportError,
