@@ -297,9 +297,12 @@ class Server:
         return json_answer(200, body)
 
     def _knows(self, process, charge):
-        """Whether a process can know that an id is another job's."""
-        if self.plan.journal:
-            return self.world.disk.holds(charge.request_id)
+        """Whether a process can know that an id is another job's.
+
+        One that was attached by its id alone may be that of any job, as far as the journal knows.
+        """
+        if self.plan.journal and process.life.disk_full is None:
+            return self.world.disk.holds(charge.request_id, attached=False)
         return charge.process is process
 
     def _cut(self, call, body, broken):

@@ -95,9 +95,13 @@ class Disk:
         """What a later process would find."""
         return [_row(entry) for entry in self._database.entries()]
 
-    def holds(self, request_id):
-        """Whether a later process would find this id."""
-        return any(each.request_id == request_id for each in self.attempts())
+    def holds(self, request_id, *, attached=True):
+        """Whether a later process would find this id; perhaps as that of an attached job."""
+        return any(
+            each.request_id == request_id
+            and (attached or not each.prompt.startswith("(attached by its id"))
+            for each in self.attempts()
+        )
 
     def broken_rules(self):
         """The rules of the journal that were broken at any time, or are now."""
