@@ -103,7 +103,8 @@ session.submitter: _utils.cancellation api.client api.errors api.models api.prep
     api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
     session.journaling session.orphans session.resumer session.shutdown session.uploads
     session.webhook_callbacks
-session.uploads: _utils.urls api.errors api.local_media api.prepared_request api.request
+session.uploads: _utils.plural _utils.urls api.errors api.local_media api.prepared_request
+    api.request
 session.webhook_callbacks: _utils.cancellation api.backoff api.errors api.models
     api.prepared_request jobs.registry jobs.state webhooks
 testing: emulator

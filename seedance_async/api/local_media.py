@@ -109,25 +109,38 @@ def local_medium(value: LocalSource) -> LocalMedium:
     """
     if isinstance(value, bytes):
         return _described("", value, value)
-    path = Path(value)
     try:
-        known = path.stat()
-        if not path.is_file():
-            raise ValueError("must be a file")
-        return _of_file(path.absolute(), known.st_size, known.st_mtime_ns, known.st_ino)
+        return _at(Path(os.fsdecode(value)))
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError("must be a file that exists, or a public https:// URL") from None
     except OSError as error:
         raise ValueError(f"must be a file that can be read ({error.strerror})") from None
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a path of the caller's own may raise
+        raise ValueError(f"must be a path ({error!r:.80})") from error
+
+
+def _at(path: Path) -> LocalMedium:
+    known = path.stat()
+    if not path.is_file():
+        raise ValueError("must be a file")
+    changes = known.st_mtime_ns, known.st_ctime_ns
+    return _of_file(path.absolute(), known.st_size, known.st_ino, changes)
 
 
 def suffix_of(value: LocalSource) -> str:
     """The extension of a file, in lower case; for bytes, the one that they should have."""
-    return _sniffed(value) or "" if isinstance(value, bytes) else Path(value).suffix.lower()
+    if isinstance(value, bytes):
+        return _sniffed(value) or ""
+    try:
+        return Path(os.fsdecode(value)).suffix.lower()
+    except Exception:  # the rules refuse it
+        return ""
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_file(path: Path, _size: int, _changed: int, _number: int) -> LocalMedium:
+def _of_file(path: Path, _size: int, _number: int, _changes: tuple[int, int]) -> LocalMedium:
     """A file as long as it is not changed; thousands of jobs may have the same picture."""
     return _described(path.name, path.read_bytes(), path)
 

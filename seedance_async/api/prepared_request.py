@@ -114,11 +114,15 @@ def prepare(
     violations = request.violations(allow_local=allow_local, uploads=uploads)
     if violations:
         raise InvalidRequestError(violations)
-    local = {}
-    for index, each in enumerate(request.media_urls):
+    local, urls = dict[int, LocalMedium](), request.media_urls
+    for index, each in enumerate(urls):
         if is_local(each):
             local[index] = _checked_medium(f"media_urls[{index}]", each)
-    return PreparedRequest(request, dump_request(request), media_key, local)
+    data = dump_request(attrs.evolve(request, media_urls=()) if local else request)
+    if local:  # not looked at once more: a file may go at any time
+        media = [local[i].stand_in if i in local else each for i, each in enumerate(urls)]
+        data[_WIRE_NAMES["media_urls"]] = media
+    return PreparedRequest(request, data, media_key, local)
 
 
 def _checked_medium(field: str, source: LocalSource) -> LocalMedium:

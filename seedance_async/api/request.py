@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from posixpath import splitext
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -124,8 +124,8 @@ def _redacted(value: object) -> object:
         return tuple(_redacted(each) for each in value)
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    if isinstance(value, Path):
+        return str(value)
     return redact_url(value) if isinstance(value, str) and value else value
 
 

@@ -45,8 +45,9 @@ class EmulatorUploader:
         return await asyncio.to_thread(self._put, medium)
 
     def _put(self, medium: LocalMedium) -> str:
+        name = quote(medium.name, safe="", errors="replace")
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-            f"{self._url}/_emulator/inputs/{medium.sha256}/{quote(medium.name, safe='')}",
+            f"{self._url}/_emulator/inputs/{medium.sha256}/{name}",
             data=medium.read(),
             headers={"Content-Type": medium.content_type},
             method="PUT",

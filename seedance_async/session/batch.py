@@ -276,7 +276,10 @@ class BatchRunner:
         """Whether a job's request is this one, perhaps with media URLs that are signed anew."""
         if request in (None, prepared.request):
             return True
-        return self._prepare(request).fingerprint == prepared.fingerprint
+        try:
+            return self._prepare(request).fingerprint == prepared.fingerprint
+        except InvalidRequestError:  # its files are no longer where they were
+            return False
 
     def _goes_on(self, record: JobRecord) -> bool:
         """Whether a job was accepted, or may be: also one that is submitted without its caller."""

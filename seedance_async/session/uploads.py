@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
+from seedance_async._utils.plural import counted
 from seedance_async._utils.urls import broken_url_rule
 from seedance_async.api.errors import MediaUploadError
 from seedance_async.api.local_media import LocalMedium, Uploader, is_local, local_medium
@@ -17,6 +20,11 @@ KEPT_SECONDS = 3600.0
 
 #: Seconds that one upload may take: a large video, over a slow line.
 UPLOAD_SECONDS = 1800.0
+
+#: Seconds for which the end of a session waits for uploads that it has cancelled.
+CLOSE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Uploads:
@@ -30,6 +38,7 @@ class Uploads:
     def __init__(self, uploader: Uploader | None, *, allow_local: bool) -> None:
         self._uploader, self._allow_local = uploader, allow_local
         self._urls: dict[str, tuple[float, asyncio.Task[str]]] = {}
+        self._closed: asyncio.Future[None] | None = None
 
     @property
     def possible(self) -> bool:
@@ -53,27 +62,31 @@ class Uploads:
         """
         if not prepared.local:
             return prepared
-        return prepared.with_media(
-            {index: await self._url(medium) for index, medium in prepared.local.items()}
-        )
+        urls = await asyncio.gather(*map(self._url, prepared.local.values()))
+        return prepared.with_media(dict(zip(prepared.local, urls, strict=True)))
 
     async def _url(self, medium: LocalMedium) -> str:
         """Where a medium is. Jobs that need it at once wait for one upload."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now, self._closed = loop.time(), self._closed or loop.create_future()
         until, uploading = self._urls.get(medium.sha256, (now, None))
         if uploading is None or now >= until:
             uploading = asyncio.create_task(self._upload(medium), name="seedance-upload")
             uploading.add_done_callback(_retrieve)  # perhaps nobody waits for it any more
             self._urls[medium.sha256] = now + KEPT_SECONDS, uploading
+        either: list[asyncio.Future[Any]] = [uploading, self._closed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._closed.done():
+            raise MediaUploadError(medium.name, "the session is closed")
         try:
-            return await asyncio.shield(uploading)
-        except MediaUploadError as error:
-            if self._urls.get(medium.sha256, (0, None))[1] is uploading:
+            return uploading.result()
+        except BaseException as error:
+            if self._urls.get(medium.sha256, (now, None))[1] is uploading:
                 del self._urls[medium.sha256]  # the next job tries again
-            raise MediaUploadError(medium.name, error.reason) from error.__cause__
-        except asyncio.CancelledError:
-            if uploading.cancelled():  # and nobody has cancelled the caller
-                raise MediaUploadError(medium.name, "the session is closed") from None
+            if isinstance(error, MediaUploadError):
+                raise MediaUploadError(medium.name, error.reason) from error.__cause__
+            if isinstance(error, asyncio.CancelledError):  # nobody has cancelled the caller
+                raise MediaUploadError(medium.name, "the uploader was cancelled") from None
             raise
 
     async def _upload(self, medium: LocalMedium) -> str:
@@ -94,11 +107,16 @@ class Uploads:
         return url
 
     async def aclose(self) -> None:
-        """End the uploads that nobody waits for any more."""
-        tasks = [uploading for _, uploading in self._urls.values()]
+        """End the uploads, and the waiting for them."""
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+        tasks = [uploading for _, uploading in self._urls.values() if not uploading.done()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, stubborn = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            if stubborn:
+                _log.warning("%s did not end when cancelled", counted(len(stubborn), "upload"))
 
 
 def _retrieve(uploading: asyncio.Task[str]) -> None:

@@ -1,6 +1,7 @@
 """Sessions with an uploader: files are uploaded once, and jobs are known by their content."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -189,6 +190,65 @@ async def test_who_waits_for_an_upload_is_told_that_the_session_is_closed(make_s
     with pytest.raises(MediaUploadError, match="the session is closed"):
         await waiting
     assert api.count("create") == 0
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), OSError("away")])
+async def test_an_uploader_that_ends_oddly_is_asked_again(make_session, api, river, error):
+    errors = [error]
+
+    async def upload(medium):
+        if errors:
+            raise errors.pop()
+        return "https://bucket.example/a"
+
+    async with make_session(uploader=upload) as session:
+        with pytest.raises(MediaUploadError, match=r"the uploader was cancelled|away"):
+            await session.submit(GenerationRequest("x", media_urls=[river]))
+        await session.submit(GenerationRequest("x", media_urls=[river]))
+    assert api.count("create") == 1
+
+
+async def test_an_uploader_that_cannot_be_cancelled_does_not_hold_up_the_end(
+    make_session, river, caplog
+):
+    ends = asyncio.Event()
+
+    async def stubborn(medium):
+        while not ends.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await ends.wait()
+
+    session = await make_session(uploader=stubborn).open()
+    waiting = asyncio.create_task(session.submit(GenerationRequest("x", media_urls=[river])))
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    await session.aclose(leave=True)
+    assert asyncio.get_running_loop().time() - began <= 3.0
+    with pytest.raises(MediaUploadError, match="the session is closed"):
+        await waiting
+    assert "1 upload did not end when cancelled" in caplog.text
+    ends.set()
+    await asyncio.sleep(1)
+
+
+async def test_the_media_of_a_job_are_uploaded_at_once(make_session, api, bucket):
+    contents = [PNG + bytes([number]) for number in range(5)]
+    async with make_session(uploader=bucket) as session:
+        began = asyncio.get_running_loop().time()
+        await session.submit(GenerationRequest("x", media_urls=contents))
+        assert asyncio.get_running_loop().time() - began == pytest.approx(1.0)
+
+
+async def test_an_odd_path_is_one_bad_request_of_a_batch(make_session, api, bucket, river):
+    class Odd:
+        def __fspath__(self):
+            raise RuntimeError("odd")
+
+    requests = [GenerationRequest("x", media_urls=[each]) for each in (river, Odd(), river)]
+    async with make_session(uploader=bucket) as session:
+        batch = await session.run(requests)
+    assert batch.counts == {JobState.SUCCEEDED: 2, JobState.REJECTED: 1}
+    assert batch.stopped_by is None
 
 
 async def test_a_long_upload_is_told(make_session, river, caplog):

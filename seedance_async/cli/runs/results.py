@@ -109,7 +109,8 @@ def write_remaining(folder: Path, outcomes: Iterable[Outcome]) -> Path | None:
         return None
     path = folder / REMAINING
     lines = (json.dumps(_as_line(request), ensure_ascii=False) for request in requests)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    text = "".join(f"{line}\n" for line in lines)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON writes it, too
     return path
 
 
