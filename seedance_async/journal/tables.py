@@ -126,7 +126,7 @@ class Database(Statements):
             raise JournalError("another session has opened it meanwhile", path=self.path)
 
     def _is_alive(self, number: object, now: float) -> bool:
-        if number is None or str(number) == str(self._owner) or not self._is_shared:
+        if number is None or number == self._owner or not self._is_shared:
             return False
         rows = self._rows("SELECT place, pid, seen_at FROM owners WHERE number = ?", number)
         return bool(rows) and Owner(*rows[0]).is_alive(now)
@@ -422,8 +422,8 @@ class Database(Statements):
 
     def _entry(self, row: tuple[Any, ...], now: float) -> JournalEntry:
         values = dict(zip(FIELDS, row, strict=True))
-        owners = str(values["is_held"] or "").split(",")
-        values["is_held"] = any(self._is_alive(owner, now) for owner in filter(None, owners))
+        owners = map(int, str(values["is_held"]).split(",")) if values["is_held"] else ()
+        values["is_held"] = any(self._is_alive(owner, now) for owner in owners)
         return entry_from_values(values, journal=self.path)
 
 

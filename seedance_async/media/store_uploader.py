@@ -21,8 +21,9 @@ EXPIRES = 2 * 86_400.0
 class StoreUploader:
     """Puts each content into a bucket once, under its hash, and signs a URL for it.
 
-    Needs the extra `storage`. Credentials come from where obstore finds them: the environment, a
-    profile, the machine's role.
+    Needs the extra `storage`. Credentials come from where obstore finds them: the environment, such
+    as `AWS_ACCESS_KEY_ID`, or the machine's role. It reads no profiles; a `store` with a credential
+    provider can.
 
     Args:
         url: a bucket, and a prefix in it if there is to be one: `s3://bucket/prefix`, `gs://…`,

@@ -11,7 +11,13 @@ from typing import Any
 from seedance_async._utils.plural import counted
 from seedance_async._utils.urls import broken_url_rule
 from seedance_async.api.errors import MediaUploadError
-from seedance_async.api.local_media import LocalMedium, Uploader, is_local, local_medium
+from seedance_async.api.local_media import (
+    LocalMedium,
+    LocalSource,
+    Uploader,
+    is_local,
+    local_medium,
+)
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
 
@@ -31,25 +37,19 @@ class Uploads:
     """The uploads of a session.
 
     Args:
-        uploader: the user's; None where there is none.
+        uploader: the user's.
         allow_local: whether it may return URLs of this machine.
     """
 
-    def __init__(self, uploader: Uploader | None, *, allow_local: bool) -> None:
+    def __init__(self, uploader: Uploader, *, allow_local: bool) -> None:
         self._uploader, self._allow_local = uploader, allow_local
         self._urls: dict[str, tuple[float, asyncio.Task[str]]] = {}
         self._closed: asyncio.Future[None] | None = None
 
-    @property
-    def possible(self) -> bool:
-        """Whether requests may have media on this machine."""
-        return self._uploader is not None
-
     async def read(self, request: object) -> None:
         """Read the media of a request in a thread, so that checking it does not block the loop."""
-        if not (self.possible and isinstance(request, GenerationRequest)):
-            return
-        media = request.media_urls if isinstance(request.media_urls, tuple) else ()
+        media = request.media_urls if isinstance(request, GenerationRequest) else ()
+        media = media if isinstance(media, tuple) else ()  # the rules refuse the rest
         local = [each for each in media if is_local(each) and not isinstance(each, bytes)]
         if local:
             await asyncio.to_thread(_read_all, local)
@@ -60,8 +60,6 @@ class Uploads:
         Raises:
             MediaUploadError: one of them could not be uploaded.
         """
-        if not prepared.local:
-            return prepared
         urls = await asyncio.gather(*map(self._url, prepared.local.values()))
         return prepared.with_media(dict(zip(prepared.local, urls, strict=True)))
 
@@ -90,7 +88,6 @@ class Uploads:
             raise
 
     async def _upload(self, medium: LocalMedium) -> str:
-        assert self._uploader is not None  # else the rules have refused it
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 url = await self._uploader(medium)
@@ -124,8 +121,7 @@ def _retrieve(uploading: asyncio.Task[str]) -> None:
         uploading.exception()
 
 
-def _read_all(media: Sequence[object]) -> None:
+def _read_all(media: Sequence[LocalSource]) -> None:
     for each in media:
-        if is_local(each):
-            with suppress(ValueError):  # the rules name it
-                local_medium(each)
+        with suppress(ValueError):  # the rules name it
+            local_medium(each)

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import sys
 import urllib.request
 
 import pytest
 from moto.server import ThreadedMotoServer
+from obstore.store import S3Store
 
 from seedance_async import ConfigurationError, GenerationRequest, MediaUploadError, SeedanceSession
 from seedance_async.api.local_media import local_medium
@@ -107,6 +109,35 @@ async def test_a_bucket_has_each_content_once_under_a_signed_url(s3, emulator, t
     assert "Signature=" in urls[0]
     assert "/inputs/seedance/" in urls[0]
     assert await asyncio.to_thread(fetched, urls[0]) == ("image/png", PNG + b"of a bucket")
+
+
+async def test_a_store_of_ones_own_and_a_prefix_will_do(s3):
+    store = S3Store("inputs", endpoint=s3, client_options={"allow_http": True}, **KEYS)
+    medium = local_medium(MP4)
+    url = await StoreUploader(store=store, prefix="/films/", expires=60)(medium)
+    assert f"/inputs/films/{medium.sha256}.mp4?" in url
+    assert "X-Amz-Expires=60&" in url
+    assert await asyncio.to_thread(fetched, url) == ("video/mp4", MP4)
+
+
+async def test_the_command_line_uploads_to_a_bucket(s3, emulator, tmp_path, monkeypatch):
+    names = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+    for name, value in {**names, "endpoint": s3, "allow_http": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}".upper(), value)
+    monkeypatch.setenv("SEEDANCE_BASE_URL", emulator.url)
+    monkeypatch.setenv("SEEDANCE_API_KEY", emulator.api_key)
+    (tmp_path / "a picture.jpg").write_bytes(JPEG)
+    (tmp_path / "shots.csv").write_text("prompt,media_urls\na,a picture.jpg\nb,a picture.jpg\n")
+    command = [sys.executable, "-m", "seedance_async.cli", "batch", "shots.csv"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--upload", "s3://inputs/shots", cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    told = (await process.communicate())[1].decode()
+    assert process.returncode == 0, told
+    ((url,),) = {tuple(urls) for urls in media_sent(emulator)}
+    assert "/inputs/shots/" in url
+    assert await asyncio.to_thread(fetched, url) == ("image/jpeg", JPEG)
+    assert not emulator.uploads
 
 
 async def test_what_is_in_the_bucket_is_not_put_again(s3, monkeypatch):

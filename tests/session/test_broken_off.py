@@ -23,9 +23,10 @@ class NeverOpen(MemoryJournal):
 def loop(request):
     loop = request.param()
     yield loop
-    for task in asyncio.all_tasks(loop):
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
         task.cancel()
-    loop.run_until_complete(asyncio.sleep(0.1))
+    loop.run_until_complete(asyncio.wait(tasks))
     loop.close()
 
 

@@ -143,6 +143,7 @@ async def batch(
     were never sent.
 
     --model, --aspect-ratio, --duration and --resolution apply to lines that do not set them.
+
     Media may be files: a path in FILE begins at the folder of FILE. See --upload.
 
     Messages and results number lines as FILE does: in a CSV file, the header is line 1.
