@@ -214,6 +214,24 @@ class TaskRegistry:
             self.move(record, JobState.SUBMITTING)
         self.move(record, JobState.QUEUED)
 
+    def disown(self, record: JobRecord, error: SeedanceError) -> None:
+        """The id of a running job turns out to be another job's: its submit is uncertain.
+
+        Raises:
+            RuntimeError: the job is not running; nothing is changed.
+        """
+        self._check_here(record)
+        if record.request_id is None or not record.state.is_running:
+            raise RuntimeError(f"job {record.key} is {record.state}, and has no id to lose")
+        del self._by_request_id[record.request_id]
+        if record.credits_charged is None:
+            self._credits_unknown -= 1
+        else:
+            self._credits_charged -= record.credits_charged
+        record.request_id = record.credits_charged = None
+        record.generation = record.accepted_at = None
+        self.move(record, JobState.UNCERTAIN, error=error)
+
     def observe(self, record: JobRecord, generation: Generation) -> bool:
         """Record what the server says of a job; whether the job's state changed.
 

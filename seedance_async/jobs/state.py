@@ -71,7 +71,8 @@ ENDED_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLE
 #: The session does no more about the job.
 FINAL_STATES = ENDED_STATES | {JobState.REJECTED, JobState.UNCERTAIN, JobState.ABANDONED}
 
-_AFTER_RUNNING = ENDED_STATES | {JobState.ABANDONED}
+#: A job is uncertain again if the id that its server gave it turns out to be another job's.
+_AFTER_RUNNING = ENDED_STATES | {JobState.ABANDONED, JobState.UNCERTAIN}
 
 #: The whole lifecycle: from each state, the states that a job may move to.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {

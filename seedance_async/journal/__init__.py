@@ -8,7 +8,13 @@ attempt is on disk before its POST, and an acceptance before the caller learns o
 it. This package knows nothing of sessions and makes no decision about a job.
 """
 
-from seedance_async.journal.contract import ATTACHED, CreditsInUseError, Intent, Journal
+from seedance_async.journal.contract import (
+    ATTACHED,
+    CreditsInUseError,
+    Intent,
+    Journal,
+    RequestIdTakenError,
+)
 from seedance_async.journal.entry import Changes, JournalEntry, kind_text, request_in
 from seedance_async.journal.journal_file import move_journal, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
@@ -22,6 +28,7 @@ __all__ = [
     "Journal",
     "JournalEntry",
     "Occurrences",
+    "RequestIdTakenError",
     "SQLiteJournal",
     "fingerprint",
     "kind_text",

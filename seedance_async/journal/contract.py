@@ -30,6 +30,19 @@ class CreditsInUseError(JournalError):
     """Another session sends a submit under the same limit, and its price is not known yet."""
 
 
+class RequestIdTakenError(JournalError):
+    """The id that a job is said to have is another job's.
+
+    Attributes:
+        holder: the key of that other job.
+    """
+
+    def __init__(self, request_id: str | None, holder: str, *, path: str | None = None) -> None:
+        self.holder = holder
+        message = f"the request id {request_id!r} is that of the entry with key {holder!r}"
+        super().__init__(message, path=path, request_id=request_id)
+
+
 @attrs.frozen
 class Intent:
     """A submit that is about to be sent.

@@ -17,7 +17,7 @@ import attrs
 
 from seedance_async.api.errors import BudgetExceededError, JournalError
 from seedance_async.jobs.state import ENDED_STATES, JobState
-from seedance_async.journal.contract import ATTACHED, CreditsInUseError, Intent
+from seedance_async.journal.contract import ATTACHED, CreditsInUseError, Intent, RequestIdTakenError
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
 from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS, Owner, this_place
 from seedance_async.journal.statements import Statements
@@ -337,8 +337,7 @@ class Database(Statements):
             self.forget([key] if key else [])
             self._run("UPDATE attempts SET request_id = NULL WHERE number = ?", holder)
             return
-        message = f"the request id {request_id!r} is that of the entry with key {key!r}"
-        raise JournalError(message, path=self.path, request_id=request_id)
+        raise RequestIdTakenError(request_id, key, path=self.path)
 
     def _holder(self, request_id: str | None, origin: str) -> int | None:
         """The attempt with this id, of this API or of one that nobody knows."""

@@ -319,6 +319,8 @@ class JournalRecorder:
         try:
             await shielded(self.write(record))
         except JournalError as error:
+            if self.holder_of_id(record, error) is not None:
+                raise
             _log.log(
                 logging.WARNING if record.state is JobState.REJECTED else logging.CRITICAL,
                 "job %s is %s, with the request id %s, and that is NOT on record: %s",
@@ -327,6 +329,19 @@ class JournalRecorder:
             if record.error is None:
                 error.request_id = record.request_id
                 raise
+
+    def holder_of_id(self, record: JobRecord, error: JournalError | None) -> str | None:
+        """The key of another job, if its id is why a running job could not be recorded.
+
+        A session that shares the journal has recorded that job since `check_new`.
+        """
+        from seedance_async.journal import RequestIdTakenError
+
+        if not isinstance(error, RequestIdTakenError) or error.request_id != record.request_id:
+            return None
+        if error.request_id is not None:
+            self._holders[error.request_id] = error.holder
+        return error.holder if record.state.is_running else None
 
     def follow(self, record: JobRecord) -> None:
         """Record the final state of a job, once it has one."""
@@ -341,10 +356,13 @@ class JournalRecorder:
             self._record_soon(record, attempt, self._changes(record))
             self._forget_if_final(record)
 
-    async def written(self) -> None:
-        """Wait until what `write_soon` wrote is on disk, if it can be."""
-        with suppress(JournalError):  # logged where it was written
+    async def written(self) -> JournalError | None:
+        """Wait until what `write_soon` wrote is on disk, if it can be; why something is not."""
+        try:
             await self._journal.flush()
+        except JournalError as error:
+            return error  # logged where it was written
+        return None
 
     def _changes(self, record: JobRecord) -> Changes:
         named = _named_id(record.error)

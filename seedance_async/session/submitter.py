@@ -92,7 +92,7 @@ class Submitter:
         self._detached: set[JobRecord] = set()  # sent, and their callers are gone
         self.orphans: Orphans | None = None  # until there is one
         self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
         self.credit_limit: CreditLimit | None = None
         self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
@@ -392,12 +392,35 @@ class Submitter:
         try:
             if self._journal is not None:
                 with self._client.waits.during("journal"):
-                    await self._journal.write_outcome(record)
+                    await self._write_outcome(self._journal, record)
         finally:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
         if record.error is not None and record.state is not JobState.ABANDONED:
             raise frameless(record.error)
+
+    async def _write_outcome(self, journal: JournalRecorder, record: JobRecord) -> None:
+        """As `JournalRecorder.write_outcome`; an id that is another job's is no acceptance."""
+        try:
+            await journal.write_outcome(record)
+        except JournalError as error:
+            holder = journal.holder_of_id(record, error)
+            if holder is None:
+                raise
+            self._disown(record, holder)
+            await journal.written()
+
+    def _disown(self, record: JobRecord, holder: str) -> None:
+        """The server has given a job the id of another one: nobody knows what became of it."""
+        assert record.request is not None
+        self._poller.forget(record)
+        reason = f"the request id {record.request_id!r} belongs to job {holder}"
+        unknown = SubmitUncertainError(
+            reason, request=record.request, key=record.key, request_id=record.request_id
+        )
+        self.uncertain_in_a_row += 1
+        _log.error("job %s: %s", record.key, unknown)
+        self._registry.disown(record, unknown)
 
     async def _wait_for_place(self) -> None:
         """Wait while jobs that were given up and may still run take the places of all others.
@@ -511,17 +534,29 @@ class Submitter:
             )
         self._shutdown.leave_late(record)
         self._changed.set()
+        if self._journal is None:
+            self._finish_late(record, detached=detached)
+        else:
+            task = asyncio.create_task(self._finish_late_on_disk(self._journal, record, detached))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _finish_late_on_disk(
+        self, journal: JournalRecorder, record: JobRecord, detached: bool
+    ) -> None:
+        error = await journal.written()
+        holder = journal.holder_of_id(record, error)
+        if holder is not None:
+            self._disown(record, holder)
+            await journal.written()
+        self._finish_late(record, detached=detached)
+
+    def _finish_late(self, record: JobRecord, *, detached: bool) -> None:
+        """Tell those who wait for the outcome of a submit whose caller was cancelled."""
         if self.orphans is not None:
             self.orphans.settle(record)
         if detached and self._events is not None:
-            task = asyncio.create_task(self._release_events(self._events, record))
-            self._releasing.add(task)
-            task.add_done_callback(self._releasing.discard)
-
-    async def _release_events(self, events: EventEmitter, record: JobRecord) -> None:
-        if self._journal is not None:
-            await self._journal.written()
-        events.release(record)
+            self._events.release(record)
 
 
 class _Settlement:

@@ -60,7 +60,7 @@ async def test_one_operation_of_a_transaction_can_fail_without_the_others(path, 
     outcomes = await rest
     assert [type(outcome).__name__ for outcome in outcomes] == [
         "int",
-        "JournalError",
+        "RequestIdTakenError",
         "JournalError",
         "NoneType",
         "NoneType",

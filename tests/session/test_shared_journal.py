@@ -12,6 +12,7 @@ from seedance_async import (
     JournalError,
     SubmitUncertainError,
 )
+from seedance_async.jobs.events import JobEvent
 from seedance_async.jobs.job import JobToken
 from tests.support.fakes import LOST, accepted, error_reply
 from tests.support.memory_journal import MemoryJournal, memory_store
@@ -34,6 +35,10 @@ def begin(make_session, api, store):
         return make_session(transport=api, journal=MemoryJournal(store, shared=True), **options)
 
     return make
+
+
+def states_in(store):
+    return [state for (state,) in store.execute("SELECT state FROM attempts")]
 
 
 async def test_two_sessions_with_the_same_input_buy_each_job_once(begin, api):
@@ -156,6 +161,62 @@ async def test_what_another_session_is_submitting_is_not_taken_up(begin, api):
         assert job.request_id == (await first).request_id
 
 
+@pytest.fixture
+def one_id_for_two(api):
+    """The server gives two jobs, which are submitted at once, the same id."""
+
+    async def answer(_):
+        await asyncio.sleep(30)
+        return accepted("req_1")
+
+    api.script["create"] += [answer, answer]
+    api.jobs["req_1"] = 0.0
+
+
+@pytest.mark.usefixtures("one_id_for_two")
+async def test_the_id_of_a_job_that_another_session_records_at_that_moment_is_in_doubt(
+    begin, api, store, caplog
+):
+    events = []
+    async with begin() as one, begin(on_event=events.append) as other:
+        first = asyncio.create_task(one.submit(RIVER))
+        await asyncio.sleep(1)
+        with pytest.raises(SubmitUncertainError, match="'req_1' belongs to job") as caught:
+            await other.submit(LAKE, key="lake")
+        assert (caught.value.request, caught.value.key) == (LAKE, "lake")
+        assert (await first).request_id == "req_1"
+        assert other.stats().credits_charged == 0
+        with pytest.raises(ValueError, match="has the key"):
+            await other.attach(JobToken("req_1", key="lake").dump())
+    assert states_in(store) == ["accepted", "uncertain"]
+    assert [type(event).__name__ for event in events if isinstance(event, JobEvent)] == [
+        "JobSubmitted",
+        "JobAccepted",
+        "SubmitBecameUncertain",
+    ]
+    assert "NOT on record" not in caplog.text
+    async with begin() as later:
+        with pytest.raises(SubmitUncertainError, match="'req_1' belongs to job"):
+            await later.submit(LAKE, key="lake")
+    assert api.count("create") == 2
+
+
+@pytest.mark.usefixtures("one_id_for_two")
+async def test_so_is_that_of_a_submit_whose_caller_has_gone(begin, api, store):
+    """A retry of that caller waits until it is known."""
+    async with begin() as one, begin() as other:
+        first = asyncio.create_task(one.submit(RIVER))
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await other.submit(LAKE)
+        with pytest.raises(SubmitUncertainError, match="'req_1' belongs to job"):
+            await other.submit(LAKE)
+        assert (await first).request_id == "req_1"
+    assert states_in(store) == ["accepted", "uncertain"]
+    assert api.count("create") == 2
+
+
 class Stopped(MemoryJournal):
     """That of a process which is stopped in its first claim until another session takes over."""
 
@@ -178,7 +239,7 @@ async def test_a_process_that_was_stopped_in_a_claim_does_not_send_what_others_h
     async with make_session(transport=api, journal=Stopped(store, shared=True)) as session:
         job = await session.submit(RIVER)
         assert job.request_id == "req_other"
-        states = [state for (state,) in store.execute("SELECT state FROM attempts")]
+        states = states_in(store)
         assert states == ["refused", "accepted"], "else it would block others under a limit"
         await job
     assert api.count("create") == 0

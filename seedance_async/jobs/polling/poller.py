@@ -152,6 +152,12 @@ class Poller:
         self._deadlines.add(watch)
         self._scheduler.put(watch, 0.0 if at_once else self._next_delay(watch))
 
+    def forget(self, record: JobRecord) -> None:
+        """Poll a job no more."""
+        watch = self._watches.get(record)
+        if watch is not None:
+            self._unwatch(watch)
+
     def poll_soon(self, record: JobRecord) -> None:
         """Poll a job before others; if a poll of it is in flight, right after that one."""
         watch = self._watches.get(record)
