@@ -88,6 +88,8 @@ session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_requ
 session.options: api.backoff api.client api.local_media api.option_fields jobs.events jobs.polling
     journal webhooks
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state
+session.outcomes: api.client api.errors api.models jobs.polling jobs.registry jobs.state
+    session.credit_limit session.journaling
 session.resumer: _utils.cancellation api.errors api.models api.protocol jobs.events jobs.job
     jobs.polling jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
@@ -99,10 +101,10 @@ session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.p
     jobs.state session.journaling session.options session.uploads session.webhook_callbacks
 session.source: api.request
 session.stream: _utils.cancellation api.errors jobs.registry session.source
-session.submitter: _utils.cancellation api.client api.errors api.models api.prepared_request
-    api.request jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
-    session.journaling session.orphans session.resumer session.shutdown session.uploads
-    session.webhook_callbacks
+session.submitter: _utils.cancellation api.client api.errors api.prepared_request api.request
+    jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
+    session.journaling session.orphans session.outcomes session.resumer session.shutdown
+    session.uploads session.webhook_callbacks
 session.uploads: _utils.plural _utils.urls api.errors api.local_media api.prepared_request
     api.request
 session.webhook_callbacks: _utils.cancellation api.backoff api.errors api.models

@@ -292,8 +292,8 @@ class BatchRunner:
         if record.error is not None and stops_submits(record.error):
             return frameless(record.error)
         uncertain = record.state is JobState.UNCERTAIN
-        if uncertain and self._submitter.uncertain_in_a_row >= self._max_uncertain:
-            self._submitter.uncertain_in_a_row = 0
+        if uncertain and self._submitter.outcomes.uncertain_in_a_row >= self._max_uncertain:
+            self._submitter.outcomes.uncertain_in_a_row = 0
             return TooManyUncertainError(self._max_uncertain)
         return None
 

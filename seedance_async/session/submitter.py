@@ -19,27 +19,26 @@ from typing import TYPE_CHECKING
 from seedance_async._utils.cancellation import shielded
 from seedance_async.api.client import Outcome, PendingSubmit, SeedanceClient
 from seedance_async.api.errors import (
-    APIError,
     JournalError,
     SeedanceError,
     SubmitUncertainError,
     drop_frames,
     frameless,
 )
-from seedance_async.api.models import Submission
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES, JobState
 from seedance_async.session.orphans import Orphans
+from seedance_async.session.outcomes import Settlement, SubmitOutcomes
 from seedance_async.session.resumer import Resumer
 from seedance_async.session.shutdown import SessionShutdown
 
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
-    from seedance_async.session.credit_limit import CreditLimit, Reservation
+    from seedance_async.session.credit_limit import CreditLimit
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.uploads import Uploads
     from seedance_async.session.webhook_callbacks import Callbacks
@@ -61,7 +60,7 @@ class Submitter:
 
     Attributes:
         credit_limit: what reserves the credits of a submit; None without a limit.
-        uncertain_in_a_row: uncertain submits since the last one that the server answered.
+        outcomes: takes the outcomes of the submits.
         slots: one for each job in flight.
         in_flight: jobs that are submitted, or being submitted, and not known to have ended.
     """
@@ -86,6 +85,9 @@ class Submitter:
         self._client, self._registry, self._poller = client, registry, poller
         self._resumer, self._journal = resumer, journal
         self._callbacks, self._uploads, self._events = callbacks, uploads, events
+        self.outcomes = SubmitOutcomes(
+            client=client, registry=registry, poller=poller, journal=journal
+        )
         self._resubmit_uncertain = resubmit_uncertain
         self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
         self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
@@ -94,7 +96,6 @@ class Submitter:
         self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
         self._finishing: set[asyncio.Task[None]] = set()
         self.credit_limit: CreditLimit | None = None
-        self.uncertain_in_a_row = 0
         self.slots = asyncio.Semaphore(max_in_flight)
         # One single submit and one stream at a time queue for a slot, the others behind them: so
         # slots go to either in turn, however many there are of the other.
@@ -208,8 +209,7 @@ class Submitter:
             raise
         finally:
             self._changed.set()
-            if record.state is JobState.REJECTED:
-                self._release_key(record)
+            self._settle_key(record)
             if record in self._detached:
                 pass  # it keeps its slot until its outcome is known
             elif record.state in UNSETTLED_STATES:
@@ -263,6 +263,12 @@ class Submitter:
         """No job was made of an automatic key: the next equal request gets it."""
         if self._journal is not None:
             self._journal.release_key(key)
+
+    def _settle_key(self, record: JobRecord) -> None:
+        if record.state is JobState.REJECTED:
+            self._release_key(record)
+        elif record.state not in UNSETTLED_STATES:
+            self._automatic.discard(record)
 
     def _release_key(self, record: JobRecord) -> None:
         """Nothing was accepted under a job's automatic key: a retry of the caller gets it again."""
@@ -363,12 +369,11 @@ class Submitter:
         if self._uploads is not None and prepared.local:
             with self._client.waits.during("upload"):
                 wire = await self._uploads.placed(prepared)
-        limit = self.credit_limit
-        reservation = None
+        limit, reservation, settlement = self.credit_limit, None, None
         if limit is not None:
             with self._client.waits.during("credits"):
                 reservation = await limit.reserve(prepared.request, prepared.budget)
-        settlement = _Settlement(limit, reservation)
+            settlement = None if reservation is None else Settlement(limit, reservation)
         pending = PendingSubmit(partial(self._settle_late, record, settlement))
         if self._journal is not None:
             credits = None if reservation is None else reservation.credits
@@ -377,50 +382,27 @@ class Submitter:
             )
             pending.not_accepted = partial(self._journal.take_back, record)
         try:
-            self._settle(record, settlement, await self._send(record, wire, pending))
+            self.outcomes.settle(record, settlement, await self._send(record, wire, pending))
         except asyncio.CancelledError:
             raise  # nothing was sent, or its outcome is settled, or will be
         except BaseException as error:  # the process ends, or a bug: nobody knows
             if pending.may_be_sent:
-                self._settle_unknown(record, settlement, error)
+                self.outcomes.settle_unknown(record, settlement, error)
             raise
         finally:
             if pending.is_detached:
                 self._detached.add(record)
-            else:
+            elif settlement is not None:
                 settlement.never_sent()
         try:
             if self._journal is not None:
                 with self._client.waits.during("journal"):
-                    await self._write_outcome(self._journal, record)
+                    await self.outcomes.write(self._journal, record)
         finally:
             if self._callbacks is not None:
                 self._callbacks.settled(record)
         if record.error is not None and record.state is not JobState.ABANDONED:
             raise frameless(record.error)
-
-    async def _write_outcome(self, journal: JournalRecorder, record: JobRecord) -> None:
-        """As `JournalRecorder.write_outcome`; an id that is another job's is no acceptance."""
-        try:
-            await journal.write_outcome(record)
-        except JournalError as error:
-            holder = journal.holder_of_id(record, error)
-            if holder is None:
-                raise
-            self._disown(record, holder)
-            await journal.written()
-
-    def _disown(self, record: JobRecord, holder: str) -> None:
-        """The server has given a job the id of another one: nobody knows what became of it."""
-        assert record.request is not None
-        self._poller.forget(record)
-        reason = f"the request id {record.request_id!r} belongs to job {holder}"
-        unknown = SubmitUncertainError(
-            reason, request=record.request, key=record.key, request_id=record.request_id
-        )
-        self.uncertain_in_a_row += 1
-        _log.error("job %s: %s", record.key, unknown)
-        self._registry.disown(record, unknown)
 
     async def _wait_for_place(self) -> None:
         """Wait while jobs that were given up and may still run take the places of all others.
@@ -460,69 +442,14 @@ class Submitter:
                 raise
             return drop_frames(error)  # they hold the error, which is a cycle
 
-    def _settle(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
-        """Record the outcome of a submit in the registry and the credits."""
-        request = record.request
-        assert request is not None
-        if isinstance(outcome, Submission):
-            try:
-                self._accept(record, outcome, settlement)
-            except ValueError as error:
-                self._client.submit_gate.job_ended()  # the id of a job that was there already
-                outcome = SubmitUncertainError(
-                    str(error), request=request, request_id=outcome.request_id
-                )
-            else:
-                self.uncertain_in_a_row = 0
-                return
-        if isinstance(outcome, SubmitUncertainError):
-            self.uncertain_in_a_row += 1
-            settlement.charged(None)
-            outcome.key, outcome.request = record.key, request  # not as it was sent
-            _log.error("job %s: %s", record.key, outcome)
-            self._registry.move(record, JobState.UNCERTAIN, error=outcome)
-        else:
-            settlement.never_sent()
-            if isinstance(outcome, APIError):
-                self.uncertain_in_a_row = 0
-            self._registry.move(record, JobState.REJECTED, error=outcome)
-
-    def _accept(self, record: JobRecord, submission: Submission, settlement: _Settlement) -> None:
-        """The server has accepted a job. Raises ValueError if its id is another job's."""
-        if self._journal is not None:
-            self._journal.check_new(record, submission.request_id)
-        self._registry.accept(record, submission, at=asyncio.get_running_loop().time())
-        self._automatic.discard(record)
-        settlement.charged(submission.credits_charged)
-        _log.info(
-            "job %s is accepted, charged %s credits: %.60r",
-            submission.request_id,
-            submission.credits_charged,
-            record.request.prompt if record.request else "",
-        )
-        if submission.credits_charged is None:
-            _log.warning("job %s: the answer has no usable charge", submission.request_id)
-        if self._journal is not None:
-            self._journal.follow(record)
-        self._poller.watch(record)
-
-    def _settle_unknown(
-        self, record: JobRecord, settlement: _Settlement, error: BaseException
+    def _settle_late(
+        self, record: JobRecord, settlement: Settlement | None, outcome: Outcome
     ) -> None:
-        """Record that a submit was broken off in a way that proves nothing."""
-        assert record.request is not None
-        unknown = SubmitUncertainError(f"it was broken off: {error!r}", request=record.request)
-        self._settle(record, settlement, unknown)
-        if self._journal is not None:
-            self._journal.write_soon(record)
-
-    def _settle_late(self, record: JobRecord, settlement: _Settlement, outcome: Outcome) -> None:
         """Record the outcome of a submit whose caller was cancelled."""
         detached = record in self._detached
         self._detached.discard(record)
-        self._settle(record, settlement, outcome)
-        if record.state is JobState.REJECTED:
-            self._release_key(record)
+        self.outcomes.settle(record, settlement, outcome)
+        self._settle_key(record)
         if self._journal is not None:
             self._journal.write_soon(record)
         if self._callbacks is not None:
@@ -544,11 +471,7 @@ class Submitter:
     async def _finish_late_on_disk(
         self, journal: JournalRecorder, record: JobRecord, detached: bool
     ) -> None:
-        error = await journal.written()
-        holder = journal.holder_of_id(record, error)
-        if holder is not None:
-            self._disown(record, holder)
-            await journal.written()
+        await self.outcomes.written(journal, record)
         self._finish_late(record, detached=detached)
 
     def _finish_late(self, record: JobRecord, *, detached: bool) -> None:
@@ -557,22 +480,3 @@ class Submitter:
             self.orphans.settle(record)
         if detached and self._events is not None:
             self._events.release(record)
-
-
-class _Settlement:
-    """A reservation that is ended exactly once, whatever the outcome of the submit."""
-
-    def __init__(self, limit: CreditLimit | None, reservation: Reservation | None) -> None:
-        self._limit, self._reservation = limit, reservation
-
-    def charged(self, credits: int | None) -> None:
-        """The submit was accepted, or may have been."""
-        if self._limit is not None and self._reservation is not None:
-            self._limit.settle(self._reservation, credits)
-            self._reservation = None
-
-    def never_sent(self) -> None:
-        """Nothing was spent."""
-        if self._limit is not None and self._reservation is not None:
-            self._limit.release(self._reservation)
-            self._reservation = None

@@ -64,6 +64,7 @@ _SUBMITTER, _CLIENT, _RETRY = (
     "api.client:SeedanceClient",
     "api.retry",
 )
+_OUTCOMES = "session.outcomes:SubmitOutcomes"
 _JOURNALING, _DATABASE = "session.journaling:JournalRecorder", "journal.tables:Database"
 _LIMIT = "session.credit_limit:CreditLimit"
 _GATE, _REGISTRY = "api.rate_limit.gate:Gate", "jobs.registry:TaskRegistry"
@@ -76,20 +77,20 @@ MUTANTS = [
     Mutant("a submit that came to nothing keeps its turn under a limit",
            f"{_SUBMITTER}._submit", "settlement.never_sent()", "pass"),
     Mutant("an uncertain submit counts as nothing under a limit",
-           f"{_SUBMITTER}._settle", "settlement.charged(None)", "settlement.never_sent()"),
+           f"{_OUTCOMES}.settle", "settlement.charged(None)", "settlement.never_sent()"),
     Mutant("an acceptance is not logged",
-           f"{_SUBMITTER}._accept", "_log.info(", "(lambda *_: None)("),
+           f"{_OUTCOMES}._accept", "_log.info(", "(lambda *_: None)("),
     Mutant("an id of a job of an earlier run is believed",
-           f"{_SUBMITTER}._accept", "self._journal.check_new(",
+           f"{_OUTCOMES}._accept", "self._journal.check_new(",
            "(lambda *_: None)("),
     Mutant("the end of a job is not recorded",
-           f"{_SUBMITTER}._accept", "self._journal.follow(record)", "pass"),
+           f"{_OUTCOMES}._accept", "self._journal.follow(record)", "pass"),
     Mutant("an accepted job is not polled",
-           f"{_SUBMITTER}._accept", "self._poller.watch(record)", "pass"),
+           f"{_OUTCOMES}._accept", "self._poller.watch(record)", "pass"),
     Mutant("a slot is not given back when its job ends",
            f"{_SUBMITTER}.submit_in_slot", "record.on_final(self._slot_freer)", "pass"),
     Mutant("the outcome of a submit is not recorded",
-           f"{_SUBMITTER}._write_outcome", "await journal.write_outcome(record)", "pass"),
+           f"{_OUTCOMES}.write", "await journal.write_outcome(record)", "pass"),
     Mutant("the outcome of a submit whose caller was cancelled is not recorded",
            f"{_SUBMITTER}._settle_late", "self._journal.write_soon(record)", "pass"),
     Mutant("a refused request keeps its automatic key",
