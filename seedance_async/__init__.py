@@ -56,9 +56,9 @@ from seedance_async.api.transport import (
     MediaResponse,
     Transport,
 )
-from seedance_async.jobs.job import Job
+from seedance_async.jobs.job import Job, JobToken
 from seedance_async.jobs.polling.adaptive import LearnedPolls
-from seedance_async.jobs.registry import TaskRegistry
+from seedance_async.jobs.registry import SavedFile, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
 from seedance_async.jobs.updates import JobUpdate
@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         VideoSaved,
         WaitBecameLong,
     )
+    from seedance_async.journal import Journal
 
 __all__ = [
     "APIError",
@@ -129,9 +130,11 @@ __all__ = [
     "JobSubmitted",
     "JobSucceeded",
     "JobTimeoutError",
+    "JobToken",
     "JobTrouble",
     "JobUpdate",
     "JobWithdrawn",
+    "Journal",
     "JournalError",
     "LearnedPolls",
     "LimitsChanged",
@@ -146,6 +149,7 @@ __all__ = [
     "Resolution",
     "ResponseFormatError",
     "RetryPolicy",
+    "SavedFile",
     "SeedanceClient",
     "SeedanceError",
     "SeedanceSession",
@@ -176,7 +180,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The events, which are imported only if one is used."""
+    """The events and the contract of journals, which are imported only if one is used."""
+    if name == "Journal":
+        from seedance_async import journal
+
+        return journal.Journal
     if name in __all__:
         from seedance_async.jobs import events
 

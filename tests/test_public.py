@@ -21,6 +21,15 @@ def test_every_public_name_can_be_imported_and_comes_from_this_package():
         assert thing.__name__ == name
 
 
+def test_what_a_program_may_name_in_a_signature_is_in_the_root():
+    assert {"Journal", "JobToken", "SavedFile"} <= set(NAMES)
+
+
+def test_the_listing_of_the_root_shows_no_modules():
+    listed = [getattr(seedance_async, name) for name in dir(seedance_async)]
+    assert not any(inspect.ismodule(each) for each in listed)
+
+
 def test_whatever_the_root_imports_is_public():
     tree = ast.parse(Path(seedance_async.__file__).read_text("utf-8"))
     imports = [
@@ -68,6 +77,7 @@ HEAVY = [
     "sqlite3",
     "opentelemetry",
     "seedance_async.jobs.events",
+    "seedance_async.journal",
     "seedance_async.otel",
     "seedance_async.emulator",
     "seedance_async.cli",

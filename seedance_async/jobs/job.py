@@ -16,6 +16,7 @@ from seedance_async.api.errors import (
     GenerationCancelledError,
     GenerationFailedError,
     JobTimeoutError,
+    NotFoundError,
     SeedanceError,
     frameless,
 )
@@ -134,12 +135,19 @@ class Job(Coroutine[Any, None, Generation]):
             case JobState.CANCELLED:
                 return GenerationCancelledError("the generation was cancelled", job=self)
             case JobState.ABANDONED:
-                reason = "its deadline passed" if cause is None else f"{cause}"
-                message = f"the session stopped waiting ({reason}); the video may still come"
-                timeout = JobTimeoutError(message, job=self)
+                timeout = JobTimeoutError(self._why_abandoned(cause), job=self)
                 timeout.__cause__ = cause
                 return timeout
         return None if cause is None else frameless(cause)
+
+    def _why_abandoned(self, cause: SeedanceError | None) -> str:
+        if isinstance(cause, NotFoundError) and self.generation is None and self.request is None:
+            return (
+                f"the server does not know this id ({cause}). Check the id, the base URL and the "
+                "account of the key; if the job was accepted only now, attach it again"
+            )
+        reason = "its deadline passed" if cause is None else f"{cause}"
+        return f"the session stopped waiting ({reason}); the video may still come"
 
     def result(self) -> Generation:
         """The finished generation.

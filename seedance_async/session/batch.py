@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -49,6 +49,9 @@ _log = logging.getLogger(__name__)
 #: Jobs that are named in one line of the log, or in one note.
 NAMED = 200
 
+#: Reasons that `str` of a batch shows.
+REASONS = 20
+
 #: Requests of an input of unknown length that are given an outcome once no more is submitted: it
 #: may be endless.
 MOST_REJECTED = 100_000
@@ -57,7 +60,7 @@ MOST_REJECTED = 100_000
 _AT_ONCE = 100
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class BatchResult:
     """The outcome of a batch: one ended `Job` per request, in the order of the input.
 
@@ -69,6 +72,25 @@ class BatchResult:
 
     outcomes: tuple[Job, ...]
     stopped_by: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<BatchResult {self._summary()}>"
+
+    def __str__(self) -> str:
+        """The counts, and why jobs did not succeed: each reason once."""
+        numbers = defaultdict[str, list[int]](list)
+        for number, job in enumerate(self.outcomes):
+            if job.error is not None:
+                numbers[f"{job.state}: {job.error}"].append(number)
+        reasons = [f"  {_listed(found)} {reason}" for reason, found in numbers.items()]
+        if len(reasons) > REASONS:
+            reasons[REASONS:] = [f"  … and {len(reasons) - REASONS:,} more reasons"]
+        stopped = [] if self.stopped_by is None else [f"  stopped by: {self.stopped_by}"]
+        return "\n".join([self._summary(), *reasons, *stopped])
+
+    def _summary(self) -> str:
+        states = ", ".join(f"{count:,} {state}" for state, count in self.counts.items())
+        return f"{counted(len(self), 'job')}{states and ': '}{states}"
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -114,6 +136,12 @@ class BatchResult:
 
     def _in(self, state: JobState) -> tuple[Job, ...]:
         return tuple(job for job in self.outcomes if job.state is state)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """The places of requests in the input, as `[0, 1, 2 … 19]`."""
+    shown = ", ".join(map(str, numbers[:3]))
+    return f"[{shown} … {numbers[-1]}]" if len(numbers) > 3 else f"[{shown}]"
 
 
 def _key_and_request(item: Any) -> tuple[Any, Any]:

@@ -422,6 +422,7 @@ class SeedanceSession:
     async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
         assert record.generation is not None
         record.saved = await self._downloader.save(record.generation, path, overwrite)
+        _log.info("the video of job %s is saved: %s", record.request_id, record.saved.path)
         if self._journal is not None:
             await self._journal.write_saved(record, record.saved)
         if self._events is not None:

@@ -721,6 +721,32 @@ async def test_a_job_that_stays_unknown_is_given_up_sooner(make_session, api):
         assert 60 <= now() - began < 150
 
 
+async def test_an_attached_id_that_the_server_never_knew_is_said_to_be_unknown_soon(
+    make_session, api
+):
+    api.script["get"] += [error_reply(404)] * 10_000
+    async with make_session() as session:
+        began = now()
+        job = await session.attach("req_nope")
+        with pytest.raises(JobTimeoutError, match="does not know this id") as caught:
+            await job
+        assert 5 <= now() - began < 15
+        assert "HTTP 404" in str(caught.value)
+        assert "attach it again" in str(caught.value)
+        assert "may still come" not in str(caught.value)
+
+
+async def test_an_attached_job_that_is_unknown_at_first_is_polled_again(make_session, api):
+    api.script["get"] += [error_reply(404)] * 2
+    async with make_session() as session:
+        job = await session.submit(GenerationRequest("a"))
+        request_id = job.request_id
+        await job
+    api.script["get"] += [error_reply(404)] * 2
+    async with make_session() as session:
+        assert (await (await session.attach(request_id))).status == "succeeded"
+
+
 async def test_what_failed_before_does_not_count_against_a_job_that_is_unknown_for_once(
     make_session, api
 ):
@@ -1031,3 +1057,26 @@ async def settle():
 
 def test_the_fake_is_a_transport(api: FakeAPI):
     assert hasattr(api, "send")
+
+
+async def test_a_printed_batch_says_why_jobs_did_not_succeed_and_equal_reasons_once(
+    make_session, api
+):
+    api.script["create"] += [error_reply(400, "bad_prompt")] * 4
+    async with make_session(max_in_flight=1) as session:
+        batch = await session.run(requests(6))
+    assert repr(batch) == "<BatchResult 6 jobs: 4 rejected, 2 succeeded>"
+    first, *reasons = str(batch).splitlines()
+    assert first == "6 jobs: 4 rejected, 2 succeeded"
+    assert len(reasons) == 1
+    assert reasons[0].startswith("  [0, 1, 2 … 3] rejected: HTTP 400 bad_prompt")
+
+
+async def test_a_good_run_is_told_in_the_log(make_session, api, caplog, tmp_path):
+    caplog.set_level("INFO", "seedance_async")
+    async with make_session() as session:
+        job = await session.submit(GenerationRequest("a"))
+        await job
+    told = [record.getMessage() for record in caplog.records]
+    assert any(text.startswith(f"job {job.request_id} is accepted") for text in told)
+    assert any(text.startswith(f"job {job.request_id} succeeded after ") for text in told)

@@ -24,7 +24,12 @@ from seedance_async.jobs.polling.abandoned import AbandonedJobs
 from seedance_async.jobs.polling.adaptive import LearnedPolls, poll_times
 from seedance_async.jobs.polling.notices import PollNotices
 from seedance_async.jobs.polling.scheduler import Scheduler
-from seedance_async.jobs.polling.watch import FailedPolls, Watch
+from seedance_async.jobs.polling.watch import (
+    NOT_FOUND_TIMEOUT,
+    UNKNOWN_ID_TIMEOUT,
+    FailedPolls,
+    Watch,
+)
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import ENDED_STATES, JobState
 from seedance_async.jobs.stats import FinishTimes
@@ -223,8 +228,11 @@ class Poller:
     def _poll_failed(self, watch: Watch, error: SeedanceError) -> None:
         watch.failed = watch.failed or FailedPolls()
         now = asyncio.get_running_loop().time()
-        enough = watch.failed.are_enough(error, now, self._poll_failure_timeout)
-        if enough and watch.record.state.is_running:
+        record = watch.record
+        attached = record.request is None and record.generation is None
+        patience = UNKNOWN_ID_TIMEOUT if attached else NOT_FOUND_TIMEOUT
+        enough = watch.failed.are_enough(error, now, self._poll_failure_timeout, patience)
+        if enough and record.state.is_running:
             self._abandon(watch, error)
 
     def _next_delay(self, watch: Watch, *, answered: bool = False) -> float:
@@ -309,7 +317,10 @@ class Poller:
         if record.state in ENDED_STATES:
             self.abandoned.in_a_row = 0
             now, since = asyncio.get_running_loop().time(), record.accepted_at
-            self.finish_times.note(None if since is None else now - since, watch.polls)
+            seconds = None if since is None else now - since
+            self.finish_times.note(seconds, watch.polls)
+            after = "" if seconds is None else f" after {seconds:.1f} s"
+            _log.info("job %s %s%s", record.request_id, record.state, after)
 
     def _kind(self, record: JobRecord) -> Hashable:
         """What jobs expected to take the same time have in common; one object for all of them."""

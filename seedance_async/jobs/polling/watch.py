@@ -20,6 +20,10 @@ from seedance_async.jobs.registry import JobRecord
 #: may not be readable at once.
 NOT_FOUND_TIMEOUT = 60.0
 
+#: The same for a job attached by an id that the server has never known: it is probably mistyped,
+#: or of another account. Whoever attached it has the id, and can attach it again.
+UNKNOWN_ID_TIMEOUT = 5.0
+
 #: Fewer failed polls than this give up no job, however long they have gone on.
 ENOUGH_POLLS = 3
 
@@ -36,7 +40,13 @@ class FailedPolls:
     not_found_since: float = math.inf
     not_found_polls: int = 0
 
-    def are_enough(self, error: SeedanceError, now: float, timeout: float) -> bool:
+    def are_enough(
+        self,
+        error: SeedanceError,
+        now: float,
+        timeout: float,
+        not_found_timeout: float = NOT_FOUND_TIMEOUT,
+    ) -> bool:
         """Count one more; whether the job should be given up."""
         not_found = isinstance(error, NotFoundError)
         if not not_found:
@@ -48,7 +58,7 @@ class FailedPolls:
         if not_found:
             self.not_found_since = min(self.not_found_since, now)
             self.not_found_polls += 1
-            lost = now - self.not_found_since >= NOT_FOUND_TIMEOUT
+            lost = now - self.not_found_since >= not_found_timeout
             enough = enough or (lost and self.not_found_polls >= ENOUGH_POLLS)
         return enough
 
