@@ -169,6 +169,7 @@ class SeedanceClient:
         )
         self.query_gate = Gate(given.max_connections, self._retry.backoff, self._rng)
         self.on_throttled: Callable[[Operation, float | None], None] | None = None
+        self.on_retry: Callable[[Operation, SeedanceError, float], None] | None = None
         self.on_gate_change: Callable[[Operation, GateState], None] | None = None
         self.submit_gate.on_change = partial(self._gate_changed, "submit")
         self.query_gate.on_change = partial(self._gate_changed, "query")
@@ -368,6 +369,8 @@ class SeedanceClient:
                     self._retry, self._rng, gate, most=most, began=began
                 )
                 wait = attempts.after(error, verdict, self._retry.timeout)
+                if verdict is Verdict.RETRY and self.on_retry is not None:
+                    self.on_retry("query", error, wait)
             await asyncio.sleep(wait)
 
     async def _post_shielded(
@@ -476,6 +479,12 @@ class SeedanceClient:
             raise _uncertain(error, request) from error
         if verdict is Verdict.REFUSED or self._stops_others(error, verdict):
             raise error
+        wait = self._next_attempt(error, verdict, attempts)
+        if verdict is Verdict.RETRY and self.on_retry is not None:
+            self.on_retry("submit", error, wait)
+        return wait
+
+    def _next_attempt(self, error: SeedanceError, verdict: Verdict, attempts: Attempts) -> float:
         policy = self._retry
         if self._reached:
             return attempts.after(error, verdict, policy.timeout)

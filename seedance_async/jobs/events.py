@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import attrs
 
-from seedance_async.api.errors import ConfigurationError, SeedanceError
+from seedance_async.api.errors import ConfigurationError, SeedanceError, frameless
 from seedance_async.api.models import ErrorDetail
 from seedance_async.api.rate_limit import GateState
 from seedance_async.api.request import GenerationRequest
@@ -58,6 +58,23 @@ class RequestThrottled(Event):
 
     operation: Literal["submit", "query"]
     retry_after: float | None
+
+
+@attrs.frozen(kw_only=True)
+class RequestRetried(Event):
+    """A call did not get through, which did no harm, and is sent again.
+
+    A poll is not repeated but comes again anyway, see `PollFailed`.
+
+    Attributes:
+        operation: "submit", or "query" for every other call.
+        error: how it failed.
+        delay: seconds until it is sent again; longer if others are in line before it.
+    """
+
+    operation: Literal["submit", "query"]
+    error: SeedanceError = attrs.field(repr=_name_of_type)
+    delay: float
 
 
 @attrs.frozen(kw_only=True)
@@ -302,6 +319,14 @@ class EventEmitter:
         """A rate limit has refused a call."""
         now = asyncio.get_running_loop().time()
         self._emit(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
+
+    def retried(
+        self, operation: Literal["submit", "query"], error: SeedanceError, delay: float
+    ) -> None:
+        """A call that failed is sent again."""
+        now = asyncio.get_running_loop().time()
+        kept = frameless(error)
+        self._emit(RequestRetried(at=now, operation=operation, error=kept, delay=delay))
 
     def limits_changed(self, operation: Literal["submit", "query"], state: GateState) -> None:
         """What a gate does has changed."""

@@ -99,6 +99,7 @@ class SeedanceSession:
         if self._events is not None:
             self.registry.on_move = self._events.moved
             self.client.on_throttled = self._events.throttled
+            self.client.on_retry = self._events.retried
             self.client.on_gate_change = self._events.limits_changed
             self.client.waits.on_long = self._events.waited
         self._journal = _journal_recorder(options.journal, self.client)

@@ -29,6 +29,7 @@ from seedance_async import (
     JobWithdrawn,
     JournalError,
     PollFailed,
+    RequestRetried,
     RequestThrottled,
     SeedanceError,
     SubmitBecameUncertain,
@@ -229,6 +230,20 @@ async def test_refusals_by_a_rate_limit_are_reported_with_the_wait_asked_for(lis
     ]  # fmt: skip
 
 
+async def test_a_submit_that_did_not_get_through_is_reported_at_once(listening, heard, api):
+    api.script["create"] += [NOT_SENT, NOT_SENT]
+    async with listening() as session:
+        began = asyncio.get_running_loop().time()
+        await session.generate(REQUEST)
+    retried = [event for event in heard if type(event) is RequestRetried]
+    assert [(event.operation, str(event.error)) for event in retried] == [
+        ("submit", str(NOT_SENT)),
+        ("submit", str(NOT_SENT)),
+    ]
+    assert retried[0].at - began < 0.1
+    assert retried[1].at - retried[0].at == pytest.approx(retried[0].delay, abs=1e-6)
+
+
 async def test_a_failed_poll_is_reported_and_the_job_goes_on(listening, heard, api):
     api.script["get"] += [LOST, error_reply(500)]
     async with listening() as session:
@@ -248,7 +263,8 @@ async def test_a_caller_that_is_cancelled_before_anything_is_sent_is_reported(
         await asyncio.sleep(0.1)
         submitting.cancel()
         await asyncio.wait({submitting})
-    assert kinds(heard) == [JobSubmitted, JobWithdrawn]
+    of_job = [event for event in heard if isinstance(event, JobEvent)]
+        assert kinds(of_job) == [JobSubmitted, JobWithdrawn]
 
 
 async def test_a_caller_cancelled_before_its_slot_is_not_reported(listening, heard):
@@ -538,7 +554,7 @@ async def test_no_event_shows_a_prompt_or_holds_the_key(listening, heard, api):
 def test_events_are_frozen_values_named_in_the_past_tense():
     public = [kind for kind in vars(events).values() if isinstance(kind, type)]
     public = [kind for kind in public if issubclass(kind, Event)]
-    assert len(public) == 19
+    assert len(public) == 20
     event = JobAccepted(at=1.0, key="mine", request_id="req_1", credits_charged=40)
     assert event == JobAccepted(at=1.0, key="mine", request_id="req_1", credits_charged=40)
     assert event != JobResumed(at=1.0, key="mine", request_id="req_1", credits_charged=40)
