@@ -75,6 +75,9 @@ journal.tables: api.errors jobs.state journal.contract journal.entry journal.own
 journal.writer: api.errors journal.journal_file journal.owner journal.tables
 media: api.local_media media.emulator_uploader media.store_uploader
 media.emulator_uploader: api.errors api.local_media
+media.extra: api.errors
+media.frames: media.extra
+media.sidecar: api.prepared_request api.request
 media.store_uploader: api.errors api.local_media
 otel: root
 session:
@@ -126,6 +129,9 @@ ALLOWED = parsed(RULES)
 
 #: Rooms of one level: what is inside is their own business.
 WHOLE = {"cli", "emulator"}
+
+#: Modules that need an extra.
+WITH_EXTRAS = {"media.frames", "media.store_uploader"}
 
 #: Who may import aiohttp: the transports; the receiver and the emulator, which serve HTTP; and the
 #: options, for type checkers alone.
@@ -222,7 +228,7 @@ def test_the_sdk_imports_the_standard_library_and_its_four_dependencies_alone():
     brought = {"multidict", "yarl"}  # by aiohttp, whose interface has their types
     allowed = {"aiohttp", "anyio", "attrs", "cattrs", ROOT, *brought, *sys.stdlib_module_names}
     for module, source, is_package in sources():
-        if room_of(module) not in {*WHOLE, "otel", "testing", "media.store_uploader"}:
+        if room_of(module) not in {*WHOLE, "otel", "testing", *WITH_EXTRAS}:
             names = imported(source, module, is_package=is_package)
             assert {name.split(".")[0] for name in names} <= allowed, module
 

@@ -1,0 +1,155 @@
+"""The sidecar of a video: a JSON file beside it that says how it came to be.
+
+`NAME.mp4` has `NAME.json`. It holds the request exactly as the journal has it, so that the same
+video can be asked for again, and what is known of the job. It never holds a key of the API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from seedance_async.api.prepared_request import dump_request, load_request
+from seedance_async.api.request import GenerationRequest
+
+#: The format, as the file names it under `seedance`.
+VERSION = 1
+
+_MARK = "seedance"
+
+
+@attrs.frozen(kw_only=True)
+class Sidecar:
+    """What is kept of the job that a video comes from.
+
+    Attributes:
+        request: as `dump_request` gives it. In place of files of this machine stand their hashes.
+        files: where such a file was, by the text that stands for it in the request.
+        key: the job's, in the journal of its run.
+        request_id: the server's id of the job.
+        credits_charged: what the server says that it charged.
+        line: the line of the input, counted from 1.
+        take: which of several videos of one line it is, counted from 1.
+        columns: the other columns of the line.
+        submitted_at, saved_at: seconds since 1970.
+    """
+
+    request: Mapping[str, Any]
+    files: Mapping[str, Any] = attrs.field(factory=dict)
+    key: str | None = None
+    request_id: str | None = None
+    credits_charged: int | None = None
+    line: int | None = None
+    take: int | None = None
+    columns: Mapping[str, Any] = attrs.field(factory=dict)
+    submitted_at: float | None = None
+    saved_at: float | None = None
+
+    @classmethod
+    def of(cls, request: GenerationRequest, **known: Any) -> Sidecar:
+        """The sidecar for a request, and whatever else is known of its job.
+
+        Raises:
+            ValueError: a file that the request names cannot be read.
+        """
+        return cls(request=dump_request(request), **known)
+
+    @property
+    def body(self) -> bytes:
+        """The request byte for byte as the journal records it."""
+        return json.dumps(self.request, allow_nan=False).encode()
+
+    def rebuilt(self) -> GenerationRequest:
+        """The request, to be sent once more.
+
+        Raises:
+            InvalidRequestError: it has a field that is not known.
+        """
+        return load_request(self.request)
+
+    def as_text(self) -> str:
+        """The content of the file: JSON.
+
+        Raises:
+            TypeError, ValueError: a value is none of JSON.
+        """
+        values = attrs.asdict(self, recurse=False)
+        known = {name: value for name, value in values.items() if value not in (None, {})}
+        text = json.dumps({_MARK: VERSION, **known}, allow_nan=False, ensure_ascii=False, indent=2)
+        return text + "\n"
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> Sidecar:
+        """What a file's content says. Fields that are not known are ignored.
+
+        Raises:
+            ValueError: it is no sidecar.
+        """
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it is no JSON: {error}") from None
+        if not isinstance(found, dict) or not isinstance(found.get(_MARK), int):
+            raise ValueError("it is not the sidecar of a video")
+        if found[_MARK] > VERSION or not isinstance(found.get("request"), dict):
+            raise ValueError(f"it is a sidecar of another version: {found[_MARK]}")
+        names = attrs.fields_dict(cls)
+        return cls(**{name: value for name, value in found.items() if name in names})
+
+
+def sidecar_path(video: Path) -> Path:
+    """Where the sidecar of a video is."""
+    return video.with_suffix(".json")
+
+
+def write_sidecar(video: Path, sidecar: Sidecar) -> Path:
+    """Write the sidecar of a video; one that is there is replaced, whole or not at all.
+
+    Returns:
+        Its path.
+
+    Raises:
+        OSError: it cannot be written.
+        FileExistsError: a file of that name is there, and it is no sidecar.
+        TypeError, ValueError: a value is none of JSON.
+    """
+    path = sidecar_path(video)
+    text = sidecar.as_text()
+    if path.exists() and not _is_sidecar(path):
+        raise FileExistsError(17, "a file is there that is no sidecar", str(path))
+    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    try:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON does
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:
+    """Read a sidecar, by its own path or its video's.
+
+    Raises:
+        OSError: it cannot be read; FileNotFoundError if there is none.
+        ValueError: the file is no sidecar.
+    """
+    place = Path(path)
+    place = place if place.suffix == ".json" else sidecar_path(place)
+    try:
+        return Sidecar.from_text(place.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def _is_sidecar(path: Path) -> bool:
+    try:
+        read_sidecar(path)
+    except (OSError, ValueError):
+        return False
+    return True
