@@ -264,7 +264,7 @@ async def test_a_caller_that_is_cancelled_before_anything_is_sent_is_reported(
         submitting.cancel()
         await asyncio.wait({submitting})
     of_job = [event for event in heard if isinstance(event, JobEvent)]
-        assert kinds(of_job) == [JobSubmitted, JobWithdrawn]
+    assert kinds(of_job) == [JobSubmitted, JobWithdrawn]
 
 
 async def test_a_caller_cancelled_before_its_slot_is_not_reported(listening, heard):
