@@ -36,13 +36,27 @@ class InputFormat(StrEnum):
         return {".jsonl": cls.JSONL, ".ndjson": cls.JSONL, ".csv": cls.CSV}.get(suffix, cls.PLAIN)
 
 
+#: A line's number and the number of the take: what tells the jobs of one run apart.
+Place = tuple[int, int]
+
+
 @attrs.frozen
 class Line:
-    """One request, and the line of the file where it begins, counted from 1."""
+    """One request, and the line of the file where it begins, counted from 1.
+
+    Attributes:
+        take: which take of the line this is, counted from 1; each is a job of its own.
+    """
 
     number: int
     request: GenerationRequest
     key: str | None = None
+    take: int = attrs.field(default=1, kw_only=True)
+
+    @property
+    def place(self) -> Place:
+        """The number of the line, and of the take."""
+        return self.number, self.take
 
     @property
     def item(self) -> GenerationRequest | tuple[str, GenerationRequest]:

@@ -127,7 +127,7 @@ def _target(output: str | None, overwrite: bool) -> tuple[Path, Target]:
     if not os.access(folder, os.W_OK):
         raise click.UsageError(f"{folder} cannot be written")
 
-    def target(_number: int, _job: Job) -> Path:
+    def target(_line: Line, _job: Job) -> Path:
         return path
 
     return folder, target

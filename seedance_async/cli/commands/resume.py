@@ -18,7 +18,7 @@ from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
-from seedance_async.cli.inputs import Line
+from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import request_of, saved_file, state_of
 from seedance_async.cli.runs.next_steps import NextSteps
@@ -78,10 +78,10 @@ async def resume(
     )
 
 
-def _unfinished(journal: Path, folder: Path) -> dict[int, JournalEntry]:
+def _unfinished(journal: Path, folder: Path) -> dict[Place, JournalEntry]:
     """The entries that something is left to do for, numbered."""
     entries = enumerate(read_entries(journal), 1)
-    return {number: entry for number, entry in entries if _is_unfinished(entry, folder)}
+    return {(number, 1): entry for number, entry in entries if _is_unfinished(entry, folder)}
 
 
 def _is_unfinished(entry: JournalEntry, folder: Path) -> bool:
@@ -93,7 +93,7 @@ def _is_unfinished(entry: JournalEntry, folder: Path) -> bool:
 
 async def _resume(
     session: SeedanceSession,
-    unfinished: Mapping[int, JournalEntry],
+    unfinished: Mapping[Place, JournalEntry],
     next_steps: NextSteps,
     folder: Path,
     screen: Screen,
@@ -111,9 +111,9 @@ async def _resume(
 
     run = Run(
         session,
-        [Line(number, request_of(entry)) for number, entry in unfinished.items()],
+        [Line(number, request_of(entry)) for (number, _), entry in unfinished.items()],
         take,
-        target=lambda number, job: folder,  # the file is named by the job's id
+        target=lambda line, job: folder,  # the file is named by the job's id
         next_steps=next_steps,
         begin=lambda: unfinished,
         stream=resume_entries(unfinished),

@@ -55,10 +55,10 @@ def _session(emulator: Emulator, seed: int) -> SeedanceSession:
     )
 
 
-def _name(number: int, job: Job) -> str:
+def _name(line: Line, job: Job) -> str:
     """Without the request id, so that the next demo replaces the videos."""
     assert job.request is not None
-    return f"{number:02d}-{job.request.mode}.mp4"
+    return f"{line.number:02d}-{job.request.mode}.mp4"
 
 
 def _show_mishaps(emulator: Emulator, report: Report, screen: Screen) -> bool:

@@ -16,7 +16,7 @@ from seedance_async import Job, JobState, JournalError, SeedanceSession
 from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
-from seedance_async.cli.inputs import Line
+from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.options import cannot_write
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import KnownJobs, credits_charged
@@ -35,9 +35,10 @@ from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.journal import JournalEntry, read_entries
 
 
-def video_name(number: int, job: Job) -> str:
-    """A name for a line's video that sorts as the input does."""
-    return f"{number:04d}-{safe_file_stem(job.request_id or '')}.mp4"
+def video_name(line: Line, job: Job) -> str:
+    """A name for a line's video that sorts as the input does, its takes together."""
+    take = "" if line.take == 1 else f"take{line.take}-"
+    return f"{line.number:04d}-{take}{safe_file_stem(job.request_id or '')}.mp4"
 
 
 @attrs.frozen
@@ -62,7 +63,7 @@ class BatchOptions:
     as_json: bool = attrs.field(default=False, kw_only=True)
     max_downloads: int = attrs.field(default=4, kw_only=True)
     media_key: Callable[[str], str] | None = attrs.field(default=None, kw_only=True)
-    name: Callable[[int, Job], str] = attrs.field(default=video_name, kw_only=True)
+    name: Callable[[Line, Job], str] = attrs.field(default=video_name, kw_only=True)
 
 
 async def run_batch(
@@ -76,7 +77,7 @@ async def run_batch(
         session,
         lines,
         record.take,
-        target=lambda number, job: folder / options.name(number, job),
+        target=lambda line, job: folder / options.name(line, job),
         next_steps=record.next_steps,
         begin=record.begin,
         # A video's name has the job's id, and a journal's own video may be downloaded again.
@@ -123,8 +124,8 @@ class _BatchRecord:
                 "to do so (the record is kept under another name)."
             )
 
-    def begin(self) -> Mapping[int, JournalEntry]:
-        """Open the results, now that no other run writes here; what was sent before, by line."""
+    def begin(self) -> Mapping[Place, JournalEntry]:
+        """Open the results, now that no other run writes here; what was sent before, by place."""
         try:
             if self._journal is not None or self._options.overwrite:
                 for old, new in move_results(self._folder):

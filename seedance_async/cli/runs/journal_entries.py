@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from seedance_async import GenerationRequest, JobState, JournalError, load_request
-from seedance_async.cli.inputs import Line
+from seedance_async.cli.inputs import Line, Place
 from seedance_async.journal import JournalEntry, match_entries, read_entries
 
 
@@ -56,11 +56,11 @@ class KnownJobs:
         exists = journal is not None and journal.exists()
         return cls(read_entries(journal) if exists and journal else [], media_key)
 
-    def sent_before(self, lines: Sequence[Line]) -> dict[int, JournalEntry]:
-        """By line number, the entries of the lines that an earlier run sent or may have sent."""
+    def sent_before(self, lines: Sequence[Line]) -> dict[Place, JournalEntry]:
+        """By line and take, the entries of the lines that an earlier run sent or may have sent."""
         pairs = zip(lines, self._match(lines), strict=True)
         return {
-            line.number: entry
+            line.place: entry
             for line, entry in pairs
             if entry and state_of(entry) is not JobState.REJECTED
         }

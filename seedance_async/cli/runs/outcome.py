@@ -21,6 +21,7 @@ from seedance_async import (
     TransportError,
 )
 from seedance_async.cli.exit_codes import EarlierRunError, StoppedRunError
+from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import saved_file, state_of
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.journal import JournalEntry
@@ -45,6 +46,7 @@ class Outcome:
 
     Attributes:
         line: the line of the input where it begins; None for a job known by its id.
+        take: which take of the line it is.
         state: a `JobState`, or `NOT_SUBMITTED`.
         key: the job's key in the journal, if there is one.
         file: the video, if one was saved.
@@ -54,6 +56,7 @@ class Outcome:
 
     state: str
     line: int | None = None
+    take: int = 1
     key: str | None = None
     request: GenerationRequest | None = None
     prompt: str | None = None
@@ -68,7 +71,7 @@ class Outcome:
     def of_job(
         cls,
         job: Job,
-        line: int | None,
+        line: Line | None,
         *,
         file: Path | None = None,
         error: SeedanceError | None = None,
@@ -78,7 +81,7 @@ class Outcome:
 
         Args:
             job: the job.
-            line: its line in the input, if any.
+            line: where it is in the input, if anywhere.
             file: where its video was saved.
             error: why its video was not saved; by default the job's own error.
             next_steps: the run's.
@@ -87,7 +90,8 @@ class Outcome:
         error = error or job.error
         request_id = job.request_id or getattr(error, "request_id", None)
         return cls(
-            line=line,
+            line=None if line is None else line.number,
+            take=1 if line is None else line.take,
             key=job.key if next_steps.journal is not None else None,
             request=request,
             prompt=request.prompt if request else generation.prompt if generation else None,
@@ -104,8 +108,7 @@ class Outcome:
     def of_entry(
         cls,
         entry: JournalEntry,
-        line: int,
-        request: GenerationRequest,
+        line: Line,
         *,
         unfinished: SeedanceError,
         next_steps: NextSteps,
@@ -114,13 +117,12 @@ class Outcome:
 
         Args:
             entry: the job as the journal has it.
-            line: its line in the input.
-            request: the entry's.
+            line: where it is in the input.
             unfinished: the error if something is left to be waited for or saved.
             next_steps: the run's.
         """
         file = saved_file(entry.path, entry.size, next_steps.folder or Path())
-        state = _given_up(entry)
+        state, request = _given_up(entry), line.request
         error: SeedanceError | None
         if state is JobState.UNCERTAIN:
             reason = entry.error or "the process ended between the submit and its answer"
@@ -131,7 +133,8 @@ class Outcome:
         else:
             error = None if file is not None else unfinished
         return cls(
-            line=line,
+            line=line.number,
+            take=line.take,
             key=entry.key,
             request=request,
             prompt=request.prompt,
@@ -144,32 +147,26 @@ class Outcome:
         )
 
     @classmethod
-    def not_submitted(
-        cls, line: int | None, request: GenerationRequest, reason: SeedanceError | None
-    ) -> Outcome:
+    def not_submitted(cls, line: Line, reason: SeedanceError | None) -> Outcome:
         """The outcome of a request that was never sent."""
         return cls(
-            line=line,
-            request=request,
-            prompt=request.prompt,
+            line=line.number,
+            take=line.take,
+            request=line.request,
+            prompt=line.request.prompt,
             state=NOT_SUBMITTED,
             error=reason or StoppedRunError("the run ended before this line was submitted"),
         )
 
     @classmethod
-    def uncertain(
-        cls,
-        line: int | None,
-        request: GenerationRequest,
-        error: SubmitUncertainError,
-        next_steps: NextSteps,
-    ) -> Outcome:
+    def uncertain(cls, line: Line, error: SubmitUncertainError, next_steps: NextSteps) -> Outcome:
         """The outcome of a request that may have been sent, and has no job to ask."""
         return cls(
-            line=line,
+            line=line.number,
+            take=line.take,
             key=error.key,
-            request=request,
-            prompt=request.prompt,
+            request=line.request,
+            prompt=line.request.prompt,
             state=str(JobState.UNCERTAIN),
             error=error,
             next_step=next_steps.settle(error.key),
@@ -193,6 +190,7 @@ class Outcome:
         error = self.error
         return {
             "line": self.line,
+            "take": self.take,
             "key": self.key,
             "prompt": self.prompt,
             "state": self.state,

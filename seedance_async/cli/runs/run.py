@@ -17,7 +17,6 @@ from seedance_async import (
     AuthenticationError,
     BudgetExceededError,
     DownloadError,
-    GenerationRequest,
     InsufficientCreditsError,
     Job,
     JobState,
@@ -30,7 +29,7 @@ from seedance_async import (
 )
 from seedance_async._utils.plural import counted
 from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
-from seedance_async.cli.inputs import Line
+from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.runs.journal_entries import saved_file, state_of
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
@@ -38,7 +37,8 @@ from seedance_async.cli.runs.streams import Stream, submit_lines
 from seedance_async.cli.signals import Interrupts
 from seedance_async.journal import JournalEntry
 
-Target = Callable[[int, Job], Path]
+#: Where the video of a line's job goes.
+Target = Callable[[Line, Job], Path]
 
 _INTERRUPTED = {
     JobState.SUCCEEDED: "the run was interrupted before the video was saved",
@@ -87,7 +87,7 @@ class Run:
         take: called with each outcome as it happens; must not raise.
         target: the file for a line's video; None saves none.
         next_steps: what outcomes suggest to the user.
-        begin: called when the session is open and nothing is sent yet; returns, by line, what an
+        begin: called when the session is open and nothing is sent yet; returns, by place, what an
             earlier run has sent. An error that it raises ends the run.
         stream: submits or resumes the lines.
         overwrite: whether an existing file may be replaced.
@@ -102,7 +102,7 @@ class Run:
         *,
         target: Target | None,
         next_steps: NextSteps,
-        begin: Callable[[], Mapping[int, JournalEntry]] = dict,
+        begin: Callable[[], Mapping[Place, JournalEntry]] = dict,
         stream: Stream = submit_lines,
         overwrite: bool = False,
         max_downloads: int = 4,
@@ -111,12 +111,12 @@ class Run:
         self._lines, self._take, self._target = lines, take, target
         self._begin, self._stream = begin, stream
         self._overwrite, self._max_downloads = overwrite, max_downloads
-        self._line_of = {id(line.request): line.number for line in lines}
-        self._sent_before: Mapping[int, JournalEntry] = {}
-        self._pulled: set[int] = set()
-        self._known: dict[int, Job] = {}
-        self._open: dict[int, GenerationRequest] = {}
-        self._unsaved: asyncio.Queue[tuple[int, Job] | None] = asyncio.Queue()
+        self._line_of = {id(line.request): line for line in lines}
+        self._sent_before: Mapping[Place, JournalEntry] = {}
+        self._pulled: set[Place] = set()
+        self._known: dict[Place, Job] = {}
+        self._open: dict[Place, Line] = {}
+        self._unsaved: asyncio.Queue[tuple[Line, Job] | None] = asyncio.Queue()
         self._stopped_by: SeedanceError | None = None
         self._on_stop: Callable[[Running], None] = lambda running: None
         self._on_leave: Callable[[Running], None] = lambda running: None
@@ -144,7 +144,7 @@ class Run:
                 async with self.session:
                     self._sent_before = self._begin()
                     self.has_begun = True
-                    self._open = {line.number: line.request for line in self._lines}
+                    self._open = {line.place: line for line in self._lines}
                     await self._submit_and_save()
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -172,7 +172,7 @@ class Run:
         for line in self._lines:
             if self._stopped_by is not None:
                 return
-            self._pulled.add(line.number)
+            self._pulled.add(line.place)
             yield line
 
     async def _submit_and_save(self) -> None:
@@ -186,28 +186,28 @@ class Run:
     async def _submit_all(self) -> None:
         try:
             async with aclosing(self._stream(self.session, self._pull())) as results:
-                async for number, result in results:
+                async for line, result in results:
                     if isinstance(result, Job):
-                        self._job_ended(number, result)
+                        self._job_ended(line, result)
                     else:
-                        self._take(self._not_resumed(number, self._open.pop(number), result))
+                        self._take(self._not_resumed(self._open.pop(line.place), result))
         except _STOPS as error:
             self._stopped_by = self._stopped_by or error
         finally:
             self._keep_handles()
 
-    def _job_ended(self, number: int, job: Job) -> None:
-        entry = self._sent_before.get(number)
+    def _job_ended(self, line: Line, job: Job) -> None:
+        entry = self._sent_before.get(line.place)
         self.ended_before += entry is not None and state_of(entry).has_ended
         if isinstance(job.error, JournalError):  # what cannot be recorded is not bought
             self.stop(StoppedRunError(str(job.error)))
         if job.state is not JobState.SUCCEEDED or self._target is None:
-            self._report(number, job)
+            self._report(line, job)
         elif (file := self._file_of(job)) is not None:
-            self._report(number, job, file=file)
+            self._report(line, job, file=file)
         else:
-            self._known[number] = job
-            self._unsaved.put_nowait((number, job))
+            self._known[line.place] = job
+            self._unsaved.put_nowait((line, job))
 
     def _file_of(self, job: Job) -> Path | None:
         """The video that an earlier run saved, if it is still there."""
@@ -221,83 +221,78 @@ class Run:
         while (each := await self._unsaved.get()) is not None:
             await self._save(*each)
 
-    async def _save(self, number: int, job: Job) -> None:
+    async def _save(self, line: Line, job: Job) -> None:
         assert self._target is not None
         try:
-            file = await job.download(self._target(number, job), overwrite=self._overwrite)
+            file = await job.download(self._target(line, job), overwrite=self._overwrite)
         except DownloadError as error:
-            self._report(number, job, error=error)
+            self._report(line, job, error=error)
         else:
-            self._report(number, job, file=file)
+            self._report(line, job, file=file)
 
     # --- outcomes ---------------------------------------------------------------------------
 
     def _report(
         self,
-        number: int,
+        line: Line,
         job: Job,
         *,
         file: Path | None = None,
         error: SeedanceError | None = None,
     ) -> None:
-        request = self._open.pop(number)
+        self._open.pop(line.place)
         if isinstance(job.error, _NEVER_SENT) and job.request_id is None:
-            self._take(self._not_sent(number, request, job.error))
+            self._take(self._not_sent(line, job.error))
             return
         self.saved += file is not None
-        self._take(Outcome.of_job(job, number, file=file, error=error, next_steps=self.next_steps))
+        self._take(Outcome.of_job(job, line, file=file, error=error, next_steps=self.next_steps))
 
-    def _not_sent(
-        self, number: int, request: GenerationRequest, reason: SeedanceError | None
-    ) -> Outcome:
+    def _not_sent(self, line: Line, reason: SeedanceError | None) -> Outcome:
         """The outcome of a line that this run did not send: perhaps an earlier one did."""
-        if number not in self._sent_before:
-            return Outcome.not_submitted(number, request, reason)
+        if line.place not in self._sent_before:
+            return Outcome.not_submitted(line, reason)
         interrupted = isinstance(reason, InterruptedRunError)
         unfinished = (InterruptedRunError if interrupted else StoppedRunError)(
             "the run ended before it resumed this job of an earlier run"
         )
-        return self._not_resumed(number, request, unfinished)
+        return self._not_resumed(line, unfinished)
 
-    def _not_resumed(
-        self, number: int, request: GenerationRequest, reason: SeedanceError
-    ) -> Outcome:
+    def _not_resumed(self, line: Line, reason: SeedanceError) -> Outcome:
         """The outcome of a job of an earlier run by its journal entry alone."""
-        entry = self._sent_before[number]
-        return Outcome.of_entry(
-            entry, number, request, unfinished=reason, next_steps=self.next_steps
-        )
+        entry = self._sent_before[line.place]
+        return Outcome.of_entry(entry, line, unfinished=reason, next_steps=self.next_steps)
 
     def _keep_handles(self) -> None:
         """Keep a handle on every job of the session, in case the run is left."""
         for record in self.session.registry:
-            number = self._line_of.get(id(record.request))
-            if number is not None:
-                self._known[number] = Job(record, None)
+            line = self._line_of.get(id(record.request))
+            if line is not None:
+                self._known[line.place] = Job(record, None)
 
     def _report_rest(self) -> None:
-        for number, request in sorted(self._open.items()):
-            job = self._known.get(number)
+        for place in sorted(self._open):
+            line, job = self._open[place], self._known.get(place)
             if job is not None and job.done:
-                self._report_interrupted(number, job)
+                self._report_interrupted(line, job)
             else:
-                self._open.pop(number)
-                self._take(self._unfinished(number, request, job))
+                self._open.pop(place)
+                self._take(self._unfinished(line, job))
 
-    def _report_interrupted(self, number: int, job: Job) -> None:
+    def _report_interrupted(self, line: Line, job: Job) -> None:
         file = self._file_of(job) if job.state is JobState.SUCCEEDED else None
         message = _INTERRUPTED.get(job.state) if file is None else None
         error = InterruptedRunError(message) if message else None
-        self._report(number, job, file=file, error=error)
+        self._report(line, job, file=file, error=error)
 
-    def _unfinished(self, number: int, request: GenerationRequest, job: Job | None) -> Outcome:
-        is_lost = job is None and number in self._pulled and number not in self._sent_before
+    def _unfinished(self, line: Line, job: Job | None) -> Outcome:
+        place = line.place
+        is_lost = job is None and place in self._pulled and place not in self._sent_before
         if is_lost:  # only if the run itself broke off
             reason = "the run broke off before the result of its submit was known"
-            error = SubmitUncertainError(reason, request=request)
-            return Outcome.uncertain(number, request, error, self.next_steps)
+            error = SubmitUncertainError(reason, request=line.request)
+            return Outcome.uncertain(line, error, self.next_steps)
         # The session was left in good order and the job has not ended: it was never sent.
-        return self._not_sent(number, request, self._stopped_by)
+        return self._not_sent(line, self._stopped_by)
 
     # --- signals ----------------------------------------------------------------------------
 
