@@ -33,14 +33,15 @@ api.backoff:
 api.client: _utils.cancellation _utils.plural api.errors api.models api.option_fields api.options
     api.prepared_request api.protocol api.rate_limit api.request api.retry api.transport api.waits
 api.errors: api.models api.request
+api.extra_fields: _utils.json_values
 api.local_media:
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
 api.options: _utils.urls api.backoff api.errors api.option_fields
-api.prepared_request: api.errors api.local_media api.request
+api.prepared_request: api.errors api.extra_fields api.local_media api.request
 api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
-api.request: _utils.json_values _utils.urls api.local_media
+api.request: _utils.json_values _utils.urls api.extra_fields api.local_media
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:

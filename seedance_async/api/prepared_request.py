@@ -18,6 +18,7 @@ import cattrs
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from seedance_async.api.errors import InvalidRequestError
+from seedance_async.api.extra_fields import ExtraFields
 from seedance_async.api.local_media import (
     STAND_IN,
     LocalMedium,
@@ -35,6 +36,7 @@ _WIRE_NAMES = {
 #: Gives each media URL the text that stands for it in a fingerprint.
 MediaKey = Callable[[str], str]
 _FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
+_UNKNOWN = f"is not one of {', '.join(_FIELDS)}; what the server takes besides goes into extra"
 
 
 class PreparedRequest:
@@ -63,13 +65,18 @@ class PreparedRequest:
     ) -> None:
         self.request, self.data, self._media_key = request, data, media_key
         self.local = local or {}
-        self.body = json.dumps(data, allow_nan=False).encode()
+        self.body = json.dumps(_as_sent(data), allow_nan=False).encode()
         self._fingerprint: str | None = None
         self.budget: str | None = None
         self.key: str | None = None
 
     def __repr__(self) -> str:
         return f"<PreparedRequest {self.request!r}>"
+
+    @property
+    def record(self) -> str:
+        """The request as a journal keeps it: `data` as JSON, from which `load_request` makes it."""
+        return json.dumps(self.data) if "extra" in self.data else self.body.decode()
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +96,13 @@ class PreparedRequest:
         name = _WIRE_NAMES["media_urls"]
         media = [urls.get(index, each) for index, each in enumerate(self.data[name])]
         return PreparedRequest(self.request, {**self.data, name: media}, self._media_key)
+
+
+def _as_sent(data: dict[str, Any]) -> dict[str, Any]:
+    """A request as the server gets it: with its extra fields among the documented ones."""
+    if "extra" not in data:
+        return data
+    return {**{name: data[name] for name in data if name != "extra"}, **data["extra"]}
 
 
 def prepare(
@@ -174,6 +188,7 @@ def _key_of(url: str, media_key: MediaKey | None) -> str:
 def dump_request(request: GenerationRequest) -> dict[str, Any]:
     """A request as plain JSON data, with the names that the API's page gives its fields.
 
+    Extra fields are in an object of their own, `extra`; the server gets them among the others.
     In place of media on this machine stand their hashes and names.
 
     Raises:
@@ -198,7 +213,7 @@ def load_request(data: Mapping[str, Any]) -> GenerationRequest:
     for given, value in data.items():
         name = by_wire.get(given, given)
         if name not in _FIELDS:
-            violations.append(Violation(str(given), value, f"is not one of {', '.join(_FIELDS)}"))
+            violations.append(Violation(str(given), value, _UNKNOWN))
         elif name in values:
             violations.append(Violation(str(given), value, "is given twice"))
         else:
@@ -212,6 +227,10 @@ def load_request(data: Mapping[str, Any]) -> GenerationRequest:
     return GenerationRequest(**values)
 
 
+def _wire_extra(extra: Any) -> Any:
+    return extra.as_dict() if isinstance(extra, ExtraFields) else extra
+
+
 def _wire_media(media: tuple[Any, ...]) -> list[str]:
     return [local_medium(each).stand_in if is_local(each) else each for each in media]
 
@@ -222,6 +241,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
     overrides: dict[str, Any] = {name: override(rename=wire) for name, wire in _WIRE_NAMES.items()}
     overrides["media_urls"] = override(rename=_WIRE_NAMES["media_urls"], unstruct_hook=_wire_media)
+    overrides["extra"] = override(unstruct_hook=_wire_extra)
     overrides["model"] = override(omit_if_default=False)
     dump = make_dict_unstructure_fn(
         GenerationRequest, converter, _cattrs_omit_if_default=True, **overrides

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from posixpath import splitext
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
@@ -26,6 +26,7 @@ from seedance_async._utils.json_values import (
     is_unicode,
 )
 from seedance_async._utils.urls import broken_url_rule, redact_url
+from seedance_async.api.extra_fields import ExtraFields, broken_rules, frozen_fields
 from seedance_async.api.local_media import (
     NO_UPLOADER,
     STAND_IN,
@@ -84,6 +85,10 @@ MAX_MEDIA = 5
 # set. They are "common" ones, so a type on no list is taken for an image, which every mode accepts.
 _VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
 _AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
+
+
+#: See `GenerationRequest.kind`.
+Kind: TypeAlias = tuple[str, int | None, str | None, str, *tuple[str, ...]]
 
 
 @attrs.frozen
@@ -149,6 +154,9 @@ class GenerationRequest:
         resolution: a `Resolution`; the server's default if absent.
         webhook_url: HTTPS URL that the server calls with the final result.
         metadata: a JSON object that is stored with the job.
+        extra: fields that the API's page does not name, by the names that the server knows; sent
+            beside the others as they are. Their values are JSON; they are copied, and cannot be
+            changed later.
 
     The rules are checked before anything is sent, by `SeedanceClient.create` and
     `SeedanceSession.submit`, which raise `InvalidRequestError`; `violations()` lists what they
@@ -170,6 +178,9 @@ class GenerationRequest:
     metadata: Mapping[str, Any] | None = attrs.field(
         default=None, kw_only=True, converter=_own_copy, hash=False
     )
+    extra: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, converter=frozen_fields, hash=False
+    )
 
     @property
     def mode(self) -> GenerationMode:
@@ -184,9 +195,13 @@ class GenerationRequest:
         return GenerationMode.MULTIMODAL
 
     @property
-    def kind(self) -> tuple[str, int | None, str | None, str]:
-        """What requests of similar cost have in common: model, seconds, resolution, mode."""
-        return str(self.model), self.duration, self.resolution, self.mode.value
+    def kind(self) -> Kind:
+        """What requests of similar cost have in common: model, seconds, resolution, mode.
+
+        Extra fields, whatever they mean, come after these, as JSON that is cut if it is long.
+        """
+        usual = str(self.model), self.duration, self.resolution, self.mode.value
+        return (*usual, self.extra.kind) if isinstance(self.extra, ExtraFields) else usual
 
     def violations(self, *, allow_local: bool = False, uploads: bool = False) -> list[Violation]:
         """Every documented rule that this request breaks; empty if it can be sent.
@@ -266,6 +281,10 @@ def _violations(
             f"{MAX_LEVELS} levels and {MAX_VALUES:,} values at most"
         )
         yield Violation("metadata", request.metadata, rule)
+    if request.extra is not None:
+        documented = (field.name for field in attrs.fields(GenerationRequest))
+        broken = broken_rules(request.extra, (name for name in documented if name != "extra"))
+        yield from (Violation(*each) for each in broken)
 
 
 def _text_violations(field: str, value: object) -> Iterator[Violation]:

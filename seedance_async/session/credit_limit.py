@@ -18,12 +18,9 @@ import attrs
 
 from seedance_async.api.errors import BudgetExceededError, SeedanceError
 from seedance_async.api.models import ModelInfo
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.request import GenerationRequest, Kind
 
 _log = logging.getLogger(__name__)
-
-#: What a price depends on; see `GenerationRequest.kind`.
-Kind = tuple[str, int | None, str | None, str]
 
 
 @attrs.frozen(eq=False)
@@ -56,10 +53,13 @@ class Budget:
 
 
 class PriceTable:
-    """What jobs have cost, by model, duration, resolution and mode; the dearest charge counts."""
+    """What jobs have cost, by `GenerationRequest.kind`; the dearest charge counts."""
 
     def __init__(self) -> None:
         self._prices: dict[Kind, int] = {}
+        # The highest per second: by model and resolution, and of all. Extra fields can make each
+        # job a kind of its own, so that they cannot be searched for it at each submit.
+        self._rates: dict[tuple[str, str | None] | None, float] = {}
         self._listed: tuple[ModelInfo, ...] = ()
 
     def __len__(self) -> int:
@@ -68,6 +68,10 @@ class PriceTable:
     def learn(self, kind: Kind, charged: int) -> None:
         """A request of this kind was charged this many credits."""
         self._prices[kind] = max(charged, self._prices.get(kind, 0))
+        model, duration, resolution = kind[:3]
+        if duration is not None and duration > 0:
+            for group in ((model, resolution), None):
+                self._rates[group] = max(charged / duration, self._rates.get(group, 0.0))
 
     def price(self, kind: Kind) -> int | None:
         """The most that a request of this kind was charged, or None."""
@@ -82,11 +86,12 @@ class PriceTable:
         known = self.price(kind)
         if known is not None:
             return known
-        model, duration, resolution, _ = kind
-        rates = [(seen, price / seen[1]) for seen, price in self._prices.items() if seen[1]]
-        alike = [rate for seen, rate in rates if (seen[0], seen[2]) == (model, resolution)]
-        best = self._listed_rates(model, resolution) + (alike or [rate for _, rate in rates])
-        return None if not best or duration is None else math.ceil(max(best) * duration)
+        model, duration, resolution = kind[:3]
+        seen = self._rates.get((model, resolution), self._rates.get(None))
+        best = self._listed_rates(model, resolution) + ([] if seen is None else [seen])
+        if not best or duration is None or duration <= 0:
+            return None
+        return math.ceil(max(best) * duration)
 
     def list_models(self, models: Iterable[ModelInfo]) -> None:
         """What the server says of its prices: a bound until one is charged."""

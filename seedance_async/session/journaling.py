@@ -17,11 +17,11 @@ from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
 from seedance_async.api.prepared_request import PreparedRequest, dump_request
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.request import GenerationRequest, Kind
 from seedance_async.api.waits import Waits
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
-from seedance_async.session.credit_limit import Kind, PriceTable, Spending
+from seedance_async.session.credit_limit import PriceTable, Spending
 
 if TYPE_CHECKING:
     from seedance_async.journal import Changes, Intent, Journal, JournalEntry, Occurrences
@@ -221,7 +221,7 @@ class JournalRecorder:
         intent = Intent(
             key=record.key,
             fingerprint=prepared.fingerprint,
-            request=prepared.body.decode(),
+            request=prepared.record,
             kind=kind_text(prepared.request),
             origin=self._origin,
             credits=credits,
@@ -421,8 +421,8 @@ def _is_unfinished(entry: JournalEntry) -> bool:
 
 
 def _kind_of(text: str) -> Kind:
-    model, duration, resolution, mode = json.loads(text)
-    return model, duration, resolution, mode
+    model, duration, resolution, mode, *extra = json.loads(text)
+    return model, duration, resolution, mode, *extra
 
 
 def _as_changes(record: JobRecord) -> Changes:

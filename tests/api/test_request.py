@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import pickle
+import re
 import types
 from pathlib import Path
 
@@ -478,7 +479,7 @@ def test_the_rules_can_be_asked_of_any_values_whatever(fields):
     """And where they are kept, the request can be sent; else it is refused with words."""
     request = GenerationRequest(**fields)
     violations = request.violations()
-    assert all(v.rule and v.field.partition("[")[0] in FIELDS for v in violations)
+    assert all(v.rule and re.split(r"[.\[]", v.field)[0] in FIELDS for v in violations)
     if not violations:
         prepare(request)
         return
