@@ -190,7 +190,7 @@ class BatchRunner:
             uploads=uploads is not None,
         )
         self._feeders, self._window = feeders, window
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, None] = {}  # in the order of their starts
 
     async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
         """See `SeedanceSession.as_completed`."""
@@ -265,7 +265,7 @@ class BatchRunner:
             may_resume=self._may_resume,
             stop_reason=self._stop_reason,
         )
-        self._streams.add(stream)
+        self._streams[stream] = None
         return stream
 
     async def _end(self, stream: Stream) -> None:
@@ -273,7 +273,7 @@ class BatchRunner:
         try:
             await stream.stop()
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             _log_unseen(stream.unseen)
 
     def _with_outcome(self, record: JobRecord) -> JobRecord:

@@ -41,6 +41,7 @@ class Resumer:
         job_started: called for each job that is running although no submit of this session
             started it.
         changed: set when a job that was resumed has ended.
+        leave_late: leaves a job, if the session was left while it was looked up.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Resumer:
         events: EventEmitter | None,
         job_started: Callable[[], None],
         changed: asyncio.Event,
+        leave_late: Callable[[JobRecord], None],
     ) -> None:
         self._registry, self._poller, self._journal = registry, poller, journal
         self._events, self._job_started, self._changed = events, job_started, changed
+        self._leave_late = leave_late
         self._recording: dict[JobRecord, asyncio.Task[None]] = {}
 
     async def attach(
@@ -155,9 +158,16 @@ class Resumer:
         record.on_final(lambda _: self._changed.set())
         self._job_started()
         self._poller.watch(record, at_once=True)
-        if self._journal is None:
-            return
-        recording = asyncio.create_task(self._record(self._journal, record, key))
+        try:
+            if self._journal is not None:
+                await self._recorded_by_task(self._journal, record, key)
+        finally:
+            self._leave_late(record)
+
+    async def _recorded_by_task(
+        self, journal: JournalRecorder, record: JobRecord, key: str | None
+    ) -> None:
+        recording = asyncio.create_task(self._record(journal, record, key))
         self._recording[record] = recording
         try:
             await shielded(recording)

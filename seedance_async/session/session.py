@@ -134,6 +134,7 @@ class SeedanceSession:
             events=self._events,
             job_started=self.client.submit_gate.job_started,
             changed=self._changed,
+            leave_late=lambda record: self._shutdown.leave_late(record),
         )
         self._callbacks = self._expected_callbacks(options)
         self._uploads = self._made_uploads(options)
@@ -296,9 +297,7 @@ class SeedanceSession:
         """
         self._check_open()
         settled = None if self._callbacks is None else self._callbacks.settled
-        record = await self._resumer.attach(reference, settled)
-        self._shutdown.leave_late(record)
-        return Job(record, self._actions)
+        return Job(await self._resumer.attach(reference, settled), self._actions)
 
     def jobs(self) -> list[Job]:
         """The jobs whose state can still change: those that have not ended, and the uncertain ones.

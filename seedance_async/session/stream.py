@@ -98,7 +98,7 @@ class Stream:
         self._pulling = True
         self._refusal: Exception | None = None  # the one that concerns every submit
         self.stopped_by: Exception | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their starts
         self._puller = self._start(self._pull_all(), "seedance-pull", self._pulled_all)
 
     async def next_ended(self) -> tuple[int, JobRecord] | None:
@@ -129,14 +129,16 @@ class Stream:
             reason: what the consumer is given if requests are left behind.
         """
         self.cancel(reason)
-        others = self._tasks - {asyncio.current_task()}  # a source may be what leaves the session
+        current = asyncio.current_task()  # a source may be what leaves the session
+        others = [task for task in self._tasks if task is not current]
         await shielded(asyncio.gather(*others, return_exceptions=True))
 
     def cancel(self, reason: Exception | None = None) -> None:
         """As `stop`, without waiting for the submits in progress."""
         self._stop_pulling(reason if self._tasks else None)
-        for task in self._tasks - {self._puller}:
-            task.cancel()
+        for task in self._tasks:
+            if task is not self._puller:
+                task.cancel()
 
     # --- pulling ----------------------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class Stream:
 
     def _pulled_all(self, puller: asyncio.Task[None]) -> None:
         """No more comes from the source; perhaps the pulling was cancelled before it began."""
-        self._tasks.discard(puller)
+        self._tasks.pop(puller, None)
         self._pulling = False
         self._ended.put_nowait(None)
 
@@ -235,7 +237,7 @@ class Stream:
 
     def _fed(self, pulled: _Pulled, task: asyncio.Task[None]) -> None:
         """A submit is over, perhaps before it began."""
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._feeding -= 1
         self._has_room.set()
         if pulled.has_slot:
@@ -260,6 +262,6 @@ class Stream:
         done: Callable[[asyncio.Task[None]], object],
     ) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(done)
         return task

@@ -17,6 +17,7 @@ from seedance_async import (
     InvalidRequestError,
     JobState,
     JobTimeoutError,
+    JournalError,
     RateLimitError,
     RetryPolicy,
     SeedanceError,
@@ -892,8 +893,12 @@ async def test_whatever_breaks_while_leaving_every_wait_ends(
         await waiting
 
 
+@pytest.mark.parametrize(
+    ("closing", "outcome", "reason"),
+    [(5.0, JobTimeoutError, "session was left"), (0.5, JournalError, "it is closed")],
+)
 async def test_a_job_that_is_attached_while_the_session_is_left_keeps_nobody_waiting(
-    make_session, api
+    make_session, api, closing, outcome, reason
 ):
     class SlowJournal(MemoryJournal):
         async def find(self, key):
@@ -901,7 +906,7 @@ async def test_a_job_that_is_attached_while_the_session_is_left_keeps_nobody_wai
             return await super().find(key)
 
     async def close_slowly():
-        await asyncio.sleep(5)
+        await asyncio.sleep(closing)
 
     async def attach_and_wait():
         await (await session.attach('{"v": 1, "request_id": "req_old", "key": "mine"}'))
@@ -912,8 +917,9 @@ async def test_a_job_that_is_attached_while_the_session_is_left_keeps_nobody_wai
             waiting = asyncio.ensure_future(attach_and_wait())
             await asyncio.sleep(0.5)
             raise LookupError
-    with pytest.raises(JobTimeoutError, match="session was left"):
+    with pytest.raises(outcome, match=reason):
         await asyncio.wait_for(waiting, 60)
+    assert session.registry.live == 0, "whoever else waits for it is told, too"
 
 
 async def test_leaving_cuts_nothing_that_is_being_submitted(make_session, api):

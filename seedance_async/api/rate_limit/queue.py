@@ -18,7 +18,7 @@ class WaitingLine:
 
     def __init__(self) -> None:
         self._places: deque[_Place] = deque()
-        self._pausing: set[asyncio.Future[None]] = set()
+        self._pausing: dict[asyncio.Future[None], None] = {}
         self._closed_until = -math.inf
         self._error: Exception | None = None
 
@@ -67,12 +67,12 @@ class WaitingLine:
         self.check_open(loop.time())
         pause: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, pause)
-        self._pausing.add(pause)
+        self._pausing[pause] = None
         try:
             await pause
         finally:
             timer.cancel()
-            self._pausing.discard(pause)
+            self._pausing.pop(pause, None)
 
 
 _Place = tuple[asyncio.Future[None], float]

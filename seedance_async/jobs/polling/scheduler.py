@@ -84,7 +84,7 @@ class Scheduler(Generic[_T]):
         self._budget = RateBudget(rate)
         self._clock = _Clock(self._budget)
         self._most_workers = workers
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: dict[asyncio.Task[None], None] = {}  # in the order of their starts
         # Places; one that its item has left stays until it is on top, or most places are left.
         self._heap: list[tuple[float, int, _T, float]] = []
         self._waiting = 0
@@ -172,7 +172,7 @@ class Scheduler(Generic[_T]):
             neutral = self._context.copy()  # since this may be running in it already
             worker = neutral.run(loop.create_task, work, name="seedance-poll")
             if not worker.done():  # an eager task may have ended already
-                self._workers.add(worker)
+                self._workers[worker] = None
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
@@ -210,7 +210,7 @@ class Scheduler(Generic[_T]):
                     return
                 item = self._take(now)
         finally:
-            self._workers.discard(task)
+            self._workers.pop(task, None)
             if not is_broken_off(loop):
                 self._start_workers()
 
