@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seedance_async import GenerationRequest
-from seedance_async.cli.inputs import InputFormat, Line, Problem, read_lines
+from seedance_async.cli.inputs import Line, Problem, read_lines
+from seedance_async.cli.reading.formats import InputFormat
 
 JSONL, CSV, PLAIN = InputFormat.JSONL, InputFormat.CSV, InputFormat.PLAIN
 
@@ -24,21 +25,6 @@ def requests(text, form, **options):
 def problems(text, form, **options):
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     return [str(problem) for problem in read_lines(data, form, **options)[1]]
-
-
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [
-        ("a.jsonl", JSONL),
-        ("a.NDJSON", JSONL),
-        ("dir.csv/a.csv", CSV),
-        ("a.txt", PLAIN),
-        ("dir.csv/a", PLAIN),
-        ("-", PLAIN),
-    ],
-)
-def test_the_extension_chooses_the_format(name, form):
-    assert InputFormat.of_name(name) is form
 
 
 def test_plain_text_is_one_prompt_per_line_without_blanks_and_comments():
@@ -81,7 +67,7 @@ def test_csv_reads_every_field():
         '16:9,8,480p,https://example.com/hook,"{""shot"": 7}"\n',
         CSV,
     )
-    assert line.number == 2
+    assert line.number == 1
     assert line.request == GenerationRequest(
         "A river, in\nautumn",
         model="seedance-2.0-fast",
@@ -94,9 +80,11 @@ def test_csv_reads_every_field():
     )
 
 
-def test_csv_rows_are_numbered_by_the_line_they_begin_on():
-    lines = requests('prompt\n"one\ntwo"\n\nthree\n', CSV)
-    assert [line.number for line in lines] == [2, 5]
+def test_rows_are_numbered_from_one_under_the_header_as_a_spreadsheet_counts_them():
+    text = 'prompt\n"one\ntwo"\n\nthree\n'
+    assert [line.number for line in requests(text, CSV)] == [1, 3]
+    (problem,) = problems(text + " ,\n,x", CSV)
+    assert problem.startswith("line 5 (row 6): row: ['', 'x'] has 2 cells")
 
 
 def test_an_empty_cell_and_a_missing_one_are_absent():
@@ -128,7 +116,6 @@ def test_a_line_overrides_the_defaults_under_either_name():
         ('\n{"prompt": " "}', JSONL, "line 2: prompt: ' ' must not be blank"),
         ('{"prompt": "\\ud800"}', JSONL, "prompt: '\\ud800' must be valid Unicode"),
         ('{"duration": 5}', JSONL, "line 1: prompt: None is required"),
-        ('{"prompt": "a", "size": 1}', JSONL, "line 1: size: 1 is not one of prompt, model"),
         ('{"prompt": "a", "model": []}', JSONL, "line 1: model: [] must be text"),
         ('{"prompt": "a", "duration": 5.0}', JSONL, "duration: 5.0 must be a whole number"),
         (
@@ -137,15 +124,18 @@ def test_a_line_overrides_the_defaults_under_either_name():
             "metadata: {'a': nan} must be a JSON object",
         ),
         ('{"prompt": "a", "media_urls": "x"}', JSONL, "media_urls: 'x' must be a list"),
-        ("prompt,duration\na,5_0\n", CSV, "line 2: duration: '5_0' must be a whole number"),
-        ("prompt,metadata\na,[1]\n", CSV, "line 2: metadata: '[1]' must be a JSON object"),
-        ("prompt,metadata\na,{\n", CSV, "line 2: metadata: '{' must be a JSON object ("),
-        ("prompt\na,b\n", CSV, "line 2: row: ['a', 'b'] has 2 cells, the header 1"),
-        ('prompt\n"a\n', CSV, "line 2: row: '' must be readable CSV ("),
-        ("prompt;duration\na;5\n", CSV, "line 1: prompt;duration: None is not one of"),
-        ("prompt,prompt\na,b\n", CSV, "line 1: header: ['prompt', 'prompt'] must name each field"),
-        ("duration\n5\n", CSV, "line 1: header: ['duration'] must name the prompt"),
-        ("media_urls,mediaUrls,prompt\n", CSV, "mediaUrls: None is given twice"),
+        ("prompt,duration\na,5_0\n", CSV, "line 1 (row 2): duration: '5_0' must be a whole number"),
+        ("prompt,metadata\na,[1]\n", CSV, "line 1 (row 2): metadata: '[1]' must be a JSON object"),
+        ("prompt,metadata\na,{\n", CSV, "line 1 (row 2): metadata: '{' must be a JSON object ("),
+        ("prompt\na,b\n", CSV, "line 1 (row 2): row: ['a', 'b'] has 2 cells, the header 1"),
+        ('prompt\n"a\n', CSV, "row 2: row: '' must be readable CSV ("),
+        (
+            "prompt,prompt\na,b\n",
+            CSV,
+            "row 1: prompt: ['prompt', 'prompt'] is given twice as",
+        ),
+        ("duration\n5\n", CSV, "row 1: header: ['duration'] must name the prompt"),
+        ("media_urls,mediaUrls,prompt\n", CSV, "'prompt'] is given twice as media_urls"),
         (b"good\nb\xffd\n", PLAIN, "line 2: text: b'\\xff' must be UTF-8"),
     ],
 )
@@ -169,16 +159,17 @@ def test_local_media_are_good_for_a_local_api_alone():
 
 def test_one_bad_line_leaves_the_others_good():
     lines, bad = read_lines(b'{"prompt": "a"}\nnonsense\n{"prompt": "b"}', JSONL)
-    assert ([line.number for line in lines], [each.number for each in bad]) == ([1, 3], [2])
+    assert ([line.number for line in lines], [each.where for each in bad]) == ([1, 3], ["line 2"])
 
 
 def check(data, form, defaults=None):
     lines, bad = read_lines(data, form, defaults=defaults)
     assert all(not line.request.violations() for line in lines)
     assert all(problem.violations and str(problem) for problem in bad)
-    numbers = sorted(each.number for each in [*lines, *bad])
-    assert len(set(numbers)) == len(numbers)
+    numbers = [line.number for line in lines]
+    assert numbers == sorted(set(numbers))
     assert not numbers or numbers[0] >= 1
+    assert len({problem.where for problem in bad}) == len(bad)
 
 
 @given(st.binary(max_size=300), st.sampled_from(InputFormat))

@@ -20,7 +20,9 @@ from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import remember_batch
-from seedance_async.cli.inputs import InputFormat, Line, read_lines
+from seedance_async.cli.inputs import Line, read_lines
+from seedance_async.cli.reading import option
+from seedance_async.cli.reading.formats import InputFormat
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
 from seedance_async.cli.runs.journal_entries import KnownJobs, request_of, state_text
 from seedance_async.cli.runs.next_steps import JOURNAL
@@ -87,8 +89,9 @@ def _standard_input() -> bytes:
     "--format",
     "form",
     type=click.Choice([str(each) for each in InputFormat]),
-    help="Format of FILE.  [default: by its extension, .jsonl, .ndjson or .csv; else plain]",
+    help="Format of FILE.  [default: what its name and its content show]",
 )
+@option.names
 @options.upload
 @options.max_in_flight
 @options.max_downloads
@@ -120,6 +123,7 @@ async def batch(
     file: Input,
     folder: Path,
     form: str | None,
+    names: dict[str, str],
     upload: str | None,
     max_in_flight: int,
     max_downloads: int,
@@ -146,7 +150,7 @@ async def batch(
 
     Media may be files: a path in FILE begins at the folder of FILE. See --upload.
 
-    Messages and results number lines as FILE does: in a CSV file, the header is line 1.
+    Messages and results number lines as FILE does; the first row under the header of a table is 1.
     """
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(
@@ -170,7 +174,7 @@ async def batch(
         )
     )
     screen = connection.screen
-    lines = _good_lines(file, form, defaults, session, screen, uploads=uploader is not None)
+    lines = _good_lines(file, form, names, defaults, session, screen, uploads=uploader is not None)
     if lines is None:
         return ExitCode.USAGE
     known = KnownJobs.read(None if overwrite else record, media_key)
@@ -202,6 +206,7 @@ async def batch(
 def _good_lines(
     file: Input,
     form: str | None,
+    names: dict[str, str],
     defaults: dict[str, Any],
     session: SeedanceSession,
     screen: Screen,
@@ -211,7 +216,9 @@ def _good_lines(
     """The requests of the file; None, after showing what is wrong, if any line is bad."""
     lines, problems = read_lines(
         file.data,
-        InputFormat(form) if form else InputFormat.of_name(file.name),
+        InputFormat(form) if form else None,
+        name=file.name,
+        names=names,
         defaults={name: value for name, value in defaults.items() if value is not None},
         allow_local=session.client.allow_local,
         folder=file.folder,

@@ -99,6 +99,7 @@ class _BatchRecord:
 
     def __init__(self, lines: Sequence[Line], options: BatchOptions, screen: Screen) -> None:
         self._lines, self._options, self._screen = lines, options, screen
+        self._columns = {line.number: line.columns for line in lines}
         self._folder, self._journal = options.folder, options.journal
         self._results: ResultsFile | None = None
         self.next_steps = NextSteps(options.folder, options.journal)
@@ -148,6 +149,8 @@ class _BatchRecord:
     def take(self, outcome: Outcome) -> None:
         """Keep one outcome."""
         assert self._results is not None
+        if outcome.line is not None:
+            outcome = attrs.evolve(outcome, columns=self._columns[outcome.line])
         self._results.write(outcome)
         self.report.add(outcome)
         if self._options.as_json:

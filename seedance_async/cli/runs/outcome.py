@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Outcome:
         file: the video, if one was saved.
         error: what went wrong; a succeeded job has one if its video was not saved.
         next_step: what the user can do about it, or None.
+        columns: what else the input says of it.
     """
 
     state: str
@@ -66,6 +68,7 @@ class Outcome:
     output_url: str | None = attrs.field(default=None, repr=False)
     error: SeedanceError | None = None
     next_step: str | None = None
+    columns: Mapping[str, Any] = attrs.field(factory=dict)
 
     @classmethod
     def of_job(
@@ -200,6 +203,7 @@ class Outcome:
             "output_url": self.output_url,
             "error": error and {"type": type(error).__name__, "message": str(error)},
             "next_step": self.next_step,
+            "columns": dict(self.columns),
         }
 
 

@@ -104,11 +104,13 @@ def _free_name(path: Path) -> Path:
 
 def write_remaining(folder: Path, outcomes: Iterable[Outcome]) -> Path | None:
     """Write the requests that certainly cost nothing to a file, an input for the next run."""
-    requests = [o.request for o in outcomes if o.can_be_resubmitted and o.request is not None]
-    if not requests:
+    found = [(o.request, o.columns) for o in outcomes if o.can_be_resubmitted and o.request]
+    if not found:
         return None
     path = folder / REMAINING
-    lines = (json.dumps(_as_line(request), ensure_ascii=False) for request in requests)
+    lines = (
+        json.dumps({**columns, **_as_line(each)}, ensure_ascii=False) for each, columns in found
+    )
     text = "".join(f"{line}\n" for line in lines)
     path.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON writes it, too
     return path

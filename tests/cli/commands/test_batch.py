@@ -46,15 +46,27 @@ def test_json_outcomes_are_the_lines_of_the_results(seedance, seedance_emulator)
     assert {record["line"]: record for record in done.records} == results()
 
 
-def test_lines_are_numbered_as_in_the_file(seedance, seedance_emulator):
-    """In a CSV file the header is line 1, in messages and results alike."""
+def test_rows_of_a_table_are_numbered_from_one_in_messages_results_and_names(
+    seedance, seedance_emulator
+):
     bad = seedance("batch", write("prompt,duration\na,99\n", "a.csv"))
-    assert "a.csv, line 2: duration: 99 must be" in bad.err
+    assert "a.csv, line 1 (row 2): duration: 99 must be" in bad.err
     assert "1 bad line; nothing was sent" in bad.err
     seedance_emulator.faults.script("job", "failed")
     done = seedance("batch", write("prompt\na\n", "a.csv"))
-    assert list(results()) == [2]
-    assert "1 line of a.csv failed:\n  line 2 req_" in done.err
+    assert list(results()) == [1]
+    assert "1 line of a.csv failed:\n  line 1 req_" in done.err
+
+
+def test_other_columns_are_in_the_results_and_in_what_remains(seedance, seedance_emulator):
+    write("prompt,Scene,note\na,3,\nb,4,late\n", "a.csv")
+    seedance_emulator.faults.script("submit", "unauthorized", match="b", times=None)
+    done = seedance("batch", "a.csv", "--no-journal")
+    found = {number: record["columns"] for number, record in results().items()}
+    assert found == {1: {"Scene": "3", "note": ""}, 2: {"Scene": "4", "note": "late"}}
+    assert done.code == 4
+    (left,) = Path("videos/remaining.jsonl").read_text().splitlines()
+    assert json.loads(left).items() >= {"prompt": "b", "Scene": "4", "note": "late"}.items()
 
 
 def test_standard_input_is_read_as_the_format_says(seedance, seedance_emulator):

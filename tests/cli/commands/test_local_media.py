@@ -56,8 +56,8 @@ def test_a_picture_that_is_no_picture_stops_the_run_before_it_costs(
     (pictures / "my images/shot 4.png").unlink()
     done = seedance("batch", str(pictures / "shots.csv"))
     assert done.code == 2
-    assert "line 5: media_urls[0]: 'film/my images/shot 3.png' must be what its name" in done.err
-    assert "line 6: media_urls[0]: 'film/my images/shot 4.png' must be a file that" in done.err
+    assert "4 (row 5): media_urls[0]: 'film/my images/shot 3.png' must be what its" in done.err
+    assert "5 (row 6): media_urls[0]: 'film/my images/shot 4.png' must be a file that" in done.err
     assert "10 bad lines; nothing was sent" in done.err
     assert not seedance_emulator.jobs
     assert not seedance_emulator.uploads
