@@ -51,7 +51,8 @@ jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
     jobs.registry
 jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry jobs.state
-jobs.job: _utils.plural api.errors api.models api.request jobs.registry jobs.state jobs.updates
+jobs.job: _utils.plural api.errors api.models api.request jobs.downloads jobs.registry jobs.state
+    jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models api.rate_limit
     jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state

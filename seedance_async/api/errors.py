@@ -354,15 +354,24 @@ class DownloadError(SeedanceError):
 
     Attributes:
         request_id: the job whose video it is.
-        path: where the video was to be saved.
+        path: where the video was to be saved; None if it was not to be a file.
+        url: the object that it was to become in a store, else None.
         status: the HTTP status if the server refused, else None.
     """
 
     def __init__(
-        self, message: str, *, request_id: str, path: Path, status: int | None = None
+        self,
+        message: str,
+        *,
+        request_id: str,
+        path: Path | None = None,
+        url: str | None = None,
+        status: int | None = None,
     ) -> None:
-        self.request_id, self.path, self.status = request_id, path, status
-        super().__init__(f"the video of job {request_id} was not saved to {path}: {message}")
+        self.request_id, self.path, self.url, self.status = request_id, path, url, status
+        place = url if path is None else path
+        failed = "could not be read" if place is None else f"was not saved to {place}"
+        super().__init__(f"the video of job {request_id} {failed}: {message}")
 
 
 class JournalError(SeedanceError):

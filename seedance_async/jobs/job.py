@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -26,6 +26,9 @@ from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.updates import JobUpdate
 
+if TYPE_CHECKING:
+    from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
+
 #: The wait of each task that was created from a job.
 _waits: WeakKeyDictionary[asyncio.Task[Any], Generator[Any, None, Generation]] = WeakKeyDictionary()
 
@@ -38,7 +41,8 @@ class JobActions:
     """
 
     cancel: Callable[[JobRecord], Awaitable[None]]
-    download: Callable[[JobRecord, Path, bool], Awaitable[Path]]
+    download: Callable[[JobRecord, Path | VideoTarget, bool], Awaitable[SavedFile]]
+    stream: Callable[[JobRecord, Callable[[], Awaitable[Generation]]], VideoStream]
     updates: Callable[[JobRecord, float], AsyncGenerator[JobUpdate]]
     check: Callable[[], None] = lambda: None
 
@@ -223,23 +227,54 @@ class Job(Coroutine[Any, None, Generation]):
         if self.state.is_running:
             await self._require_actions().cancel(self._record)
 
-    async def download(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    @overload
+    async def download(self, path: str | Path, *, overwrite: bool = False) -> Path: ...
+
+    @overload
+    async def download(self, path: VideoTarget, *, overwrite: bool = False) -> SavedFile: ...
+
+    async def download(
+        self, path: str | Path | VideoTarget, *, overwrite: bool = False
+    ) -> Path | SavedFile:
         """Save the video, once the job has succeeded; waits for that first.
 
         Args:
-            path: the file to write; or an existing folder, for a file named by the request id.
-            overwrite: replace a file that is there.
+            path: the file to write; or an existing folder, for a file named by the request id; or
+                a place of another kind, such as `seedance_async.media.StoredObject`.
+            overwrite: replace what is there.
 
         Returns:
-            Where the video is.
+            Where the video is: the file, or what is known of the object.
 
         Raises:
-            DownloadError: fetching or saving failed, or a file is there. The job stays succeeded
-                and the download can be tried again.
+            DownloadError: fetching or saving failed, or something is there. The job stays
+                succeeded and the download can be tried again.
             SeedanceError: as `wait`.
         """
         await self.wait()
-        return await self._require_actions().download(self._record, Path(path), overwrite)
+        target = Path(path) if isinstance(path, (str, Path)) else path
+        saved = await self._require_actions().download(self._record, target, overwrite)
+        return saved.path if isinstance(target, Path) else saved
+
+    def stream(self) -> VideoStream:
+        """The video in pieces of bytes, as they arrive; the first one waits for the job.
+
+        ```python
+        async with job.stream() as video:
+            async for piece in video:
+                ...
+        ```
+
+        A broken connection is resumed and an expired URL is renewed. The loop ends only if the
+        video is whole. Nothing is kept: neither here, nor in the journal.
+
+        Raises:
+            RuntimeError: the job was unpickled, or belongs to another event loop.
+
+        The loop raises `DownloadError` if the video cannot be fetched, or changes at the server
+        meanwhile, and what `wait` raises.
+        """
+        return self._require_actions().stream(self._record, self.wait)
 
     async def _final_within(self, timeout: float | None) -> None:
         final = asyncio.get_running_loop().create_future()

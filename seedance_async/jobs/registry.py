@@ -36,14 +36,27 @@ class SavedFile:
     """Where a job's video is.
 
     Attributes:
-        path: the file.
+        path: the file; of an object in a store, its key.
         size: bytes.
         sha256: of the whole file, in hexadecimal.
+        url: the object in a store; None for a file.
     """
 
     path: Path
     size: int
     sha256: str
+    url: str | None = None
+
+    @classmethod
+    def at(cls, place: str, size: int, sha256: str) -> SavedFile:
+        """The file or object at a recorded place."""
+        _, scheme, key = place.partition("://")
+        return cls(Path(key), size, sha256, place) if scheme else cls(Path(place), size, sha256)
+
+    @property
+    def place(self) -> str:
+        """The object's URL, or the file's path from the root of its disk."""
+        return str(self.path.absolute()) if self.url is None else self.url
 
 
 #: Ids of ended jobs that are remembered, to notice a server that gives one out again.

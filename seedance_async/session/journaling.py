@@ -381,14 +381,13 @@ class JournalRecorder:
 
         A failure is logged: the file is saved nevertheless.
         """
-        path = str(saved.path.absolute())
         try:
             if await self._journal.find(record.key) is not None:
                 await self._journal.record_file(
-                    record.key, path=path, size=saved.size, sha256=saved.sha256
+                    record.key, path=saved.place, size=saved.size, sha256=saved.sha256
                 )
         except JournalError as error:
-            _log.error("job %s is saved to %s, but: %s", record.request_id, saved.path, error)
+            _log.error("job %s is saved to %s, but: %s", record.request_id, saved.place, error)
 
     async def spending(self, budgets: Iterable[str]) -> Spending:
         """What the journal's attempts have cost, as far as it is known, in all and by budget."""

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -122,7 +121,7 @@ class Resumer:
         assert self._journal is not None
         self._journal.adopt(record, known)
         if known.path is not None and known.size is not None and known.sha256 is not None:
-            record.saved = SavedFile(Path(known.path), known.size, known.sha256)
+            record.saved = SavedFile.at(known.path, known.size, known.sha256)
         if known.request_id is None:
             await self._report_uncertain(self._journal, record, known)
             return

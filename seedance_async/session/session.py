@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from seedance_async.api.prepared_request import prepare
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
-from seedance_async.jobs.registry import JobRecord, TaskRegistry
+from seedance_async.jobs.registry import JobRecord, SavedFile, TaskRegistry
 from seedance_async.jobs.state import JobState
 from seedance_async.jobs.stats import SessionStats
 from seedance_async.jobs.updates import JobUpdates
@@ -48,6 +48,7 @@ from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
     from seedance_async.jobs.downloads.downloader import Downloader
+    from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
     from seedance_async.session.credit_limit import Budget
@@ -125,7 +126,11 @@ class SeedanceSession:
         )
         updates = JobUpdates(self.registry, self._poller.finish_times)
         self._actions = JobActions(
-            self._cancel, self._download, updates.follow, check=self._check_home
+            cancel=self._cancel,
+            download=self._download,
+            stream=self._stream,
+            updates=updates.follow,
+            check=self._check_home,
         )
         self._resumer = Resumer(
             registry=self.registry,
@@ -419,15 +424,20 @@ class SeedanceSession:
             rng=self._options.rng,
         )
 
-    async def _download(self, record: JobRecord, path: Path, overwrite: bool) -> Path:
+    async def _download(
+        self, record: JobRecord, target: Path | VideoTarget, overwrite: bool
+    ) -> SavedFile:
         assert record.generation is not None
-        record.saved = await self._downloader.save(record.generation, path, overwrite)
-        _log.info("the video of job %s is saved: %s", record.request_id, record.saved.path)
+        record.saved = await self._downloader.save(record.generation, target, overwrite)
+        _log.info("the video of job %s is saved: %s", record.request_id, record.saved.place)
         if self._journal is not None:
             await self._journal.write_saved(record, record.saved)
         if self._events is not None:
             self._events.saved(record, record.saved)
-        return record.saved.path
+        return record.saved
+
+    def _stream(self, record: JobRecord, ready: Callable[[], Awaitable[Generation]]) -> VideoStream:
+        return self._downloader.stream(record.request_id or record.key, ready)
 
     async def _cancel(self, record: JobRecord) -> None:
         assert record.request_id is not None

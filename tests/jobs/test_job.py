@@ -17,7 +17,7 @@ async def never(*_):
     raise AssertionError
 
 
-ACTIONS = JobActions(never, never, never)
+ACTIONS = JobActions(never, never, never, never)
 
 
 @pytest.fixture

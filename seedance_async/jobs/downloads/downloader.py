@@ -14,32 +14,29 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.plural import counted
-from seedance_async.api.errors import SeedanceError, TransportError
+from seedance_async.api.errors import DownloadError, TransportError
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
 from seedance_async.api.transport import MediaResponse, Transport
-from seedance_async.jobs.downloads.part_file import (
+from seedance_async.jobs.downloads.part_file import PartFile, checked_target, free_space
+from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
+from seedance_async.jobs.downloads.transfers import (
+    Attempts,
     BrokenTransferError,
-    PartFile,
-    checked_target,
-    free_space,
+    ExpiredURLError,
+    MinimumRate,
+    Refresh,
+    checked_body,
 )
 from seedance_async.jobs.registry import SavedFile
 
 _T = TypeVar("_T")
-
-_CONTENT_RANGE = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)"
-_CONTENT_LENGTH = r"[0-9]{1,18}"
-
-#: Statuses of a URL that has expired.
-_EXPIRED = frozenset({401, 403, 404, 410})
 
 #: Bytes that are written at once: so many that handing them to a thread costs little.
 WRITE_SIZE = 1 << 20
@@ -59,7 +56,7 @@ class Downloader:
     def __init__(
         self,
         transport: Transport,
-        refresh: Callable[[str], Awaitable[Generation]],
+        refresh: Refresh,
         *,
         limit: int,
         retry: RetryPolicy,
@@ -71,8 +68,41 @@ class Downloader:
         self._slots = asyncio.Semaphore(limit)
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
 
-    async def save(self, generation: Generation, path: Path, overwrite: bool = False) -> SavedFile:
+    def stream(self, request_id: str, ready: Callable[[], Awaitable[Generation]]) -> VideoStream:
+        """A job's video in pieces, once `ready` returns it as succeeded; see `Job.stream`."""
+        return VideoStream(
+            request_id,
+            ready,
+            self._transport,
+            self._refresh,
+            retry=self._retry,
+            timeouts=self._timeouts,
+            rng=self._rng,
+        )
+
+    async def save(
+        self, generation: Generation, target: Path | VideoTarget, overwrite: bool = False
+    ) -> SavedFile:
         """Save a succeeded job's video; see `Job.download`."""
+        if isinstance(target, Path):
+            return await self._save_file(generation, target, overwrite)
+        return await self._save_elsewhere(generation, target, overwrite)
+
+    async def _save_elsewhere(
+        self, generation: Generation, target: VideoTarget, overwrite: bool
+    ) -> SavedFile:
+        async def ready() -> Generation:
+            return generation
+
+        async with self._slots, self.stream(generation.request_id, ready) as video:
+            try:
+                async with asyncio.timeout(self._timeouts.download):
+                    return await target.save(video, overwrite=overwrite)
+            except TimeoutError:
+                message = f"not done in {counted(self._timeouts.download, 'second')}"
+                raise DownloadError(message, request_id=generation.request_id) from None
+
+    async def _save_file(self, generation: Generation, path: Path, overwrite: bool) -> SavedFile:
         target = await _in_thread(checked_target, generation, path, overwrite)
         part = PartFile(target, generation.request_id, free=self._free)
         async with self._slots:
@@ -93,32 +123,14 @@ class Downloader:
 
     async def _fetch(self, generation: Generation, part: PartFile) -> None:
         """Make transfers until the file is whole."""
-        url, refreshed, failures = generation.output_url, False, 0
+        attempts = Attempts(generation, self._refresh, self._retry, self._rng, part.error)
         while True:
-            if url is None:
-                if refreshed:
-                    raise part.error("the server gives no output URL")
-                url, refreshed = await self._fresh_url(part), True
-                continue
+            url = await attempts.url(part.size)
             try:
                 await self._transfer(url, part)
                 return
-            except _ExpiredURLError as expired:
-                if refreshed:
-                    message = f"HTTP {expired.status}, and again with a fresh URL"
-                    raise part.error(message, expired.status) from None
-                url = None
-            except BrokenTransferError as broken:
-                failures += 1
-                if failures >= self._retry.attempts or not broken.transient:
-                    raise part.error(str(broken), broken.status) from broken
-                await asyncio.sleep(self._retry.backoff.delay(failures - 1, self._rng))
-
-    async def _fresh_url(self, part: PartFile) -> str | None:
-        try:
-            return (await self._refresh(part.request_id)).output_url
-        except SeedanceError as error:
-            raise part.error(f"its URL could not be refreshed: {error}") from error
+            except (BrokenTransferError, ExpiredURLError) as failure:
+                await attempts.failed(failure, part.size)
 
     async def _transfer(self, url: str, part: PartFile) -> None:
         """Make one GET, from the end of the file to the end of the video."""
@@ -137,55 +149,18 @@ class Downloader:
 
     async def _start(self, response: MediaResponse, part: PartFile) -> None:
         """Prepare the file for the body of a response, or raise if the body is not the video."""
-        status, headers = response.status, response.headers
-        if status in _EXPIRED:
-            raise _ExpiredURLError(status)
-        kind = headers.get("content-type", "")
-        if status in (200, 206) and kind.startswith(("text/", "application/json")):
-            raise BrokenTransferError(f"a video was expected, not {kind}", status=status)
-        start, total = _start_and_total(status, headers)
-        resumed = status == 206 and start == part.size and part.total in (None, total)
-        if status in (200, 206, 416) and not resumed and part.size:
+        body = checked_body(response)
+        resumed = body.status == 206 and body.start == part.size
+        resumed = resumed and part.total in (None, body.total)
+        if not resumed and part.size:
             await _in_thread(part.restart)
-        if status == 200 or resumed:
+        if body.status == 200 or resumed:
             # Do not go to a thread before the first piece is read: if the connection broke
             # meanwhile, the bytes received so far would be lost, and a download from a server that
             # always breaks the connection would never progress.
-            part.expect(total, headers.get("etag"))
-        elif status in (206, 416):
-            raise BrokenTransferError("the server does not resume there", status=status)
+            part.expect(body.total, body.etag)
         else:
-            transient = status >= 500 or status in (408, 425, 429)
-            raise BrokenTransferError(f"HTTP {status}", status=status, transient=transient)
-
-
-class MinimumRate:
-    """Breaks off a transfer that only trickles. The time that writing takes does not count.
-
-    A transfer in which nothing arrives at all is broken off by the transport.
-    """
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._window, self._rate = timeouts.download_idle, timeouts.download_rate
-        self._clock = asyncio.get_running_loop().time
-        self._waited, self._received = 0.0, 0
-        self._waiting_since = self._clock()
-
-    def received(self, size: int) -> None:
-        """Count the bytes that end a wait. Raises BrokenTransferError if the rate is too low."""
-        self._waited += self._clock() - self._waiting_since
-        self._received += size
-        if self._waited < self._window:
-            return
-        if self._received < self._rate * self._waited:
-            received = counted(self._received, "byte")
-            message = f"only {received} came in {counted(round(self._waited), 'second')}"
-            raise BrokenTransferError(message)
-        self._waited, self._received = 0.0, 0
-
-    def start_waiting(self) -> None:
-        """Start the next wait."""
-        self._waiting_since = self._clock()
+            raise BrokenTransferError("the server does not resume there", status=body.status)
 
 
 class _BackgroundWriter:
@@ -236,20 +211,3 @@ async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     from anyio import to_thread  # imported only if something is downloaded
 
     return await shielded(to_thread.run_sync(work, *arguments))
-
-
-class _ExpiredURLError(Exception):
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(status)
-
-
-def _start_and_total(status: int, headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Position of the body's first byte and length of the whole video, as far as they are given."""
-    if status == 206:
-        match = re.fullmatch(_CONTENT_RANGE, headers.get("content-range", ""))
-        if match is None:
-            return None, None
-        return int(match[1]), None if match[2] == "*" else int(match[2])
-    length = headers.get("content-length", "")
-    return 0, int(length) if re.fullmatch(_CONTENT_LENGTH, length) else None

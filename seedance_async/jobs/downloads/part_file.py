@@ -21,6 +21,8 @@ import attrs
 
 from seedance_async.api.errors import DownloadError
 from seedance_async.api.models import Generation
+from seedance_async.jobs.downloads.mp4_boxes import Mp4Boxes
+from seedance_async.jobs.downloads.transfers import BrokenTransferError, range_headers
 
 try:
     import fcntl
@@ -44,19 +46,6 @@ def safe_file_stem(request_id: str) -> str:
         return request_id
     digest = hashlib.sha256(request_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"job-{digest[:32]}"
-
-
-class BrokenTransferError(Exception):
-    """A transfer that must be repeated, from where it stopped or from the start.
-
-    Attributes:
-        status: the HTTP status where the server refused, else None.
-        transient: whether repeating it can help.
-    """
-
-    def __init__(self, message: str, *, status: int | None = None, transient: bool = True) -> None:
-        self.status, self.transient = status, transient
-        super().__init__(message)
 
 
 def free_space(folder: Path) -> int | None:
@@ -92,6 +81,7 @@ class PartFile:
     _path: Path = attrs.field(init=False)
     _file: BinaryIO | None = attrs.field(default=None, init=False)
     _hash: Any = attrs.field(factory=hashlib.sha256, init=False)
+    _boxes: Mp4Boxes = attrs.field(factory=Mp4Boxes, init=False)
     _room_checked: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -112,12 +102,7 @@ class PartFile:
 
     def range_headers(self) -> dict[str, str]:
         """The headers that ask for the rest of the video."""
-        if not self.size:
-            return {}
-        headers = {"Range": f"bytes={self.size}-"}
-        if self.etag is not None and not self.etag.startswith("W/"):
-            headers["If-Range"] = self.etag
-        return headers
+        return range_headers(self.size, self.etag)
 
     def expect(self, total: int | None, etag: str | None) -> None:
         """Set what the server says about the whole video: its size and its ETag."""
@@ -138,7 +123,7 @@ class PartFile:
         file.seek(0)
         file.truncate()
         self.size, self.total, self.etag = 0, None, None
-        self._hash = hashlib.sha256()
+        self._hash, self._boxes = hashlib.sha256(), Mp4Boxes()
 
     def write(self, pieces: Iterable[bytes]) -> None:
         """Append pieces. Before the first ones, check that the disk has room for the whole video.
@@ -151,6 +136,7 @@ class PartFile:
         for piece in pieces:
             file.write(piece)
             self._hash.update(piece)
+            self._boxes.feed(piece)
             self.size += len(piece)
 
     def _check_room(self) -> None:
@@ -175,10 +161,10 @@ class PartFile:
         if self.total is not None and self.size < self.total:
             raise BrokenTransferError(f"cut short at {self.size} of {self.total} B")
         self._opened().flush()
-        problem = mp4_problem(self._path)
+        problem = self._boxes.problem()
         if problem is None:
             return
-        if self.total == self.size and not _is_page(self._path):
+        if self.total == self.size and not self._boxes.is_page:
             _log.warning("the video of job %s is kept as it came: %s", self.request_id, problem)
             return
         self.restart()
@@ -229,12 +215,6 @@ def checked_target(generation: Generation, path: Path, overwrite: bool) -> Path:
     return target
 
 
-def _is_page(path: Path) -> bool:
-    """Whether a file begins as a page of text or a JSON answer does, whatever its type says."""
-    with path.open("rb") as file:
-        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"[")
-
-
 def _rename_new(source: Path, target: Path) -> None:
     """Rename a file, but never over one that was created meanwhile."""
     try:
@@ -270,31 +250,3 @@ def _remove_if_abandoned(path: Path) -> None:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
-
-
-def mp4_problem(path: Path) -> str | None:
-    """What is wrong with the structure of an MP4 file, or None: its boxes must fill it exactly.
-
-    This detects a file that was cut short even if the server gave no length.
-    """
-    size = path.stat().st_size
-    kinds: list[bytes] = []
-    with path.open("rb") as file:
-        at = 0
-        while at + 8 <= size:
-            file.seek(at)
-            head = file.read(16)
-            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            elif length == 0:
-                length = size - at
-            if not kinds and kind != b"ftyp":
-                return "the response is no MP4 file"
-            if length < 8:
-                return "the MP4 file is damaged"
-            kinds.append(kind)
-            at += length
-    if at != size or b"moov" not in kinds:
-        return f"the MP4 file is cut short at {size} B"
-    return None

@@ -21,8 +21,8 @@ from seedance_async import (
 )
 from seedance_async.api.options import Endpoint
 from seedance_async.jobs.downloads import downloader as module
-from seedance_async.jobs.downloads.downloader import MinimumRate
-from seedance_async.jobs.downloads.part_file import BrokenTransferError, PartFile
+from seedance_async.jobs.downloads.part_file import PartFile
+from seedance_async.jobs.downloads.transfers import BrokenTransferError, MinimumRate
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY
 from tests.session.test_cancellation import WithMedia
 from tests.support.downloads import (
