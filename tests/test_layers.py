@@ -78,8 +78,10 @@ journal.writer: api.errors journal.journal_file journal.owner journal.tables
 media: api.local_media media.emulator_uploader media.store_uploader
 media.emulator_uploader: api.errors api.local_media
 media.extra: api.errors
+media.fitting: api.errors api.local_media api.request media.pictures
 media.frames: media.extra
-media.sidecar: api.prepared_request api.request
+media.pictures: media.extra
+media.sidecar: api.errors api.local_media api.prepared_request api.request media.fitting
 media.store_uploader: api.errors api.local_media
 otel: root
 session:
@@ -133,7 +135,7 @@ ALLOWED = parsed(RULES)
 WHOLE = {"cli", "emulator"}
 
 #: Modules that need an extra.
-WITH_EXTRAS = {"media.frames", "media.store_uploader"}
+WITH_EXTRAS = {"media.frames", "media.pictures", "media.store_uploader"}
 
 #: Who may import aiohttp: the transports; the receiver and the emulator, which serve HTTP; and the
 #: options, for type checkers alone.

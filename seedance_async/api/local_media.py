@@ -16,9 +16,6 @@ from typing import IO, Any, TypeAlias, TypeGuard
 
 import attrs
 
-#: A file, by its path, or the content of one.
-LocalSource: TypeAlias = os.PathLike[str] | str | bytes
-
 #: Begins the text that stands for the medium where a request is compared or kept.
 STAND_IN = "sha256:"
 
@@ -54,13 +51,18 @@ class LocalMedium:
         content_type: such as `image/png`.
         size: bytes.
         sha256: of the content, in hexadecimal.
+        identity: what it is known by: the hash of its content; of a medium that was made from
+            another one, the identity of that and what was done to it.
+        path: the file that it is, or was made from; None for bytes.
     """
 
     name: str
     content_type: str
     size: int
     sha256: str
-    _source: Path | bytes = attrs.field(repr=False)
+    _source: Path | bytes | Callable[[], bytes] = attrs.field(repr=False, eq=False)
+    identity: str = attrs.field(default=attrs.Factory(lambda self: self.sha256, takes_self=True))
+    path: Path | None = None
 
     def read(self) -> bytes:
         """The content. Blocks.
@@ -69,33 +71,42 @@ class LocalMedium:
             OSError: the file cannot be read.
             ValueError: it was changed since the request was checked.
         """
-        data = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+        data = _content(self._source)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise ValueError(f"{self.name} was changed after it was checked")
         return data
 
     @property
     def stand_in(self) -> str:
-        """What stands for it in the journal: its hash, and its name for people to read."""
-        return f"{STAND_IN}{self.sha256}/{self.name}"
+        """What stands for it in the journal: its identity, and its name for people to read."""
+        return f"{STAND_IN}{self.identity}/{self.name}"
 
+
+def _content(source: Path | bytes | Callable[[], bytes]) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    return source.read_bytes() if isinstance(source, Path) else source()
+
+
+#: A file, by its path, or the content of one, or what is known of one.
+LocalSource: TypeAlias = os.PathLike[str] | str | bytes | LocalMedium
 
 #: Puts a medium where the API can fetch it, and returns its URL.
 Uploader: TypeAlias = Callable[[LocalMedium], Awaitable[str]]
 
 
 def is_local(value: object) -> TypeGuard[LocalSource]:
-    """Whether a medium is on this machine: a path, text that is no URL, or bytes."""
+    """Whether a medium is on this machine: a path, text that is no URL, bytes, or what it is."""
     if isinstance(value, str):
         text = value.strip()
         return bool(text) and not _HAS_SCHEME.match(text) and not text.startswith("//")
-    return isinstance(value, (bytes, os.PathLike))
+    return isinstance(value, (bytes, os.PathLike, LocalMedium))
 
 
 def content_of(value: Any) -> Any:
     """What an open file holds, from where it stands; anything else as it is. Blocks."""
     read = getattr(value, "read", None)
-    if not callable(read) or isinstance(value, os.PathLike):
+    if not callable(read) or isinstance(value, (os.PathLike, LocalMedium)):
         return value
     file: IO[Any] = value
     return file.read()
@@ -107,6 +118,8 @@ def local_medium(value: LocalSource) -> LocalMedium:
     Raises:
         ValueError: it cannot be used; the text is the rule that it breaks.
     """
+    if isinstance(value, LocalMedium):
+        return value
     if isinstance(value, bytes):
         return _described("", value, value)
     try:
@@ -133,6 +146,8 @@ def suffix_of(value: LocalSource) -> str:
     """The extension of a file, in lower case; for bytes, the one that they should have."""
     if isinstance(value, bytes):
         return _sniffed(value) or ""
+    if isinstance(value, LocalMedium):
+        return Path(value.name).suffix.lower()
     try:
         return Path(os.fsdecode(value)).suffix.lower()
     except Exception:  # the rules refuse it
@@ -156,7 +171,8 @@ def _described(name: str, data: bytes, source: Path | bytes) -> LocalMedium:
     sha256 = hashlib.sha256(data).hexdigest()
     suffix = told if told in _TYPES else found
     full = name if told in _TYPES else f"{name or sha256[:16]}{found}"
-    return LocalMedium(full, _TYPES[suffix], len(data), sha256, source)
+    path = source if isinstance(source, Path) else None
+    return LocalMedium(full, _TYPES[suffix], len(data), sha256, source, path=path)
 
 
 def _are_alike(one: str, other: str) -> bool:

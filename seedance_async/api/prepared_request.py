@@ -132,10 +132,9 @@ def prepare(
     for index, each in enumerate(urls):
         if is_local(each):
             local[index] = _checked_medium(f"media_urls[{index}]", each)
-    data = dump_request(attrs.evolve(request, media_urls=()) if local else request)
-    if local:  # not looked at once more: a file may go at any time
-        media = [local[i].stand_in if i in local else each for i, each in enumerate(urls)]
-        data[_WIRE_NAMES["media_urls"]] = media
+    # Local media are not looked at once more: a file may go at any time.
+    media = [local[i].stand_in if i in local else each for i, each in enumerate(urls)]
+    data = dump_request(attrs.evolve(request, media_urls=media) if local else request)
     return PreparedRequest(request, data, media_key, local)
 
 

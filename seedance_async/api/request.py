@@ -30,6 +30,7 @@ from seedance_async.api.extra_fields import ExtraFields, broken_rules, frozen_fi
 from seedance_async.api.local_media import (
     NO_UPLOADER,
     STAND_IN,
+    LocalMedium,
     LocalSource,
     content_of,
     is_local,
@@ -131,6 +132,8 @@ def _redacted(value: object) -> object:
         return f"{len(value):,} bytes"
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, LocalMedium):
+        return value.name
     return redact_url(value) if isinstance(value, str) and value else value
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import attrs
 
+from seedance_async.api.errors import ConfigurationError
+from seedance_async.api.local_media import STAND_IN, LocalSource, is_local, local_medium
 from seedance_async.api.prepared_request import dump_request, load_request
 from seedance_async.api.request import GenerationRequest
 
@@ -30,7 +32,7 @@ class Sidecar:
 
     Attributes:
         request: as `dump_request` gives it. In place of files of this machine stand their hashes.
-        files: where such a file was, by the text that stands for it in the request.
+        files: the paths of such files, by the text that stands for each in the request.
         key: the job's, in the journal of its run.
         request_id: the server's id of the job.
         credits_charged: what the server says that it charged.
@@ -41,7 +43,7 @@ class Sidecar:
     """
 
     request: Mapping[str, Any]
-    files: Mapping[str, Any] = attrs.field(factory=dict)
+    files: Mapping[str, str] = attrs.field(factory=dict)
     key: str | None = None
     request_id: str | None = None
     credits_charged: int | None = None
@@ -58,7 +60,9 @@ class Sidecar:
         Raises:
             ValueError: a file that the request names cannot be read.
         """
-        return cls(request=dump_request(request), **known)
+        local = [local_medium(each) for each in request.media_urls if is_local(each)]
+        files = {each.stand_in: str(each.path.absolute()) for each in local if each.path}
+        return cls(request=dump_request(request), files=files, **known)
 
     @property
     def body(self) -> bytes:
@@ -66,12 +70,29 @@ class Sidecar:
         return json.dumps(self.request, allow_nan=False).encode()
 
     def rebuilt(self) -> GenerationRequest:
-        """The request, to be sent once more.
+        """The request, to be sent once more. Blocks.
+
+        It has the files of this machine again that are still where they were, with the same
+        content. The rules refuse what stands for the others.
 
         Raises:
             InvalidRequestError: it has a field that is not known.
         """
-        return load_request(self.request)
+        request = load_request(self.request)
+        if not self.files or not isinstance(request.media_urls, tuple):
+            return request
+        return attrs.evolve(request, media_urls=[self._file(each) for each in request.media_urls])
+
+    def _file(self, medium: Any) -> Any:
+        """The file that a text stands for, if it is there, or else what was given."""
+        path = self.files.get(medium) if isinstance(medium, str) else None
+        if path is None:
+            return medium
+        identity = medium.removeprefix(STAND_IN).partition("/")[0]
+        try:
+            return file_of_identity(Path(path), identity)
+        except (ConfigurationError, ValueError):
+            return medium
 
     def as_text(self) -> str:
         """The content of the file: JSON.
@@ -101,6 +122,26 @@ class Sidecar:
             raise ValueError(f"it is a sidecar of another version: {found[_MARK]}")
         names = attrs.fields_dict(cls)
         return cls(**{name: value for name, value in found.items() if name in names})
+
+
+def file_of_identity(path: Path, identity: str) -> LocalSource:
+    """The file of an identity; a picture that was fitted is fitted again. Blocks.
+
+    Raises:
+        ConfigurationError: it was fitted, and the extra `media` is not installed.
+        ValueError: the file has another content, or cannot be used.
+    """
+    medium = local_medium(path)
+    if medium.identity == identity:
+        return path
+    from seedance_async.media.fitting import fitted_medium
+
+    for step in identity.split("+")[1:]:
+        how, _, ratio = step.partition("-")
+        medium = fitted_medium(medium, ratio, "crop" if how == "crop" else "pad")
+    if medium.identity != identity:
+        raise ValueError(f"{path} was changed")
+    return medium
 
 
 def sidecar_path(video: Path) -> Path:

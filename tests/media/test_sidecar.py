@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from seedance_async import GenerationRequest
 from seedance_async.api.prepared_request import prepare
+from seedance_async.media.fitting import fit_media
 from seedance_async.media.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from tests.media.test_pictures import stripes
 from tests.support.pictures import PNG
 
 REQUEST = GenerationRequest(
@@ -48,7 +50,24 @@ def test_the_request_is_rebuilt_byte_for_byte(prompt, metadata):
 def test_files_of_this_machine_are_known_by_their_hashes(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     request = GenerationRequest(prompt="x", media_urls=[tmp_path / "a.png"])
-    assert Sidecar.of(request).body == prepare(request, uploads=True).body
+    sidecar = Sidecar.from_text(Sidecar.of(request).as_text())
+    assert sidecar.body == prepare(request, uploads=True).body
+    assert sidecar.rebuilt() == request
+    (tmp_path / "a.png").write_bytes(PNG + b"changed")
+    (violation,) = sidecar.rebuilt().violations(uploads=True)
+    assert violation.rule == "is known by its content only: give the file again"
+
+
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_a_picture_that_was_fitted_is_fitted_again(tmp_path, how):
+    (tmp_path / "a.jpg").write_bytes(stripes(300, 90, form="JPEG"))
+    given = GenerationRequest(prompt="x", media_urls=[tmp_path / "a.jpg"], aspect_ratio="1:1")
+    request = fit_media(given, how)
+    sidecar = Sidecar.from_text(Sidecar.of(request).as_text())
+    assert sidecar.rebuilt() == request
+    assert prepare(sidecar.rebuilt(), uploads=True).body == sidecar.body
+    (tmp_path / "a.jpg").write_bytes(stripes(300, 80, form="JPEG"))
+    assert sidecar.rebuilt().violations(uploads=True)
 
 
 def test_a_sidecar_is_replaced_but_no_other_file_is(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from seedance_async import GenerationRequest, dump_request
-from seedance_async.api.local_media import is_local
+from seedance_async.api.local_media import LocalMedium, is_local
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.outcome import Outcome
@@ -124,4 +124,6 @@ def _as_line(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _from_anywhere(medium: Any) -> str:
-    return str(medium if not is_local(medium) else Path(str(medium)).absolute())
+    """A medium as text; of a picture that was fitted, the one that it was made from."""
+    path = medium.path if isinstance(medium, LocalMedium) else medium
+    return str(medium if not is_local(medium) else Path(str(path)).absolute())
