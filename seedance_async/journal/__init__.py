@@ -17,7 +17,7 @@ from seedance_async.journal.contract import (
 )
 from seedance_async.journal.entry import Changes, JournalEntry, kind_text, request_in
 from seedance_async.journal.journal_file import move_journal, read_entries
-from seedance_async.journal.keys import Occurrences, fingerprint, match_entries
+from seedance_async.journal.keys import Occurrences, fingerprint, keys_of, match_entries
 from seedance_async.journal.sqlite import SQLiteJournal
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "RequestIdTakenError",
     "SQLiteJournal",
     "fingerprint",
+    "keys_of",
     "kind_text",
     "match_entries",
     "move_journal",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from seedance_async.api.prepared_request import MediaKey, dump_request, fingerprint_of
 from seedance_async.api.request import GenerationRequest
@@ -83,11 +83,19 @@ def match_entries(
         requests: a request may come with a key of the caller's own, as a pair.
         media_key: see `SessionOptions`.
     """
-    by_key, occurrences = {entry.key: entry for entry in entries}, Occurrences()
-    keys = (
-        item[0]
-        if isinstance(item, tuple)
-        else occurrences.key(fingerprint(item, media_key=media_key))
-        for item in requests
-    )
-    return [by_key.get(key) for key in keys]
+    by_key = {entry.key: entry for entry in entries}
+    return [by_key.get(key) for key in keys_of(requests, media_key=media_key)]
+
+
+def keys_of(
+    requests: Iterable[GenerationRequest | tuple[str, GenerationRequest]],
+    *,
+    media_key: MediaKey | None = None,
+) -> Iterator[str]:
+    """The key of each request of a run, as a session gives it; the arguments as above."""
+    occurrences = Occurrences()
+    for item in requests:
+        if isinstance(item, tuple):
+            yield item[0]
+        else:
+            yield occurrences.key(fingerprint(item, media_key=media_key))

@@ -26,6 +26,7 @@ from seedance_async.cli.reading.formats import InputFormat
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
 from seedance_async.cli.runs.journal_entries import KnownJobs, request_of, state_text
 from seedance_async.cli.runs.next_steps import JOURNAL
+from seedance_async.cli.takes.keys import takes_option, with_takes
 from seedance_async.cli.text import shorten
 from seedance_async.journal import JournalEntry
 from seedance_async.session.estimate import forecast
@@ -92,6 +93,7 @@ def _standard_input() -> bytes:
     help="Format of FILE.  [default: what its name and its content show]",
 )
 @option.names
+@takes_option
 @options.upload
 @options.max_in_flight
 @options.max_downloads
@@ -124,6 +126,7 @@ async def batch(
     folder: Path,
     form: str | None,
     names: dict[str, str],
+    takes: int,
     upload: str | None,
     max_in_flight: int,
     max_downloads: int,
@@ -145,6 +148,9 @@ async def batch(
     Every line is checked before anything is sent: if one is bad, nothing is submitted. Run the
     same command again to resume: it waits for jobs that are running and submits only lines that
     were never sent.
+
+    --takes makes several videos of each line. With a higher number, the same command buys only the
+    takes that are missing.
 
     --model, --aspect-ratio, --duration and --resolution apply to lines that do not set them.
 
@@ -178,6 +184,7 @@ async def batch(
     if lines is None:
         return ExitCode.USAGE
     known = KnownJobs.read(None if overwrite else record, media_key)
+    lines = with_takes(lines, takes, known.entries, media_key)
     if not (dry_run or leave_unmatched or _may_leave(lines, known, screen)):
         return ExitCode.USAGE
     if dry_run:

@@ -13,7 +13,6 @@ import attrs
 import click
 
 from seedance_async import Job, JobState, JournalError, SeedanceSession
-from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
@@ -22,15 +21,17 @@ from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import KnownJobs, credits_charged
 from seedance_async.cli.runs.next_steps import JOURNAL, NextSteps
 from seedance_async.cli.runs.outcome import Outcome
-from seedance_async.cli.runs.report import Report
+from seedance_async.cli.runs.report import Report, counted_lines
 from seedance_async.cli.runs.results import (
     ResultsFile,
+    drop_outcomes,
     earlier_record,
     move_record,
     move_results,
     write_remaining,
 )
 from seedance_async.cli.runs.run import Run
+from seedance_async.cli.takes.folder_lines import write_lines
 from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.journal import JournalEntry, read_entries
 
@@ -54,6 +55,8 @@ class BatchOptions:
         max_downloads: downloads at once.
         media_key: see `SessionOptions`.
         name: gives a line's video its file name.
+        adds: given where the results are added to those in the folder, instead of renewing them;
+            called before anything is sent, when no other run can write there.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class BatchOptions:
     max_downloads: int = attrs.field(default=4, kw_only=True)
     media_key: Callable[[str], str] | None = attrs.field(default=None, kw_only=True)
     name: Callable[[Line, Job], str] = attrs.field(default=video_name, kw_only=True)
+    adds: Callable[[], None] | None = attrs.field(default=None, kw_only=True)
 
 
 async def run_batch(
@@ -128,10 +132,10 @@ class _BatchRecord:
     def begin(self) -> Mapping[Place, JournalEntry]:
         """Open the results, now that no other run writes here; what was sent before, by place."""
         try:
-            if self._journal is not None or self._options.overwrite:
-                for old, new in move_results(self._folder):
-                    self._say_moved(old, new)
-            self._results = ResultsFile(self._folder, self._screen)
+            if self._options.adds is not None:
+                self._add_to_results(self._options.adds)
+            else:
+                self._renew_results()
         except OSError as error:
             raise cannot_write(self._folder, error) from None
         if self._journal is None:
@@ -140,11 +144,24 @@ class _BatchRecord:
         self.report.charged_earlier = credits_charged(sent.values())
         if sent:
             self._screen.say(
-                f"Resuming: {len(sent):,} of {counted(len(self._lines), 'line')} "
+                f"Resuming: {len(sent):,} of {counted_lines([e.place for e in self._lines])} "
                 f"{'was' if len(sent) == 1 else 'were'} sent in earlier runs, according to "
                 f"{self._journal}."
             )
         return sent
+
+    def _renew_results(self) -> None:
+        if self._journal is not None or self._options.overwrite:
+            for old, new in move_results(self._folder):
+                self._say_moved(old, new)
+        self._results = ResultsFile(self._folder, self._screen)
+        if self._journal is not None:
+            write_lines(self._folder, self._lines)
+
+    def _add_to_results(self, record_first: Callable[[], None]) -> None:
+        record_first()
+        drop_outcomes(self._folder, {line.key for line in self._lines})
+        self._results = ResultsFile(self._folder, self._screen, mode="a")
 
     def take(self, outcome: Outcome) -> None:
         """Keep one outcome."""

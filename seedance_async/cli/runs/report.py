@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from seedance_async import JobState, SubmitUncertainError
 from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, InterruptedRunError, code_of, worst
+from seedance_async.cli.inputs import Place
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import NOT_SUBMITTED, Outcome
 from seedance_async.cli.text import shorten
@@ -135,7 +136,8 @@ class Report:
     def _counted(self, outcomes: Sequence[Outcome]) -> str:
         if self._source is None:
             return counted(len(outcomes), "job")
-        return f"{counted(len(outcomes), 'line')} of {self._source}"
+        places = [(outcome.line or 0, outcome.take) for outcome in outcomes]
+        return f"{counted_lines(places)} of {self._source}"
 
     def _list(self, screen: Screen, outcomes: Sequence[Outcome], most: int = _LISTED) -> None:
         noun = "job" if self._source is None else "line"
@@ -143,12 +145,21 @@ class Report:
             is_uncertain = outcome.state == JobState.UNCERTAIN
             words = [
                 f"{noun} {outcome.line}" if outcome.line is not None else None,
+                f"take {outcome.take}" if outcome.take > 1 else None,
                 outcome.request_id or (outcome.key if is_uncertain else None),
                 f"“{shorten(outcome.prompt or '', 40)}”: {_reason(outcome)}",
             ]
             screen.say("  " + " ".join(word for word in words if word))
         if len(outcomes) > most:
             screen.say(f"  … and {len(outcomes) - most:,} more")
+
+
+def counted_lines(places: Iterable[Place]) -> str:
+    """Lines in words; and their takes, if there are more of these."""
+    found = set(places)
+    lines = {number for number, _ in found}
+    takes = f"{counted(len(found), 'take')} of " if len(found) > len(lines) else ""
+    return f"{takes}{counted(len(lines), 'line')}"
 
 
 def _reason(outcome: Outcome) -> str:

@@ -7,9 +7,9 @@ so they are never overwritten or deleted: a run refuses to start, or moves them 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -18,6 +18,7 @@ from seedance_async.api.local_media import LocalMedium, is_local
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.outcome import Outcome
+from seedance_async.cli.takes.files import write_whole
 from seedance_async.journal import move_journal
 
 RESULTS = "results.jsonl"
@@ -30,16 +31,17 @@ class ResultsFile:
     Args:
         folder: where it goes; must exist.
         screen: redacts the key, and shows the outcomes that the file cannot take.
+        mode: "x" for a new file, "a" to add to one.
 
     Raises:
         OSError: it exists (FileExistsError), or cannot be written.
     """
 
-    def __init__(self, folder: Path, screen: Screen) -> None:
+    def __init__(self, folder: Path, screen: Screen, mode: Literal["x", "a"] = "x") -> None:
         self.path = folder / RESULTS
         self._screen = screen
         # What UTF-8 cannot hold, a lone surrogate, becomes the JSON escape of it.
-        self._file = self.path.open("x", encoding="utf-8", errors="backslashreplace")
+        self._file = self.path.open(mode, encoding="utf-8", errors="backslashreplace")
         self.broken: OSError | None = None
 
     def write(self, outcome: Outcome) -> None:
@@ -72,6 +74,27 @@ def earlier_record(folder: Path, journal: Path | None) -> Path | None:
         return None
     places = [folder / RESULTS] + ([folder / JOURNAL] if journal is None else [])
     return next((path for path in places if path.exists()), None)
+
+
+def drop_outcomes(folder: Path, keys: Container[str | None]) -> None:
+    """Take what the results say of jobs out of them: their outcomes are about to be written anew.
+
+    A line that was cut short, by a process that was killed, goes as well.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return
+    before = path.read_bytes().splitlines(keepends=True)
+    kept = [row for row in before if row.endswith(b"\n") and _key_in(row) not in keys]
+    if kept != before:
+        write_whole(path, b"".join(kept).decode("utf-8"))
+
+
+def _key_in(row: bytes) -> str | None:
+    try:
+        return str(json.loads(row)["key"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def move_results(folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -109,14 +132,15 @@ def write_remaining(folder: Path, outcomes: Iterable[Outcome]) -> Path | None:
         return None
     path = folder / REMAINING
     lines = (
-        json.dumps({**columns, **_as_line(each)}, ensure_ascii=False) for each, columns in found
+        json.dumps({**columns, **line_of_request(each)}, ensure_ascii=False)
+        for each, columns in found
     )
     text = "".join(f"{line}\n" for line in lines)
     path.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON writes it, too
     return path
 
 
-def _as_line(request: GenerationRequest) -> dict[str, Any]:
+def line_of_request(request: GenerationRequest) -> dict[str, Any]:
     """A request as a line of an input file, which finds its files from any folder."""
     line = dump_request(attrs.evolve(request, media_urls=()))
     media = [_from_anywhere(each) for each in request.media_urls]

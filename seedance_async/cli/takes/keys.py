@@ -1,0 +1,102 @@
+"""The keys of takes, and the takes of an input's lines.
+
+The first take has the key of its line, so that a folder from before there were takes goes on as it
+is. Each further one has that key with its number, in every run: however often takes are asked for,
+each is bought once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+import click
+
+from seedance_async import GenerationRequest, JobState
+from seedance_async.cli.inputs import Line
+from seedance_async.cli.runs.journal_entries import request_of, state_of
+from seedance_async.journal import JournalEntry, keys_of
+
+takes_option = click.option(
+    "--takes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Make so many videos of each line. Each is a job of its own, and is paid for.",
+)
+
+_TAKE = re.compile(r"(?P<line>.+)\.take(?P<take>[2-9]|[1-9][0-9]+)", re.DOTALL)
+
+
+def take_key(line_key: str, take: int) -> str:
+    """The key of a take of the line with this key."""
+    return line_key if take == 1 else f"{line_key}.take{take}"
+
+
+def split_key(key: str) -> tuple[str, int]:
+    """The key of the line, and the number of the take."""
+    found = _TAKE.fullmatch(key)
+    return (found["line"], int(found["take"])) if found else (key, 1)
+
+
+def with_takes(
+    lines: Sequence[Line],
+    takes: int,
+    entries: Iterable[JournalEntry],
+    media_key: Callable[[str], str] | None = None,
+) -> list[Line]:
+    """The jobs of a run: first the first take of each line, then the second ones, and so on.
+
+    Takes that were bought before belong to their line, however many are asked for now.
+
+    Args:
+        lines: the input's.
+        takes: how many takes of each line there are to be.
+        entries: the journal's.
+        media_key: see `SessionOptions`.
+
+    Raises:
+        UsageError: a line has the key that a take of another line needs.
+    """
+    keys = keys_of([line.item for line in lines], media_key=media_key)
+    first = [attrs.evolve(line, key=key) for line, key in zip(lines, keys, strict=True)]
+    own = {line.key: line.number for line in first}
+    bought = _bought(entries, own)
+    further = [
+        _take_of(line, take, bought[line.key or ""])
+        for line in first
+        for take in sorted({*range(2, takes + 1), *bought[line.key or ""]})
+    ]
+    for line in further:
+        if line.key in own:
+            raise click.UsageError(
+                f"line {own[line.key]}: its key “{line.key}” is that of take {line.take} of line "
+                f"{line.number}; nothing was sent"
+            )
+    return first + sorted(further, key=lambda line: line.take)
+
+
+def _bought(
+    entries: Iterable[JournalEntry], own: Mapping[str | None, int]
+) -> defaultdict[str, dict[int, JournalEntry]]:
+    """By the key of the line, its further takes that were sent, or may have been."""
+    found = defaultdict[str, dict[int, JournalEntry]](dict)
+    for entry in entries:
+        line_key, take = split_key(entry.key)
+        if take > 1 and entry.key not in own and state_of(entry) is not JobState.REJECTED:
+            found[line_key][take] = entry
+    return found
+
+
+def _take_of(line: Line, take: int, bought: Mapping[int, JournalEntry]) -> Line:
+    """A take of a line: with the request that it was bought with, else with the line's."""
+    entry = bought.get(take)
+    request = attrs.evolve(line.request) if entry is None else _request(entry, line.request)
+    return attrs.evolve(line, request=request, key=take_key(line.key or "", take), take=take)
+
+
+def _request(entry: JournalEntry, of_line: GenerationRequest) -> GenerationRequest:
+    """The request of a take. All takes share their media, which a journal does not hold."""
+    return attrs.evolve(request_of(entry), media_urls=of_line.media_urls)
