@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import re
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
 
 from seedance_async import SeedanceError
@@ -27,11 +30,45 @@ def test_the_version_is_the_packages(monkeypatch, capsys):
     assert version("seedance-async") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", list(app.cli.commands))
-def test_every_command_explains_itself(name, seedance):
-    done = seedance(name, "--help")
+def commands_under(group, *path):
+    """Every command, with the words that call it."""
+    for name, each in group.commands.items():
+        yield pytest.param((*path, name), each, id=" ".join((*path, name)))
+        if isinstance(each, click.Group):
+            yield from commands_under(each, *path, name)
+
+
+EACH_COMMAND = pytest.mark.parametrize(("path", "each"), list(commands_under(app.cli)))
+
+
+@EACH_COMMAND
+def test_every_command_explains_itself(path, each, seedance):
+    done = seedance(*path, "--help")
     assert done.code == 0
-    assert f"Usage: seedance {name}" in done.out
+    assert f"Usage: seedance {' '.join(path)}" in done.out
+
+
+@EACH_COMMAND
+def test_the_help_of_every_command_has_an_example_that_it_understands(path, each, seedance):
+    shown = seedance(*path, "--help").out
+    calls = "seedance " + " ".join(path) + " "
+    examples = [
+        shlex.split(line)
+        for line in re.findall(r"^ {4}(seedance .*)", shown, re.MULTILINE)
+        if f"{line} ".startswith(calls)
+    ]
+    assert examples, "there is none on a line of its own"
+    for words in examples:
+        command, words = app.cli, words[1:]
+        while isinstance(command, click.Group) and words:
+            command, words = command.commands[words[0]], words[1:]
+        context = click.Context(command)
+        options, left, _ = command.make_parser(context).parse_args(list(words))
+        assert not left or left == [None]
+        for parameter in command.params:
+            value = options.get(parameter.name)
+            if value is not None and isinstance(parameter.type, (click.Choice, click.IntRange)):
+                parameter.type_cast_value(context, value)
 
 
 @pytest.mark.parametrize(

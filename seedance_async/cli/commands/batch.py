@@ -157,6 +157,11 @@ async def batch(
     Media may be files: a path in FILE begins at the folder of FILE. See --upload.
 
     Messages and results number lines as FILE does; the first row under the header of a table is 1.
+
+    \b
+    Examples:
+      seedance batch prompts.txt -o videos
+      seedance batch shots.csv -o videos --takes 4 --max-credits 5000
     """
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(

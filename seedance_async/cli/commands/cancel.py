@@ -23,6 +23,10 @@ async def cancel(connection: Connection, request_ids: tuple[str, ...], as_json: 
     """Cancel jobs that are queued or processing, and print their final states.
 
     The vendor does not document whether a cancelled job is refunded.
+
+    \b
+    Example:
+      seedance cancel req_1234567890
     """
 
     async def query(session: SeedanceSession, generation: Generation) -> Outcome:

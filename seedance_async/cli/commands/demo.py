@@ -20,7 +20,12 @@ from seedance_async.cli.extras import emulator_required
 @options.output_folder("Folder for the videos and results.jsonl.", Path("demo-out"))
 @options.seed
 def demo(folder: Path, seed: int) -> ExitCode:
-    """Watch 24 jobs go through a local emulator, with six things going wrong."""
+    """Watch 24 jobs go through a local emulator, with six things going wrong.
+
+    \b
+    Example:
+      seedance demo -o demo-out
+    """
     with emulator_required():
         from seedance_async.cli.demo.runner import play
     screen = Screen()

@@ -73,7 +73,13 @@ if TYPE_CHECKING:
 def emulator(
     faults: Sequence[str], list_faults: bool, ledger: Path | None, **settings: Any
 ) -> ExitCode:
-    """Serve a local Seedance API until Ctrl-C, to develop against without spending credits."""
+    """Serve a local Seedance API until Ctrl-C, to develop against without spending credits.
+
+    \b
+    Examples:
+      seedance emulator --speed 1
+      seedance emulator --fault poll:502=0.1
+    """
     with emulator_required():
         from seedance_async.emulator import EmulatorOptions, FaultRates, run
     if list_faults:

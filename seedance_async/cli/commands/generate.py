@@ -74,7 +74,13 @@ async def generate(
     media_urls: tuple[str, ...],
     **fields: Any,
 ) -> ExitCode:
-    """Make one video from PROMPT, wait for it, save it, and print its path."""
+    """Make one video from PROMPT, wait for it, save it, and print its path.
+
+    \b
+    Examples:
+      seedance generate "A river in autumn" --duration 4 -o river.mp4
+      seedance generate "The river rises" --media images/river.jpg
+    """
     screen, uploader = connection.screen, connection.uploader(upload)
     session = connection.session(
         uploader=uploader,

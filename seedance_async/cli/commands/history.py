@@ -35,6 +35,10 @@ def history(last: int, as_json: bool) -> ExitCode:
 
     They are read from the journal of `seedance generate` and from those of all batches. A refused
     job is not shown.
+
+    \b
+    Example:
+      seedance history --last 10
     """
     screen = Screen()
     jobs = [job for job in bought(screen) if job[1].state != "rejected"]

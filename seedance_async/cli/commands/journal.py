@@ -34,6 +34,10 @@ def journal() -> None:
     """Show the journal of a batch, and settle uncertain submits.
 
     DIR is the folder of the batch, or its journal file; by default `videos`.
+
+    \b
+    Example:
+      seedance journal show videos
     """
 
 
@@ -45,6 +49,10 @@ def show(journal: Path, state: str | None, as_json: bool) -> ExitCode:
     """List the jobs of a journal, with totals. A run may be writing it.
 
     Running jobs are shown as `queued/processing`: the journal does not record which.
+
+    \b
+    Example:
+      seedance journal show videos --state uncertain
     """
     screen = Screen()
     wanted = None if state is None else state_text(state)
@@ -64,7 +72,12 @@ def show(journal: Path, state: str | None, as_json: bool) -> ExitCode:
 @journal.command()
 @options.journal
 def export(journal: Path) -> ExitCode:
-    """Write all fields of all jobs to stdout, as JSON lines."""
+    """Write all fields of all jobs to stdout, as JSON lines.
+
+    \b
+    Example:
+      seedance journal export videos
+    """
     screen = Screen()
     for entry in read_entries(journal):
         screen.record(attrs.asdict(entry))

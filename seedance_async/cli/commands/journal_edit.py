@@ -32,6 +32,10 @@ def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> Exi
 
     What they have cost still counts for --max-credits. DIR is the folder of the batch, or its
     journal file; by default `videos`.
+
+    \b
+    Example:
+      seedance journal forget videos shot-1
     """
     screen = Screen()
     known = {entry.key: entry for entry in read_entries(journal)}
@@ -68,6 +72,10 @@ async def adopt(
     The server is queried first: the job's prompt must be that of the entry, which the server may
     have trimmed. After that the same batch, or `seedance resume`, resumes the job. DIR is the
     folder of the batch, or its journal file; by default `videos`.
+
+    \b
+    Example:
+      seedance journal adopt videos shot-1 req_1234567890
     """
     key, request_id = words
     entry = _chosen({entry.key: entry for entry in read_entries(journal)}, key, journal)

@@ -16,7 +16,12 @@ from seedance_async.cli.exit_codes import ExitCode
 @options.as_json
 @api_command
 async def models(connection: Connection, as_json: bool) -> ExitCode:
-    """List the models on offer; with --json as the server describes them."""
+    """List the models on offer; with --json as the server describes them.
+
+    \b
+    Example:
+      seedance models
+    """
     async with connection.session() as session:
         found = await session.client.models()
     for model in found:

@@ -51,6 +51,10 @@ async def resume(
     """Resume the jobs of a batch and save their videos, without its input; submit nothing.
 
     DIR is the folder of the batch, or its journal file; by default `videos`.
+
+    \b
+    Example:
+      seedance resume videos
     """
     folder = journal.parent if folder is None else folder
     unfinished = _unfinished(journal, folder)

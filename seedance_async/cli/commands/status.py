@@ -30,7 +30,12 @@ async def status(
     timeout: float,
     as_json: bool,
 ) -> ExitCode:
-    """Print the state of jobs; with --wait and -o, wait for them and save their videos."""
+    """Print the state of jobs; with --wait and -o, wait for them and save their videos.
+
+    \b
+    Example:
+      seedance status req_1234567890 --wait -o videos
+    """
     if folder is not None:
         options.make_folder(folder)
 
