@@ -36,7 +36,7 @@ class SavedFile:
     """Where a job's video is.
 
     Attributes:
-        path: the file; of an object in a store, its key.
+        path: the file; of an object in a store, its bucket and its key.
         size: bytes.
         sha256: of the whole file, in hexadecimal.
         url: the object in a store; None for a file.

@@ -1,11 +1,23 @@
-"""Reference media on this machine, brought to where the API can fetch them.
+"""Media on this machine and in buckets: reference media brought to where the API can fetch them,
+and videos put where they are wanted.
 
-Each class here is an `uploader` for `SeedanceSession`; an async function of a `LocalMedium` that
-returns a URL is one, too.
+The uploaders are an `uploader` for `SeedanceSession`; an async function of a `LocalMedium` that
+returns a URL is one, too. `StoredObject` is a place for `Job.download`.
 """
 
 from seedance_async.api.local_media import LocalMedium, Uploader
+from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
 from seedance_async.media.emulator_uploader import EmulatorUploader
+from seedance_async.media.results_store import StoredObject, StoreFolder
 from seedance_async.media.store_uploader import StoreUploader
 
-__all__ = ["EmulatorUploader", "LocalMedium", "StoreUploader", "Uploader"]
+__all__ = [
+    "EmulatorUploader",
+    "LocalMedium",
+    "StoreFolder",
+    "StoreUploader",
+    "StoredObject",
+    "Uploader",
+    "VideoStream",
+    "VideoTarget",
+]

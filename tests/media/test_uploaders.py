@@ -7,7 +7,6 @@ import sys
 import urllib.request
 
 import pytest
-from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from seedance_async import ConfigurationError, GenerationRequest, MediaUploadError, SeedanceSession
@@ -15,6 +14,7 @@ from seedance_async.api.local_media import local_medium
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.media import EmulatorUploader, StoreUploader
 from tests.support.pictures import JPEG, MP4, PNG
+from tests.support.s3 import environment_of, options_of, s3_server
 
 
 def fetched(url):
@@ -75,25 +75,15 @@ async def test_the_emulator_takes_no_content_for_another(emulator):
 
 # --- a bucket ------------------------------------------------------------------------------------
 
-KEYS = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
-
 
 @pytest.fixture(scope="module")
 def s3():
-    """A server that speaks S3, with a bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    request = urllib.request.Request(f"{url}/inputs", method="PUT")
-    request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/x")
-    urllib.request.urlopen(request).close()
-    yield url
-    server.stop()
+    with s3_server("inputs") as url:
+        yield url
 
 
 def uploader_to(s3, url="s3://inputs/seedance", **options):
-    return StoreUploader(url, endpoint=s3, client_options={"allow_http": True}, **KEYS, **options)
+    return StoreUploader(url, **options_of(s3), **options)
 
 
 async def test_a_bucket_has_each_content_once_under_a_signed_url(s3, emulator, tmp_path):
@@ -112,7 +102,7 @@ async def test_a_bucket_has_each_content_once_under_a_signed_url(s3, emulator, t
 
 
 async def test_a_store_of_ones_own_and_a_prefix_will_do(s3):
-    store = S3Store("inputs", endpoint=s3, client_options={"allow_http": True}, **KEYS)
+    store = S3Store("inputs", **options_of(s3))
     medium = local_medium(MP4)
     url = await StoreUploader(store=store, prefix="/films/", expires=60)(medium)
     assert f"/inputs/films/{medium.sha256}.mp4?" in url
@@ -121,9 +111,8 @@ async def test_a_store_of_ones_own_and_a_prefix_will_do(s3):
 
 
 async def test_the_command_line_uploads_to_a_bucket(s3, emulator, tmp_path, monkeypatch):
-    names = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
-    for name, value in {**names, "endpoint": s3, "allow_http": "true"}.items():
-        monkeypatch.setenv(f"AWS_{name}".upper(), value)
+    for name, value in environment_of(s3).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("SEEDANCE_BASE_URL", emulator.url)
     monkeypatch.setenv("SEEDANCE_API_KEY", emulator.api_key)
     (tmp_path / "a picture.jpg").write_bytes(JPEG)

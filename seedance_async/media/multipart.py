@@ -1,0 +1,163 @@
+"""One object put in parts, as they come: all of it gets its name at once, or nothing does."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from seedance_async._utils.cancellation import wait_shielded
+
+if TYPE_CHECKING:
+    from obstore import Attributes, PutResult
+    from obstore.store import ObjectStore
+
+#: Bytes of a part. S3 takes 10,000 parts of at least 5 MiB.
+PART_SIZE = 8 << 20
+
+#: Parts of one object that are sent at once.
+_AT_ONCE = 2
+
+#: Seconds in which a store is told that an upload has been given up.
+_ABORT_SECONDS = 10.0
+
+
+class Digests:
+    """What is computed of an object's parts, to compare it with what the store has.
+
+    Attributes:
+        size: bytes.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        self._parts: list[bytes] = []
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all parts, in hexadecimal."""
+        return self._sha256.hexdigest()
+
+    async def add(self, part: bytes) -> None:
+        """Take in the next part; off the event loop, which large hashes would hold up."""
+        self.size += len(part)
+        await asyncio.to_thread(self._sha256.update, part)
+        self._parts.append(await asyncio.to_thread(_md5, part))
+
+    def match(self, etag: str | None) -> bool | None:
+        """Whether a store's ETag is that of these parts; None if it is of another kind.
+
+        S3's is the MD5 of an object put at once, or the MD5 of the MD5s of its parts and their
+        number. Encrypted objects have one that looks the same and is not.
+        """
+        found = re.fullmatch('"?([0-9a-f]{32})(?:-([0-9]+))?"?', etag or "")
+        if found is None:
+            return None
+        if found[2] is None:
+            return len(self._parts) == 1 and self._parts[0].hex() == found[1]
+        return int(found[2]) == len(self._parts) and _md5(b"".join(self._parts)).hex() == found[1]
+
+
+async def in_parts(pieces: AsyncIterable[bytes], digests: Digests) -> AsyncIterator[bytes]:
+    """Put pieces together to parts of `PART_SIZE`, the last of which may be smaller."""
+    waiting: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        while size + len(piece) >= PART_SIZE:
+            waiting.append(piece[: PART_SIZE - size])
+            piece, size = piece[PART_SIZE - size :], 0
+            part, waiting = b"".join(waiting), []
+            await digests.add(part)
+            yield part
+        if piece:
+            waiting.append(piece)
+            size += len(piece)
+    if waiting or not digests.size:
+        part = b"".join(waiting)
+        await digests.add(part)
+        yield part
+
+
+async def put_parts(
+    store: ObjectStore, key: str, parts: AsyncIterator[bytes], attributes: Attributes | None
+) -> PutResult:
+    """Put an object; all of it gets its name at once, or nothing does, whatever is raised.
+
+    A failure of `parts` and a cancellation are reported to the store, which then keeps no part.
+    """
+    import obstore
+
+    first = await anext(parts)
+    if len(first) < PART_SIZE:
+        return await obstore.put_async(store, key, first, attributes=attributes)
+    feed = _Feed()
+    putting = asyncio.ensure_future(
+        obstore.put_async(
+            store,
+            key,
+            feed,
+            attributes=attributes,
+            use_multipart=True,
+            chunk_size=PART_SIZE,
+            max_concurrency=_AT_ONCE,
+        )
+    )
+    try:
+        await feed.add(first, putting)
+        async for part in parts:
+            await feed.add(part, putting)
+        await feed.add(None, putting)
+        return await asyncio.shield(putting)
+    except BaseException:
+        feed.fail()
+        await wait_shielded(putting, grace=_ABORT_SECONDS)
+        if not putting.cancelled():
+            putting.exception()  # it was raised already, or follows from the failure
+        raise
+
+
+class _Feed:
+    """Hands parts to the upload of an object, at most one at a time."""
+
+    def __init__(self) -> None:
+        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._failed = False
+
+    def __aiter__(self) -> _Feed:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._parts.get()
+        if self._failed:
+            raise _GivenUpError
+        if part is None:
+            raise StopAsyncIteration
+        return part
+
+    async def add(self, part: bytes | None, putting: asyncio.Future[Any]) -> None:
+        """Hand over a part, or None at the end; raises what has ended the upload meanwhile."""
+        adding = asyncio.ensure_future(self._parts.put(part))
+        try:
+            await asyncio.wait({adding, putting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            adding.cancel()
+        if putting.done() and part is not None:
+            putting.result()
+            raise _GivenUpError
+
+    def fail(self) -> None:
+        """Have the upload fail, so that the store keeps none of its parts."""
+        self._failed = True
+        if self._parts.empty():
+            self._parts.put_nowait(None)
+
+
+class _GivenUpError(Exception):
+    """The upload is given up."""
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
