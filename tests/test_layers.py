@@ -138,7 +138,13 @@ ALLOWED = parsed(RULES)
 WHOLE = {"cli", "emulator"}
 
 #: Modules that need an extra.
-WITH_EXTRAS = {"media.frames", "media.pictures", "media.store_uploader"}
+WITH_EXTRAS = {
+    "media.frames",
+    "media.multipart",
+    "media.pictures",
+    "media.results_store",
+    "media.store_uploader",
+}
 
 #: Who may import aiohttp: the transports; the receiver and the emulator, which serve HTTP; and the
 #: options, for type checkers alone.
