@@ -26,12 +26,14 @@ from seedance_async.api.errors import (
     ResponseFormatError,
     SeedanceError,
     ServerError,
+    SourceJobError,
     SubmitUncertainError,
     TooManyAbandonedError,
     TooManyUncertainError,
     TransportError,
     UnreachableError,
 )
+from seedance_async.api.job_media import JobMedium
 from seedance_async.api.models import (
     ErrorDetail,
     Generation,
@@ -124,6 +126,7 @@ __all__ = [
     "JobError",
     "JobEvent",
     "JobFailed",
+    "JobMedium",
     "JobRejected",
     "JobResumed",
     "JobStarted",
@@ -158,6 +161,7 @@ __all__ = [
     "ServerError",
     "SessionOptions",
     "SessionStats",
+    "SourceJobError",
     "Submission",
     "SubmitBecameUncertain",
     "SubmitUncertainError",

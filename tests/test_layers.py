@@ -34,14 +34,15 @@ api.client: _utils.cancellation _utils.plural api.errors api.models api.option_f
     api.prepared_request api.protocol api.rate_limit api.request api.retry api.transport api.waits
 api.errors: api.models api.request
 api.extra_fields: _utils.json_values
+api.job_media:
 api.local_media:
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
 api.options: _utils.urls api.backoff api.errors api.option_fields
-api.prepared_request: api.errors api.extra_fields api.local_media api.request
+api.prepared_request: api.errors api.extra_fields api.job_media api.local_media api.request
 api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
-api.request: _utils.json_values _utils.urls api.extra_fields api.local_media
+api.request: _utils.json_values _utils.urls api.extra_fields api.job_media api.local_media
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
@@ -51,8 +52,8 @@ jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
     jobs.registry
 jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry jobs.state
-jobs.job: _utils.plural api.errors api.models api.request jobs.downloads jobs.registry jobs.state
-    jobs.updates
+jobs.job: _utils.plural api.errors api.job_media api.models api.request jobs.downloads jobs.registry
+    jobs.state jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models api.rate_limit
     jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
@@ -89,8 +90,10 @@ media.store_uploader: api.errors api.local_media
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
-    jobs.registry jobs.state session.journaling session.source session.stream session.submitter
-    session.uploads
+    jobs.registry jobs.state session.chaining session.journaling session.source session.stream
+    session.submitter session.uploads
+session.chaining: _utils.urls api.errors api.job_media api.local_media api.models
+    api.prepared_request jobs.job jobs.registry jobs.state media.frames session.uploads
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
 session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request api.request
@@ -104,15 +107,15 @@ session.resumer: _utils.cancellation api.errors api.models api.protocol jobs.eve
     jobs.polling jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling jobs.registry
-    jobs.state jobs.stats jobs.updates journal session.batch session.credit_limit session.journaling
-    session.options session.resumer session.shutdown session.source session.submitter
-    session.uploads session.webhook_callbacks
+    jobs.state jobs.stats jobs.updates journal session.batch session.chaining session.credit_limit
+    session.journaling session.options session.resumer session.shutdown session.source
+    session.submitter session.uploads session.webhook_callbacks
 session.shutdown: _utils.cancellation _utils.plural api.client api.errors jobs.polling jobs.registry
     jobs.state session.journaling session.options session.uploads session.webhook_callbacks
-session.source: api.request
+session.source: api.job_media api.request
 session.stream: _utils.cancellation api.errors jobs.registry session.source
 session.submitter: _utils.cancellation api.client api.errors api.prepared_request api.request
-    jobs.events jobs.polling jobs.registry jobs.state journal session.credit_limit
+    jobs.events jobs.polling jobs.registry jobs.state journal session.chaining session.credit_limit
     session.journaling session.orphans session.outcomes session.resumer session.shutdown
     session.uploads session.webhook_callbacks
 session.uploads: _utils.plural _utils.urls api.errors api.local_media api.prepared_request

@@ -24,6 +24,7 @@ from seedance_async.api.errors import (
     APIError,
     AuthenticationError,
     ConfigurationError,
+    InvalidRequestError,
     ResponseFormatError,
     SeedanceError,
     SubmitUncertainError,
@@ -36,7 +37,7 @@ from seedance_async.api.options import Endpoint, RetryPolicy, TransportOptions
 from seedance_async.api.prepared_request import PreparedRequest, prepare
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.rate_limit import Gate, GateState
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import (
     Attempts,
     Verdict,
@@ -224,6 +225,10 @@ class SeedanceClient:
             TransportError: the request certainly did not reach the server, in any attempt.
         """
         prepared = prepare(request, allow_local=self.allow_local)
+        if prepared.sources:
+            index, medium = next(iter(prepared.sources.items()))
+            rule = "names another job, whose video only a session can take"
+            raise InvalidRequestError([Violation(f"media_urls[{index}]", str(medium), rule)])
         return await self.create_prepared(prepared, PendingSubmit(if_cancelled or _log_late))
 
     async def create_prepared(

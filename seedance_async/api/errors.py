@@ -13,6 +13,7 @@
     │   └── ResponseFormatError             an answer that is not the API's
     ├── SubmitUncertainError                the POST may have been charged
     ├── MediaUploadError                    a file on this machine could not be uploaded
+    ├── SourceJobError                      a job that its media come from has no video
     ├── TooManyUncertainError               so many in a row that a stream submits no more
     ├── TooManyAbandonedError               the same for jobs that did not end in time
     ├── BudgetExceededError                 a submit would exceed max_credits
@@ -252,6 +253,21 @@ class MediaUploadError(SeedanceError):
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
         super().__init__(f"{name} could not be uploaded, and nothing was submitted: {reason}")
+
+
+class SourceJobError(SeedanceError):
+    """A job whose video is a medium of this one has none; nothing was sent, and nothing charged.
+
+    Attributes:
+        key: that job's.
+        reason: what is wrong with it, or with its video.
+
+    What to do: see to that job, and submit again.
+    """
+
+    def __init__(self, medium: str, key: str, reason: str) -> None:
+        self.key, self.reason = key, reason
+        super().__init__(f"nothing was submitted, for want of {medium}: {reason}")
 
 
 class TooManyUncertainError(SeedanceError):

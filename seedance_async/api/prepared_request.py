@@ -19,6 +19,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from seedance_async.api.errors import InvalidRequestError
 from seedance_async.api.extra_fields import ExtraFields
+from seedance_async.api.job_media import JobMedium
 from seedance_async.api.local_media import (
     STAND_IN,
     LocalMedium,
@@ -50,11 +51,15 @@ class PreparedRequest:
     Attributes:
         local: the media on this machine that are to be uploaded, by their place. Their stand-ins
             are in `data` and `body`; see `with_media`.
+        sources: the media that are videos of other jobs, by their place. What names those jobs is
+            in `data` and `body`, and in the fingerprint, so it is the same in every run.
         budget: the named limit on credits that it counts for.
         key: the job's, if its caller gave one.
     """
 
-    __slots__ = ("_fingerprint", "_media_key", "body", "budget", "data", "key", "local", "request")
+    __slots__ = (
+        "_fingerprint", "_media_key", "body", "budget", "data", "key", "local", "request", "sources"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -62,9 +67,11 @@ class PreparedRequest:
         data: dict[str, Any],
         media_key: MediaKey | None = None,
         local: Mapping[int, LocalMedium] | None = None,
+        sources: dict[int, JobMedium] | None = None,
     ) -> None:
         self.request, self.data, self._media_key = request, data, media_key
         self.local = local or {}
+        self.sources = sources or {}
         self.body = json.dumps(_as_sent(data), allow_nan=False).encode()
         self._fingerprint: str | None = None
         self.budget: str | None = None
@@ -89,10 +96,10 @@ class PreparedRequest:
         """The same, to be called back at this URL. The rules are not checked again."""
         request = attrs.evolve(self.request, webhook_url=url)
         data = {**self.data, _WIRE_NAMES["webhook_url"]: url}
-        return PreparedRequest(request, data, self._media_key, self.local)
+        return PreparedRequest(request, data, self._media_key, self.local, self.sources)
 
     def with_media(self, urls: Mapping[int, str]) -> PreparedRequest:
-        """The same with the URLs, by their place, that the local media were uploaded to."""
+        """The same with the URLs, by their place, that local media and other jobs' videos have."""
         name = _WIRE_NAMES["media_urls"]
         media = [urls.get(index, each) for index, each in enumerate(self.data[name])]
         return PreparedRequest(self.request, {**self.data, name: media}, self._media_key)
@@ -135,7 +142,8 @@ def prepare(
     # Local media are not looked at once more: a file may go at any time.
     media = [local[i].stand_in if i in local else each for i, each in enumerate(urls)]
     data = dump_request(attrs.evolve(request, media_urls=media) if local else request)
-    return PreparedRequest(request, data, media_key, local)
+    sources = {index: each for index, each in enumerate(urls) if isinstance(each, JobMedium)}
+    return PreparedRequest(request, data, media_key, local, sources)
 
 
 def _checked_medium(field: str, source: LocalSource) -> LocalMedium:
@@ -173,7 +181,9 @@ def fingerprint_of(data: Mapping[str, Any], media_key: MediaKey | None = None) -
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _key_of(url: str, media_key: MediaKey | None) -> str:
+def _key_of(url: Any, media_key: MediaKey | None) -> Any:
+    if isinstance(url, dict):
+        return url  # another job, by its key
     if isinstance(url, str) and url.startswith(STAND_IN):
         return url.partition("/")[0]  # wherever it lies
     if media_key is None:
@@ -188,7 +198,8 @@ def dump_request(request: GenerationRequest) -> dict[str, Any]:
     """A request as plain JSON data, with the names that the API's page gives its fields.
 
     Extra fields are in an object of their own, `extra`; the server gets them among the others.
-    In place of media on this machine stand their hashes and names.
+    In place of media on this machine stand their hashes and names, in place of other jobs' videos
+    the keys of those jobs.
 
     Raises:
         ValueError: such a medium cannot be read.
@@ -230,8 +241,14 @@ def _wire_extra(extra: Any) -> Any:
     return extra.as_dict() if isinstance(extra, ExtraFields) else extra
 
 
-def _wire_media(media: tuple[Any, ...]) -> list[str]:
-    return [local_medium(each).stand_in if is_local(each) else each for each in media]
+def _wire_media(media: tuple[Any, ...]) -> list[Any]:
+    return [_wire(each) for each in media]
+
+
+def _wire(medium: Any) -> Any:
+    if isinstance(medium, JobMedium):
+        return medium.as_data()
+    return local_medium(medium).stand_in if is_local(medium) else medium
 
 
 @functools.cache

@@ -27,6 +27,13 @@ from seedance_async._utils.json_values import (
 )
 from seedance_async._utils.urls import broken_url_rule, redact_url
 from seedance_async.api.extra_fields import ExtraFields, broken_rules, frozen_fields
+from seedance_async.api.job_media import (
+    BAD_REFERENCE,
+    NO_UPLOADER_FOR_FRAME,
+    HasMedium,
+    JobMedium,
+    job_medium,
+)
 from seedance_async.api.local_media import (
     NO_UPLOADER,
     STAND_IN,
@@ -91,6 +98,9 @@ _AUDIO = frozenset({".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac"})
 #: See `GenerationRequest.kind`.
 Kind: TypeAlias = tuple[str, int | None, str | None, str, *tuple[str, ...]]
 
+#: A URL, a file on this machine, or the video of another job.
+Medium: TypeAlias = LocalSource | JobMedium
+
 
 @attrs.frozen
 class Violation:
@@ -103,8 +113,8 @@ class Violation:
 
 # Type checkers allow the caller the types below; at run time there may be anything.
 def _as_tuple(
-    value: Sequence[LocalSource | IO[bytes]] | None,
-) -> tuple[LocalSource, ...]:
+    value: Sequence[Medium | IO[bytes] | HasMedium] | None,
+) -> tuple[Medium, ...]:
     """A list of media as a tuple; anything else is left for the rules to refuse.
 
     So is a set: the order of the media decides which is the first frame.
@@ -113,7 +123,7 @@ def _as_tuple(
         return ()
     if not isinstance(value, (list, tuple)):
         return value  # type: ignore[return-value]
-    return tuple(content_of(each) for each in value)
+    return tuple(job_medium(content_of(each)) for each in value)
 
 
 def _own_copy(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -130,7 +140,7 @@ def _redacted(value: object) -> object:
         return tuple(_redacted(each) for each in value)
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    if isinstance(value, Path):
+    if isinstance(value, (Path, JobMedium)):
         return str(value)
     if isinstance(value, LocalMedium):
         return value.name
@@ -150,7 +160,8 @@ class GenerationRequest:
         model: a `Model` or another id; ids that the API's page does not name are not checked.
         media_urls: none for text to video, else one to five reference media: public HTTPS URLs,
             or, in a session with an `uploader`, files on this machine: a path, the content as
-            bytes, or an open file, which is read at once.
+            bytes, or an open file, which is read at once. Or a `Job`, or the last frame of one,
+            `job.frame("last")`: the request is then sent once that job has succeeded.
         aspect_ratio: an `AspectRatio`; the server's default if absent.
         duration: whole seconds, 4 to 15 (seedance-1.5-pro: 5 or 10); the server's default if
             absent.
@@ -171,7 +182,7 @@ class GenerationRequest:
 
     prompt: str
     model: str = attrs.field(default=Model.SEEDANCE_2_0.value, kw_only=True)
-    media_urls: tuple[LocalSource, ...] = attrs.field(
+    media_urls: tuple[Medium, ...] = attrs.field(
         default=(), kw_only=True, converter=_as_tuple, repr=_redacted_repr
     )
     aspect_ratio: str | None = attrs.field(default=None, kw_only=True)
@@ -255,6 +266,8 @@ def _combinations(*choices: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _media_kind(medium: object) -> str:
+    if isinstance(medium, JobMedium):
+        return "video" if medium.frame is None else "image"
     suffix = suffix_of(medium) if is_local(medium) else _url_suffix(medium)
     return "video" if suffix in _VIDEO else "audio" if suffix in _AUDIO else "image"
 
@@ -313,6 +326,11 @@ def _media_violations(media: object, *, allow_local: bool, uploads: bool) -> Ite
             rule_or_none = _broken_file_rule(medium) if uploads else NO_UPLOADER
             if rule_or_none is not None:
                 yield Violation(field, _redacted(medium), rule_or_none)
+        elif isinstance(medium, JobMedium):
+            if medium.frame is not None and not uploads:
+                yield Violation(field, str(medium), NO_UPLOADER_FOR_FRAME)
+        elif isinstance(medium, Mapping):
+            yield Violation(field, medium, BAD_REFERENCE)
         elif isinstance(medium, str) and medium.startswith(STAND_IN):
             yield Violation(field, medium, "is known by its content only: give the file again")
         else:

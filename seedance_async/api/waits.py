@@ -24,7 +24,7 @@ AGAIN = 600.0
 #: Seconds between two looks for long waits, at least.
 _PAUSE = 1.0
 
-Awaited = Literal["network", "gate", "slot", "credits", "journal", "upload"]
+Awaited = Literal["network", "gate", "slot", "credits", "journal", "upload", "source"]
 
 #: What is waited for, since when by the event loop's clock, and a number that makes it unique.
 Wait = tuple[Awaited, float, int]
@@ -40,6 +40,7 @@ _WORDS: Mapping[Awaited, tuple[int, str]] = {
         "the journal: its disk is slow, or another session that shares it is submitting",
     ),
     "upload": (logging.INFO, "an upload of reference media, by the session's uploader"),
+    "source": (logging.INFO, "the end of jobs whose videos are media of others"),
 }
 
 

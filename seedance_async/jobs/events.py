@@ -102,7 +102,7 @@ class WaitBecameLong(Event):
 
     Attributes:
         awaited: "network", "gate" (refusals, or nothing gets through), "slot" (`max_in_flight`),
-            "credits" (`max_credits`), "journal" or "upload".
+            "credits" (`max_credits`), "journal", "upload" or "source".
         waited: seconds so far.
     """
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -20,6 +20,7 @@ from seedance_async.api.errors import (
     SeedanceError,
     frameless,
 )
+from seedance_async.api.job_media import JobMedium
 from seedance_async.api.models import Generation
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord, SavedFile
@@ -121,6 +122,18 @@ class Job(Coroutine[Any, None, Generation]):
         if self.request_id is None:
             raise RuntimeError(f"job {self.key} is {self.state} and has no request id")
         return JobToken(self.request_id, self.key).dump()
+
+    def frame(self, which: Literal["last"] = "last") -> JobMedium:
+        """Its last frame as a medium of another request, which is sent once this job succeeds.
+
+        Raises:
+            ValueError: there is no such frame.
+        """
+        return JobMedium(self.key, which, self)
+
+    def as_medium(self) -> JobMedium:
+        """Its whole video as a medium of another request; `media_urls=[job]` means the same."""
+        return JobMedium(self.key, None, self)
 
     @property
     def done(self) -> bool:

@@ -41,6 +41,7 @@ from seedance_async.session.stream import Stream
 from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
+    from seedance_async.session.chaining import NamedJobs
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.uploads import Uploads
 
@@ -147,6 +148,15 @@ def _listed(numbers: Sequence[int]) -> str:
 def _key_and_request(item: Any) -> tuple[Any, Any]:
     """The key, None if the caller gave none, and the request of an item of a stream."""
     return item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+
+
+def _named_jobs(source: Source) -> NamedJobs | None:
+    """What keeps the jobs of a stream that others of it name; None if none is named."""
+    if not source.named:
+        return None
+    from seedance_async.session.chaining import NamedJobs
+
+    return NamedJobs(source.named)
 
 
 class BatchRunner:
@@ -258,7 +268,7 @@ class BatchRunner:
             source,
             take_slot=submitter.take_slot_for_stream,
             give_back_slot=submitter.slots.release,
-            submit=self._submit,
+            submit=partial(self._submit, _named_jobs(source)),
             goes_on=self._goes_on,
             feeders=self._feeders,
             window=self._window,
@@ -334,25 +344,48 @@ class BatchRunner:
         return no_credits and self._journal is not None and self._journal.awaits_more
 
     async def _submit(
-        self, item: Any, refusal: Exception | None, started: Callable[[JobRecord], None]
+        self,
+        named: NamedJobs | None,
+        item: Any,
+        refusal: Exception | None,
+        started: Callable[[JobRecord], None],
     ) -> JobRecord:
         """Submit one request of a stream; its slot is taken. The record has the outcome.
 
         After a refusal that concerns every submit, only what was submitted earlier is resumed.
         """
-        prepared = None
+        found = prepared = None
+        if named is not None:
+            named.coming(_key_and_request(item)[0])
         try:
-            record, prepared = await self._record_for(item, refusal)
+            found, prepared = await self._record_for(item, refusal)
         finally:
             if prepared is None:
                 self._submitter.slots.release()
+            if named is not None:
+                named.begun(_key_and_request(item)[0], found)
+        record = found
         started(record)
+        if prepared is not None and prepared.sources:
+            await self._wait_for_sources(record, prepared, named)
         if prepared is not None:
             try:
                 await self._submitter.submit_in_slot(record, prepared)
             except SeedanceError as error:
                 _log.info("job %s: %s", record.key, error)
         return record
+
+    async def _wait_for_sources(
+        self, record: JobRecord, prepared: PreparedRequest, named: NamedJobs | None
+    ) -> None:
+        """Give the slot back while jobs are waited for whose videos are media of this one."""
+        self._submitter.slots.release()
+        try:
+            await self._submitter.sources_ended(record, prepared, named)
+            await self._submitter.take_slot_for_stream()
+        except BaseException:
+            self._submitter.discard(record)
+            raise
 
     async def _record_for(
         self, item: Any, refusal: Exception | None

@@ -111,6 +111,21 @@ class Resumer:
                 message = "job %s is %s, and that is NOT on record: %s"
                 _log.critical(message, record.key, request_id, error)
 
+    async def on_record(self, key: str) -> JobRecord | None:
+        """A job as the journal has it, which is not resumed; None if it is not in the journal.
+
+        Raises:
+            JournalError: it belongs to a job of another API.
+        """
+        known = None if self._journal is None else await self._journal.find(key)
+        if known is None:
+            return None
+        record = JobRecord(key, None, JobState(known.state), known.request_id)
+        record.credits_charged, record.saved = known.credits_charged, _saved_file(known)
+        if known.request_id is not None and known.state in ENDED_STATES:
+            record.generation = _ended_generation(known, known.request_id)
+        return record
+
     async def resume(self, record: JobRecord, known: JournalEntry) -> None:
         """Continue a job that an earlier run has submitted.
 
@@ -120,8 +135,7 @@ class Resumer:
         """
         assert self._journal is not None
         self._journal.adopt(record, known)
-        if known.path is not None and known.size is not None and known.sha256 is not None:
-            record.saved = SavedFile.at(known.path, known.size, known.sha256)
+        record.saved = _saved_file(known)
         if known.request_id is None:
             await self._report_uncertain(self._journal, record, known)
             return
@@ -201,6 +215,13 @@ class Resumer:
         self._registry.move(record, JobState.UNCERTAIN, error=error)
         await journal.write_outcome(record)
         raise error
+
+
+def _saved_file(known: JournalEntry) -> SavedFile | None:
+    """Where a job's video was saved."""
+    if known.path is None or known.size is None or known.sha256 is None:
+        return None
+    return SavedFile.at(known.path, known.size, known.sha256)
 
 
 def _ended_generation(known: JournalEntry, request_id: str) -> Generation:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal
+    from seedance_async.session.chaining import Chaining
     from seedance_async.session.credit_limit import Budget
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.uploads import Uploads
@@ -163,6 +164,7 @@ class SeedanceSession:
             callbacks=self._callbacks,
             uploads=self._uploads,
             events=self._events,
+            chaining=lambda: self._chaining,
             max_in_flight=options.max_in_flight,
             resubmit_uncertain=options.resubmit_uncertain,
             check_usable=self._check_usable,
@@ -234,6 +236,7 @@ class SeedanceSession:
 
         Raises:
             InvalidRequestError: a documented rule is broken; nothing was sent.
+            SourceJobError: a job whose video is one of the media has none; nothing was sent.
             MediaUploadError: a file on this machine could not be uploaded; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             BudgetExceededError: `max_credits`, or the budget, would be exceeded; nothing was sent.
@@ -422,6 +425,20 @@ class SeedanceSession:
             retry=self._options.retry,
             timeouts=self._options.timeouts,
             rng=self._options.rng,
+        )
+
+    @cached_property
+    def _chaining(self) -> Chaining:
+        from seedance_async.session.chaining import Chaining  # only if it is used
+
+        return Chaining(
+            registry=self.registry,
+            uploads=self._uploads,
+            on_record=self._resumer.on_record,
+            actions=self._actions,
+            get=self.client.get,
+            save=self._downloader.save,
+            allow_local=self.client.allow_local,
         )
 
     async def _download(

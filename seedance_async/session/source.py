@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sized
 from typing import Any
 
+from seedance_async.api.job_media import JobMedium
 from seedance_async.api.request import GenerationRequest
 
 #: One job of a stream: its request, or a key of the caller's own with it.
@@ -25,12 +26,15 @@ class Source:
 
     Attributes:
         is_async: whether the next request may take any time to come.
+        named: keys of jobs whose videos are media of later requests: known of a list or a tuple,
+            and of an iterable that has them as an attribute of this name.
         size: how many requests there are; 0 if that cannot be known beforehand.
     """
 
     def __init__(self, requests: Requests) -> None:
         self.is_async = isinstance(requests, AsyncIterable)
         self.size = len(requests) if isinstance(requests, Sized) else 0
+        self.named: frozenset[str] = _named_in(requests)
         if isinstance(requests, AsyncIterable):
             self._async = aiter(requests)
         elif isinstance(requests, Iterable) and not isinstance(requests, (str, bytes, dict)):
@@ -63,3 +67,16 @@ class Source:
         """Close an async generator. What is sync is left as it is."""
         if self.is_async and isinstance(self._async, AsyncGenerator):
             await self._async.aclose()
+
+
+def _named_in(requests: object) -> frozenset[str]:
+    if not isinstance(requests, (list, tuple)):
+        return getattr(requests, "named", frozenset())
+    both = (item[-1] if isinstance(item, tuple) and item else item for item in requests)
+    media = (each for request in both for each in _media_of(request))
+    return frozenset(each.key for each in media if isinstance(each, JobMedium) and not each.job)
+
+
+def _media_of(request: object) -> tuple[Any, ...]:
+    media = request.media_urls if isinstance(request, GenerationRequest) else ()
+    return media if isinstance(media, tuple) else ()

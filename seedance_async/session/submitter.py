@@ -38,6 +38,7 @@ from seedance_async.session.shutdown import SessionShutdown
 if TYPE_CHECKING:
     from seedance_async.jobs.events import EventEmitter
     from seedance_async.journal import JournalEntry
+    from seedance_async.session.chaining import Chaining, NamedJobs
     from seedance_async.session.credit_limit import CreditLimit
     from seedance_async.session.journaling import JournalRecorder
     from seedance_async.session.uploads import Uploads
@@ -52,6 +53,7 @@ class Submitter:
     Args:
         client, registry, poller, resumer: the session's.
         journal, callbacks, uploads, events: the session's; None where it has none.
+        chaining: returns the session's, for requests whose media are videos of other jobs.
         max_in_flight: jobs between submit and their end.
         resubmit_uncertain: submit again what an earlier run left uncertain. It may pay twice.
         check_usable: raises if the session can no longer be used.
@@ -76,6 +78,7 @@ class Submitter:
         callbacks: Callbacks | None,
         uploads: Uploads | None,
         events: EventEmitter | None,
+        chaining: Callable[[], Chaining],
         max_in_flight: int,
         resubmit_uncertain: bool,
         check_usable: Callable[[], None],
@@ -85,6 +88,7 @@ class Submitter:
         self._client, self._registry, self._poller = client, registry, poller
         self._resumer, self._journal = resumer, journal
         self._callbacks, self._uploads, self._events = callbacks, uploads, events
+        self._chaining = chaining
         self.outcomes = SubmitOutcomes(
             client=client, registry=registry, poller=poller, journal=journal
         )
@@ -148,13 +152,15 @@ class Submitter:
             record = self.add(key, prepared.request, automatic=True)
         else:
             record = self.add(key, prepared.request)
-        waited = self.slots.locked()
+        waited = self.slots.locked() or bool(prepared.sources)
         try:
+            if prepared.sources:
+                await self.sources_ended(record, prepared)
             with self._client.waits.during("slot") if waited else nullcontext():
                 async with self._turn:
                     await self.slots.acquire()
         except BaseException:
-            self._discard(record)
+            self.discard(record)
             raise
         try:
             await self.submit_in_slot(record, prepared, waited=waited)
@@ -163,6 +169,24 @@ class Submitter:
                 self._orphan(record, prepared)
             raise
         return record
+
+    async def sources_ended(
+        self, record: JobRecord, prepared: PreparedRequest, named: NamedJobs | None = None
+    ) -> None:
+        """Wait, without a slot, for the jobs whose videos are media of a request.
+
+        Not if an earlier run has sent the request: then its job is resumed, whatever they are.
+        """
+        if self._journal is None or not await self._is_sent(self._journal, record.key):
+            with self._client.waits.during("source"):
+                await self._chaining().ended(prepared, named)
+
+    async def _is_sent(self, journal: JournalRecorder, key: str) -> bool:
+        try:
+            known = await journal.find(key)
+        except JournalError:  # raised again where the job has its slot
+            return True
+        return known is not None and not self._may_submit(known)
 
     async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
         """As `Orphans.adopt`; the job that it returns is on disk, if it can be."""
@@ -213,7 +237,7 @@ class Submitter:
             if record in self._detached:
                 pass  # it keeps its slot until its outcome is known
             elif record.state in UNSETTLED_STATES:
-                self._discard(record)
+                self.discard(record)
             else:
                 self._shutdown.leave_late(record)
 
@@ -241,7 +265,7 @@ class Submitter:
             known = await self._journal.find_unfinished(left.key)
         finally:
             if known is None:
-                self._discard(record)
+                self.discard(record)
         if known is None:
             return None
         self._slots_taken += 1
@@ -282,7 +306,8 @@ class Submitter:
         self._registry.move(record, JobState.REJECTED, error=reason)
         return record
 
-    def _discard(self, record: JobRecord) -> None:
+    def discard(self, record: JobRecord) -> None:
+        """Forget a job that came to nothing before it was sent."""
         self._release_key(record)
         if self._registry.find(key=record.key) is record:
             self._registry.discard(record)
@@ -369,6 +394,9 @@ class Submitter:
         if self._uploads is not None and prepared.local:
             with self._client.waits.during("upload"):
                 wire = await self._uploads.placed(prepared)
+        if prepared.sources:
+            await self._client.submit_gate.pause(0.0)  # nothing is fetched if nothing may be sent
+            wire = wire.with_media(await self._chaining().urls(prepared))
         limit, reservation, settlement = self.credit_limit, None, None
         if limit is not None:
             with self._client.waits.during("credits"):

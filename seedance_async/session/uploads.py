@@ -60,11 +60,15 @@ class Uploads:
         Raises:
             MediaUploadError: one of them could not be uploaded.
         """
-        urls = await asyncio.gather(*map(self._url, prepared.local.values()))
+        urls = await asyncio.gather(*map(self.url, prepared.local.values()))
         return prepared.with_media(dict(zip(prepared.local, urls, strict=True)))
 
-    async def _url(self, medium: LocalMedium) -> str:
-        """Where a medium is. Jobs that need it at once wait for one upload."""
+    async def url(self, medium: LocalMedium) -> str:
+        """Where a medium is. Jobs that need it at once wait for one upload.
+
+        Raises:
+            MediaUploadError: it could not be uploaded.
+        """
         loop = asyncio.get_running_loop()
         now, self._closed = loop.time(), self._closed or loop.create_future()
         until, uploading = self._urls.get(medium.sha256, (now, None))
