@@ -20,6 +20,7 @@ import attrs
 from seedance_async._utils.cancellation import wait_shielded
 from seedance_async._utils.plural import counted
 from seedance_async.api import protocol
+from seedance_async.api.capabilities import Capabilities
 from seedance_async.api.errors import (
     APIError,
     AuthenticationError,
@@ -32,9 +33,9 @@ from seedance_async.api.errors import (
     UnreachableError,
 )
 from seedance_async.api.models import Generation, ModelInfo, Submission
-from seedance_async.api.option_fields import policy, takes
+from seedance_async.api.option_fields import is_a, policy, takes
 from seedance_async.api.options import Endpoint, RetryPolicy, TransportOptions
-from seedance_async.api.prepared_request import PreparedRequest, prepare
+from seedance_async.api.prepared_request import PreparedRequest, Preparer
 from seedance_async.api.protocol import WireRequest, WireResponse
 from seedance_async.api.rate_limit import Gate, GateState
 from seedance_async.api.request import GenerationRequest, Violation
@@ -82,6 +83,10 @@ class ClientOptions(TransportOptions):
         api_key: the key; SEEDANCE_API_KEY if absent.
         base_url: the API's origin; SEEDANCE_BASE_URL if absent, else the vendor's.
         retry: see `RetryPolicy`.
+        strict: check requests before they are sent: by the server's list of models where that
+            tells what a model takes, else by the rules of the API's page. The list is asked for
+            only where a documented rule would refuse a request. False leaves all judging to the
+            server, besides what cannot be sent at all.
         transport: "aiohttp", the default; "direct", which costs less CPU per call with thousands of
             jobs in flight; or a `Transport` of yours, which the client closes.
         rng: the source of jitter, for tests.
@@ -93,6 +98,7 @@ class ClientOptions(TransportOptions):
     api_key: str | None = None
     base_url: str | None = None
     retry: RetryPolicy = policy(RetryPolicy(), kw_only=True)
+    strict: bool = attrs.field(default=True, validator=is_a(bool), kw_only=True)
     transport: Transport | Literal["aiohttp", "direct"] = attrs.field(
         default="aiohttp", kw_only=True
     )
@@ -145,6 +151,7 @@ class SeedanceClient:
     Attributes:
         waits: what its submits, and those of a session around it, wait for.
         submit_grace: seconds that a submit whose caller is cancelled may still wait for its id.
+        capabilities: what the server has told of its models.
 
     Raises:
         ConfigurationError: no key, a bad base URL, or an option out of bounds.
@@ -162,6 +169,10 @@ class SeedanceClient:
         self._retry, self._rng = given.retry, given.rng
         self.submit_grace = given.timeouts.submit_grace
         self.allow_local = endpoint.is_local
+        self.capabilities = Capabilities(self.models)
+        self._preparer = Preparer(
+            self.capabilities, allow_local=self.allow_local, strict=given.strict
+        )
         self.transport = make_transport(given.transport, endpoint, given)
         # Only a transport that says so tells when the first byte is sent; others always may have.
         self._reports_sending = getattr(self.transport, "reports_sending", False)
@@ -219,16 +230,20 @@ class SeedanceClient:
         in the background; `if_cancelled` is called with its outcome, or it is logged.
 
         Raises:
-            InvalidRequestError: a documented rule is broken; nothing was sent.
+            InvalidRequestError: a rule is broken; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             APIError: the server refused the job; nothing was charged.
             TransportError: the request certainly did not reach the server, in any attempt.
         """
+<<<<<<< HEAD
         prepared = prepare(request, allow_local=self.allow_local)
         if prepared.sources:
             index, medium = next(iter(prepared.sources.items()))
             rule = "names another job, whose video only a session can take"
             raise InvalidRequestError([Violation(f"media_urls[{index}]", str(medium), rule)])
+=======
+        prepared = await self._preparer.prepare(request)
+>>>>>>> dc277a6 (Let the server's list of models decide what a model takes)
         return await self.create_prepared(prepared, PendingSubmit(if_cancelled or _log_late))
 
     async def create_prepared(
@@ -326,7 +341,9 @@ class SeedanceClient:
 
     async def models(self) -> list[ModelInfo]:
         """The models on offer. Raises `APIError` or `TransportError` as `get` does."""
-        return await self._repeat(protocol.build_models(), protocol.decipher_models)
+        models = await self._repeat(protocol.build_models(), protocol.decipher_models)
+        self.capabilities.learn(models)
+        return models
 
     async def _call(
         self,

@@ -10,13 +10,14 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import cattrs
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from seedance_async.api.capabilities import Capabilities
 from seedance_async.api.errors import InvalidRequestError
 from seedance_async.api.extra_fields import ExtraFields
 from seedance_async.api.job_media import JobMedium
@@ -27,6 +28,7 @@ from seedance_async.api.local_media import (
     is_local,
     local_medium,
 )
+from seedance_async.api.models import ModelInfo
 from seedance_async.api.request import GenerationRequest, Violation
 
 _WIRE_NAMES = {
@@ -118,21 +120,24 @@ def prepare(
     allow_local: bool = False,
     media_key: MediaKey | None = None,
     uploads: bool = False,
+    strict: bool = True,
+    models: Sequence[ModelInfo] = (),
 ) -> PreparedRequest:
-    """Check a request against the documented rules and turn it into JSON.
+    """Check a request against the rules and turn it into JSON.
 
     Args:
         request: the request.
-        allow_local: see `GenerationRequest.violations`.
+        allow_local, uploads, strict, models: see `GenerationRequest.violations`.
         media_key: see `fingerprint_of`.
-        uploads: see `GenerationRequest.violations`.
 
     Raises:
         InvalidRequestError: names the first broken rule and lists all.
     """
     if not isinstance(request, GenerationRequest):
         raise InvalidRequestError([Violation("request", request, "must be a GenerationRequest")])
-    violations = request.violations(allow_local=allow_local, uploads=uploads)
+    violations = request.violations(
+        allow_local=allow_local, uploads=uploads, strict=strict, models=models
+    )
     if violations:
         raise InvalidRequestError(violations)
     local, urls = dict[int, LocalMedium](), request.media_urls
@@ -144,6 +149,51 @@ def prepare(
     data = dump_request(attrs.evolve(request, media_urls=media) if local else request)
     sources = {index: each for index, each in enumerate(urls) if isinstance(each, JobMedium)}
     return PreparedRequest(request, data, media_key, local, sources)
+
+
+class Preparer:
+    """Prepares the requests for one server, by what is known of its models.
+
+    Args:
+        capabilities: what is known.
+        allow_local, uploads, strict, media_key: see `prepare`.
+    """
+
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        *,
+        allow_local: bool,
+        strict: bool,
+        uploads: bool = False,
+        media_key: MediaKey | None = None,
+    ) -> None:
+        self._capabilities, self._strict = capabilities, strict
+        self._prepare = functools.partial(
+            prepare, allow_local=allow_local, uploads=uploads, media_key=media_key
+        )
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        """As the function; what the documented rules refuse may be allowed by the server's list.
+
+        Raises:
+            InvalidRequestError: names the first broken rule and lists all.
+        """
+        known = self._capabilities
+        try:
+            return self._prepare(request, strict=self._strict, models=known.models)
+        except InvalidRequestError as error:
+            if not await known.may_lift(error.violations):
+                raise
+        return self._prepare(request, strict=self._strict, models=known.models)
+
+    def fingerprint(self, request: GenerationRequest) -> str:
+        """The fingerprint of a request that was prepared before, whatever the rules say by now.
+
+        Raises:
+            InvalidRequestError: it can no longer be sent: a file is gone.
+        """
+        return self._prepare(request, strict=False).fingerprint
 
 
 def _checked_medium(field: str, source: LocalSource) -> LocalMedium:

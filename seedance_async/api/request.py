@@ -1,4 +1,4 @@
-"""A request for one video, and the documented rules that it has to keep.
+"""A request for one video, and the rules that it has to keep.
 
 Values only: nothing here raises an SDK error, knows how the wire spells a field, or does I/O but
 for a look at media on this machine.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from posixpath import splitext
@@ -44,6 +44,7 @@ from seedance_async.api.local_media import (
     local_medium,
     suffix_of,
 )
+from seedance_async.api.models import ModelInfo
 
 
 class Model(StrEnum):
@@ -89,6 +90,8 @@ DURATIONS: Mapping[str, frozenset[int]] = {
     Model.SEEDANCE_1_5_PRO: frozenset({5, 10}),
 }
 MAX_MEDIA = 5
+#: How much of what a model takes is named in a rule: a server may list anything.
+_NAMED = 20
 # API page "Image to Video", table "Supported Reference Types": its formats come first in each
 # set. They are "common" ones, so a type on no list is taken for an image, which every mode accepts.
 _VIDEO = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
@@ -104,11 +107,16 @@ Medium: TypeAlias = LocalSource | JobMedium
 
 @attrs.frozen
 class Violation:
-    """One broken rule of a request: the field, its value, and the rule in words."""
+    """One broken rule of a request: the field, its value, and the rule in words.
+
+    Attributes:
+        of_model: whether it is a limit of the model, which the server's list of models can lift.
+    """
 
     field: str
     value: object
     rule: str
+    of_model: bool = attrs.field(default=False, kw_only=True, eq=False, repr=False)
 
 
 # Type checkers allow the caller the types below; at run time there may be anything.
@@ -173,9 +181,13 @@ class GenerationRequest:
             changed later.
 
     The rules are checked before anything is sent, by `SeedanceClient.create` and
-    `SeedanceSession.submit`, which raise `InvalidRequestError`; `violations()` lists what they
-    would report. A request that breaks a rule can therefore be built: one bad line among a
+    `SeedanceSession.submit`, which raise `InvalidRequestError`; `violations()` lists what the
+    documented rules say. A request that breaks a rule can therefore be built: one bad line among a
     thousand is one bad outcome, and not the end of the generator that yields them.
+
+    For the duration, the aspect ratio and the resolution, the server's list of models decides
+    where it has some for the model; it is asked for before a documented rule refuses one. With the
+    option `strict=False` the server judges everything, besides what cannot be sent at all.
 
     Rules: API page "Image to Video", table "Request Body".
     """
@@ -217,16 +229,28 @@ class GenerationRequest:
         usual = str(self.model), self.duration, self.resolution, self.mode.value
         return (*usual, self.extra.kind) if isinstance(self.extra, ExtraFields) else usual
 
-    def violations(self, *, allow_local: bool = False, uploads: bool = False) -> list[Violation]:
-        """Every documented rule that this request breaks; empty if it can be sent.
+    def violations(
+        self,
+        *,
+        allow_local: bool = False,
+        uploads: bool = False,
+        strict: bool = True,
+        models: Sequence[ModelInfo] = (),
+    ) -> list[Violation]:
+        """Every rule that this request breaks; empty if it can be sent. Nothing is asked.
 
         Args:
             allow_local: let media and webhook URLs point to this machine or a private network, and
                 be plain HTTP there, as is right if the API itself is an emulator on loopback.
             uploads: whether files on this machine will be uploaded. They are read, once each, to
                 see that they are there and what they are.
+            strict: False for what cannot be sent at all: what has the wrong type or is no JSON, an
+                extra field that collides with a documented one, a file that is not there.
+            models: the server's list of models, which decides where it tells what a model takes;
+                the documented rules hold for the rest.
         """
-        return list(_violations(self, allow_local=allow_local, uploads=uploads))
+        rules = _Rules(allow_local, uploads, strict, _limits(self.model, models))
+        return list(_violations(self, rules))
 
     def expand(self, **values: Iterable[Any]) -> Iterator[GenerationRequest]:
         """This request over every combination of the values given, lazily, last name fastest.
@@ -281,16 +305,67 @@ def _url_suffix(url: object) -> str:
     return splitext(path.rstrip("/"))[1].lower()
 
 
-def _violations(
-    request: GenerationRequest, *, allow_local: bool, uploads: bool
-) -> Iterator[Violation]:
-    yield from _text_violations("prompt", request.prompt)
-    yield from _text_violations("model", request.model)
-    yield from _media_violations(request.media_urls, allow_local=allow_local, uploads=uploads)
-    yield from _choice_violations(request)
-    yield from _duration_violations(request)
+@attrs.frozen
+class _Limits:
+    """What a model takes of what is to be chosen; None for anything, and who says so."""
+
+    durations: Collection[int] | None
+    aspect_ratios: Collection[str] | None
+    resolutions: Collection[str] | None
+    told: bool = False
+
+
+@attrs.frozen
+class _Rules:
+    """What a request is judged by; see `GenerationRequest.violations`."""
+
+    allow_local: bool
+    uploads: bool
+    strict: bool
+    limits: _Limits
+
+
+_UNKNOWN_MODEL = _Limits(None, None, None)
+_DOCUMENTED = {
+    model: _Limits(durations, tuple(AspectRatio), tuple(Resolution))
+    for model, durations in DURATIONS.items()
+}
+
+
+def _limits(model: object, models: Sequence[ModelInfo]) -> _Limits:
+    """The limits of a model: those that the server tells, else those of the API's page."""
+    if not isinstance(model, str):
+        return _UNKNOWN_MODEL
+    documented = _DOCUMENTED.get(model)
+    if documented is None:
+        documented = _UNKNOWN_MODEL
+    told = next((each for each in models if each.id == model), None)
+    if told is None:
+        return documented
+    return _Limits(
+        told.durations or documented.durations,
+        told.aspect_ratios or documented.aspect_ratios,
+        told.resolutions or documented.resolutions,
+        told=True,
+    )
+
+
+def _violations(request: GenerationRequest, rules: _Rules) -> Iterator[Violation]:
+    yield from _text_violations("prompt", request.prompt, rules)
+    yield from _text_violations("model", request.model, rules)
+    yield from _media_violations(request.media_urls, rules)
+    limits = rules.limits
+    choices = (
+        ("aspect_ratio", request.aspect_ratio, limits.aspect_ratios),
+        ("resolution", request.resolution, limits.resolutions),
+    )
+    for field, value, allowed in choices:
+        if value is not None:
+            yield from _choice_violations(field, value, allowed, rules)
+    if request.duration is not None:
+        yield from _duration_violations(request.duration, request.model, rules)
     if request.webhook_url is not None:
-        yield from _url_violations("webhook_url", request.webhook_url, allow_local=allow_local)
+        yield from _url_violations("webhook_url", request.webhook_url, rules)
     if request.metadata is not None and not is_json_object(request.metadata):
         rule = (
             "must be a JSON object of dicts, lists, text and finite numbers, with text keys, "
@@ -303,27 +378,27 @@ def _violations(
         yield from (Violation(*each) for each in broken)
 
 
-def _text_violations(field: str, value: object) -> Iterator[Violation]:
+def _text_violations(field: str, value: object, rules: _Rules) -> Iterator[Violation]:
     if not isinstance(value, str):
         yield Violation(field, value, "must be text")
-    elif not value.strip():
+    elif rules.strict and not value.strip():
         yield Violation(field, value, "must not be blank")
     elif not value.isascii() and not is_unicode(value):
         yield Violation(field, value, "must be valid Unicode, without lone surrogates")
 
 
-def _media_violations(media: object, *, allow_local: bool, uploads: bool) -> Iterator[Violation]:
+def _media_violations(media: object, rules: _Rules) -> Iterator[Violation]:
     if not isinstance(media, tuple):
         rule = "must be a list or a tuple of URLs"
         yield Violation("media_urls", _redacted(media), rule)
         return
-    if len(media) > MAX_MEDIA:
+    if rules.strict and len(media) > MAX_MEDIA:
         rule = f"must have at most {MAX_MEDIA} URLs"
         yield Violation("media_urls", _redacted(media), rule)
     for index, medium in enumerate(media):
         field = f"media_urls[{index}]"
         if is_local(medium):
-            rule_or_none = _broken_file_rule(medium) if uploads else NO_UPLOADER
+            rule_or_none = _broken_file_rule(medium) if rules.uploads else NO_UPLOADER
             if rule_or_none is not None:
                 yield Violation(field, _redacted(medium), rule_or_none)
         elif isinstance(medium, JobMedium):
@@ -334,7 +409,7 @@ def _media_violations(media: object, *, allow_local: bool, uploads: bool) -> Ite
         elif isinstance(medium, str) and medium.startswith(STAND_IN):
             yield Violation(field, medium, "is known by its content only: give the file again")
         else:
-            yield from _url_violations(field, medium, allow_local=allow_local)
+            yield from _url_violations(field, medium, rules)
 
 
 def _broken_file_rule(source: LocalSource) -> str | None:
@@ -345,45 +420,56 @@ def _broken_file_rule(source: LocalSource) -> str | None:
     return None
 
 
-def _choice_violations(request: GenerationRequest) -> Iterator[Violation]:
-    choices: tuple[tuple[str, object, type[StrEnum]], ...] = (
-        ("aspect_ratio", request.aspect_ratio, AspectRatio),
-        ("resolution", request.resolution, Resolution),
-    )
-    for field, value, allowed in choices:
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            yield Violation(field, value, "must be text")
-        elif _durations(request.model) is not None and value not in set(allowed):
-            yield Violation(field, value, f"must be one of {', '.join(allowed)}")
+def _choice_violations(
+    field: str, value: object, allowed: Collection[str] | None, rules: _Rules
+) -> Iterator[Violation]:
+    if not isinstance(value, str):
+        yield Violation(field, value, "must be text")
+    elif rules.strict and allowed is not None and value not in allowed:
+        shown = ", ".join(itertools.islice(allowed, _NAMED))
+        rule = f"must be one of {shown}" + _source(rules)
+        yield Violation(field, value, rule, of_model=True)
 
 
-def _duration_violations(request: GenerationRequest) -> Iterator[Violation]:
-    value = request.duration
-    if value is None:
+def _duration_violations(value: object, model: str, rules: _Rules) -> Iterator[Violation]:
+    if not isinstance(value, int) or isinstance(value, bool):
+        whole = False
+    else:
+        whole = (value > 0 or not rules.strict) and value.bit_length() <= MAX_INTEGER_BITS
+    if not whole:
+        above = " above zero" if rules.strict else ""
+        yield Violation("duration", value, f"must be a whole number of seconds{above}")
         return
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value <= 0 or value.bit_length() > MAX_INTEGER_BITS:
-        yield Violation("duration", value, "must be a whole number of seconds above zero")
-        return
-    allowed = _durations(request.model)
-    if allowed is not None and value not in allowed:
-        words = "5 or 10" if allowed == {5, 10} else f"{min(allowed)} to {max(allowed)}"
-        yield Violation("duration", value, f"must be {words} seconds for {request.model}")
+    allowed = rules.limits.durations
+    if rules.strict and allowed is not None and value not in allowed:
+        rule = f"must be {_in_words(allowed)} seconds for {model}" + _source(rules)
+        yield Violation("duration", value, rule, of_model=True)
 
 
-def _durations(model: object) -> frozenset[int] | None:
-    """The durations of a documented model; None for any other."""
-    return DURATIONS.get(model) if isinstance(model, str) else None
+def _source(rules: _Rules) -> str:
+    return ", by the server's list of models" if rules.limits.told else ""
 
 
-def _url_violations(field: str, url: object, *, allow_local: bool) -> Iterator[Violation]:
+def _in_words(numbers: Collection[int]) -> str:
+    """Whole numbers in words: 4 to 15, or 5 or 10."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = list[str]()
+    for run in runs[:_NAMED]:
+        words += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _url_violations(field: str, url: object, rules: _Rules) -> Iterator[Violation]:
     if not isinstance(url, str):
         rule: str | None = "must be text"
     elif not is_unicode(url):
         rule = "must be valid Unicode, without lone surrogates"
     else:
-        rule = broken_url_rule(url, allow_local=allow_local)
+        rule = broken_url_rule(url, allow_local=rules.allow_local) if rules.strict else None
     if rule is not None:
         yield Violation(field, _redacted(url), rule)

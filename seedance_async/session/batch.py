@@ -15,7 +15,6 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -30,7 +29,7 @@ from seedance_async.api.errors import (
     TooManyUncertainError,
     frameless,
 )
-from seedance_async.api.prepared_request import MediaKey, PreparedRequest, prepare
+from seedance_async.api.prepared_request import PreparedRequest, Preparer
 from seedance_async.api.request import GenerationRequest, Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
@@ -167,7 +166,7 @@ class BatchRunner:
         journal: the session's; None where it has none.
         actions: what the handles of the jobs can do.
         check_open: raises if the session is not open.
-        allow_local, media_key: see `prepare`.
+        preparer: checks the requests, and turns them into JSON.
         uploads: the session's; None where it has none.
         max_uncertain: uncertain submits in a row after which a stream stops.
         feeders: submits in progress at once per stream.
@@ -182,8 +181,7 @@ class BatchRunner:
         journal: JournalRecorder | None,
         actions: JobActions,
         check_open: Callable[[], None],
-        allow_local: bool,
-        media_key: MediaKey | None,
+        preparer: Preparer,
         uploads: Uploads | None,
         max_uncertain: int,
         feeders: int,
@@ -192,13 +190,7 @@ class BatchRunner:
         self._submitter, self._registry, self._journal = submitter, registry, journal
         self._actions, self._check_open = actions, check_open
         self._max_uncertain = max_uncertain
-        self._uploads = uploads
-        self._prepare = partial(
-            prepare,
-            allow_local=allow_local,
-            media_key=media_key,
-            uploads=uploads is not None,
-        )
+        self._uploads, self._preparer = uploads, preparer
         self._feeders, self._window = feeders, window
         self._streams: dict[Stream, None] = {}  # in the order of their starts
 
@@ -315,7 +307,7 @@ class BatchRunner:
         if request in (None, prepared.request):
             return True
         try:
-            return self._prepare(request).fingerprint == prepared.fingerprint
+            return self._preparer.fingerprint(request) == prepared.fingerprint
         except InvalidRequestError:  # its files are no longer where they were
             return False
 
@@ -395,7 +387,7 @@ class BatchRunner:
         if self._uploads is not None:
             await self._uploads.read(request)
         try:
-            prepared = self._prepare(request)
+            prepared = await self._preparer.prepare(request)
             self._check_key(key, prepared)
         except InvalidRequestError as error:
             return submitter.reject(request, error), None

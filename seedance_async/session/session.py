@@ -31,7 +31,7 @@ from seedance_async.api.errors import (
 )
 from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
-from seedance_async.api.prepared_request import prepare
+from seedance_async.api.prepared_request import Preparer
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
@@ -144,6 +144,13 @@ class SeedanceSession:
         )
         self._callbacks = self._expected_callbacks(options)
         self._uploads = self._made_uploads(options)
+        self._preparer = Preparer(
+            self.client.capabilities,
+            allow_local=self.client.allow_local,
+            strict=options.strict,
+            uploads=self._uploads is not None,
+            media_key=options.media_key,
+        )
         self._shutdown = SessionShutdown(
             registry=self.registry,
             poller=self._poller,
@@ -177,8 +184,7 @@ class SeedanceSession:
             journal=self._journal,
             actions=self._actions,
             check_open=self._check_open,
-            allow_local=self.client.allow_local,
-            media_key=options.media_key,
+            preparer=self._preparer,
             uploads=self._uploads,
             max_uncertain=options.max_uncertain_in_a_row,
             feeders=min(options.max_connections, options.max_in_flight),
@@ -235,8 +241,12 @@ class SeedanceSession:
             budget: one of the session's `budgets`, that the job counts for.
 
         Raises:
+<<<<<<< HEAD
             InvalidRequestError: a documented rule is broken; nothing was sent.
             SourceJobError: a job whose video is one of the media has none; nothing was sent.
+=======
+            InvalidRequestError: a rule is broken; nothing was sent.
+>>>>>>> dc277a6 (Let the server's list of models decide what a model takes)
             MediaUploadError: a file on this machine could not be uploaded; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             BudgetExceededError: `max_credits`, or the budget, would be exceeded; nothing was sent.
@@ -254,17 +264,26 @@ class SeedanceSession:
         if self._uploads is not None:
             await self._uploads.read(request)
             self._check_open()
-        prepared = prepare(
-            request,
-            allow_local=self.client.allow_local,
-            media_key=self._options.media_key,
-            uploads=self._uploads is not None,
-        )
+        prepared = await self._preparer.prepare(request)
         if budget is not None and budget not in self.budgets:
             names = ", ".join(map(repr, self.budgets)) or "none"
             raise ValueError(f"budget must be one of the session's, {names}, not {budget!r}")
         prepared.budget = budget
         return Job(await self._submitter.submit(prepared, key), self._actions)
+
+    async def check(self, request: GenerationRequest) -> None:
+        """Check a request as `submit` does, and submit nothing. The session need not be open.
+
+        If a documented rule would refuse it and the server's list of models may not, that is
+        asked for, at most once an hour; a session that is never opened then has a connection to
+        close, by `client.aclose`.
+
+        Raises:
+            InvalidRequestError: a rule is broken.
+        """
+        if self._uploads is not None:
+            await self._uploads.read(request)
+        await self._preparer.prepare(request)
 
     @property
     def budgets(self) -> dict[str, Budget]:

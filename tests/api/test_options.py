@@ -178,6 +178,7 @@ POLICIES = [
     (SessionOptions, "poll", Backoff),
     (SessionOptions, "cancel_on_error", bool),
     (SessionOptions, "resubmit_uncertain", bool),
+    (SessionOptions, "strict", bool),
     (SessionOptions, "retry", RetryPolicy),
     (SessionOptions, "timeouts", Timeouts),
     (SessionOptions, "trust_env", bool),

@@ -69,8 +69,8 @@ async def test_submit_returns_once_accepted_and_the_job_is_awaited_later(make_se
 async def test_a_broken_rule_is_named_before_anything_is_sent(make_session, api):
     async with make_session() as session:
         with pytest.raises(InvalidRequestError, match="duration") as caught:
-            await session.submit(GenerationRequest("a river", duration=3))
-        assert (caught.value.field, caught.value.value) == ("duration", 3)
+            await session.submit(GenerationRequest("a river", duration=-3))
+        assert (caught.value.field, caught.value.value) == ("duration", -3)
         assert not len(session.registry)
     assert not api.sent
 
