@@ -41,18 +41,12 @@ api.local_media:
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
 api.options: _utils.urls api.backoff api.errors api.option_fields
-<<<<<<< HEAD
-api.prepared_request: api.errors api.extra_fields api.job_media api.local_media api.request
+api.prepared_request: api.capabilities api.errors api.extra_fields api.job_media api.local_media
+    api.models api.request
 api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
 api.request: _utils.json_values _utils.urls api.extra_fields api.job_media api.local_media
-=======
-api.prepared_request: api.capabilities api.errors api.extra_fields api.local_media api.models
-    api.request
-api.protocol: api.backoff api.errors api.models api.prepared_request
-api.rate_limit: api.backoff
-api.request: _utils.json_values _utils.urls api.extra_fields api.local_media api.models
->>>>>>> dc277a6 (Let the server's list of models decide what a model takes)
+    api.models
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:

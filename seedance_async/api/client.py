@@ -235,15 +235,11 @@ class SeedanceClient:
             APIError: the server refused the job; nothing was charged.
             TransportError: the request certainly did not reach the server, in any attempt.
         """
-<<<<<<< HEAD
-        prepared = prepare(request, allow_local=self.allow_local)
+        prepared = await self._preparer.prepare(request)
         if prepared.sources:
             index, medium = next(iter(prepared.sources.items()))
             rule = "names another job, whose video only a session can take"
             raise InvalidRequestError([Violation(f"media_urls[{index}]", str(medium), rule)])
-=======
-        prepared = await self._preparer.prepare(request)
->>>>>>> dc277a6 (Let the server's list of models decide what a model takes)
         return await self.create_prepared(prepared, PendingSubmit(if_cancelled or _log_late))
 
     async def create_prepared(

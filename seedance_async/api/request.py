@@ -402,7 +402,7 @@ def _media_violations(media: object, rules: _Rules) -> Iterator[Violation]:
             if rule_or_none is not None:
                 yield Violation(field, _redacted(medium), rule_or_none)
         elif isinstance(medium, JobMedium):
-            if medium.frame is not None and not uploads:
+            if medium.frame is not None and not rules.uploads:
                 yield Violation(field, str(medium), NO_UPLOADER_FOR_FRAME)
         elif isinstance(medium, Mapping):
             yield Violation(field, medium, BAD_REFERENCE)

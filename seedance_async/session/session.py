@@ -241,12 +241,8 @@ class SeedanceSession:
             budget: one of the session's `budgets`, that the job counts for.
 
         Raises:
-<<<<<<< HEAD
-            InvalidRequestError: a documented rule is broken; nothing was sent.
-            SourceJobError: a job whose video is one of the media has none; nothing was sent.
-=======
             InvalidRequestError: a rule is broken; nothing was sent.
->>>>>>> dc277a6 (Let the server's list of models decide what a model takes)
+            SourceJobError: a job whose video is one of the media has none; nothing was sent.
             MediaUploadError: a file on this machine could not be uploaded; nothing was sent.
             SubmitUncertainError: the job may have been accepted and charged.
             BudgetExceededError: `max_credits`, or the budget, would be exceeded; nothing was sent.
