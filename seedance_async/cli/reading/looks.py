@@ -6,6 +6,8 @@ for prompts is bought row by row.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 from seedance_async.cli.reading.json_records import numbered
@@ -35,9 +37,9 @@ def no_prompts(text: str, suffix: str = "") -> tuple[int, str] | None:
     for number, line in lines:
         if (what := _no_prompt(line)) is not None:
             return number, f"looks like {what}, not like a prompt. {_ANYWAY}"
-    if lines and _is_table([line for _, line in lines]):
+    if lines and _is_table(text, lines[0][1]):
         return lines[0][0], (
-            "looks like the header of a table without a prompt. For a table: --format csv, and "
+            "looks like the first row of a table without a prompt. For a table: --format csv, and "
             f'--map "NAME=prompt" says which column is the prompt. {_ANYWAY}'
         )
     return None
@@ -53,15 +55,27 @@ def _no_prompt(line: str) -> str | None:
     return "a row of a table" if "\t" in line else None
 
 
-def _is_table(lines: list[str]) -> bool:
-    """Whether the first line has short names with separators, and each other as many cells.
+def _is_table(text: str, first: str) -> bool:
+    """Whether all rows have as many cells, or the first has names and none has fewer cells.
 
-    After a comma in a sentence there is a space, in a header there is none.
+    After a comma in a sentence there is a space; after one between cells there is none.
     """
     for delimiter in ",;":
-        names = lines[0].split(delimiter)
-        count = len(names)
-        is_header = count > 1 and all(_NAME.fullmatch(name.strip('"')) for name in names)
-        if is_header and all(line.count(delimiter) >= count - 1 for line in lines[1:]):
+        rows = _rows(text, delimiter)
+        counts = {len(row) for row in rows}
+        if rows and min(counts) > 1 and not any(cell[:1].isspace() for row in rows for cell in row):
+            return True
+        names = first.split(delimiter)
+        is_header = len(names) > 1 and all(_NAME.fullmatch(name.strip('"')) for name in names)
+        if is_header and min(counts, default=0) >= len(names):
             return True
     return False
+
+
+def _rows(text: str, delimiter: str) -> list[list[str]]:
+    """The rows that are not blank, if the text can be read as a table."""
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return []
+    return [row for row in rows if any(cell.strip() for cell in row)]

@@ -64,6 +64,7 @@ class Names:
         self._mapping = {_folded(name): to.strip() for name, to in (mapping or {}).items()}
         self._unused = {_folded(name): name for name in mapping or {}}
         self._seen: dict[str, Name] = {}
+        self._header: frozenset[str] = frozenset()
 
     def of(self, name: str) -> Name:
         """What the name stands for."""
@@ -88,13 +89,14 @@ class Names:
         return [each for each in wrong if each is not None] + twice
 
     def header_problem(self, header: Sequence[str]) -> Violation | None:
-        """What is wrong with a table's header."""
+        """What is wrong with a table's header; once it is good, its names are."""
         named = [name for name in header if name]
         if wrong := self.problems(named):
             return wrong[0]
         if not self.has_prompt(named):
             rule = 'must name the prompt; if it has another name, --map "NAME=prompt"'
             return Violation("header", list(header), rule)
+        self._header = frozenset(named)
         return None
 
     def split(
@@ -138,7 +140,7 @@ class Names:
 
         As a column it would silently not be sent.
         """
-        is_meant = self._mapping.get(_folded(given)) == given
+        is_meant = given in self._header or self._mapping.get(_folded(given)) == given
         near = None if name.is_field or is_meant else nearest_field(name.text)
         if near is None or near in fields:
             return None
