@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from seedance_async.media.clips import opened_clip
 from seedance_async.media.extra import media_required
 
 with media_required():
@@ -38,7 +37,7 @@ def last_frame(path: Path) -> bytes:
         ConfigurationError: the extra `media` is not installed.
         ValueError: the file is no video that can be decoded.
     """
-    with _opened(path) as (container, stream):
+    with opened_clip(path) as (container, stream):
         last = deque[av.VideoFrame](maxlen=1)
         if _seek(container, stream, stream.duration or 0):
             last.extend(container.decode(stream))
@@ -62,7 +61,7 @@ def poster(path: Path, width: int = 640) -> bytes:
         ValueError: the file is no video that can be decoded.
     """
     best, brightest = None, -1.0
-    with _opened(path) as (container, stream):
+    with opened_clip(path) as (container, stream):
         for share in _PLACES:
             frame = _frame_at(container, stream, share)
             if frame is None:
@@ -90,29 +89,13 @@ def thumbnails(path: Path, count: int = 4, width: int = 320) -> list[bytes]:
         ConfigurationError: the extra `media` is not installed.
         ValueError: the file is no video that can be decoded.
     """
-    with _opened(path) as (container, stream):
+    with opened_clip(path) as (container, stream):
         places = ((index + 0.5) / count for index in range(count))
         frames = [_frame_at(container, stream, share) for share in places]
         found = [_encoded(_scaled(_image(each), width), "JPEG") for each in frames if each]
     if len(found) < count:
         raise ValueError(f"{path} has no frames")
     return found
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A clip and its video stream."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} has no video")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield container, stream
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except av.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from error
 
 
 def _seek(container: InputContainer, stream: VideoStream, offset: int) -> bool:
