@@ -80,13 +80,15 @@ journal.statements:
 journal.tables: api.errors jobs.state journal.contract journal.entry journal.owner
     journal.statements
 journal.writer: api.errors journal.journal_file journal.owner journal.tables
-media: api.local_media media.emulator_uploader media.store_uploader
+media: api.local_media jobs.downloads media.emulator_uploader media.results_store
+    media.store_uploader
 media.clips: media.extra
 media.emulator_uploader: api.errors api.local_media
 media.extra: api.errors
 media.fitting: api.errors api.local_media api.request media.pictures
 media.frames: media.clips media.extra
 media.joining: media.clips media.extra
+media.multipart: _utils.cancellation
 media.pictures: media.extra
 media.results_store: api.errors jobs.downloads jobs.registry media.multipart
 media.sidecar: api.errors api.local_media api.prepared_request api.request media.fitting
@@ -146,9 +148,15 @@ WHOLE = {"cli", "emulator"}
 
 #: Modules that need an extra.
 WITH_EXTRAS = {
-    "media.clips", "media.frames", "media.joining", "media.pictures", "media.sheet",
+    "media.clips",
+    "media.frames",
+    "media.joining",
+    "media.multipart",
+    "media.pictures",
+    "media.results_store",
+    "media.sheet",
     "media.store_uploader",
-}  # fmt: skip
+}
 
 #: Who may import aiohttp: the transports; the receiver and the emulator, which serve HTTP; and the
 #: options, for type checkers alone.
