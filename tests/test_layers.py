@@ -82,6 +82,7 @@ journal.tables: api.errors jobs.state journal.contract journal.entry journal.own
 journal.writer: api.errors journal.journal_file journal.owner journal.tables
 media: api.local_media jobs.downloads media.emulator_uploader media.results_store
     media.store_uploader
+media.boxes:
 media.clips: media.extra
 media.emulator_uploader: api.errors api.local_media
 media.extra: api.errors
@@ -89,10 +90,12 @@ media.fitting: api.errors api.local_media api.request media.pictures
 media.frames: media.clips media.extra
 media.joining: media.clips media.extra
 media.multipart: _utils.cancellation
+media.packets: media.clips
 media.pictures: media.extra
 media.results_store: api.errors jobs.downloads jobs.registry media.multipart
 media.sidecar: api.errors api.local_media api.prepared_request api.request media.fitting
 media.store_uploader: api.errors api.local_media
+media.tags: media.boxes media.packets media.sidecar
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
