@@ -93,6 +93,7 @@ media.multipart: _utils.cancellation
 media.packets: media.clips
 media.pictures: media.extra
 media.results_store: api.errors jobs.downloads jobs.registry media.multipart
+media.sheet: media.extra media.frames media.sidecar
 media.sidecar: api.errors api.local_media api.prepared_request api.request media.fitting
 media.store_uploader: api.errors api.local_media
 media.tags: media.boxes media.packets media.sidecar
