@@ -104,7 +104,8 @@ class _Sheet:
 
     def drawn(self, tiles: Sequence[_Tile]) -> bytes:
         """The sheet as PNG."""
-        across, down = self._width + self._gap, self._height + self._margin + 2 * self._line + self._gap
+        across = self._width + self._gap
+        down = self._height + self._margin + 2 * self._line + self._gap
         rows = ceil(len(tiles) / self._columns)
         size = self._columns * across + self._gap, rows * down + self._gap
         sheet = Image.new("RGB", size, _PAPER)
