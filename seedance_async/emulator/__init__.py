@@ -13,6 +13,7 @@ from seedance_async.emulator.faults import Fault
 from seedance_async.emulator.injection import FaultRates, Faults, Script
 from seedance_async.emulator.jobs import Jobs, SimulatedJob
 from seedance_async.emulator.ledger import Ledger, LedgerEntry, Refund
+from seedance_async.emulator.model_cards import cards_in
 from seedance_async.emulator.options import EmulatorOptions
 from seedance_async.emulator.request_log import MediaRequest, RequestLog, RequestRecord
 from seedance_async.emulator.server import Emulator, run, serve
@@ -37,6 +38,7 @@ __all__ = [
     "RequestRecord",
     "Script",
     "SimulatedJob",
+    "cards_in",
     "run",
     "serve",
 ]

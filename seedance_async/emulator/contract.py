@@ -1,8 +1,9 @@
 """The API's contract: validates requests against the OpenAPI document.
 
 Paths, methods and every rule that JSON Schema can express are in ``openapi.json`` alone, with the
-vendor's page beside each; the routes are made from it, so the two cannot drift apart. Nothing here
-knows about accounts, jobs or HTTP responses.
+vendor's page beside each; the routes are made from it, so the two cannot drift apart. Model cards
+replace what that document says of models, and nothing else. Nothing here knows about accounts, jobs
+or HTTP responses.
 
 The schemas are compiled once by jsonschema-rs and cost microseconds per request. A validator of
 whole requests (openapi-core) costs about 1.5 ms, more than the rest of the emulator together, which
@@ -17,6 +18,9 @@ from typing import Any, Literal
 
 import jsonschema_rs
 from attrs import field, frozen
+
+from seedance_async.emulator.card_schemas import by_model_cards
+from seedance_async.emulator.model_cards import ModelCards
 
 AllowHttp = bool | Literal["loopback"]
 """Whether ``http://`` media URLs are accepted: never, always, or for loopback hosts only."""
@@ -67,10 +71,18 @@ class Contract:
     """The operations of the OpenAPI document, with their schemas compiled."""
 
     def __init__(
-        self, allow_http: AllowHttp = "loopback", unknown_fields: UnknownFields = "refused"
+        self,
+        allow_http: AllowHttp = "loopback",
+        unknown_fields: UnknownFields = "refused",
+        models: ModelCards | None = None,
     ) -> None:
         self.document = load_document()
         self._components = _components(self.document, allow_http, unknown_fields)
+        if models is not None and models.are_given:
+            self._components = {
+                **self._components,
+                "schemas": by_model_cards(self._components["schemas"], models),
+            }
         self.operations = {found.id: found for found in self._find_operations()}
 
     def _find_operations(self) -> list[Operation]:

@@ -47,6 +47,7 @@ class SimulatedJob:
     ended_at: float | None = None
     polls: int = 0
     end_was_reported: bool = False
+    defaults: Mapping[str, Any] = DEFAULTS
 
     @property
     def is_terminal(self) -> bool:
@@ -60,7 +61,7 @@ class SimulatedJob:
 
     def setting(self, name: str) -> Any:
         """A field of the submit body, or its assumed default."""
-        return self.body.get(name, DEFAULTS.get(name))
+        return self.body.get(name, self.defaults.get(name))
 
 
 class Jobs:
@@ -130,10 +131,17 @@ class Jobs:
         return f"req_{self._random.getrandbits(64):016x}"
 
     def accept(
-        self, request_id: str, account: str, body: Mapping[str, Any], cost: int, fate: Fate
+        self,
+        request_id: str,
+        account: str,
+        body: Mapping[str, Any],
+        cost: int,
+        fate: Fate,
+        defaults: Mapping[str, Any] = DEFAULTS,
     ) -> SimulatedJob:
         """Queue a job; it starts at once if a GPU is free."""
-        job = SimulatedJob(request_id, account, body, cost, self._clock.now(), fate)
+        now = self._clock.now()
+        job = SimulatedJob(request_id, account, body, cost, now, fate, defaults=defaults)
         self._by_id[request_id] = job
         self._queue.append(job)
         self.counts["queued"] += 1

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from attrs import define
 
-from seedance_async.emulator.accounts import Account, model_entries, price
+from seedance_async.emulator.accounts import Account
 from seedance_async.emulator.answers import Answer, Refused
 from seedance_async.emulator.contract import Operation
 from seedance_async.emulator.distortions import evil_request_id
@@ -63,7 +63,9 @@ class Operations:
     def models(self, call: Call) -> Answer:
         """The models. API overview: durations, aspect ratios, resolutions and pricing metadata."""
         self._account(call)
-        return Answer(200, {"success": True, "data": model_entries()})
+        return Answer(
+            200, {"success": True, "data": [dict(card.entry) for card in self._state.models]}
+        )
 
     def submit(self, call: Call) -> Answer:
         """Charge, accept a job and record both; the caller records refusals.
@@ -73,7 +75,8 @@ class Operations:
         state, account = self._state, self._account(call)
         body = _validated_body(call, account)
         self._limits.admit(account.name)
-        cost = _charge(body, call.fault)
+        model = state.models[body["model"]]
+        cost = _charge(model.price(body), call.fault)
         if cost > account.balance:
             raise Refused(
                 402, f"{cost} credits needed, {account.balance} left", account=account.name
@@ -91,7 +94,9 @@ class Operations:
             fault=call.fault_name,
             answered=call.answered,
         )
-        call.job = state.jobs.accept(request_id, account.name, body, cost, self._fate(body))
+        call.job = state.jobs.accept(
+            request_id, account.name, body, cost, self._fate(body), model.defaults
+        )
         state.webhooks.plan(call.job)
         return Answer(
             200,
@@ -148,11 +153,11 @@ class Operations:
         return Answer(200, {"success": True, "requestId": job.request_id, "status": "cancelled"})
 
 
-def _charge(body: Mapping[str, Any], fault: Fault | None) -> int:
+def _charge(price: int, fault: Fault | None) -> int:
     """What a submit costs, with a surprise if the fault says so."""
     if fault is None or fault.kind != "price_changed":
-        return price(body)
-    return round(price(body) * float(2 if fault.value is None else fault.value))
+        return price
+    return round(price * float(2 if fault.value is None else fault.value))
 
 
 def _validated_body(call: Call, account: Account) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The options of an emulator and their defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from attrs import field, frozen
 from attrs.converters import optional as optional_converter
@@ -30,6 +30,9 @@ class EmulatorOptions:
         allow_http: whether ``http://`` media URLs are accepted; by default for loopback hosts only.
         unknown_fields: a submit with a field that the vendor does not list is a 400, or the field
             is ignored. Undocumented.
+        models: the model cards, as ``GET /models`` answers them; it enforces what they say of
+            durations, aspect ratios, resolutions and prices, and takes the fields that a card names
+            in ``extra``: a list of names, or JSON Schemas by name. ``None``: the documented models.
         media: ``rendered``: a clip of its own for every job; ``shared``: one clip of 240 lines for
             all jobs of the same length and format, for load tests.
         media_ttl: virtual seconds for which an output URL is valid; ``None``: it does not
@@ -54,6 +57,7 @@ class EmulatorOptions:
     max_active: int | None = field(default=None, validator=optional(ge(1)))
     allow_http: AllowHttp = "loopback"
     unknown_fields: UnknownFields = field(default="refused", validator=in_(get_args(UnknownFields)))
+    models: Sequence[Mapping[str, Any]] | None = None
     media: Literal["rendered", "shared"] = field(
         default="rendered", validator=in_(("rendered", "shared"))
     )

@@ -6,6 +6,7 @@ goes into encoding. It blocks, so it is called on a thread.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from math import cos, pi
@@ -17,7 +18,7 @@ from attrs import frozen
 from PIL import Image, ImageDraw, ImageFont
 
 FPS = 24
-SIDES = {"240p": (426, 240), "480p": (854, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
+_WIDEST = 4.0  # a wider picture would be too large to encode
 _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "crf": "30", "g": "48"}
 _LUMA = [16 + round(level * 219 / 255) for level in range(256)]
 _CHROMA = [round(128 + (level - 128) * 224 / 255) for level in range(256)]
@@ -42,8 +43,25 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, both even."""
-        long, short = SIDES[self.resolution]
-        return {"16:9": (long, short), "9:16": (short, long)}.get(self.aspect_ratio, (short, short))
+        short = _short_side(self.resolution)
+        across, down = _sides(self.aspect_ratio)
+        long = 2 * round(short * min(max(across, down) / min(across, down), _WIDEST) / 2)
+        return (long, short) if across >= down else (short, long)
+
+
+def _short_side(resolution: str) -> int:
+    """Pixels: of "720p", or of "4k"; of anything else as of 720p."""
+    number = re.fullmatch(r"([1-9][0-9]{1,3})p|([1-8])k", resolution.lower())
+    if number is None:
+        return 720
+    lines, thousands = number.groups()
+    return max(16, int(lines)) // 2 * 2 if lines else 540 * int(thousands)
+
+
+def _sides(aspect_ratio: str) -> tuple[int, int]:
+    """Width and height of "21:9"; of anything else as of 16:9."""
+    found = re.fullmatch(r"([1-9][0-9]{0,3}):([1-9][0-9]{0,3})", aspect_ratio)
+    return (int(found[1]), int(found[2])) if found else (16, 9)
 
 
 class Canvas:

@@ -24,6 +24,7 @@ from seedance_async.emulator.jobs import Jobs
 from seedance_async.emulator.ledger import Ledger
 from seedance_async.emulator.media import Media
 from seedance_async.emulator.media_routes import MediaRoutes
+from seedance_async.emulator.model_cards import ModelCards
 from seedance_async.emulator.options import EmulatorOptions
 from seedance_async.emulator.request_log import MediaRequest, RequestLog
 from seedance_async.emulator.state import State
@@ -179,6 +180,7 @@ class Emulator:
 def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
     """The parts of one emulator. Each random part has a generator seeded from the one seed."""
     clock, changes = Clock(options.speed), Changes()
+    models = ModelCards(options.models)
     accounts = Accounts()
     accounts.add(options.api_key, options.balance)
     ledger = Ledger(changes, options.ledger_path)
@@ -205,7 +207,8 @@ def _build(options: EmulatorOptions, exits: AsyncExitStack) -> State:
         options=options,
         clock=clock,
         changes=changes,
-        contract=Contract(options.allow_http, options.unknown_fields),
+        models=models,
+        contract=Contract(options.allow_http, options.unknown_fields, models),
         accounts=accounts,
         ledger=ledger,
         jobs=jobs,

@@ -11,6 +11,7 @@ from seedance_async.emulator.injection import Faults
 from seedance_async.emulator.jobs import Jobs, SimulatedJob
 from seedance_async.emulator.ledger import Ledger
 from seedance_async.emulator.media import Media
+from seedance_async.emulator.model_cards import ModelCards
 from seedance_async.emulator.options import EmulatorOptions
 from seedance_async.emulator.request_log import RequestLog
 from seedance_async.emulator.webhooks import Webhooks
@@ -23,6 +24,7 @@ class State:
     options: EmulatorOptions
     clock: Clock
     changes: Changes
+    models: ModelCards
     contract: Contract
     accounts: Accounts
     ledger: Ledger

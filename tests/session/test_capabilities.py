@@ -6,12 +6,22 @@ import json
 import attrs
 import pytest
 
-from seedance_async import GenerationRequest, InvalidRequestError, JobState, Model
+from seedance_async import (
+    APIError,
+    BudgetExceededError,
+    GenerationRequest,
+    InvalidRequestError,
+    JobState,
+    Model,
+    SeedanceSession,
+)
 from seedance_async.api import capabilities
 from seedance_async.api.models import ModelInfo
+from seedance_async.emulator import Emulator, EmulatorOptions
+from tests.conftest import QUICK_POLL
 from tests.support.fakes import NOT_SENT, error_reply, reply
 
-pytestmark = pytest.mark.virtual_time
+virtual = pytest.mark.virtual_time
 
 TALL = GenerationRequest("a river", aspect_ratio="3:4")
 LONG = GenerationRequest("a river", duration=30)
@@ -47,6 +57,7 @@ def sent(api):
 # --- the server's list --------------------------------------------------------------------------
 
 
+@virtual
 async def test_what_the_server_lists_is_submitted_though_the_page_does_not_name_it(
     make_session, api
 ):
@@ -58,6 +69,7 @@ async def test_what_the_server_lists_is_submitted_though_the_page_does_not_name_
     assert api.count("models") == 1
 
 
+@virtual
 async def test_a_request_that_keeps_the_documented_rules_asks_for_no_list(make_session, api):
     async with make_session() as session:
         await session.submit(GenerationRequest("a river", duration=15, resolution="1080p"))
@@ -65,6 +77,7 @@ async def test_a_request_that_keeps_the_documented_rules_asks_for_no_list(make_s
     assert api.count("models") == 0
 
 
+@virtual
 async def test_a_request_that_is_wrong_anyway_asks_for_no_list(make_session, api):
     wrong = attrs.evolve(TALL, prompt=""), attrs.evolve(TALL, aspect_ratio=3)
     async with make_session() as session:
@@ -74,6 +87,7 @@ async def test_a_request_that_is_wrong_anyway_asks_for_no_list(make_session, api
     assert not api.sent
 
 
+@virtual
 async def test_what_the_server_does_not_list_either_is_refused_with_what_it_lists(
     make_session, api
 ):
@@ -94,6 +108,7 @@ async def test_what_the_server_does_not_list_either_is_refused_with_what_it_list
     assert api.count("models") == 1
 
 
+@virtual
 async def test_a_list_that_is_known_also_narrows_what_the_page_names(make_session, api):
     api.script["models"].append(listing(CARD))
     async with make_session() as session:
@@ -110,6 +125,7 @@ async def test_a_list_that_is_known_also_narrows_what_the_page_names(make_sessio
         {"id": "another"},
     ],
 )
+@virtual
 async def test_where_the_list_is_silent_the_documented_rules_hold(make_session, api, entry):
     api.script["models"].append(listing(entry))
     async with make_session() as session:
@@ -120,6 +136,7 @@ async def test_where_the_list_is_silent_the_documented_rules_hold(make_session, 
     assert api.count("models") == 1
 
 
+@virtual
 async def test_a_model_that_only_the_server_knows_is_judged_once_its_list_is_known(
     make_session, api
 ):
@@ -132,6 +149,7 @@ async def test_a_model_that_only_the_server_knows_is_judged_once_its_list_is_kno
             await session.submit(request)
 
 
+@virtual
 async def test_many_requests_at_once_ask_for_the_list_once(make_session, api):
     api.script["models"].append(listing(CARD))
     async with make_session(max_in_flight=50) as session:
@@ -140,6 +158,7 @@ async def test_many_requests_at_once_ask_for_the_list_once(make_session, api):
     assert api.count("models") == 1
 
 
+@virtual
 async def test_the_list_is_asked_for_again_after_an_hour(make_session, api):
     async with make_session() as session:
         with pytest.raises(InvalidRequestError):
@@ -151,6 +170,7 @@ async def test_the_list_is_asked_for_again_after_an_hour(make_session, api):
 
 
 @pytest.mark.parametrize("trouble", [error_reply(404), reply(body=b"<html>"), "silence"])
+@virtual
 async def test_a_list_that_cannot_be_read_leaves_the_documented_rules_and_is_not_waited_for(
     make_session, api, trouble, caplog
 ):
@@ -174,6 +194,7 @@ async def test_a_list_that_cannot_be_read_leaves_the_documented_rules_and_is_not
     assert len([r for r in caplog.records if "what is known holds" in r.getMessage()]) == 1
 
 
+@virtual
 async def test_a_server_that_is_down_does_not_hold_up_a_refusal_for_long(make_session, api):
     api.script["models"].extend([NOT_SENT] * 200)
     async with make_session() as session:
@@ -183,6 +204,7 @@ async def test_a_server_that_is_down_does_not_hold_up_a_refusal_for_long(make_se
         assert asyncio.get_running_loop().time() - began <= capabilities.ASK_SECONDS
 
 
+@virtual
 async def test_a_key_still_belongs_to_a_request_that_only_the_list_allows(make_session, api):
     api.script["models"].append(listing(CARD))
     async with make_session() as session:
@@ -191,6 +213,7 @@ async def test_a_key_still_belongs_to_a_request_that_only_the_list_allows(make_s
     assert len(sent(api)) == 1
 
 
+@virtual
 async def test_a_single_call_is_judged_in_the_same_way(make_client, api):
     api.script["models"].append(listing(CARD))
     async with make_client() as client:
@@ -200,6 +223,7 @@ async def test_a_single_call_is_judged_in_the_same_way(make_client, api):
     assert [body["aspectRatio"] for body in sent(api)] == ["3:4", "2:1"]
 
 
+@virtual
 async def test_a_request_can_be_checked_without_a_submit(make_session, api):
     api.script["models"].append(listing(CARD))
     session = make_session()
@@ -221,6 +245,7 @@ UNHEARD_OF = [
 
 
 @pytest.mark.parametrize("request_", UNHEARD_OF, ids=range(len(UNHEARD_OF)))
+@virtual
 async def test_without_strict_the_server_judges_everything(make_session, api, request_):
     assert request_.violations()
     assert request_.violations(strict=False) == []
@@ -248,6 +273,7 @@ async def test_without_strict_the_server_judges_everything(make_session, api, re
         ({"extra": {"a": {1}}}, "extra.a"),
     ],
 )
+@virtual
 async def test_what_cannot_be_sent_is_refused_nevertheless(make_session, api, fields, field):
     request = GenerationRequest(**{"prompt": "a river", **fields})
     async with make_session(strict=False) as session:
@@ -281,3 +307,30 @@ def test_a_list_of_models_can_be_given_to_the_rules_themselves():
 def test_durations_are_listed_in_words(durations, words):
     (broken,) = attrs.evolve(LONG, duration=99).violations(models=[card(durations=durations)])
     assert broken.rule.startswith(f"must be {words}")
+
+
+# --- against a server that enforces its card ----------------------------------------------------
+
+
+async def test_a_new_field_a_new_ratio_and_a_new_price_need_no_new_version():
+    cards = [
+        {**CARD, "pricing": {"unit": "credits_per_second", "4k": 64}, "extra": ["seed", "style"]}
+    ]
+    new = GenerationRequest(
+        "a river", aspect_ratio="3:4", duration=30, resolution="4k", extra={"seed": 7}
+    )
+    async with (
+        Emulator(EmulatorOptions(speed=2000, media="shared", models=cards)) as emulator,
+        SeedanceSession(
+            base_url=emulator.url, api_key=emulator.api_key, poll=QUICK_POLL, max_credits=2000
+        ) as session,
+    ):
+        with pytest.raises(APIError, match="fps"):
+            await session.submit(GenerationRequest("a sea", extra={"fps": 60}, duration=4))
+        job = await session.submit(new)
+        await job
+        assert job.credits_charged == 1920
+        assert emulator.ledger[-1].body["seed"] == 7
+        with pytest.raises(BudgetExceededError):  # known from the list before it is ever charged
+            await session.submit(attrs.evolve(new, extra={"seed": 8}))
+    assert len(emulator.ledger) == 2

@@ -5,9 +5,10 @@ The emulator is imported only when the command is called.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +66,26 @@ if TYPE_CHECKING:
     help="A file to append every submit to, as JSON lines.",
 )
 @click.option(
+    "--model-card",
+    "model_cards",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The models to offer instead of the documented ones, in JSON as `seedance models --json`"
+    " prints it. Their limits are enforced; fields that a card names in `extra` are taken.",
+)
+@click.option(
     "--api-key",
     default="sd2_live_emulator",
     show_default=True,
     help="The key to accept. It is printed, so it must not be a real one.",
 )
 def emulator(
-    faults: Sequence[str], list_faults: bool, ledger: Path | None, **settings: Any
+    faults: Sequence[str],
+    list_faults: bool,
+    ledger: Path | None,
+    model_cards: Sequence[Path],
+    **settings: Any,
 ) -> ExitCode:
     """Serve a local Seedance API until Ctrl-C, to develop against without spending credits.
 
@@ -79,6 +93,7 @@ def emulator(
     Examples:
       seedance emulator --speed 1
       seedance emulator --fault poll:502=0.1
+      seedance emulator --model-card tomorrow.json
     """
     with emulator_required():
         from seedance_async.emulator import EmulatorOptions, FaultRates, run
@@ -95,13 +110,44 @@ def emulator(
         for operation, rates in _rates(faults).items():
             FaultRates(operation, rates)  # refuses unknown operations and bad probabilities
             settings[f"{operation}_faults"] = rates
-        run(EmulatorOptions(**settings, ledger_path=ledger), ready)
+        models = [card for path in model_cards for card in _read_cards(path)]
+        run(EmulatorOptions(**settings, models=models or None, ledger_path=ledger), ready)
     except OSError as error:
         raise ConfigurationError(f"the emulator cannot start: {error}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     Screen().say(_totals(served[0]) if served else "the emulator was stopped before it listened")
     return ExitCode.SUCCESS
+
+
+def _read_cards(path: Path) -> list[Mapping[str, Any]]:
+    """The model cards in a file: one JSON document, or one a line."""
+    from seedance_async.emulator import cards_in
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise click.UsageError(f"--model-card {path} cannot be read: {reason}") from None
+    try:
+        documents = _documents(text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--model-card {path}: not JSON: {error}") from None
+    try:
+        return [card for document in documents for card in cards_in(document)]
+    except ValueError as error:
+        raise click.UsageError(f"--model-card {path}: {error}") from None
+
+
+def _documents(text: str) -> list[Any]:
+    """The JSON documents of a text: the whole of it, or one a line."""
+    try:
+        return [json.loads(text)]
+    except ValueError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [json.loads(line) for line in lines]
 
 
 def _list_faults(screen: Screen) -> ExitCode:

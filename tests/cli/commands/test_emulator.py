@@ -150,3 +150,35 @@ def test_nothing_else_imports_the_emulator():
         return await process.wait()
 
     assert asyncio.run(run()) == 0
+
+
+def test_model_cards_are_a_document_a_list_or_one_a_line(seedance, monkeypatch):
+    """As the API answers them, or as `seedance models --json` prints them."""
+    card, other = {"id": "seedance-3.0", "durations": [30]}, {"id": "seedance-4.0"}
+    Path("answer.json").write_text(json.dumps({"success": True, "data": [card, other]}, indent=1))
+    Path("lines.json").write_text(f"{json.dumps(card)}\n\n{json.dumps(other)}\n")
+    Path("one.json").write_text(json.dumps(card, indent=2))
+    Path("two.json").write_text(json.dumps([other]))
+    for files in (["answer.json"], ["lines.json"], ["one.json", "two.json"]):
+        args = [part for file in files for part in ("--model-card", file)]
+        assert options_of(seedance, monkeypatch, *args).models == [card, other]
+    assert options_of(seedance, monkeypatch).models is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"seedance-3.0", "not JSON"),
+        (b"\xff", "it is not UTF-8"),
+        (b"", "not JSON"),
+        (b"[]", "one or more"),
+        (b'{"id": 3}', "id must be text"),
+        (b'{"id": "x", "extra": ["prompt"]}', "extra.prompt is a documented field"),
+    ],
+)
+def test_a_model_card_that_is_none_is_a_mistake_in_the_command(seedance, content, words):
+    Path("card.json").write_bytes(content)
+    done = seedance("emulator", "--port", "0", "--model-card", "card.json")
+    assert done.code == 2
+    assert words in done.err
+    assert seedance("emulator", "--model-card", "none.json").code == 2
