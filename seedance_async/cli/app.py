@@ -16,6 +16,7 @@ from seedance_async.cli.commands.generate import generate
 from seedance_async.cli.commands.history import history
 from seedance_async.cli.commands.journal import journal
 from seedance_async.cli.commands.models import models
+from seedance_async.cli.commands.reroll import reroll
 from seedance_async.cli.commands.resume import resume
 from seedance_async.cli.commands.status import status
 from seedance_async.cli.console import Screen
@@ -33,7 +34,11 @@ def cli() -> None:
     """
 
 
-_COMMANDS = (generate, batch, resume, history, journal, status, cancel, models, emulator, demo)
+_COMMANDS = (
+    *(generate, batch, reroll, resume),
+    *(history, journal, status, cancel, models),
+    *(emulator, demo),
+)
 for _command in _COMMANDS:
     cli.add_command(_command)
 

@@ -44,6 +44,16 @@ queue_timeout = click.option(
 #: What to do where media are on this machine and nobody can upload them.
 NO_BUCKET = "for media from this machine, give --upload a bucket, such as s3://BUCKET/PREFIX"
 
+max_credits = click.option(
+    "--max-credits",
+    type=COUNT,
+    help="Stop submitting before the credits spent, in earlier runs too, exceed this.",
+)
+resubmit_uncertain = click.option(
+    "--resubmit-uncertain",
+    is_flag=True,
+    help="Submit uncertain jobs of earlier runs again. They may be paid for twice.",
+)
 upload = click.option(
     "--upload",
     metavar="BUCKET",

@@ -18,7 +18,7 @@ from seedance_async.journal import read_entries
 
 JOURNAL = Path("videos/run.db")
 QUICK = ("--poll-interval", "0.03")
-ASKING = ("generate", "batch", "status", "cancel", "resume")
+ASKING = ("generate", "batch", "reroll", "status", "cancel", "resume")
 
 
 @attrs.frozen

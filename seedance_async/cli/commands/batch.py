@@ -76,16 +76,8 @@ def _standard_input() -> bytes:
     help="Journal file, from which the same command resumes.  [default: run.db in the folder]",
 )
 @click.option("--no-journal", is_flag=True, help="Keep no journal: the run cannot be resumed.")
-@click.option(
-    "--max-credits",
-    type=options.COUNT,
-    help="Stop submitting before the credits spent, in earlier runs too, exceed this.",
-)
-@click.option(
-    "--resubmit-uncertain",
-    is_flag=True,
-    help="Submit uncertain jobs of earlier runs again. They may be paid for twice.",
-)
+@options.max_credits
+@options.resubmit_uncertain
 @click.option(
     "--format",
     "form",

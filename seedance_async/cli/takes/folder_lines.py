@@ -7,7 +7,7 @@ and after the run was killed. The journal has what was bought; this file only sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,25 @@ import click
 
 from seedance_async import load_request
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.options import DEFAULT_FOLDER
 from seedance_async.cli.runs.results import line_of_request
 from seedance_async.cli.takes.files import write_whole
 
 LINES = "lines.jsonl"
+
+
+folder_journal = click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The folder's journal, if the batch had --journal.  [default: run.db in the folder]",
+)
+
+
+def split_folder(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """The folder that comes first, if it does, and the other words."""
+    if words and not is_range(words[0]):
+        return Path(words[0]), list(words[1:])
+    return DEFAULT_FOLDER, list(words)
 
 
 def write_lines(folder: Path, lines: Iterable[Line]) -> None:

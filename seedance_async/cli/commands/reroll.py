@@ -1,0 +1,171 @@
+"""`seedance reroll`: one more take of some lines of a batch, in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seedance_async import JournalError
+from seedance_async.cli import options
+from seedance_async.cli.connection import Connection, api_command
+from seedance_async.cli.console import Screen
+from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.history import remember_batch
+from seedance_async.cli.inputs import Line, Problem
+from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
+from seedance_async.cli.runs.next_steps import JOURNAL
+from seedance_async.cli.takes.folder_lines import (
+    chosen_lines,
+    folder_journal,
+    read_folder_lines,
+    split_folder,
+)
+from seedance_async.cli.takes.rerolls import Reroll, Rerolls
+from seedance_async.journal import read_entries
+
+#: How many takes are named before they are bought.
+_NAMED = 10
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="[DIR] LINE…")
+@click.option("--prompt", help="Another prompt for these takes.  [default: that of each line]")
+@click.option(
+    "--take",
+    "number",
+    type=click.IntRange(min=2),
+    help="Buy the take with this number, and no other: one that was bought is not bought again.",
+)
+@folder_journal
+@options.max_credits
+@options.resubmit_uncertain
+@options.upload
+@options.max_in_flight
+@options.max_downloads
+@options.timeout
+@options.queue_timeout
+@options.as_json
+@options.request_fields
+@api_command
+async def reroll(
+    connection: Connection,
+    words: Sequence[str],
+    number: int | None,
+    journal: Path | None,
+    max_credits: int | None,
+    resubmit_uncertain: bool,
+    upload: str | None,
+    max_in_flight: int,
+    max_downloads: int,
+    timeout: float,
+    queue_timeout: float,
+    as_json: bool,
+    **fields: Any,
+) -> ExitCode:
+    """Make one more video of lines of a batch, into its folder, journal and results.
+
+    DIR is the folder of the batch, by default `videos`; a LINE is its number in the batch's file,
+    or a range such as 7-9. --prompt and the other options of a request apply to these takes alone.
+
+    The takes are numbered and on record before anything is sent. If the command is interrupted or
+    killed, the same words resume it, and buy nothing twice. Once all of its takes have ended and
+    are saved, the same words buy one more take of each line. With --take 2 they never do.
+
+    \b
+    Examples:
+      seedance reroll videos 3 7-9
+      seedance reroll videos 3 --prompt "A river in winter" --take 2
+    """
+    folder, words = split_folder(words)
+    record = journal or folder / JOURNAL
+    if not words:
+        raise click.UsageError(f"name the lines of {folder} to reroll, such as 3 7-9")
+    lines = read_folder_lines(folder)
+    chosen = chosen_lines(lines, words)
+    changes = {name: value for name, value in fields.items() if value is not None}
+
+    def planned() -> tuple[Rerolls, Reroll]:
+        rerolls = Rerolls.read(folder, lines, read_entries(record))
+        if number is not None:
+            return rerolls, rerolls.numbered(chosen, changes, number)
+        return rerolls, rerolls.plan(chosen, changes)
+
+    def record_first() -> None:
+        rerolls, again = planned()
+        if again != plan:
+            raise JournalError("it has changed since it was read; try again", path=str(record))
+        if number is None:
+            rerolls.begin(plan)
+
+    rerolls, plan = planned()
+    takes = plan.lines(chosen)
+    uploader = connection.uploader(upload)
+    session = connection.session(
+        uploader=uploader,
+        max_in_flight=max_in_flight,
+        max_downloads=max_downloads,
+        job_timeout=timeout,
+        queue_timeout=queue_timeout,
+        journal=record,
+        max_credits=max_credits,
+        resubmit_uncertain=resubmit_uncertain,
+    )
+    if not _are_good(
+        takes, connection.screen, allow_local=session.client.allow_local, uploads=bool(uploader)
+    ):
+        return ExitCode.USAGE
+    _announce(takes, connection.screen, is_resumed=plan in rerolls.begun)
+    remember_batch(record, connection.screen)
+    report = await run_batch(
+        session,
+        takes,
+        BatchOptions(
+            folder,
+            journal=record,
+            source=str(folder),
+            as_json=as_json,
+            max_downloads=max_downloads,
+            adds=record_first,
+        ),
+        connection.screen,
+    )
+    if number is None:
+        _finish(rerolls, plan, record, connection.screen)
+    return report.code()
+
+
+def _are_good(lines: Sequence[Line], screen: Screen, *, allow_local: bool, uploads: bool) -> bool:
+    """Whether the requests keep the rules; what they break is shown."""
+    found = {
+        line.number: tuple(line.request.violations(allow_local=allow_local, uploads=uploads))
+        for line in lines
+    }
+    problems = [Problem(f"line {number}", broken) for number, broken in found.items() if broken]
+    for problem in problems:
+        screen.say(str(problem))
+    if problems:
+        screen.say("Nothing was sent.", style="red")
+    return not problems
+
+
+def _announce(takes: Sequence[Line], screen: Screen, *, is_resumed: bool) -> None:
+    """The numbers of the takes, before anything is sent."""
+    named = ", ".join(f"take {line.take} of line {line.number}" for line in takes[:_NAMED])
+    more = f" and {len(takes) - _NAMED:,} more" if len(takes) > _NAMED else ""
+    begins = "Resuming a reroll that was not finished: " if is_resumed else "Rerolling: "
+    screen.say(f"{begins}{named}{more}.")
+
+
+def _finish(rerolls: Rerolls, plan: Reroll, record: Path, screen: Screen) -> None:
+    """Say what the same words would do now."""
+    entries = read_entries(record)
+    if not plan.is_done(entries):
+        again = plan.command(rerolls.folder)
+        screen.say(f"The reroll is not finished. To resume it: {again}", whole=True)
+        return
+    rerolls.finish(plan)
+    if plan.bought(entries):
+        screen.say("The reroll is finished: the same command would buy one more take.")

@@ -1,0 +1,211 @@
+"""Rerolls: which takes one call of `seedance reroll` buys, and whether it was called before.
+
+A user who calls the command again may mean "go on" or "one more". What tells them apart is a file
+in the folder `rerolls`: it is there, with the numbers of the takes, before anything is sent, and
+goes once all of them have ended and are saved. Until then the same words resume the reroll; after
+that they buy one more take. A take that the user numbers is bought once for good.
+
+Each reroll has a file of its own, so that one which ends cannot undo one that begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from seedance_async import JobState
+from seedance_async.cli.inputs import Line
+from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
+from seedance_async.cli.takes.files import make_folder, write_whole
+from seedance_async.cli.takes.keys import split_key, take_key
+from seedance_async.journal import JournalEntry
+
+REROLLS = "rerolls"
+
+
+@attrs.frozen
+class Reroll:
+    """What one call of the command buys.
+
+    Attributes:
+        changes: the fields of the requests that are other than in their lines.
+        keys: by the number of the line, the key of the take.
+    """
+
+    changes: Mapping[str, Any]
+    keys: Mapping[int, str]
+
+    @property
+    def file_name(self) -> str:
+        """The same for the same words, as long as the lines are the same."""
+        of_lines = {number: split_key(key)[0] for number, key in self.keys.items()}
+        words = json.dumps([sorted(of_lines.items()), sorted(self.changes.items())])
+        return f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
+
+    def lines(self, lines: Iterable[Line]) -> list[Line]:
+        """The lines as they are submitted: with the changes, and the take's key and number."""
+        return [
+            attrs.evolve(
+                line,
+                request=attrs.evolve(line.request, **self.changes),
+                key=self.keys[line.number],
+                take=split_key(self.keys[line.number])[1],
+            )
+            for line in lines
+        ]
+
+    def bought(self, entries: Iterable[JournalEntry]) -> list[JournalEntry]:
+        """Those of its takes that may have been charged."""
+        keys = set(self.keys.values())
+        return [entry for entry in entries if entry.key in keys and is_bought(entry)]
+
+    def is_done(self, entries: Iterable[JournalEntry]) -> bool:
+        """Whether each take has ended and is saved, or nothing of it was bought."""
+        bought = self.bought(entries)
+        return not bought or (len(bought) == len(self.keys) and not any(map(is_pending, bought)))
+
+    def command(self, folder: Path) -> str:
+        """The words that resume it."""
+        words = ["seedance", "reroll", str(folder), *_ranges(sorted(self.keys))]
+        for name, value in self.changes.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
+
+def is_bought(entry: JournalEntry) -> bool:
+    """Whether a take may have been charged."""
+    return state_of(entry) is not JobState.REJECTED
+
+
+def is_pending(entry: JournalEntry) -> bool:
+    """Whether a take may have been charged, and something is left to be waited for or saved."""
+    state = state_of(entry)
+    is_unsaved = state is JobState.SUCCEEDED and entry.path is None
+    return is_bought(entry) and (is_unsaved or not state.has_ended)
+
+
+@attrs.frozen
+class Rerolls:
+    """The rerolls of a folder: those that are not done, and how the next one is numbered.
+
+    Attributes:
+        folder: the folder.
+        lines: all lines of the folder, by number.
+        entries: the journal's.
+        begun: the rerolls that are not done.
+    """
+
+    folder: Path
+    lines: Mapping[int, Line]
+    entries: Sequence[JournalEntry]
+    begun: Sequence[Reroll]
+
+    @classmethod
+    def read(
+        cls, folder: Path, lines: Mapping[int, Line], entries: Sequence[JournalEntry]
+    ) -> Rerolls:
+        """From the folder's file. Raises UsageError if that cannot be read."""
+        paths = sorted((folder / REROLLS).glob("*.json"))
+        return cls(folder, lines, entries, [_read(path) for path in paths])
+
+    def plan(self, chosen: Sequence[Line], changes: Mapping[str, Any]) -> Reroll:
+        """The reroll that these words mean: one that was begun, or the next take of each line.
+
+        Raises:
+            UsageError: another reroll of one of the lines is not done.
+        """
+        found = Reroll(changes, {line.number: self._next_key(line) for line in chosen})
+        for each in self.begun:
+            if each.file_name == found.file_name:
+                return each
+        self._check_free(chosen)
+        return found
+
+    def numbered(self, chosen: Sequence[Line], changes: Mapping[str, Any], take: int) -> Reroll:
+        """The reroll that buys this take of each line, unless it was bought before.
+
+        Raises:
+            UsageError: it was bought with another request, or a line has its key.
+        """
+        found = Reroll(changes, {line.number: take_key(line.key or "", take) for line in chosen})
+        by_key = {entry.key: entry for entry in self.entries}
+        own = {line.key for line in self.lines.values()}
+        for line in found.lines(chosen):
+            entry = by_key.get(line.key or "")
+            if line.key in own:
+                raise click.UsageError(f"{_named(line)} has the key of another line")
+            if entry is not None and is_bought(entry) and not _is_alike(entry, line):
+                raise click.UsageError(
+                    f"{_named(line)} was bought with another prompt or other options; "
+                    "nothing was sent"
+                )
+        return found
+
+    def begin(self, reroll: Reroll) -> None:
+        """Have on disk that a reroll is begun. Raises OSError."""
+        row = {"changes": reroll.changes, "keys": {str(n): key for n, key in reroll.keys.items()}}
+        make_folder(self.folder / REROLLS)
+        write_whole(self.folder / REROLLS / reroll.file_name, json.dumps(row) + "\n")
+
+    def finish(self, reroll: Reroll) -> None:
+        """Forget that a reroll was begun: it is done. Raises OSError."""
+        (self.folder / REROLLS / reroll.file_name).unlink(missing_ok=True)
+
+    def _next_key(self, line: Line) -> str:
+        return take_key(line.key or "", self._next_take(line))
+
+    def _next_take(self, line: Line) -> int:
+        taken = {entry.key for entry in self.entries if is_bought(entry)}
+        taken |= {key for each in self.begun for key in each.keys.values()}
+        taken |= {each.key for each in self.lines.values() if each.key is not None}
+        takes = [take for own, take in map(split_key, taken) if own == line.key]
+        return 1 + max(takes, default=1)
+
+    def _check_free(self, chosen: Sequence[Line]) -> None:
+        pending = {entry.key: entry for entry in self.entries if is_pending(entry)}
+        for line in chosen:
+            for each in self.begun:
+                entry = pending.get(each.keys.get(line.number, ""))
+                if entry is not None and split_key(entry.key)[0] == line.key:
+                    raise click.UsageError(
+                        f"take {split_key(entry.key)[1]} of line {line.number} is "
+                        f"{state_text(entry.state)}, and its reroll is not done: "
+                        f"{each.command(self.folder)} resumes that. "
+                        f"--take {self._next_take(line)} buys another one nevertheless."
+                    )
+
+
+def _named(line: Line) -> str:
+    return f"take {line.take} of line {line.number}"
+
+
+def _is_alike(entry: JournalEntry, line: Line) -> bool:
+    """Whether a take was bought with this request; takes of one line have the same media."""
+    bought, asked = request_of(entry), line.request
+    return attrs.evolve(bought, media_urls=()) == attrs.evolve(asked, media_urls=())
+
+
+def _read(path: Path) -> Reroll:
+    try:
+        row = json.loads(path.read_bytes())
+        keys = {int(number): str(key) for number, key in row["keys"].items()}
+        return Reroll(dict(row["changes"]), keys)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise click.UsageError(f"{path} cannot be read: {error}; nothing was sent") from None
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[str]:
+    """Numbers as a user writes them: 3 7-9."""
+    rest = list(numbers)
+    while rest:
+        last = first = rest.pop(0)
+        while rest and rest[0] == last + 1:
+            last = rest.pop(0)
+        yield str(first) if first == last else f"{first}-{last}"
