@@ -34,6 +34,7 @@ class Line:
         key: its own name, if it gives one.
         columns: what else the file says of it, by the names of the columns; not sent.
         take: which take of the line this is, counted from 1; each is a job of its own.
+        where: how a message about it says where it is.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Line:
     key: str | None = None
     columns: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     take: int = attrs.field(default=1, kw_only=True)
+    where: str = attrs.field(default="", kw_only=True, eq=False)
 
     @property
     def place(self) -> Place:
@@ -130,7 +132,7 @@ def _line(
         request = load_request({**defaults, **fields})
     except InvalidRequestError as error:
         return error.violations
-    return Line(record.number, _in_folder(request, folder), key, columns)
+    return Line(record.number, _in_folder(request, folder), key, columns, where=record.where)
 
 
 def _key_of(fields: dict[str, Any], known: set[str]) -> str | Violation | None:

@@ -14,8 +14,8 @@ import click
 
 from seedance_async import SeedanceSession, without_query
 from seedance_async._utils.plural import counted
-from seedance_async.api.local_media import NO_UPLOADER
 from seedance_async.cli import options
+from seedance_async.cli.chains import NEEDS_UPLOADER, check_chains, in_order
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -148,6 +148,10 @@ async def batch(
 
     Media may be files: a path in FILE begins at the folder of FILE. See --upload.
 
+    A line may begin where another one ends: {"from": "KEY", "frame": "last"} among its media is the
+    last frame of the line with that key, and without "frame" its whole video. It is submitted once
+    that one has succeeded.
+
     Messages and results number lines as FILE does; the first row under the header of a table is 1.
 
     \b
@@ -180,6 +184,7 @@ async def batch(
     lines = _good_lines(file, form, names, defaults, session, screen, uploads=uploader is not None)
     if lines is None:
         return ExitCode.USAGE
+    check_chains(lines, has_journal=record is not None)
     known = KnownJobs.read(None if overwrite else record, media_key)
     lines = with_takes(lines, takes, known.entries, media_key)
     if not (dry_run or leave_unmatched or _may_leave(lines, known, screen)):
@@ -228,12 +233,14 @@ def _good_lines(
         folder=file.folder,
         uploads=uploads,
     )
+    if not problems:
+        lines, problems = in_order(lines)
     for problem in problems[:_SHOWN_PROBLEMS]:
         screen.say(f"{file.name}, {problem}")
     more = len(problems) - _SHOWN_PROBLEMS
     if more > 0:
         screen.say(f"… and {counted(more, 'more bad line')}")
-    if any(broken.rule == NO_UPLOADER for problem in problems for broken in problem.violations):
+    if any(broken.rule in NEEDS_UPLOADER for problem in problems for broken in problem.violations):
         screen.say(options.NO_BUCKET)
     if problems:
         screen.say(f"{counted(len(problems), 'bad line')}; nothing was sent", style="red")

@@ -20,7 +20,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.runs.foreground import run_in_foreground
-from seedance_async.cli.runs.journal_entries import request_of, saved_file, state_of
+from seedance_async.cli.runs.journal_entries import saved_file, sent_request, state_of
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.report import Report
@@ -115,7 +115,7 @@ async def _resume(
 
     run = Run(
         session,
-        [Line(number, request_of(entry)) for (number, _), entry in unfinished.items()],
+        [Line(number, sent_request(entry)) for (number, _), entry in unfinished.items()],
         take,
         target=lambda line, job: folder,  # the file is named by the job's id
         next_steps=next_steps,

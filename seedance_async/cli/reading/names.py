@@ -167,9 +167,14 @@ def _value(field: str, cell: str) -> Any:
     return cell
 
 
-def _media_of(cell: str) -> list[str]:
-    """URLs and paths, with bars between them; between URLs alone, spaces will do."""
+def _media_of(cell: str) -> list[Any] | Violation:
+    """URLs, paths and jobs, with bars between them; between URLs alone, spaces will do."""
     pieces = [piece.strip() for piece in cell.split("|")]
     if not any(map(is_local, pieces)):
         pieces = cell.replace("|", " ").split()
-    return [piece for piece in pieces if piece]
+    found = [
+        json_object("media_urls", piece) if piece.startswith("{") else piece
+        for piece in pieces
+        if piece
+    ]
+    return next((each for each in found if isinstance(each, Violation)), found)

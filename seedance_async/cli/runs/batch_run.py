@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
 import click
 
 from seedance_async import Job, JobState, JournalError, SeedanceSession
+from seedance_async.cli.chains import named_by
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
@@ -31,6 +33,7 @@ from seedance_async.cli.runs.results import (
     write_remaining,
 )
 from seedance_async.cli.runs.run import Run
+from seedance_async.cli.runs.streams import submit_lines
 from seedance_async.cli.takes.folder_lines import write_lines
 from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.journal import JournalEntry, read_entries
@@ -84,6 +87,7 @@ async def run_batch(
         target=lambda line, job: folder / options.name(line, job),
         next_steps=record.next_steps,
         begin=record.begin,
+        stream=partial(submit_lines, named=named_by(lines)),
         # A video's name has the job's id, and a journal's own video may be downloaded again.
         overwrite=options.overwrite or options.journal is not None,
         max_downloads=options.max_downloads,

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from seedance_async import GenerationRequest, JobState, JournalError, load_request
+from seedance_async.api.local_media import STAND_IN
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.journal import JournalEntry, match_entries, read_entries
 
@@ -31,6 +32,22 @@ def request_of(entry: JournalEntry) -> GenerationRequest:
         return load_request(json.loads(entry.request))
     except ValueError as error:
         raise JournalError(f"the request of {entry.key} cannot be read: {error}") from None
+
+
+def sent_request(entry: JournalEntry) -> GenerationRequest:
+    """The request of an entry whose job is only resumed, without media that nobody has at hand.
+
+    A file is known there by its content alone, and another job's video need not be fetched again.
+    """
+    request = request_of(entry)
+    urls = [each for each in request.media_urls if isinstance(each, str) and _is_url(each)]
+    return (
+        request if len(urls) == len(request.media_urls) else attrs.evolve(request, media_urls=urls)
+    )
+
+
+def _is_url(medium: str) -> bool:
+    return not medium.startswith(STAND_IN)
 
 
 def credits_charged(entries: Iterable[JournalEntry]) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
-from seedance_async import GenerationRequest, dump_request
+from seedance_async import GenerationRequest, JobMedium, dump_request
 from seedance_async.api.local_media import LocalMedium, is_local
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.next_steps import JOURNAL
@@ -147,7 +147,9 @@ def line_of_request(request: GenerationRequest) -> dict[str, Any]:
     return {**line, "mediaUrls": media} if media else line
 
 
-def _from_anywhere(medium: Any) -> str:
+def _from_anywhere(medium: Any) -> Any:
+    if isinstance(medium, JobMedium):
+        return medium.as_data()
     """A medium as text; of a picture that was fitted, the one that it was made from."""
     path = medium.path if isinstance(medium, LocalMedium) else medium
     return str(medium if not is_local(medium) else Path(str(path)).absolute())

@@ -16,18 +16,38 @@ Results = AsyncGenerator[tuple[Line, Job | NotResumedError]]
 Stream = Callable[[SeedanceSession, Iterator[Line]], Results]
 
 
-async def submit_lines(session: SeedanceSession, lines: Iterator[Line]) -> Results:
-    """Submit the lines, but resume those that the session's journal knows."""
-    by_request: dict[int, Line] = {}
+async def submit_lines(
+    session: SeedanceSession, lines: Iterator[Line], *, named: frozenset[str] = frozenset()
+) -> Results:
+    """Submit the lines, but resume those that the session's journal knows.
 
-    def items() -> Iterator[GenerationRequest | tuple[str, GenerationRequest]]:
-        for line in lines:
-            by_request[id(line.request)] = line
-            yield line.item
-
-    async with aclosing(session.as_completed(items())) as jobs:
+    Args:
+        session: an open one.
+        lines: what to submit.
+        named: keys of lines whose videos are media of later ones.
+    """
+    items = _Items(lines, named)
+    async with aclosing(session.as_completed(items)) as jobs:
         async for job in jobs:
-            yield by_request[id(job.request)], job
+            yield items.by_request[id(job.request)], job
+
+
+class _Items:
+    """The lines as a session takes them, and what it asks of them.
+
+    Attributes:
+        named: see `submit_lines`.
+        by_request: each line by the identity of its request.
+    """
+
+    def __init__(self, lines: Iterator[Line], named: frozenset[str]) -> None:
+        self._lines, self.named = lines, named
+        self.by_request: dict[int, Line] = {}
+
+    def __iter__(self) -> Iterator[GenerationRequest | tuple[str, GenerationRequest]]:
+        for line in self._lines:
+            self.by_request[id(line.request)] = line
+            yield line.item
 
 
 def resume_entries(entries: Mapping[Place, JournalEntry]) -> Stream:

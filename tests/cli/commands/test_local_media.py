@@ -1,6 +1,7 @@
 """Media from this machine on the command line, against a real emulator."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,17 @@ def test_the_same_command_again_buys_and_uploads_nothing(seedance, seedance_emul
     assert len(seedance_emulator.jobs) == FIFTY
     assert sum(seedance_emulator.uploads.values()) == 10
     assert all("sha256:" in entry.request for entry in read_entries(Path("videos/run.db")))
+
+
+def test_jobs_are_resumed_without_their_files(seedance, seedance_emulator, pictures):
+    table = (pictures / "shots.csv").read_text().splitlines()
+    (pictures / "shots.csv").write_text("\n".join(table[:3]))
+    assert seedance("batch", str(pictures / "shots.csv")).code == 0
+    shutil.rmtree(pictures)
+    for video in Path("videos").glob("*.mp4"):
+        video.unlink()
+    assert seedance("resume", "videos").code == 0
+    assert len(list(Path("videos").glob("*.mp4"))) == len(seedance_emulator.jobs) == 2
 
 
 def test_a_picture_that_is_no_picture_stops_the_run_before_it_costs(

@@ -1,0 +1,124 @@
+"""A film of shots in a file, each beginning where another one ends, against a real emulator."""
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+from seedance_async.media.joining import join_clips
+from tests.cli.conftest import entries, results
+
+SHOTS = 4
+
+pytestmark = pytest.mark.seedance_emulator(speed=10_000, media="shared")
+
+
+def shot(number, source=None, **more):
+    media = {} if source is None else {"mediaUrls": [{"from": source, "frame": "last"}]}
+    return {"key": f"shot-{number}", "prompt": f"shot {number}", "duration": 4} | media | more
+
+
+def write(*shots, name="film.jsonl"):
+    Path(name).write_text("".join(json.dumps(each) + "\n" for each in shots))
+    return name
+
+
+def film(**first):
+    return [shot(1, **first), *(shot(n, f"shot-{n - 1}") for n in range(2, SHOTS + 1))]
+
+
+def bought(emulator):
+    """The prompts that were paid for, in order, with how their media end."""
+    return [
+        (entry.body["prompt"], entry.body.get("mediaUrls", [""])[0][-4:])
+        for entry in emulator.ledger
+    ]
+
+
+def test_a_film_is_a_file_and_is_bought_once(seedance, seedance_emulator):
+    backwards = write(*reversed(film()))
+    assert "4 jobs would be submitted" in seedance("batch", backwards, "--dry-run").out
+    assert seedance("batch", backwards, "--max-in-flight", "2").code == 0
+    assert bought(seedance_emulator) == [
+        ("shot 1", ""), *((f"shot {n}", ".png") for n in range(2, SHOTS + 1))
+    ]  # fmt: skip
+    assert {line: each["prompt"] for line, each in results().items()} == {
+        n: f"shot {SHOTS + 1 - n}" for n in range(1, SHOTS + 1)
+    }
+    again = seedance("batch", write(*film()))
+    assert again.code == 0
+    assert len(seedance_emulator.ledger) == SHOTS
+    videos = [Path(results()[number]["file"]) for number in range(1, SHOTS + 1)]
+    join_clips(videos, Path("film.mp4"))
+    with av.open("film.mp4") as joined:
+        assert sum(1 for _ in joined.decode(video=0)) == SHOTS * 4 * 24
+
+
+def test_another_take_of_a_shot_buys_it_and_what_depends_on_it(seedance, seedance_emulator):
+    beside = [shot(8), shot(9, "shot-8")]
+    assert seedance("batch", write(*film(), *beside)).code == 0
+    first, *rest = film()
+    second = shot(2, "shot-1") | {"key": "shot-2b"}
+    third = shot(3, "shot-2b")
+    assert seedance("batch", write(first, second, third, rest[-1], *beside)).code == 0
+    assert [prompt for prompt, _ in bought(seedance_emulator)[6:]] == ["shot 2", "shot 3", "shot 4"]
+    assert len(entries(state="succeeded")) == 9
+
+
+def test_nothing_is_bought_after_a_shot_that_failed_until_it_is_made(seedance, seedance_emulator):
+    seedance_emulator.faults.script("job", "failed", match="shot 2", times=1)
+    done = seedance("batch", write(*film(), shot(9)))
+    assert done.code == 1
+    assert {prompt for prompt, _ in bought(seedance_emulator)} == {"shot 1", "shot 2", "shot 9"}
+    assert [results()[n]["state"] for n in (2, 3, 4)] == ["failed", "rejected", "rejected"]
+    assert results()[3]["error"]["type"] == "SourceJobError"
+    assert "the last frame of job shot-2@" in results()[3]["error"]["message"]
+    assert results()[3]["credits_charged"] is None
+    first, second, third, fourth = film()
+    second |= {"key": "shot-2b"}
+    third |= {"mediaUrls": [{"from": "shot-2b", "frame": "last"}]}
+    assert seedance("batch", write(first, second, third, fourth, shot(9))).code == 0
+    assert [prompt for prompt, _ in bought(seedance_emulator)[3:]] == ["shot 2", "shot 3", "shot 4"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([shot(1), shot(2, "shot-7")], "line 2: media_urls[0].from: 'shot-7' must be the key"),
+        ([shot(1, "shot-2"), shot(2, "shot-1")], "line 1: media_urls: 'shot-2' must not be made"),
+        ([shot(1), shot(2, "shot-1", mediaUrls=[{"from": 1}])], "line 2: media_urls[0]: {'from'"),
+    ],
+)
+def test_a_film_that_cannot_be_made_is_refused_before_it_costs(
+    seedance, seedance_emulator, lines, words
+):
+    done = seedance("batch", write(*lines))
+    assert done.code == 2
+    assert words in done.err
+    assert "nothing was sent" in done.err
+    assert len(seedance_emulator.ledger) == 0
+
+
+def test_a_film_needs_the_journal(seedance, seedance_emulator):
+    done = seedance("batch", write(*film()), "--no-journal")
+    assert done.code == 2
+    assert "leave --no-journal away" in done.err
+    assert len(seedance_emulator.ledger) == 0
+
+
+def test_a_film_that_was_left_is_resumed_without_its_file(seedance, seedance_emulator):
+    assert seedance("batch", write(*film())).code == 0
+    for video in Path("videos").glob("*.mp4"):
+        video.unlink()
+    assert seedance("resume", "videos").code == 0
+    assert len(list(Path("videos").glob("*.mp4"))) == SHOTS
+    assert len(seedance_emulator.ledger) == SHOTS
+
+
+def test_takes_of_a_film_begin_where_the_first_take_ends(seedance, seedance_emulator):
+    assert seedance("batch", write(shot(1), shot(2, "shot-1")), "--takes", "2").code == 0
+    pictures = {entry.body["mediaUrls"][0] for entry in seedance_emulator.ledger
+                if entry.body.get("mediaUrls")}  # fmt: skip
+    assert len(seedance_emulator.ledger) == 4
+    assert len(pictures) == 1
