@@ -23,7 +23,9 @@ from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, read_lines
 from seedance_async.cli.reading import option
 from seedance_async.cli.reading.formats import InputFormat
-from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
+from seedance_async.cli.runs import destinations
+from seedance_async.cli.runs.batch_run import BatchOptions, run_batch, video_name
+from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_option
 from seedance_async.cli.runs.journal_entries import KnownJobs, request_of, state_text
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.takes.keys import takes_option, with_takes
@@ -67,9 +69,13 @@ def _standard_input() -> bytes:
 
 @click.command()
 @click.argument("file", callback=_read)
-@options.output_folder(
-    "Folder for the videos, results.jsonl and the journal.", options.DEFAULT_FOLDER
+@destinations.output_option(
+    "Folder for the videos, results.jsonl and the journal; or a bucket for the videos, such as"
+    " s3://BUCKET/PREFIX/, gs://… or az://…, which needs the extra storage.",
+    options.DEFAULT_FOLDER,
 )
+@destinations.state_option
+@name_option
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -115,7 +121,9 @@ def _standard_input() -> bytes:
 async def batch(
     connection: Connection,
     file: Input,
-    folder: Path,
+    output: Path | str,
+    state: Path | None,
+    name: NameTemplate | None,
     form: str | None,
     names: dict[str, str],
     takes: int,
@@ -163,6 +171,7 @@ async def batch(
         raise click.UsageError(
             "--no-journal cannot be combined with --journal or --resubmit-uncertain"
         )
+    folder = destinations.state_folder(output, state)
     record = None if no_journal else journal or folder / JOURNAL
     uploader = connection.uploader(upload)
     session = (
@@ -190,9 +199,13 @@ async def batch(
     if not (dry_run or leave_unmatched or _may_leave(lines, known, screen)):
         return ExitCode.USAGE
     if dry_run:
+        chosen_names(name, lines, known)
         for text in _forecast(lines, known, record, resubmit_uncertain=resubmit_uncertain):
             screen.answer(text)
         return ExitCode.SUCCESS
+    destination = await destinations.opened(output)
+    video_names = chosen_names(name, lines, known, destination.is_taken)
+    destinations.remember_bucket(folder, output)
     if record is not None:
         remember_batch(record, screen)
     report = await run_batch(
@@ -206,6 +219,8 @@ async def batch(
             as_json=as_json,
             max_downloads=max_downloads,
             media_key=media_key,
+            name=video_names or video_name,
+            destination=destination,
         ),
         screen,
     )

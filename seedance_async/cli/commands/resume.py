@@ -19,19 +19,24 @@ from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line, Place
+from seedance_async.cli.runs import destinations
+from seedance_async.cli.runs.destinations import Destination
 from seedance_async.cli.runs.foreground import run_in_foreground
-from seedance_async.cli.runs.journal_entries import saved_file, sent_request, state_of
+from seedance_async.cli.runs.journal_entries import sent_request, state_of
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.report import Report
 from seedance_async.cli.runs.run import Run
 from seedance_async.cli.runs.streams import resume_entries
+from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.journal import JournalEntry, read_entries
 
 
 @click.command()
 @options.journal
-@options.output_folder("Folder for the videos.  [default: the journal's]")
+@destinations.output_option(
+    "Folder or bucket for the videos.  [default: the bucket of the batch, or the journal's folder]"
+)
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
@@ -41,7 +46,7 @@ from seedance_async.journal import JournalEntry, read_entries
 async def resume(
     connection: Connection,
     journal: Path,
-    folder: Path | None,
+    output: Path | str | None,
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
@@ -56,8 +61,12 @@ async def resume(
     Example:
       seedance resume videos
     """
-    folder = journal.parent if folder is None else folder
-    unfinished = _unfinished(journal, folder)
+    output = journal.parent if output is None else output
+    folder = output if isinstance(output, Path) else journal.parent
+    if isinstance(output, Path):
+        output = destinations.bucket_of(output) or output
+    destination = await destinations.opened(output)
+    unfinished = _unfinished(journal, destination)
     if not unfinished:
         connection.screen.say(
             f"Nothing to resume in {journal}: no job is running, and every video is saved."
@@ -75,23 +84,23 @@ async def resume(
         session,
         unfinished,
         NextSteps(folder, journal),
-        folder,
+        destination,
         connection.screen,
         as_json=as_json,
         max_downloads=max_downloads,
     )
 
 
-def _unfinished(journal: Path, folder: Path) -> dict[Place, JournalEntry]:
+def _unfinished(journal: Path, destination: Destination) -> dict[Place, JournalEntry]:
     """The entries that something is left to do for, numbered."""
     entries = enumerate(read_entries(journal), 1)
-    return {(number, 1): entry for number, entry in entries if _is_unfinished(entry, folder)}
+    return {(number, 1): entry for number, entry in entries if _is_unfinished(entry, destination)}
 
 
-def _is_unfinished(entry: JournalEntry, folder: Path) -> bool:
+def _is_unfinished(entry: JournalEntry, destination: Destination) -> bool:
     state = state_of(entry)
     if state is JobState.SUCCEEDED:
-        return saved_file(entry.path, entry.size, folder) is None
+        return destination.found(entry.path, entry.size) is None
     return state.is_resumable or state.is_unanswered
 
 
@@ -99,7 +108,7 @@ async def _resume(
     session: SeedanceSession,
     unfinished: Mapping[Place, JournalEntry],
     next_steps: NextSteps,
-    folder: Path,
+    destination: Destination,
     screen: Screen,
     *,
     as_json: bool,
@@ -117,8 +126,9 @@ async def _resume(
         session,
         [Line(number, sent_request(entry)) for (number, _), entry in unfinished.items()],
         take,
-        target=lambda line, job: folder,  # the file is named by the job's id
+        target=lambda line, job: destination.place(f"{safe_file_stem(job.request_id or '')}.mp4"),
         next_steps=next_steps,
+        found=destination.found,
         begin=lambda: unfinished,
         stream=resume_entries(unfinished),
         overwrite=True,

@@ -19,6 +19,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.options import cannot_write
+from seedance_async.cli.runs.destinations import Destination, LocalFolder
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import KnownJobs, credits_charged
 from seedance_async.cli.runs.next_steps import JOURNAL, NextSteps
@@ -58,6 +59,7 @@ class BatchOptions:
         max_downloads: downloads at once.
         media_key: see `SessionOptions`.
         name: gives a line's video its file name.
+        destination: where the videos go, if not to the folder.
         adds: given where the results are added to those in the folder, instead of renewing them;
             called before anything is sent, when no other run can write there.
     """
@@ -70,6 +72,7 @@ class BatchOptions:
     max_downloads: int = attrs.field(default=4, kw_only=True)
     media_key: Callable[[str], str] | None = attrs.field(default=None, kw_only=True)
     name: Callable[[Line, Job], str] = attrs.field(default=video_name, kw_only=True)
+    destination: Destination | None = attrs.field(default=None, kw_only=True)
     adds: Callable[[], None] | None = attrs.field(default=None, kw_only=True)
 
 
@@ -79,16 +82,17 @@ async def run_batch(
     """Run lines through a session, keep their outcomes in the folder, show the summary."""
     record = _BatchRecord(lines, options, screen)
     record.prepare()
-    folder = options.folder
+    destination = options.destination or LocalFolder(options.folder)
     run = Run(
         session,
         lines,
         record.take,
-        target=lambda line, job: folder / options.name(line, job),
+        target=lambda line, job: destination.place(options.name(line, job)),
         next_steps=record.next_steps,
+        found=destination.found,
         begin=record.begin,
         stream=partial(submit_lines, named=named_by(lines)),
-        # A video's name has the job's id, and a journal's own video may be downloaded again.
+        # Names are checked beforehand, and a journal's own video may be downloaded again.
         overwrite=options.overwrite or options.journal is not None,
         max_downloads=options.max_downloads,
     )

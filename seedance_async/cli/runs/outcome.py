@@ -23,7 +23,7 @@ from seedance_async import (
 )
 from seedance_async.cli.exit_codes import EarlierRunError, StoppedRunError
 from seedance_async.cli.inputs import Line
-from seedance_async.cli.runs.journal_entries import saved_file, state_of
+from seedance_async.cli.runs.journal_entries import state_of
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.journal import JournalEntry
 
@@ -50,7 +50,8 @@ class Outcome:
         take: which take of the line it is.
         state: a `JobState`, or `NOT_SUBMITTED`.
         key: the job's key in the journal, if there is one.
-        file: the video, if one was saved.
+        file: the video, if one was saved to this machine.
+        object_url: the video, if one was saved to a bucket.
         error: what went wrong; a succeeded job has one if its video was not saved.
         next_step: what the user can do about it, or None.
         columns: what else the input says of it.
@@ -65,6 +66,7 @@ class Outcome:
     request_id: str | None = None
     credits_charged: int | None = None
     file: Path | None = None
+    object_url: str | None = None
     output_url: str | None = attrs.field(default=None, repr=False)
     error: SeedanceError | None = None
     next_step: str | None = None
@@ -76,7 +78,7 @@ class Outcome:
         job: Job,
         line: Line | None,
         *,
-        file: Path | None = None,
+        file: Path | str | None = None,
         error: SeedanceError | None = None,
         next_steps: NextSteps,
     ) -> Outcome:
@@ -85,7 +87,7 @@ class Outcome:
         Args:
             job: the job.
             line: where it is in the input, if anywhere.
-            file: where its video was saved.
+            file: where its video was saved: a path, or the URL of an object.
             error: why its video was not saved; by default the job's own error.
             next_steps: the run's.
         """
@@ -101,7 +103,8 @@ class Outcome:
             state=str(job.state),
             request_id=request_id,
             credits_charged=job.credits_charged,
-            file=file,
+            file=file if isinstance(file, Path) else None,
+            object_url=file if isinstance(file, str) else None,
             output_url=generation.output_url if generation else None,
             error=error,
             next_step=_next_step(job.state, job.key, job.request_id, error, next_steps),
@@ -113,6 +116,7 @@ class Outcome:
         entry: JournalEntry,
         line: Line,
         *,
+        file: Path | str | None,
         unfinished: SeedanceError,
         next_steps: NextSteps,
     ) -> Outcome:
@@ -121,10 +125,10 @@ class Outcome:
         Args:
             entry: the job as the journal has it.
             line: where it is in the input.
+            file: where its video is, if it was saved: a path, or the URL of an object.
             unfinished: the error if something is left to be waited for or saved.
             next_steps: the run's.
         """
-        file = saved_file(entry.path, entry.size, next_steps.folder or Path())
         state, request = _given_up(entry), line.request
         error: SeedanceError | None
         if state is JobState.UNCERTAIN:
@@ -144,7 +148,8 @@ class Outcome:
             state=str(state),
             request_id=entry.request_id,
             credits_charged=entry.credits_charged,
-            file=file,
+            file=file if isinstance(file, Path) else None,
+            object_url=file if isinstance(file, str) else None,
             error=error,
             next_step=_next_step(state, entry.key, entry.request_id, error, next_steps),
         )
@@ -176,6 +181,11 @@ class Outcome:
         )
 
     @property
+    def is_saved(self) -> bool:
+        """Whether the video is where it was to be saved."""
+        return self.file is not None or self.object_url is not None
+
+    @property
     def is_unsaved(self) -> bool:
         """Whether the video was made and not saved."""
         return self.state == JobState.SUCCEEDED and self.error is not None
@@ -199,7 +209,7 @@ class Outcome:
             "state": self.state,
             "request_id": self.request_id,
             "credits_charged": self.credits_charged,
-            "file": None if self.file is None else str(self.file),
+            "file": self.object_url if self.file is None else str(self.file),
             "output_url": self.output_url,
             "error": error and {"type": type(error).__name__, "message": str(error)},
             "next_step": self.next_step,

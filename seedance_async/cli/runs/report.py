@@ -65,7 +65,7 @@ class Report:
         counts = Counter(outcome.state for outcome in self.outcomes)
         order = [*map(str, JobState), NOT_SUBMITTED]
         parts = [f"{counts[s]:,} {s.replace('_', ' ')}" for s in order if counts[s]]
-        saved = sum(outcome.file is not None for outcome in self.outcomes)
+        saved = sum(outcome.is_saved for outcome in self.outcomes)
         parts.append(f"{counted(saved, 'video')} saved")
         return f"{self._counted(self.outcomes)} in {seconds:.1f} s: {', '.join(parts)}"
 

@@ -30,15 +30,21 @@ from seedance_async import (
 from seedance_async._utils.plural import counted
 from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
-from seedance_async.cli.runs.journal_entries import saved_file, state_of
+from seedance_async.cli.runs.destinations import LocalFolder
+from seedance_async.cli.runs.journal_entries import state_of
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.streams import Stream, submit_lines
+from seedance_async.cli.runs.unsaved import UnsavedVideos
 from seedance_async.cli.signals import Interrupts
+from seedance_async.jobs.downloads.stream import VideoTarget
 from seedance_async.journal import JournalEntry
 
 #: Where the video of a line's job goes.
-Target = Callable[[Line, Job], Path]
+Target = Callable[[Line, Job], Path | VideoTarget]
+
+#: The video with a recorded place and size, if it is still there.
+Found = Callable[[str | Path | None, int | None], Path | str | None]
 
 _INTERRUPTED = {
     JobState.SUCCEEDED: "the run was interrupted before the video was saved",
@@ -85,8 +91,9 @@ class Run:
         session: a session that is not yet entered; the run enters and leaves it.
         lines: what to submit or resume.
         take: called with each outcome as it happens; must not raise.
-        target: the file for a line's video; None saves none.
+        target: the place for a line's video; None saves none.
         next_steps: what outcomes suggest to the user.
+        found: finds videos of earlier runs; by default in the folder of `next_steps`.
         begin: called when the session is open and nothing is sent yet; returns, by place, what an
             earlier run has sent. An error that it raises ends the run.
         stream: submits or resumes the lines.
@@ -102,6 +109,7 @@ class Run:
         *,
         target: Target | None,
         next_steps: NextSteps,
+        found: Found | None = None,
         begin: Callable[[], Mapping[Place, JournalEntry]] = dict,
         stream: Stream = submit_lines,
         overwrite: bool = False,
@@ -110,13 +118,14 @@ class Run:
         self.session, self.next_steps = session, next_steps
         self._lines, self._take, self._target = lines, take, target
         self._begin, self._stream = begin, stream
+        self._found = found or LocalFolder(next_steps.folder or Path()).found
         self._overwrite, self._max_downloads = overwrite, max_downloads
         self._line_of = {id(line.request): line for line in lines}
         self._sent_before: Mapping[Place, JournalEntry] = {}
         self._pulled: set[Place] = set()
         self._known: dict[Place, Job] = {}
         self._open: dict[Place, Line] = {}
-        self._unsaved: asyncio.Queue[tuple[Line, Job] | None] = asyncio.Queue()
+        self._unsaved = UnsavedVideos()
         self._stopped_by: SeedanceError | None = None
         self._on_stop: Callable[[Running], None] = lambda running: None
         self._on_leave: Callable[[Running], None] = lambda running: None
@@ -180,8 +189,7 @@ class Run:
             for _ in range(self._max_downloads):
                 savers.create_task(self._save_videos())
             await self._submit_all()
-            for _ in range(self._max_downloads):
-                self._unsaved.put_nowait(None)
+            self._unsaved.close()
 
     async def _submit_all(self) -> None:
         try:
@@ -207,28 +215,26 @@ class Run:
             self._report(line, job, file=file)
         else:
             self._known[line.place] = job
-            self._unsaved.put_nowait((line, job))
+            self._unsaved.add(line, job, None if entry is None else entry.updated_at)
 
-    def _file_of(self, job: Job) -> Path | None:
+    def _file_of(self, job: Job) -> Path | str | None:
         """The video that an earlier run saved, if it is still there."""
-        if job.saved is None or self.next_steps.folder is None:
-            return None
-        return saved_file(job.saved.path, job.saved.size, self.next_steps.folder)
+        return None if job.saved is None else self._found(job.saved.place, job.saved.size)
 
     # --- saving -----------------------------------------------------------------------------
 
     async def _save_videos(self) -> None:
-        while (each := await self._unsaved.get()) is not None:
-            await self._save(*each)
+        async for line, job in self._unsaved:
+            await self._save(line, job)
 
     async def _save(self, line: Line, job: Job) -> None:
         assert self._target is not None
         try:
-            file = await job.download(self._target(line, job), overwrite=self._overwrite)
+            saved = await job.download(self._target(line, job), overwrite=self._overwrite)
         except DownloadError as error:
             self._report(line, job, error=error)
         else:
-            self._report(line, job, file=file)
+            self._report(line, job, file=saved if isinstance(saved, Path) else saved.place)
 
     # --- outcomes ---------------------------------------------------------------------------
 
@@ -237,7 +243,7 @@ class Run:
         line: Line,
         job: Job,
         *,
-        file: Path | None = None,
+        file: Path | str | None = None,
         error: SeedanceError | None = None,
     ) -> None:
         self._open.pop(line.place)
@@ -260,7 +266,10 @@ class Run:
     def _not_resumed(self, line: Line, reason: SeedanceError) -> Outcome:
         """The outcome of a job of an earlier run by its journal entry alone."""
         entry = self._sent_before[line.place]
-        return Outcome.of_entry(entry, line, unfinished=reason, next_steps=self.next_steps)
+        file = self._found(entry.path, entry.size)
+        return Outcome.of_entry(
+            entry, line, file=file, unfinished=reason, next_steps=self.next_steps
+        )
 
     def _keep_handles(self) -> None:
         """Keep a handle on every job of the session, in case the run is left."""

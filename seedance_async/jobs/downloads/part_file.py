@@ -42,10 +42,15 @@ def safe_file_stem(request_id: str) -> str:
     Video"), so no path is built from one that has any other characters or is too long.
     """
     safe = re.fullmatch(_SAFE_STEM, request_id)
-    if safe and not re.fullmatch(_RESERVED_ON_WINDOWS, request_id):
+    if safe and not is_reserved_name(request_id):
         return request_id
     digest = hashlib.sha256(request_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"job-{digest[:32]}"
+
+
+def is_reserved_name(stem: str) -> bool:
+    """Whether Windows has a device of that name."""
+    return re.fullmatch(_RESERVED_ON_WINDOWS, stem) is not None
 
 
 def free_space(folder: Path) -> int | None:
