@@ -22,6 +22,7 @@ from seedance_async.cli.takes.folder_lines import (
     folder_journal,
     read_folder_lines,
     split_folder,
+    with_dependants,
 )
 from seedance_async.cli.takes.rerolls import Reroll, Rerolls
 from seedance_async.journal import read_entries
@@ -69,6 +70,7 @@ async def reroll(
 
     DIR is the folder of the batch, by default `videos`; a LINE is its number in the batch's file,
     or a range such as 7-9. --prompt and the other options of a request apply to these takes alone.
+    Lines that are made from them get one more take, too.
 
     The takes are numbered and on record before anything is sent. If the command is interrupted or
     killed, the same words resume it, and buy nothing twice. Once all of its takes have ended and
@@ -101,7 +103,7 @@ async def reroll(
             rerolls.begin(plan)
 
     rerolls, plan = planned()
-    takes = plan.lines(chosen)
+    takes = plan.lines(with_dependants(chosen, lines))
     uploader = connection.uploader(upload)
     session = connection.session(
         uploader=uploader,

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from seedance_async import load_request
+from seedance_async.cli.chains import named_by
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.options import DEFAULT_FOLDER
 from seedance_async.cli.runs.results import line_of_request
@@ -69,7 +70,7 @@ def is_range(word: str) -> bool:
 
 
 def chosen_lines(lines: Mapping[int, Line], words: Iterable[str]) -> list[Line]:
-    """The lines of a folder that words such as 3 and 7-9 name, in order.
+    """The lines of a folder that words such as 3 and 7-9 name.
 
     Raises:
         UsageError: a word is no number or range, or no line has one.
@@ -83,7 +84,18 @@ def chosen_lines(lines: Mapping[int, Line], words: Iterable[str]) -> list[Line]:
         if not within:
             raise click.UsageError(f"the batch of this folder has no line {word}")
         found |= within
-    return [lines[number] for number in sorted(found)]
+    return [line for number, line in lines.items() if number in found]
+
+
+def with_dependants(chosen: Iterable[Line], lines: Mapping[int, Line]) -> list[Line]:
+    """Lines of a folder, and all that are made from them, in an order in which they can be made."""
+    found = {line.number for line in chosen}
+    keys = {lines[number].key for number in found}
+    for number, line in lines.items():  # each comes after those that it is made from
+        if named_by([line]) & keys:
+            found.add(number)
+            keys.add(line.key)
+    return [line for number, line in lines.items() if number in found]
 
 
 def _as_row(line: Line) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 import click
 
-from seedance_async import GenerationRequest, JobState
+from seedance_async import GenerationRequest, JobMedium, JobState
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import request_of, state_of
 from seedance_async.journal import JournalEntry, keys_of
@@ -41,6 +41,22 @@ def split_key(key: str) -> tuple[str, int]:
     return (found["line"], int(found["take"])) if found else (key, 1)
 
 
+def from_takes(request: GenerationRequest, keys: Mapping[str, str]) -> GenerationRequest:
+    """A request of its own, whose media are takes of the jobs that it names.
+
+    Args:
+        request: the request.
+        keys: the key of the take by that of the line; other jobs stay what they are.
+    """
+    media = [
+        attrs.evolve(each, key=keys.get(each.key, each.key), job=None)
+        if isinstance(each, JobMedium)
+        else each
+        for each in request.media_urls
+    ]
+    return attrs.evolve(request, media_urls=media)
+
+
 def with_takes(
     lines: Sequence[Line],
     takes: int,
@@ -49,7 +65,8 @@ def with_takes(
 ) -> list[Line]:
     """The jobs of a run: first the first take of each line, then the second ones, and so on.
 
-    Takes that were bought before belong to their line, however many are asked for now.
+    Takes that were bought before belong to their line, however many are asked for now. Where lines
+    are made from others, a second take is made from the second take of those.
 
     Args:
         lines: the input's.
@@ -65,7 +82,7 @@ def with_takes(
     own = {line.key: line.number for line in first}
     bought = _bought(entries, own)
     further = [
-        _take_of(line, take, bought[line.key or ""])
+        _take_of(line, take, bought[line.key or ""], own)
         for line in first
         for take in sorted({*range(2, takes + 1), *bought[line.key or ""]})
     ]
@@ -90,10 +107,15 @@ def _bought(
     return found
 
 
-def _take_of(line: Line, take: int, bought: Mapping[int, JournalEntry]) -> Line:
+def _take_of(
+    line: Line, take: int, bought: Mapping[int, JournalEntry], keys: Iterable[str | None]
+) -> Line:
     """A take of a line: with the request that it was bought with, else with the line's."""
     entry = bought.get(take)
-    request = attrs.evolve(line.request) if entry is None else _request(entry, line.request)
+    if entry is None:
+        request = from_takes(line.request, {key: take_key(key, take) for key in keys if key})
+    else:
+        request = _request(entry, line.request)
     return attrs.evolve(line, request=request, key=take_key(line.key or "", take), take=take)
 
 

@@ -24,7 +24,8 @@ from seedance_async import JobState
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.takes.files import make_folder, write_whole
-from seedance_async.cli.takes.keys import split_key, take_key
+from seedance_async.cli.takes.folder_lines import with_dependants
+from seedance_async.cli.takes.keys import from_takes, split_key, take_key
 from seedance_async.journal import JournalEntry
 
 REROLLS = "rerolls"
@@ -35,10 +36,13 @@ class Reroll:
     """What one call of the command buys.
 
     Attributes:
-        changes: the fields of the requests that are other than in their lines.
-        keys: by the number of the line, the key of the take.
+        asked: the numbers of the lines that the user named.
+        changes: the fields of their requests that are other than in the lines.
+        keys: by the number of the line, the key of the take; also for the lines that are made from
+            those that were named.
     """
 
+    asked: Sequence[int]
     changes: Mapping[str, Any]
     keys: Mapping[int, str]
 
@@ -46,20 +50,19 @@ class Reroll:
     def file_name(self) -> str:
         """The same for the same words, as long as the lines are the same."""
         of_lines = {number: split_key(key)[0] for number, key in self.keys.items()}
-        words = json.dumps([sorted(of_lines.items()), sorted(self.changes.items())])
+        words = json.dumps([*self.asked, sorted(of_lines.items()), sorted(self.changes.items())])
         return f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
 
     def lines(self, lines: Iterable[Line]) -> list[Line]:
         """The lines as they are submitted: with the changes, and the take's key and number."""
-        return [
-            attrs.evolve(
-                line,
-                request=attrs.evolve(line.request, **self.changes),
-                key=self.keys[line.number],
-                take=split_key(self.keys[line.number])[1],
-            )
-            for line in lines
-        ]
+        takes = {split_key(key)[0]: key for key in self.keys.values()}
+        return [self._take(line, takes) for line in lines]
+
+    def _take(self, line: Line, takes: Mapping[str, str]) -> Line:
+        changes = self.changes if line.number in self.asked else {}
+        request = attrs.evolve(from_takes(line.request, takes), **changes)
+        key = self.keys[line.number]
+        return attrs.evolve(line, request=request, key=key, take=split_key(key)[1])
 
     def bought(self, entries: Iterable[JournalEntry]) -> list[JournalEntry]:
         """Those of its takes that may have been charged."""
@@ -73,7 +76,7 @@ class Reroll:
 
     def command(self, folder: Path) -> str:
         """The words that resume it."""
-        words = ["seedance", "reroll", str(folder), *_ranges(sorted(self.keys))]
+        words = ["seedance", "reroll", str(folder), *_ranges(self.asked)]
         for name, value in self.changes.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join(words)
@@ -121,7 +124,9 @@ class Rerolls:
         Raises:
             UsageError: another reroll of one of the lines is not done.
         """
-        found = Reroll(changes, {line.number: self._next_key(line) for line in chosen})
+        asked, chosen = _numbers(chosen), with_dependants(chosen, self.lines)
+        keys = {line.number: self._next_key(line) for line in chosen}
+        found = Reroll(asked, changes, keys)
         for each in self.begun:
             if each.file_name == found.file_name:
                 return each
@@ -134,7 +139,9 @@ class Rerolls:
         Raises:
             UsageError: it was bought with another request, or a line has its key.
         """
-        found = Reroll(changes, {line.number: take_key(line.key or "", take) for line in chosen})
+        asked, chosen = _numbers(chosen), with_dependants(chosen, self.lines)
+        keys = {line.number: take_key(line.key or "", take) for line in chosen}
+        found = Reroll(asked, changes, keys)
         by_key = {entry.key: entry for entry in self.entries}
         own = {line.key for line in self.lines.values()}
         for line in found.lines(chosen):
@@ -150,7 +157,8 @@ class Rerolls:
 
     def begin(self, reroll: Reroll) -> None:
         """Have on disk that a reroll is begun. Raises OSError."""
-        row = {"changes": reroll.changes, "keys": {str(n): key for n, key in reroll.keys.items()}}
+        keys = {str(number): key for number, key in reroll.keys.items()}
+        row = {"asked": reroll.asked, "changes": reroll.changes, "keys": keys}
         make_folder(self.folder / REROLLS)
         write_whole(self.folder / REROLLS / reroll.file_name, json.dumps(row) + "\n")
 
@@ -182,6 +190,10 @@ class Rerolls:
                     )
 
 
+def _numbers(lines: Iterable[Line]) -> list[int]:
+    return sorted(line.number for line in lines)
+
+
 def _named(line: Line) -> str:
     return f"take {line.take} of line {line.number}"
 
@@ -196,7 +208,7 @@ def _read(path: Path) -> Reroll:
     try:
         row = json.loads(path.read_bytes())
         keys = {int(number): str(key) for number, key in row["keys"].items()}
-        return Reroll(dict(row["changes"]), keys)
+        return Reroll([int(number) for number in row["asked"]], dict(row["changes"]), keys)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise click.UsageError(f"{path} cannot be read: {error}; nothing was sent") from None
 

@@ -42,7 +42,7 @@ def begun():
 def begin(keys, **changes):
     """As if the command had been killed once this was on record, whatever it had bought."""
     Rerolls.read(FOLDER, read_folder_lines(FOLDER), read_entries(JOURNAL)).begin(
-        Reroll(changes, keys)
+        Reroll(sorted(keys), changes, keys)
     )
 
 
@@ -250,6 +250,46 @@ def test_pictures_of_this_machine_are_found_again(seedance, seedance_emulator, t
     assert done.code == 2
     assert "line 1: media_urls[0]: " in done.err
     assert len(seedance_emulator.ledger) == 2
+
+
+# --- shots of a film ------------------------------------------------------------------------------
+
+
+def film():
+    shots = [{"key": "one", "prompt": "one"}]
+    for before, key in (("one", "two"), ("two", "three")):
+        shots.append({"key": key, "prompt": key, "mediaUrls": [{"from": before}]})
+    Path("film.jsonl").write_text("".join(json.dumps(each) + "\n" for each in shots))
+    return "film.jsonl"
+
+
+def sources(emulator):
+    """For each job that was bought, its prompt and the job that it was made from."""
+    jobs = {job.request_id: job.body["prompt"] for job in emulator.jobs.values()}
+    order = list(jobs)
+    for job in emulator.jobs.values():
+        url = job.body.get("mediaUrls", [""])[0]
+        source = next((each for each in order if each in url), None)
+        yield jobs[job.request_id], None if source is None else order.index(source)
+
+
+def test_a_reroll_of_a_shot_makes_again_what_depends_on_it(seedance, seedance_emulator):
+    assert seedance("batch", film()).code == 0
+    done = seedance("reroll", "2", "--prompt", "other")
+    assert done.code == 0
+    assert "Rerolling: take 2 of line 2, take 2 of line 3." in done.err
+    assert list(sources(seedance_emulator))[3:] == [("other", 0), ("three", 3)]
+    assert seedance("batch", film()).code == 0
+    assert len(seedance_emulator.ledger) == 5
+    assert set(outcomes()) == {(1, 1), (2, 1), (3, 1), (2, 2), (3, 2)}
+
+
+def test_two_takes_of_a_film_are_two_films(seedance, seedance_emulator):
+    assert seedance("batch", film()).code == 0
+    assert seedance("batch", film(), "--takes", "2").code == 0
+    assert list(sources(seedance_emulator)) == [
+        ("one", None), ("two", 0), ("three", 1), ("one", None), ("two", 3), ("three", 4),
+    ]  # fmt: skip
 
 
 # --- what cannot be rerolled ----------------------------------------------------------------------
