@@ -15,6 +15,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, Problem
+from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.takes.folder_lines import (
@@ -119,6 +120,7 @@ async def reroll(
         takes, connection.screen, allow_local=session.client.allow_local, uploads=bool(uploader)
     ):
         return ExitCode.USAGE
+    destination = await destinations.opened(destinations.bucket_of(folder) or folder)
     _announce(takes, connection.screen, is_resumed=plan in rerolls.begun)
     remember_batch(record, connection.screen)
     report = await run_batch(
@@ -131,6 +133,7 @@ async def reroll(
             as_json=as_json,
             max_downloads=max_downloads,
             adds=record_first,
+            destination=destination,
         ),
         connection.screen,
     )

@@ -83,6 +83,15 @@ def test_resume_knows_the_bucket_of_a_batch(seedance, seedance_emulator, bucket,
     assert "Nothing to resume" in seedance("resume", "here").err
 
 
+def test_a_reroll_goes_to_the_bucket_of_its_batch(seedance, seedance_emulator, bucket, prompts):
+    assert seedance("batch", "prompts.txt", *OUTPUT).code == 0
+    assert seedance("reroll", str(STATE), "2").code == 0
+    assert [name for name in sizes(bucket) if name.startswith("0002-take2-")]
+    assert len(sizes(bucket)) == 4
+    assert seedance("batch", "prompts.txt", *OUTPUT).code == 0
+    assert len(seedance_emulator.jobs) == 4
+
+
 def test_names_in_a_bucket_are_those_of_the_template(seedance, seedance_emulator, bucket, prompts):
     command = ("batch", "prompts.txt", *OUTPUT, "--name", "{line}-{slug}")
     assert seedance(*command).code == 0
