@@ -2,4 +2,6 @@
 
 `worker` is the program that is killed, `killing` starts and kills it, `judge` compares the journal
 and the videos with the emulator's ledger, `faults` has the faults, `__main__` is the command.
+`bucket` kills the batch of the command line instead, whose videos go to a bucket; `shelf` is where
+videos are found.
 """

@@ -12,11 +12,17 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks.torture.faults import BUCKET, MODERATE
 from benchmarks.torture.killing import TortureError
 from benchmarks.torture.run import Outcome, Torture, run
+
+if TYPE_CHECKING:
+    from benchmarks.torture.bucket import Bucket
 
 _MOST_DETAILS = 50
 
@@ -28,7 +34,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="seedance-torture-"))
     torture = _torture(options)
     try:
-        outcome = asyncio.run(_run(torture, folder))
+        with _bucket() if options.bucket else nullcontext() as bucket:
+            outcome = asyncio.run(_run(torture, folder, bucket))
     except TortureError as error:
         say(f"the run failed: {error}")
         options.keep = True
@@ -48,11 +55,18 @@ def main() -> int:
     return 0 if outcome.verdict.holds else 1
 
 
-async def _run(torture: Torture, folder: Path) -> Outcome:
+def _bucket() -> AbstractContextManager[Bucket]:
+    from benchmarks.torture.bucket import bucket
+
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # it logs every request
+    return bucket()
+
+
+async def _run(torture: Torture, folder: Path, bucket: Bucket | None) -> Outcome:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await run(torture, folder, say)
+    return await run(torture, folder, say, bucket)
 
 
 def say(text: str) -> None:
@@ -63,16 +77,24 @@ def say(text: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
-    parser.add_argument("--submissions", type=int, default=10_000)
+    parser.add_argument("--submissions", type=int, help="[10,000; into a bucket 1,000]")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--batches", type=int, default=10, help="the first one has a budget")
+    parser.add_argument(
+        "--batches", type=int, help="the first one has a budget  [10; into a bucket 4, without]"
+    )
+    parser.add_argument(
+        "--bucket", action="store_true", help="kill `seedance batch -o s3://…`, judge the bucket"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=20.0, help="the time limit")
     parser.add_argument("--keep", action="store_true", help="keep the journals and the videos")
     parser.add_argument(
         "--once", action="store_true", help="one batch, killed once, without faults"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.submissions = options.submissions or (1_000 if options.bucket else 10_000)
+    options.batches = options.batches or (4 if options.bucket else 10)
+    return options
 
 
 def _torture(options: argparse.Namespace) -> Torture:
@@ -86,7 +108,8 @@ def _torture(options: argparse.Namespace) -> Torture:
         seed=options.seed,
         batches=options.batches,
         minutes=options.minutes,
-        budget=0.6 if options.batches > 1 else None,
+        budget=0.6 if options.batches > 1 and not options.bucket else None,
+        faults=BUCKET if options.bucket else MODERATE,
     )
 
 
@@ -120,7 +143,7 @@ def _table(torture: Torture, outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "reported as uncertain", verdict.uncertain_reported
     yield "  of these charged", verdict.uncertain_charged
     yield "  of these not charged", verdict.uncertain_not_charged
-    yield "temporary files left by kills", verdict.leftovers
+    yield "temporary files, or parts, left by kills", verdict.leftovers
     yield "seed", torture.seed
     yield "machine", _machine()
     yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

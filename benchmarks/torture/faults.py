@@ -152,3 +152,10 @@ MODERATE: Faults = {
     "job_faults": {"failed": 0.02, "cancelled": 0.01, "stuck": 0.001},
 }
 """Arguments of `EmulatorOptions`."""
+
+BUCKET: Faults = {
+    "submit_faults": {"drop_after_accept": 0.01, "500 accepted=true": 0.005, "html": 0.005},
+    "media_faults": MODERATE["media_faults"],
+    "job_faults": {"failed": 0.02, "cancelled": 0.01},
+}
+"""The same for batches into a bucket, where the downloads are what matters."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import attrs
 
+from benchmarks.torture.shelf import FolderShelf, Shelf
 from benchmarks.torture.worker import Plan
 from seedance_async.emulator import Emulator, LedgerEntry
 
@@ -92,6 +93,7 @@ class Judge:
         report: the file with the report of the last life.
         seen: the SHA-256 of videos as they were right after kills, by file name.
         kills: how often it was killed.
+        shelf: where the videos are; by default the plan's folder.
     """
 
     def __init__(
@@ -102,9 +104,10 @@ class Judge:
         report: Path,
         seen: Mapping[str, str],
         kills: int,
+        shelf: Shelf | None = None,
     ) -> None:
         self._plan, self._emulator, self._clips = plan, emulator, clips
-        self._seen = seen
+        self._seen, self._shelf = seen, shelf or FolderShelf(plan)
         self._entries = by_prompt(emulator.ledger, plan.name)
         self._rows = {row.prompt: row for row in read_journal(plan.journal)}
         self._reported = read_report(report)
@@ -158,34 +161,33 @@ class Judge:
         if row is None or row.request_id != request_id:
             return
         status = self._emulator.jobs[request_id].status
-        verdict, path = self._verdict, self._plan.video(prompt)
+        verdict, name = self._verdict, self._plan.video(prompt).name
         verdict.failed += status in ("failed", "cancelled")
         verdict.running += status in ("queued", "processing")
         if status != "succeeded":
             return
-        content = path.read_bytes() if path.is_file() else b""
+        content = self._shelf.content(name)
         found = hashlib.sha256(content).hexdigest() if content else "nothing"
         wanted = self._clips[kind_of(self._emulator, request_id)]
-        in_journal = (str(path), len(content), found)
+        in_journal = (self._shelf.place(name), len(content), found)
         if found != wanted or (row.path, row.size, row.sha256) != in_journal:
-            self._blame("lost_files", prompt, f"{row} but {path.name} is {found}")
+            self._blame("lost_files", prompt, f"{row} but {name} is {found}")
         else:
             verdict.videos += 1
-        if self._seen.get(path.name, wanted) != wanted:
+        if self._seen.get(name, wanted) != wanted:
             self._blame("half_files", prompt, "its video was incomplete after a kill")
 
     def _judge_folder(self) -> None:
-        """Check that the folder has only videos and the hidden part files of killed downloads."""
+        """Check that there are only videos, and the parts of them that kills have left."""
         expected = {
             self._plan.video(row.prompt).name
             for row in self._rows.values()
             if row.state == "succeeded"
         }
-        for path in self._plan.videos.iterdir():
-            if path.name.startswith(".") and path.name.endswith(".part"):
-                self._verdict.leftovers += 1
-            elif path.name not in expected:
-                self._blame("stray_files", path.name, "belongs to no job")
+        for name in self._shelf.names():
+            if name not in expected:
+                self._blame("stray_files", name, "belongs to no job")
+        self._verdict.leftovers = self._shelf.leftovers()
         most = self._kills * self._plan.max_downloads
         if self._verdict.leftovers > most:
             self._blame(

@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import attrs
 
+from benchmarks.torture.shelf import FolderShelf, Shelf
 from benchmarks.torture.worker import UNFINISHED, Plan
 from seedance_async.emulator import Emulator
 
@@ -54,6 +56,8 @@ class Batch:
         rng: when to kill.
         command: the worker's program; the plan is in its environment.
         deadline: when to give up, as a value of `time.monotonic`.
+        shelf: where the videos are; by default the plan's folder.
+        environment: of the worker, beside what it needs anyway.
 
     `seen` has the SHA-256 of each video, taken at the first kill after it appeared.
     """
@@ -66,14 +70,18 @@ class Batch:
         *,
         command: tuple[str, ...] = WORKER,
         deadline: float = float("inf"),
+        shelf: Shelf | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.plan, self.tally = plan, Tally()
         self.seen: dict[str, str] = {}
         self.emulator, self._rng = emulator, rng
+        self.shelf = shelf or FolderShelf(plan)
         self._command, self._deadline = command, deadline
         self._folder = Path(plan.folder)
         self.environment = {
             **os.environ,
+            **(environment or {}),
             "SEEDANCE_API_KEY": emulator.api_key,
             "TORTURE_PLAN": json.dumps(attrs.asdict(plan)),
         }
@@ -105,10 +113,10 @@ class Batch:
             await self.bury(process)
 
     def look(self) -> None:
-        """Hash the files that have the names of videos now; none may be incomplete."""
-        for path in self.plan.videos.glob("[!.]*"):
-            if path.name not in self.seen:
-                self.seen[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        """Hash what has the names of videos now; none may be incomplete."""
+        for name in self.shelf.names():
+            if name not in self.seen:
+                self.seen[name] = hashlib.sha256(self.shelf.content(name)).hexdigest()
 
     async def _short_life(self, kills: int) -> bool:
         """One life that is killed; whether it completed the work before that."""

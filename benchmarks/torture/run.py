@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,6 +17,9 @@ from benchmarks.torture.judge import Judge, Verdict, true_clips
 from benchmarks.torture.killing import Batch
 from benchmarks.torture.worker import Plan
 from seedance_async.emulator import Emulator, EmulatorOptions
+
+if TYPE_CHECKING:
+    from benchmarks.torture.bucket import Bucket
 
 #: The average price of a request: 480p at 4 credits per second, for 4, 5 and 8 seconds.
 _AVERAGE_CREDITS = 4 * (4 + 5 + 8) / 3
@@ -97,14 +101,24 @@ class Outcome:
             batch.last_report,
             seen=batch.seen,
             kills=batch.tally.kills,
+            shelf=batch.shelf,
         )
         self.verdict.add(await asyncio.to_thread(judge.verdict))
 
 
 async def run(
-    torture: Torture, folder: Path, say: Callable[[str], None] = lambda text: None
+    torture: Torture,
+    folder: Path,
+    say: Callable[[str], None] = lambda text: None,
+    bucket: Bucket | None = None,
 ) -> Outcome:
     """Run and judge all batches. No process is left running, whatever happens.
+
+    Args:
+        torture: the parameters.
+        folder: for everything.
+        say: is told what is done.
+        bucket: where the videos go, if not to folders.
 
     Raises:
         TortureError: a worker failed or hung, or the time limit passed.
@@ -115,11 +129,13 @@ async def run(
         place = folder / f"batch-{number:02}"
         place.mkdir()
         async with Emulator(torture.options(number, place)) as emulator:
+            plan = torture.plan(number, emulator.url, place)
             batch = Batch(
-                torture.plan(number, emulator.url, place),
+                plan,
                 emulator,
                 Random(f"{torture.seed} kills {number}"),
                 deadline=begun + 60 * torture.minutes,
+                **({} if bucket is None else bucket.options(plan)),
             )
             due = torture.kills * (number + 1) // torture.batches
             await batch.torture(due - outcome.kills)

@@ -63,6 +63,10 @@ class Plan:
         return Path(self.folder, "journal.db")
 
     @property
+    def input(self) -> Path:
+        return Path(self.folder, "input.jsonl")
+
+    @property
     def videos(self) -> Path:
         return Path(self.folder, "videos")
 

@@ -1,5 +1,6 @@
 """Runs killed at random instants: short versions of `make torture`."""
 
+from benchmarks.torture.bucket import bucket
 from benchmarks.torture.faults import MODERATE
 from benchmarks.torture.run import Torture, run
 from tests.conftest import SEED
@@ -39,3 +40,12 @@ async def test_500_jobs_killed_at_a_random_instant_give_500_files_except_for_unc
     assert verdict.videos == 500 - verdict.uncertain_reported
     assert verdict.charged == verdict.videos + verdict.uncertain_charged
     assert verdict.uncertain_reported <= 20, "no more than were in flight"
+
+
+async def test_a_batch_into_a_bucket_is_whole_after_kills_at_random_instants(tmp_path):
+    torture = Torture(submissions=12, kills=3, seed=SEED, faults={}, max_in_flight=8)
+    with bucket() as place:
+        outcome = await run(torture, tmp_path, bucket=place)
+    assert outcome.verdict.holds, outcome.verdict.details
+    assert outcome.kills > 1, "a quick machine may complete before some of them"
+    assert outcome.verdict.videos + outcome.verdict.uncertain_reported == 12
