@@ -6,7 +6,7 @@ as a problem beside the good lines. Whether a request keeps the API's rules is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import attrs
 
 from seedance_async import GenerationRequest, InvalidRequestError, Violation, load_request
 from seedance_async.api.local_media import is_local
+from seedance_async.api.models import ModelInfo
+from seedance_async.cli.extra_option import with_defaults
 from seedance_async.cli.reading.formats import InputFormat, read_records
 from seedance_async.cli.reading.names import KEY, Names
 from seedance_async.cli.reading.record import Record, UnreadableError
@@ -77,6 +79,8 @@ def read_lines(
     allow_local: bool = False,
     folder: Path | None = None,
     uploads: bool = False,
+    strict: bool = True,
+    models: Sequence[ModelInfo] = (),
 ) -> tuple[list[Line], list[Problem]]:
     """All lines of a file as requests that can be sent, and the problems of the others.
 
@@ -86,7 +90,7 @@ def read_lines(
         name: the file's name.
         names: what names in the file stand for, if not what they say.
         defaults: fields for the lines that do not give them.
-        allow_local, uploads: as in `GenerationRequest.violations`.
+        allow_local, uploads, strict, models: as in `GenerationRequest.violations`.
         folder: where paths of media begin, if they are not absolute.
     """
     lines: list[Line] = []
@@ -98,7 +102,10 @@ def read_lines(
             found = _line(record, known, keys, defaults or {}, folder)
             if isinstance(found, Line):
                 request = found.request
-                found = tuple(request.violations(allow_local=allow_local, uploads=uploads)) or found
+                broken = request.violations(
+                    allow_local=allow_local, uploads=uploads, strict=strict, models=models
+                )
+                found = tuple(broken) or found
             if isinstance(found, Line):
                 lines.append(found)
             else:
@@ -129,7 +136,7 @@ def _line(
     if isinstance(key, Violation):
         return (key,)
     try:
-        request = load_request({**defaults, **fields})
+        request = load_request(with_defaults(fields, defaults))
     except InvalidRequestError as error:
         return error.violations
     return Line(record.number, _in_folder(request, folder), key, columns, where=record.where)

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from seedance_async.cli.capability_check import strict as strict
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.extra_option import extra
 from seedance_async.cli.runs.next_steps import JOURNAL
 
 Command = TypeVar("Command", bound=Callable[..., ExitCode])
@@ -89,6 +91,7 @@ def output_folder(help_text: str, default: Path | None = None) -> Callable[[Comm
 def request_fields(command: Command) -> Command:
     """The fields of a request that have a default at the server."""
     for option in (
+        extra,
         click.option("--resolution", help="480p, 720p or 1080p."),
         click.option("--duration", type=int, help="Length of the video in whole seconds."),
         click.option("--aspect-ratio", help="16:9, 9:16 or 1:1."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -12,15 +13,17 @@ from typing import Any, cast
 import attrs
 import click
 
-from seedance_async import SeedanceSession, without_query
+from seedance_async import SeedanceSession, Violation, without_query
 from seedance_async._utils.plural import counted
+from seedance_async.api.models import ModelInfo
 from seedance_async.cli import options
+from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.chains import NEEDS_UPLOADER, check_chains, in_order
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import remember_batch
-from seedance_async.cli.inputs import Line, read_lines
+from seedance_async.cli.inputs import Line, Problem, read_lines
 from seedance_async.cli.reading import option
 from seedance_async.cli.reading.formats import InputFormat
 from seedance_async.cli.runs import destinations
@@ -116,6 +119,7 @@ def _standard_input() -> bytes:
     "--overwrite", is_flag=True, help="Start over: move the files of an earlier run aside."
 )
 @options.as_json
+@options.strict
 @options.request_fields
 @api_command
 async def batch(
@@ -141,6 +145,7 @@ async def batch(
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
+    strict: bool,
     **defaults: Any,
 ) -> ExitCode:
     """Make one video for each line of FILE; `-` reads standard input.
@@ -152,7 +157,8 @@ async def batch(
     --takes makes several videos of each line. With a higher number, the same command buys only the
     takes that are missing.
 
-    --model, --aspect-ratio, --duration and --resolution apply to lines that do not set them.
+    --model, --aspect-ratio, --duration, --resolution and --extra apply to lines that do not set
+    them. Columns such as extra.seed give fields that the API does not document.
 
     Media may be files: a path in FILE begins at the folder of FILE. See --upload.
 
@@ -179,6 +185,7 @@ async def batch(
         if dry_run
         else connection.session(
             uploader=uploader,
+            strict=strict,
             max_in_flight=max_in_flight,
             max_downloads=max_downloads,
             job_timeout=timeout,
@@ -190,7 +197,8 @@ async def batch(
         )
     )
     screen = connection.screen
-    lines = _good_lines(file, form, names, defaults, session, screen, uploads=uploader is not None)
+    rules = {"uploads": uploader is not None, "strict": strict}
+    lines = await _good_lines(file, form, names, defaults, session, screen, rules)
     if lines is None:
         return ExitCode.USAGE
     check_chains(lines, has_journal=record is not None)
@@ -227,18 +235,18 @@ async def batch(
     return report.code()
 
 
-def _good_lines(
+async def _good_lines(
     file: Input,
     form: str | None,
     names: dict[str, str],
     defaults: dict[str, Any],
     session: SeedanceSession,
     screen: Screen,
-    *,
-    uploads: bool,
+    rules: dict[str, Any],
 ) -> list[Line] | None:
     """The requests of the file; None, after showing what is wrong, if any line is bad."""
-    lines, problems = read_lines(
+    read = partial(
+        read_lines,
         file.data,
         InputFormat(form) if form else None,
         name=file.name,
@@ -246,8 +254,16 @@ def _good_lines(
         defaults={name: value for name, value in defaults.items() if value is not None},
         allow_local=session.client.allow_local,
         folder=file.folder,
-        uploads=uploads,
+        **rules,
     )
+
+    def check(
+        models: Sequence[ModelInfo],
+    ) -> tuple[tuple[list[Line], list[Problem]], list[Violation]]:
+        found = read(models=models)
+        return found, [broken for problem in found[1] for broken in problem.violations]
+
+    lines, problems = await by_the_servers_list(session, check)
     if not problems:
         lines, problems = in_order(lines)
     for problem in problems[:_SHOWN_PROBLEMS]:
@@ -257,6 +273,8 @@ def _good_lines(
         screen.say(f"… and {counted(more, 'more bad line')}")
     if any(broken.rule in NEEDS_UPLOADER for problem in problems for broken in problem.violations):
         screen.say(options.NO_BUCKET)
+    if any(broken.of_model for problem in problems for broken in problem.violations):
+        screen.say(NO_STRICT)
     if problems:
         screen.say(f"{counted(len(problems), 'bad line')}; nothing was sent", style="red")
         return None

@@ -16,6 +16,7 @@ from seedance_async import Event, InvalidRequestError, Job, JobAccepted, load_re
 from seedance_async._utils.plural import counted
 from seedance_async.api.local_media import NO_UPLOADER
 from seedance_async.cli import options
+from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -59,6 +60,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @options.timeout
 @options.queue_timeout
 @options.as_json
+@options.strict
 @options.request_fields
 @api_command
 async def generate(
@@ -72,6 +74,7 @@ async def generate(
     queue_timeout: float,
     as_json: bool,
     media_urls: tuple[str, ...],
+    strict: bool,
     **fields: Any,
 ) -> ExitCode:
     """Make one video from PROMPT, wait for it, save it, and print its path.
@@ -80,10 +83,12 @@ async def generate(
     Examples:
       seedance generate "A river in autumn" --duration 4 -o river.mp4
       seedance generate "The river rises" --media images/river.jpg
+      seedance generate "A river" --extra seed=7 --extra 'camera={"fixed": true}'
     """
     screen, uploader = connection.screen, connection.uploader(upload)
     session = connection.session(
         uploader=uploader,
+        strict=strict,
         job_timeout=timeout,
         queue_timeout=queue_timeout,
         journal=own_journal(screen),
@@ -91,11 +96,19 @@ async def generate(
     )
     fields |= {"prompt": prompt, "media_urls": media_urls or None}
     request = load_request({name: value for name, value in fields.items() if value is not None})
-    violations = request.violations(
-        allow_local=session.client.allow_local, uploads=uploader is not None
+    judge = partial(
+        request.violations,
+        allow_local=session.client.allow_local,
+        uploads=uploader is not None,
+        strict=strict,
+    )
+    violations = await by_the_servers_list(
+        session, lambda models: (found := judge(models=models), found)
     )
     if any(broken.rule == NO_UPLOADER for broken in violations):
         screen.say(options.NO_BUCKET)
+    if any(broken.of_model for broken in violations):
+        screen.say(NO_STRICT)
     if violations:
         raise InvalidRequestError(violations)
     folder, target = (None, None) if no_download else _target(output, overwrite)

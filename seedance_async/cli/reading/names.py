@@ -16,6 +16,7 @@ import attrs
 
 from seedance_async import GenerationRequest, Violation
 from seedance_async.api.local_media import is_local
+from seedance_async.cli.extra_option import PREFIX, gathered, json_or_text
 from seedance_async.cli.reading.json_records import json_object
 
 #: What a line may say besides the fields of a request.
@@ -69,6 +70,8 @@ class Names:
     def of(self, name: str) -> Name:
         """What the name stands for."""
         to = self._mapping.get(_folded(name), name)
+        if to.casefold().startswith(PREFIX) and to[len(PREFIX) :].strip():
+            return Name(PREFIX + to[len(PREFIX) :].strip(), is_field=True)
         field = _BY_FOLDED.get(_folded(to))
         return Name(to, is_field=False) if field is None else Name(field, is_field=True)
 
@@ -107,6 +110,10 @@ class Names:
             return tuple(wrong)
         named = [(self._taken(name), value) for name, value in given.items()]
         fields = {name.text: value for name, value in named if name.is_field}
+        try:
+            fields = gathered(fields)
+        except ValueError as error:
+            return (Violation(f"{PREFIX}{error}", dict(given), "is given twice"),)
         return fields, {name.text: value for name, value in named if not name.is_field}
 
     def unused(self) -> Violation | None:
@@ -157,6 +164,11 @@ def nearest_field(name: str) -> str | None:
 
 
 def _value(field: str, cell: str) -> Any:
+    if field.startswith(PREFIX):
+        try:
+            return json_or_text(cell)
+        except ValueError as error:
+            return Violation(field, cell, str(error))
     match field:
         case "duration" if _WHOLE.fullmatch(cell):
             return int(cell)

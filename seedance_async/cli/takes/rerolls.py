@@ -21,6 +21,7 @@ import attrs
 import click
 
 from seedance_async import JobState
+from seedance_async.cli.extra_option import changed, option_words
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.takes.files import make_folder, write_whole
@@ -60,7 +61,7 @@ class Reroll:
 
     def _take(self, line: Line, takes: Mapping[str, str]) -> Line:
         changes = self.changes if line.number in self.asked else {}
-        request = attrs.evolve(from_takes(line.request, takes), **changes)
+        request = changed(from_takes(line.request, takes), changes)
         key = self.keys[line.number]
         return attrs.evolve(line, request=request, key=key, take=split_key(key)[1])
 
@@ -78,7 +79,7 @@ class Reroll:
         """The words that resume it."""
         words = ["seedance", "reroll", str(folder), *_ranges(self.asked)]
         for name, value in self.changes.items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += option_words(name, value)
         return shlex.join(words)
 
 
