@@ -70,6 +70,18 @@ async def test_the_bulk_example_saves_a_video_of_every_prompt(emulator, tmp_path
         assert_plays(video)
 
 
+async def test_the_film_goes_on_where_it_was_and_another_shot_is_another_end(emulator, tmp_path):
+    prompts = tmp_path / "shots.txt"
+    for shots, bought in (["one", "two"], 2), (["one", "zwei"], 3):
+        prompts.write_text("\n".join(shots))
+        code, out, err = await run(
+            emulator, ROOT / "examples" / "film.py", prompts, tmp_path / "film", cwd=tmp_path
+        )
+        assert (code, err) == (0, "")
+        assert out.endswith(f"{tmp_path}/film/film.mp4: {2 * 4 * 24} frames\n")
+        assert len(await emulator.ledger()) == bought
+
+
 async def test_the_pipeline_makes_drafts_and_then_the_videos(emulator, tmp_path):
     code, out, err = await run(emulator, ROOT / "examples" / "pipeline.py", PROMPTS, cwd=tmp_path)
     assert (code, err) == (0, "")
