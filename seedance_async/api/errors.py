@@ -440,8 +440,12 @@ def _frameless_cause(cause: BaseException | None, most: int = 5) -> BaseExceptio
 
 
 def _message(violation: Violation) -> str:
-    text = f"{violation.field} {violation.rule}"
-    return f"{text}, not {_short(violation.value)}" if violation.rule.startswith("must") else text
+    rule, text = violation.rule, f"{violation.field} {violation.rule}"
+    if not rule.startswith("must"):
+        return text
+    is_plain = not any(mark in rule for mark in (" not ", ":", ";"))
+    shown = _short(violation.value)
+    return f"{text}, not {shown}" if is_plain else f"{text} (it is {shown})"
 
 
 def _short(value: object) -> str:

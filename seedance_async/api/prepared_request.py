@@ -6,6 +6,7 @@ Field names on the wire: API page "Image to Video", table "Request Body".
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import json
@@ -273,7 +274,7 @@ def load_request(data: Mapping[str, Any]) -> GenerationRequest:
     for given, value in data.items():
         name = by_wire.get(given, given)
         if name not in _FIELDS:
-            violations.append(Violation(str(given), value, _UNKNOWN))
+            violations.append(Violation(str(given), value, _unknown(str(given))))
         elif name in values:
             violations.append(Violation(str(given), value, "is given twice"))
         else:
@@ -285,6 +286,12 @@ def load_request(data: Mapping[str, Any]) -> GenerationRequest:
     if values.get("model", "") is None:
         del values["model"]
     return GenerationRequest(**values)
+
+
+def _unknown(name: str) -> str:
+    """The rule that a name breaks which is no field."""
+    near = difflib.get_close_matches(name, (*_FIELDS, *_WIRE_NAMES.values()), 1, 0.8)
+    return f"{_UNKNOWN}; did you mean {near[0]}?" if near else _UNKNOWN
 
 
 def _wire_extra(extra: Any) -> Any:

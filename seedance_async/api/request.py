@@ -367,15 +367,25 @@ def _violations(request: GenerationRequest, rules: _Rules) -> Iterator[Violation
     if request.webhook_url is not None:
         yield from _url_violations("webhook_url", request.webhook_url, rules)
     if request.metadata is not None and not is_json_object(request.metadata):
-        rule = (
-            "must be a JSON object of dicts, lists, text and finite numbers, with text keys, "
-            f"{MAX_LEVELS} levels and {MAX_VALUES:,} values at most"
-        )
-        yield Violation("metadata", request.metadata, rule)
+        yield Violation("metadata", request.metadata, _metadata_rule(request.metadata))
     if request.extra is not None:
         documented = (field.name for field in attrs.fields(GenerationRequest))
         broken = broken_rules(request.extra, (name for name in documented if name != "extra"))
         yield from (Violation(*each) for each in broken)
+
+
+def _metadata_rule(metadata: object) -> str:
+    """The rule that metadata break, and where, if a single value does."""
+    rule = (
+        "must be a JSON object of dicts, lists, text and finite numbers, with text keys, "
+        f"{MAX_LEVELS} levels and {MAX_VALUES:,} values at most"
+    )
+    try:
+        pairs = metadata.items() if isinstance(metadata, dict) else ()
+        bad = next((name for name, value in pairs if not is_json_object({name: value})), None)
+        return rule if bad is None else f"{rule}; {bad!r:.60} is none of these"
+    except Exception:  # methods of the caller's own classes can raise anything
+        return rule
 
 
 def _text_violations(field: str, value: object, rules: _Rules) -> Iterator[Violation]:

@@ -40,7 +40,7 @@ from seedance_async import (
 )
 from seedance_async.api import errors
 from seedance_async.api.models import ErrorDetail
-from seedance_async.api.prepared_request import load_request
+from seedance_async.api.prepared_request import load_request, prepare
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import JobState
 
@@ -232,7 +232,38 @@ def test_a_rule_that_does_not_say_must_is_not_ended_with_not_none():
         load_request({"propmt": "a river"})
     told = str(caught.value)
     assert told.startswith("propmt is not one of prompt, model")
-    assert told.endswith("; prompt is required")
+    assert told.endswith("; did you mean prompt?; prompt is required")
+    with pytest.raises(InvalidRequestError) as caught:
+        load_request({"prompt": "a river", "seed": 7})
+    assert str(caught.value).endswith("what the server takes besides goes into extra")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt": ""}, "prompt must not be blank (it is '')"),
+        ({"duration": 30}, "duration must be 4 to 15 seconds for seedance-2.0, not 30"),
+        (
+            {"media_urls": ["https://10.0.0.1/x"]},
+            "media_urls[0] must be public, not a loopback, private or link-local host "
+            "(it is 'https://10.0.0.1/x')",
+        ),
+        (
+            {"extra": {"Prompt": 1}},
+            "extra.Prompt must not have the name of a documented field: give prompt (it is 1)",
+        ),
+        (
+            {"metadata": {"a": 1, "b": {2}}},
+            "metadata must be a JSON object of dicts, lists, text and finite numbers, with text "
+            "keys, 64 levels and 100,000 values at most; 'b' is none of these "
+            "(it is {'a': 1, 'b': {2}})",
+        ),
+    ],
+)
+def test_a_message_names_the_field_the_rule_and_the_value(fields, message):
+    with pytest.raises(InvalidRequestError) as caught:
+        prepare(GenerationRequest(**{"prompt": "a river", **fields}))
+    assert str(caught.value) == message
 
 
 def test_a_long_value_is_reported_in_short_and_kept_in_full():
