@@ -97,6 +97,22 @@ class PriceTable:
         """What the server says of its prices: a bound until one is charged."""
         self._listed = tuple(models)
 
+    def ceiling(self, kind: Kind) -> int | None:
+        """The most that such a request costs by the listed prices; None if they do not tell.
+
+        What the request leaves to the server counts as its longest and dearest.
+        """
+        model, duration, resolution = kind[:3]
+        found = next((each for each in self._listed if each.id == model), None)
+        if found is None:
+            return None
+        sizes = found.resolutions if resolution is None else (resolution,)
+        rates = [rate for rate in map(found.credits_per_second, sizes) if rate is not None]
+        longest = max(found.durations, default=None) if duration is None else duration
+        if longest is None or not rates or len(rates) < len(sizes):
+            return None
+        return math.ceil(max(rates) * longest)
+
     def _listed_rates(self, model: str, resolution: str | None) -> list[float]:
         if resolution is None:  # the server's default, which is not documented
             return []

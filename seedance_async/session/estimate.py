@@ -1,4 +1,4 @@
-"""What a run would do and cost, judged by its journal, before anything is sent."""
+"""What a run would do and cost, judged by its journal and by prices, before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seedance_async.api.prepared_request import MediaKey
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.request import GenerationRequest, Kind
 from seedance_async.session.credit_limit import PriceTable
 
 if TYPE_CHECKING:
@@ -17,30 +17,40 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Forecast:
+class Plan:
     """What a run of some requests would do, given a journal.
 
     Attributes:
-        to_submit: how many would be submitted.
+        new: the positions of the requests that would be submitted.
         known: how many the journal knows, by the state of their entries.
-        credits: what those to submit would cost; an estimate if a price was not seen before.
-        unpriced: how many of those to submit are not in `credits`, for lack of any price.
     """
 
-    to_submit: int
+    new: tuple[int, ...]
     known: Counter[str]
-    credits: int
-    unpriced: int
 
 
-def forecast(
+@attrs.frozen
+class Cost:
+    """What a request is expected to cost.
+
+    Attributes:
+        credits: as many; None if nothing tells.
+        is_ceiling: whether that is the most it can be, because the request leaves to the server
+            what its price depends on.
+    """
+
+    credits: int | None
+    is_ceiling: bool = False
+
+
+def plan(
     entries: Sequence[JournalEntry],
     requests: Sequence[GenerationRequest | tuple[str, GenerationRequest]],
     *,
     resubmit_uncertain: bool = False,
     media_key: MediaKey | None = None,
-) -> Forecast:
-    """What a run of these requests would do and cost, if it began now.
+) -> Plan:
+    """What a run of these requests would do, if it began now.
 
     Args:
         entries: the journal's.
@@ -51,29 +61,29 @@ def forecast(
 
     found = match_entries(entries, requests, media_key=media_key)
     anew = {"rejected"} | ({"submitting", "uncertain"} if resubmit_uncertain else set())
-    new = [
-        request[1] if isinstance(request, tuple) else request
-        for request, entry in zip(requests, found, strict=True)
-        if entry is None or entry.state in anew
-    ]
-    prices = price_table(entries)
-    costs = [prices.estimate(request.kind) for request in new]
-    priced = [cost for cost in costs if cost is not None]
-    return Forecast(
-        to_submit=len(new),
+    return Plan(
+        new=tuple(
+            position for position, entry in enumerate(found) if entry is None or entry.state in anew
+        ),
         known=Counter(entry.state for entry in found if entry is not None),
-        credits=sum(priced),
-        unpriced=len(costs) - len(priced),
     )
 
 
-def price_table(entries: Iterable[JournalEntry]) -> PriceTable:
-    """The prices that the jobs of these entries were charged."""
+def cost_of(kind: Kind, prices: PriceTable) -> Cost:
+    """What requests of a kind cost: as charged before, else as listed, else as similar ones did."""
+    charged, ceiling = prices.price(kind), prices.ceiling(kind)
+    if charged is not None:
+        return Cost(charged)
+    if ceiling is not None:
+        return Cost(ceiling, is_ceiling=None in kind[1:3])
+    return Cost(prices.estimate(kind))
+
+
+def learn_prices(prices: PriceTable, entries: Iterable[JournalEntry]) -> None:
+    """Add what the jobs of these entries were charged."""
     from seedance_async.journal import request_in
 
-    prices = PriceTable()
     for entry in entries:
         request = request_in(entry) if entry.credits_charged is not None else None
         if request is not None and entry.credits_charged is not None:
             prices.learn(request.kind, entry.credits_charged)
-    return prices

@@ -39,6 +39,7 @@ def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("SEEDANCE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("SEEDANCE_ASK_ABOVE", "1000000")  # of an emulator
     for name in ("SEEDANCE_API_KEY", "SEEDANCE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import click
@@ -17,6 +14,10 @@ from seedance_async import SeedanceSession, Violation, without_query
 from seedance_async._utils.plural import counted
 from seedance_async.api.models import ModelInfo
 from seedance_async.cli import options
+from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
+from seedance_async.cli.buying.forecast import show_forecast
+from seedance_async.cli.buying.left_behind import LeftBehind, may_leave
+from seedance_async.cli.buying.prices import priced
 from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.chains import NEEDS_UPLOADER, check_chains, in_order
 from seedance_async.cli.connection import Connection, api_command
@@ -26,15 +27,14 @@ from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, Problem, read_lines
 from seedance_async.cli.reading import option
 from seedance_async.cli.reading.formats import InputFormat
+from seedance_async.cli.reading.prompt import standard_input
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch, video_name
 from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_option
-from seedance_async.cli.runs.journal_entries import KnownJobs, request_of, state_text
+from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.takes.keys import takes_option, with_takes
-from seedance_async.cli.text import shorten
-from seedance_async.journal import JournalEntry
-from seedance_async.session.estimate import forecast
+from seedance_async.session.estimate import plan
 
 #: How many bad lines, or jobs left behind, are shown one by one.
 _SHOWN_PROBLEMS = 100
@@ -56,18 +56,12 @@ class Input:
 def _read(_context: object, _parameter: object, name: str) -> Input:
     """Before the event loop runs, which would keep Ctrl-C from ending a wait for stdin."""
     try:
-        data = _standard_input() if name == "-" else Path(name).read_bytes()
+        data = standard_input() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{name} cannot be read: {error.strerror}") from None
     if name == "-":
         return Input("standard input", data, Path())
     return Input(name, data, Path(name).parent)
-
-
-def _standard_input() -> bytes:
-    """In pieces: one read of everything can miss a Ctrl-C that comes between two of them."""
-    source = cast(BufferedReader, sys.stdin.buffer)
-    return b"".join(iter(lambda: source.read1(1 << 16), b""))
 
 
 @click.command()
@@ -110,14 +104,18 @@ def _standard_input() -> bytes:
 @click.option(
     "--leave-unmatched",
     is_flag=True,
-    help="Buy new lines although jobs of earlier runs that no line matches may be running.",
+    help="Buy new lines although jobs of earlier runs that no line matches may be running, or have"
+    " been bought for the same prompts with other options.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Check FILE, show what would be submitted, send nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Check FILE, show what would be bought and its cost, submit nothing.",
 )
 @click.option(
     "--overwrite", is_flag=True, help="Start over: move the files of an earlier run aside."
 )
+@consent
 @options.as_json
 @options.strict
 @options.request_fields
@@ -144,6 +142,7 @@ async def batch(
     leave_unmatched: bool,
     dry_run: bool,
     overwrite: bool,
+    consent: Consent,
     as_json: bool,
     strict: bool,
     **defaults: Any,
@@ -172,6 +171,7 @@ async def batch(
     Examples:
       seedance batch prompts.txt -o videos
       seedance batch shots.csv -o videos --takes 4 --max-credits 5000
+      seedance batch shots.csv --map "Shot text=prompt" --dry-run
     """
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(
@@ -204,15 +204,24 @@ async def batch(
     check_chains(lines, has_journal=record is not None)
     known = KnownJobs.read(None if overwrite else record, media_key)
     lines = with_takes(lines, takes, known.entries, media_key)
-    if not (dry_run or leave_unmatched or _may_leave(lines, known, screen)):
+    planned = plan(
+        known.entries,
+        [line.item for line in lines],
+        resubmit_uncertain=resubmit_uncertain,
+        media_key=media_key,
+    )
+    left = LeftBehind.of(lines, known)
+    if not (dry_run or leave_unmatched or may_leave(left, screen)):
         return ExitCode.USAGE
+    purchase = await priced(connection, [lines[place] for place in planned.new], known.entries)
     if dry_run:
         chosen_names(name, lines, known)
-        for text in _forecast(lines, known, record, resubmit_uncertain=resubmit_uncertain):
-            screen.answer(text)
+        show_forecast(purchase, planned, left, record, screen, as_json=as_json)
         return ExitCode.SUCCESS
     destination = await destinations.opened(output)
     video_names = chosen_names(name, lines, known, destination.is_taken)
+    if not may_buy(purchase, consent, screen, Limit.of(max_credits, known.entries)):
+        return ExitCode.USAGE
     destinations.remember_bucket(folder, output)
     if record is not None:
         remember_batch(record, screen)
@@ -281,66 +290,3 @@ async def _good_lines(
     if not lines:
         raise click.UsageError(f"{file.name} has no requests")
     return lines
-
-
-def _forecast(
-    lines: Sequence[Line], known: KnownJobs, journal: Path | None, *, resubmit_uncertain: bool
-) -> Iterator[str]:
-    """What a run of these lines would do and cost."""
-    found = forecast(
-        known.entries,
-        [line.item for line in lines],
-        resubmit_uncertain=resubmit_uncertain,
-        media_key=known.media_key,
-    )
-    yield f"{counted(found.to_submit, 'job')} would be submitted; nothing was sent"
-    if found.known:
-        states = Counter[str]()
-        for state, count in found.known.items():
-            states[state_text(state)] += count
-        counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
-        are = "is" if found.known.total() == 1 else "are"
-        yield f"{counted(found.known.total(), 'line')} {are} already in {journal}: {counts}"
-    if found.to_submit > found.unpriced:
-        cost = counted(found.credits, "credit")
-        yield f"estimated cost: {cost}, going by what earlier jobs were charged"
-    if found.unpriced:
-        yield f"cost unknown for {counted(found.unpriced, 'job')}: no similar job was charged yet"
-    yield from _unmatched_texts(known.unmatched(lines))
-
-
-def _unmatched_texts(entries: Sequence[JournalEntry]) -> Iterator[str]:
-    """What to know of jobs that this input would leave behind."""
-    if not entries:
-        return
-    yield (
-        f"{counted(len(entries), 'job')} of earlier runs may be running and paid for, and no line "
-        "of this input is one of them:"
-    )
-    for entry in entries[:_SHOWN_PROBLEMS]:
-        prompt = shorten(request_of(entry).prompt, 40)
-        yield f"  {entry.request_id or 'uncertain'} {state_text(entry.state)} “{prompt}”"
-    if len(entries) > _SHOWN_PROBLEMS:
-        yield f"  … and {len(entries) - _SHOWN_PROBLEMS:,} more"
-
-
-def _may_leave(lines: Sequence[Line], known: KnownJobs, screen: Screen) -> bool:
-    """Whether new jobs may be bought although jobs of earlier runs are left behind.
-
-    A changed option, prompt or URL makes a line another job, which is paid for again.
-    """
-    left = known.unmatched(lines)
-    new = len(lines) - len(known.sent_before(lines))
-    if not (left and new):
-        return True
-    for text in _unmatched_texts(left):
-        screen.say(text, style="yellow")
-    screen.say(
-        "A changed line is another job. `seedance resume` waits for these without buying anything; "
-        "a `key` column keeps lines the same whatever changes, --signed-urls if only their "
-        "signatures do."
-    )
-    if not sys.stdin.isatty():
-        screen.say("Nothing was sent; --leave-unmatched buys the new lines nevertheless.")
-        return False
-    return click.confirm(f"Buy {counted(new, 'new job')} and leave these?", err=True)

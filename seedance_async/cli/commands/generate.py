@@ -16,12 +16,15 @@ from seedance_async import Event, InvalidRequestError, Job, JobAccepted, load_re
 from seedance_async._utils.plural import counted
 from seedance_async.api.local_media import NO_UPLOADER
 from seedance_async.cli import options
+from seedance_async.cli.buying.consent import Consent, consent, may_buy
+from seedance_async.cli.buying.prices import priced
 from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import own_journal
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.reading.prompt import one_prompt
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
@@ -43,7 +46,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 
 
 @click.command()
-@click.argument("prompt")
+@click.argument("prompt", callback=one_prompt)
 @click.option(
     "--media",
     "media_urls",
@@ -59,6 +62,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @options.upload
 @options.timeout
 @options.queue_timeout
+@consent
 @options.as_json
 @options.strict
 @options.request_fields
@@ -73,6 +77,7 @@ async def generate(
     timeout: float,
     queue_timeout: float,
     as_json: bool,
+    consent: Consent,
     media_urls: tuple[str, ...],
     strict: bool,
     **fields: Any,
@@ -112,10 +117,13 @@ async def generate(
     if violations:
         raise InvalidRequestError(violations)
     folder, target = (None, None) if no_download else _target(output, overwrite)
+    line = Line(1, request, key=f"generate-{secrets.token_hex(8)}")
+    if not may_buy(await priced(connection, [line]), consent, screen):
+        return ExitCode.USAGE
     report = Report(NextSteps(folder))
     run = Run(
         session,
-        [Line(1, request, key=f"generate-{secrets.token_hex(8)}")],
+        [line],
         report.add,
         target=target,
         next_steps=NextSteps(folder),

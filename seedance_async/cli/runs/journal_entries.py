@@ -84,13 +84,19 @@ class KnownJobs:
 
     def unmatched(self, lines: Sequence[Line]) -> list[JournalEntry]:
         """The entries whose jobs are running or in doubt, and that no line matches."""
-        matched = {entry.key for entry in self._match(lines) if entry is not None}
         return [
             entry
-            for entry in self.entries
-            if entry.key not in matched
-            and (state_of(entry).is_resumable or state_of(entry).is_unanswered)
+            for entry in self._others(lines)
+            if state_of(entry).is_resumable or state_of(entry).is_unanswered
         ]
+
+    def replaced(self, lines: Sequence[Line]) -> list[JournalEntry]:
+        """The entries whose jobs have succeeded, and that no line matches."""
+        return [entry for entry in self._others(lines) if state_of(entry) is JobState.SUCCEEDED]
+
+    def _others(self, lines: Sequence[Line]) -> list[JournalEntry]:
+        matched = {entry.key for entry in self._match(lines) if entry is not None}
+        return [entry for entry in self.entries if entry.key not in matched]
 
     def _match(self, lines: Sequence[Line]) -> list[JournalEntry | None]:
         items = [line.item for line in lines]

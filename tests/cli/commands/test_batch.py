@@ -107,9 +107,13 @@ def test_a_dry_run_checks_and_sends_nothing_and_needs_no_key(seedance, monkeypat
     monkeypatch.setenv("SEEDANCE_BASE_URL", "http://127.0.0.1:9")
     done = seedance("batch", write(THREE), "--dry-run")
     assert (done.code, done.err) == (0, "")
-    first, second = done.out.splitlines()
+    first, second, line, *_ = done.out.splitlines()
     assert first == "3 jobs would be submitted; nothing was sent"
-    assert second == "cost unknown for 3 jobs: no similar job was charged yet"
+    assert second == (
+        "cost unknown for 3 jobs: nothing like these was charged yet, and without "
+        "SEEDANCE_API_KEY, the server cannot be asked for its prices"
+    )
+    assert line == "  line 1: unknown (seedance-2.0, text, default length and resolution) “A river”"
     assert not Path("videos").exists()
     done = seedance("batch", write(" \n"), "--dry-run")
     assert done.code == 2
@@ -228,7 +232,7 @@ def test_a_refusal_of_one_prompt_stops_nothing_and_is_not_left_for_later(
     seedance, seedance_emulator, monkeypatch
 ):
     write('{"prompt": "good"}\n{"prompt": "bad", "model": "nobody-knows-it"}\n', "a.jsonl")
-    done = seedance("batch", "a.jsonl")
+    done = seedance("batch", "a.jsonl", "--yes")
     assert done.code == 1
     assert results()[2]["error"]["type"] == "BadRequestError"
     assert "1 line of a.jsonl rejected, nothing charged:" in done.err

@@ -290,15 +290,19 @@ def test_a_dry_run_shows_what_is_new_what_is_known_and_what_it_may_cost(
     assert seedance("batch", "prompts.txt", "--dry-run").out.splitlines() == [
         "2 jobs would be submitted; nothing was sent",
         "2 lines are already in videos/run.db: 1 succeeded, 1 uncertain",
-        "estimated cost: 80 credits, going by what earlier jobs were charged",
+        "estimated cost: about 80 credits",
+        "  line 3: 40 (seedance-2.0, text, default length and resolution) “prompt 3”",
+        "  line 4: 40 (seedance-2.0, text, default length and resolution) “prompt 4”",
     ]
     other = seedance("batch", "prompts.txt", "--dry-run", "--duration", "5").out.splitlines()
-    assert other == [
+    assert other[:-4] == [
         "4 jobs would be submitted; nothing was sent",
-        "cost unknown for 4 jobs: no similar job was charged yet",
         "1 job of earlier runs may be running and paid for, and no line of this input is one "
         "of them:",
         "  uncertain uncertain “prompt 2”",
+        "1 new job would be bought for prompts that were bought before with other options:",
+        "  duration was not given, is 5 (1 line)",
+        "estimated cost: at most 320 credits",
     ]
     resubmit = ("--dry-run", "--resubmit-uncertain")
     assert seedance("batch", "prompts.txt", *resubmit).out.startswith("3 jobs would")

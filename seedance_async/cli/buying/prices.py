@@ -1,0 +1,68 @@
+"""What is known of prices: by what was charged in the folder, or ever, and by the server's list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from seedance_async import AuthenticationError, RetryPolicy, SeedanceError, Timeouts
+from seedance_async.cli.buying.purchase import Purchase
+from seedance_async.cli.connection import Connection
+from seedance_async.cli.history import bought
+from seedance_async.cli.inputs import Line
+from seedance_async.journal import JournalEntry
+from seedance_async.session.credit_limit import PriceTable
+from seedance_async.session.estimate import cost_of, learn_prices
+
+#: An estimate is not worth a long wait.
+_QUICK, _SHORT = RetryPolicy(attempts=3), Timeouts(connect=5.0, request=10.0)
+_NO_KEY = "without SEEDANCE_API_KEY, the server cannot be asked for its prices"
+
+
+async def priced(
+    connection: Connection, lines: Sequence[Line], entries: Iterable[JournalEntry] = ()
+) -> Purchase:
+    """Lines that would be bought, with what they are expected to cost.
+
+    Args:
+        connection: asks the server for its prices, if nothing like these was ever charged. It
+            needs a key for that.
+        lines: what would be bought.
+        entries: of the journal that they belong to.
+
+    Raises:
+        AuthenticationError: nothing could be bought either.
+    """
+    prices = PriceTable()
+    learn_prices(prices, entries)
+    if _is_lacking(prices, lines):
+        learn_prices(prices, _ever_bought(connection))
+    problem = None
+    if _is_lacking(prices, lines):
+        has_key = os.environ.get("SEEDANCE_API_KEY")
+        problem = await _list_models(prices, connection) if has_key else _NO_KEY
+    costs = [cost_of(line.request.kind, prices) for line in lines]
+    return Purchase(lines, costs, problem)
+
+
+def _is_lacking(prices: PriceTable, lines: Sequence[Line]) -> bool:
+    return any(prices.price(line.request.kind) is None for line in lines)
+
+
+def _ever_bought(connection: Connection) -> list[JournalEntry]:
+    """What was bought at the same server, in any journal of the user's."""
+    origin = connection.offline_session().client.base_url
+    found = (entry for _, entry in bought(connection.screen))
+    return [entry for entry in found if entry.origin in (None, origin)]
+
+
+async def _list_models(prices: PriceTable, connection: Connection) -> str | None:
+    """Learn what the server lists; why that failed, if it did."""
+    try:
+        async with connection.session(retry=_QUICK, timeouts=_SHORT) as session:
+            prices.list_models(await session.client.models())
+    except AuthenticationError:
+        raise
+    except SeedanceError as error:
+        return f"the server could not be asked for its prices: {error}"
+    return None

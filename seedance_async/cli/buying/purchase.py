@@ -1,0 +1,76 @@
+"""A purchase: the lines that would be bought now, and what they are expected to cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from seedance_async._utils.plural import counted
+from seedance_async.cli.inputs import Line
+from seedance_async.session.estimate import Cost
+
+
+@attrs.frozen
+class Purchase:
+    """Lines that would be bought.
+
+    Attributes:
+        lines: in the order of the input.
+        costs: what each is expected to cost.
+        problem: why nobody knows better, if something failed.
+    """
+
+    lines: Sequence[Line]
+    costs: Sequence[Cost]
+    problem: str | None = None
+
+    @property
+    def credits(self) -> int:
+        """The sum of what is known."""
+        return sum(cost.credits or 0 for cost in self.costs)
+
+    @property
+    def unknown(self) -> int:
+        """How many are not in that sum."""
+        return sum(cost.credits is None for cost in self.costs)
+
+    def total(self) -> str:
+        """The sum for people."""
+        if self.unknown == len(self.costs):
+            return "an unknown number of credits"
+        bound = "at most" if any(cost.is_ceiling for cost in self.costs) else "about"
+        others = f", and {counted(self.unknown, 'job')} of unknown cost" if self.unknown else ""
+        return f"{bound} {counted(self.credits, 'credit')}{others}"
+
+    def table(self) -> Iterator[str]:
+        """The kinds of jobs, with their number and their cost each and in sum."""
+        kinds = Counter(
+            (kind_text(line), cost) for line, cost in zip(self.lines, self.costs, strict=True)
+        )
+        rows = [("jobs", "credits each", "in sum", "kind")]
+        for (kind, cost), count in kinds.items():
+            total = attrs.evolve(cost, credits=cost.credits and cost.credits * count)
+            rows.append((f"{count:,}", cost_text(cost), cost_text(total), kind))
+        widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]]
+        for row in rows:
+            cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
+            yield "  ".join([*cells, row[3]])
+
+
+def kind_text(line: Line) -> str:
+    """What the price of a line depends on, for people."""
+    model, duration, resolution, mode, *extra = line.request.kind
+    given = [f"{duration} s" if duration is not None else "", resolution or ""]
+    by_server = [(duration, "length"), (resolution, "resolution")]
+    names = " and ".join(name for value, name in by_server if value is None)
+    left = f"default {names}" if names else ""
+    return ", ".join(filter(None, [model, *given, mode.replace("_", " "), left, *extra]))
+
+
+def cost_text(cost: Cost) -> str:
+    """A cost for people."""
+    if cost.credits is None:
+        return "unknown"
+    return f"{'up to ' if cost.is_ceiling else ''}{cost.credits:,}"

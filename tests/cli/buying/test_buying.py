@@ -1,0 +1,205 @@
+"""Before anything is bought: what it would cost, and whether the user wants that."""
+
+import io
+import signal
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seedance_async import GenerationRequest
+from seedance_async.cli.buying.asking import agrees
+from seedance_async.cli.buying.consent import Consent, Limit
+from seedance_async.cli.buying.purchase import Purchase
+from seedance_async.cli.console import Screen
+from seedance_async.cli.inputs import Line
+from seedance_async.session.estimate import Cost
+
+
+class Terminal(io.StringIO):
+    """Somebody who answers."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def asked(seedance, monkeypatch):
+    """Run a command line for somebody who answers."""
+
+    def command(answer, *args):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        return seedance(*args)
+
+    return command
+
+
+@pytest.fixture(autouse=True)
+def _usual_bound(monkeypatch):
+    monkeypatch.delenv("SEEDANCE_ASK_ABOVE")
+
+
+def write(text, name="shots.csv"):
+    Path(name).write_text(text)
+    return name
+
+
+SHOTS = "prompt,duration,resolution\n" + "".join(f"shot {n},5,720p\n" for n in range(1, 7))
+
+
+def test_nothing_dear_is_bought_where_nobody_can_answer(seedance, seedance_emulator):
+    done = seedance("batch", write(SHOTS))
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
+    assert done.err.splitlines()[:2] == [
+        "jobs  credits each  in sum  kind",
+        "   6            40     240  seedance-2.0, 5 s, 720p, text",
+    ]
+    assert "Nothing was bought; 6 jobs would cost about 240 credits. --yes buys" in done.err
+    assert not Path("videos").exists()
+    done = seedance("batch", "shots.csv", "--yes")
+    assert (done.code, len(seedance_emulator.ledger)) == (0, 6)
+
+
+@pytest.mark.parametrize(("answer", "code", "bought"), [("y\n", 0, 6), ("n\n", 2, 0), ("\n", 2, 0)])
+def test_somebody_who_can_answer_is_asked(asked, seedance_emulator, answer, code, bought):
+    done = asked(answer, "batch", write(SHOTS))
+    assert (done.code, len(seedance_emulator.ledger)) == (code, bought)
+    assert "Buy 6 jobs for about 240 credits? [y/N]" in done.err
+
+
+def test_what_is_cheap_or_bought_already_is_not_asked_about(seedance, seedance_emulator):
+    few = "".join(SHOTS.splitlines(keepends=True)[:6])
+    assert seedance("batch", write(few)).code == 0
+    assert seedance("batch", write(SHOTS)).code == 0
+    assert seedance("batch", "shots.csv", "--ask-above", "0").code == 0
+    assert len(seedance_emulator.ledger) == 6
+
+
+def test_what_a_request_leaves_to_the_server_counts_as_its_dearest(seedance, seedance_emulator):
+    done = seedance("batch", write("A river\n", "prompts.txt"))
+    assert done.code == 2
+    assert "up to 240  seedance-2.0, text, default length and resolution" in done.err
+    assert seedance("batch", "prompts.txt", "--ask-above", "240").code == 0
+    more = "".join(f"Fox {n}\n" for n in range(5))
+    assert seedance("batch", write(more, "prompts.txt"), "-o", "other").code == 0, "40 each, now"
+    assert len(seedance_emulator.ledger) == 6
+
+
+def test_a_limit_bounds_what_can_be_spent_and_shows_what_is_left(seedance, seedance_emulator):
+    assert seedance("batch", write(SHOTS), "--max-credits", "120").code == 4
+    assert seedance_emulator.ledger.credits_charged == 120
+    more = SHOTS + "".join(f"more {n},5,720p\n" for n in range(5))
+    done = seedance("batch", write(more), "--max-credits", "500")
+    assert done.code == 2
+    assert "Limit: 500 credits, of which 120 are spent: 380 left" in done.err
+
+
+def test_a_price_that_nobody_tells_is_said_to_be_unknown(seedance, seedance_emulator):
+    done = seedance("batch", write("prompt,model\na,next-model\n"))
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
+    assert "   1       unknown  unknown  next-model, text" in done.err
+    assert "1 job would cost an unknown number of credits. --yes" in done.err
+
+
+def test_a_server_that_is_down_is_said_to_be(seedance, monkeypatch):
+    monkeypatch.setenv("SEEDANCE_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SEEDANCE_API_KEY", "sd2_live_of_a_test")
+    done = seedance("batch", write(SHOTS))
+    assert done.code == 2
+    assert "the server could not be asked for its prices: " in done.err
+    assert "127.0.0.1:9" in done.err
+
+
+def test_a_wrong_key_is_one_message(seedance, seedance_emulator, monkeypatch):
+    monkeypatch.setenv("SEEDANCE_API_KEY", "sd2_live_of_nobody")
+    done = seedance("batch", write(SHOTS))
+    assert done.code == 4
+    assert len(done.err.splitlines()) == 1
+
+
+def test_generate_asks_likewise(seedance, asked, seedance_emulator):
+    dear = ("generate", "A river", "--duration", "15", "--resolution", "1080p", "-o", "a.mp4")
+    assert seedance(*dear).code == 2
+    assert asked("n\n", *dear).code == 2
+    assert len(seedance_emulator.ledger) == 0
+    assert asked("y\n", *dear).code == 0
+    assert seedance("generate", "A fox", "--duration", "5", "--resolution", "720p").code == 0
+    assert len(seedance_emulator.ledger) == 2
+
+
+def test_a_dry_run_has_the_cost_of_each_line_as_json(seedance, seedance_emulator):
+    text = "prompt,duration,resolution\na,5,720p\nb,,\n"
+    done = seedance("batch", write(text), "--dry-run", "--json")
+    assert done.records == [
+        {"line": 1, "take": 1, "prompt": "a", "credits": 40, "is_ceiling": False},
+        {"line": 2, "take": 1, "prompt": "b", "credits": 240, "is_ceiling": True},
+    ]
+    assert len(seedance_emulator.ledger) == 0
+
+
+# --- the same prompts with other options ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        (("--resolution", "1080p"), "resolution was 480p, is 1080p (2 lines)"),
+        ((), "resolution was 480p, is not given (2 lines)"),
+    ],
+)
+def test_the_same_prompts_with_other_options_are_not_bought_by_accident(
+    seedance, asked, seedance_emulator, options, change
+):
+    write("A river\nA fox\n", "prompts.txt")
+    first = ("batch", "prompts.txt", "--ask-above", "1000", "--resolution", "480p")
+    again = ("batch", "prompts.txt", "--yes", *options)
+    assert seedance(*first).code == 0
+    done = seedance(*again)
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 2)
+    assert "2 new jobs would be bought for prompts that were bought before" in done.err
+    assert change in done.err
+    assert "Nothing was bought; --leave-unmatched buys" in done.err
+    assert asked("n\n", *again).code == 2
+    assert seedance(*first).code == 0, "the same command resumes"
+    assert len(seedance_emulator.ledger) == 2
+    assert asked("y\n", *again).code == 0
+    assert len(seedance_emulator.ledger) == 4
+    assert seedance(*again).code == 0, "these are bought, too"
+    assert seedance(*first).code == 0
+    assert len(seedance_emulator.ledger) == 4
+
+
+def test_an_edited_prompt_or_one_that_failed_needs_no_question(seedance, seedance_emulator):
+    seedance_emulator.faults.script("job", "failed", match="fox")
+    assert seedance("batch", write("A river\nA fox\n", "prompts.txt"), "--yes").code == 1
+    text = '{"prompt": "A wide river"}\n{"prompt": "A fox", "duration": 4}\n'
+    assert seedance("batch", write(text, "a.jsonl"), "--yes").code == 0
+    assert len(seedance_emulator.ledger) == 4
+
+
+# --- the pieces -----------------------------------------------------------------------------------
+
+COSTS = st.lists(st.builds(Cost, st.none() | st.integers(0, 300), st.booleans()), max_size=5)
+
+
+@given(COSTS, st.integers(0, 500), st.none() | st.tuples(st.integers(0, 900), st.integers(0, 900)))
+def test_what_is_bought_unasked_cannot_cost_more_than_was_agreed_to(costs, bound, limit):
+    purchase = Purchase([Line(n, GenerationRequest("a")) for n, _ in enumerate(costs)], costs)
+    limit = limit and Limit(*limit)
+    if Consent(bound, yes=False).covers(purchase, limit) and costs:
+        most = float("inf") if purchase.unknown else purchase.credits
+        assert min(most, limit.left if limit else most) <= bound
+    assert Consent(bound, yes=True).covers(purchase, limit)
+
+
+async def test_ctrl_c_ends_the_wait_for_an_answer(monkeypatch):
+    """In a running loop, which would only cancel the task that waits."""
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        agrees("Buy?", "--yes", Screen())
+    assert signal.getsignal(signal.SIGINT) is before
