@@ -304,7 +304,7 @@ async def test_the_command_line_shows_no_key_however_talkative(tmp_path):
             assert code == 0, shown
             check_unseen(shown, emulator.api_key)
         emulator.faults.script("submit", Fault("500", accepted=False))
-        code, shown = await run_command("generate", "a lake", "-o", str(tmp_path), env=env)
+        code, shown = await run_command("generate", "a lake", "--yes", "-o", str(tmp_path), env=env)
         assert code != 0
         check_unseen(shown, emulator.api_key)
         wrong = env | {"SEEDANCE_API_KEY": KEY}

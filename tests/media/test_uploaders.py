@@ -119,7 +119,12 @@ async def test_the_command_line_uploads_to_a_bucket(s3, emulator, tmp_path, monk
     (tmp_path / "shots.csv").write_text("prompt,media_urls\na,a picture.jpg\nb,a picture.jpg\n")
     command = [sys.executable, "-m", "seedance_async.cli", "batch", "shots.csv"]
     process = await asyncio.create_subprocess_exec(
-        *command, "--upload", "s3://inputs/shots", cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+        *command,
+        "--yes",
+        "--upload",
+        "s3://inputs/shots",
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
     )
     told = (await process.communicate())[1].decode()
     assert process.returncode == 0, told
