@@ -7,7 +7,7 @@ by any new line; those that have ended well, by a line with their prompt and oth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
@@ -39,11 +39,19 @@ class LeftBehind:
     new: int
 
     @classmethod
-    def of(cls, lines: Sequence[Line], known: KnownJobs) -> LeftBehind:
-        """What these lines would leave behind."""
+    def of(cls, lines: Sequence[Line], known: KnownJobs, named: Collection[int] = ()) -> LeftBehind:
+        """What these lines would leave behind.
+
+        Args:
+            lines: of an input.
+            known: what the journal knows.
+            named: the numbers of the lines that have a key of their own: with a new one, a line is
+                meant to be a new job.
+        """
         sent = known.sent_before(lines)
         new = [line for line in lines if line.place not in sent]
-        return cls(known.unmatched(lines), list(_pairs(known.replaced(lines), new)), len(new))
+        unnamed = [line for line in new if line.number not in named]
+        return cls(known.unmatched(lines), list(_pairs(known.replaced(lines), unnamed)), len(new))
 
     def texts(self) -> Iterator[str]:
         """What to know of them."""
@@ -80,14 +88,10 @@ def may_leave(left: LeftBehind, screen: Screen) -> bool:
 def _pairs(
     entries: Sequence[JournalEntry], new: Sequence[Line]
 ) -> Iterator[tuple[JournalEntry, Line]]:
-    """Each of the entries with a new line of the same prompt, if there is one left.
-
-    A line with a new key of its own is meant to be a new job.
-    """
+    """Each of the entries with a new line of the same prompt, if there is one left."""
     by_prompt: dict[str, list[Line]] = {}
     for line in reversed(new):
-        if line.key is None:
-            by_prompt.setdefault(line.request.prompt, []).append(line)
+        by_prompt.setdefault(line.request.prompt, []).append(line)
     for entry in entries:
         alike = by_prompt.get(request_of(entry).prompt)
         if alike:

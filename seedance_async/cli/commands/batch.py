@@ -203,6 +203,7 @@ async def batch(
         return ExitCode.USAGE
     check_chains(lines, has_journal=record is not None)
     known = KnownJobs.read(None if overwrite else record, media_key)
+    named = {line.number for line in lines if line.key is not None}
     lines = with_takes(lines, takes, known.entries, media_key)
     planned = plan(
         known.entries,
@@ -210,7 +211,7 @@ async def batch(
         resubmit_uncertain=resubmit_uncertain,
         media_key=media_key,
     )
-    left = LeftBehind.of(lines, known)
+    left = LeftBehind.of(lines, known, named)
     if not (dry_run or leave_unmatched or may_leave(left, screen)):
         return ExitCode.USAGE
     purchase = await priced(connection, [lines[place] for place in planned.new], known.entries)

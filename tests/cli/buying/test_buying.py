@@ -180,6 +180,12 @@ def test_an_edited_prompt_or_one_that_failed_needs_no_question(seedance, seedanc
     assert len(seedance_emulator.ledger) == 4
 
 
+def test_a_new_key_is_meant_to_be_a_new_job(seedance, seedance_emulator):
+    for key in ("shot 1", "shot 1b"):
+        assert seedance("batch", write(f"key,prompt\n{key},A river\n"), "--yes").code == 0
+    assert len(seedance_emulator.ledger) == 2
+
+
 # --- the pieces -----------------------------------------------------------------------------------
 
 COSTS = st.lists(st.builds(Cost, st.none() | st.integers(0, 300), st.booleans()), max_size=5)
