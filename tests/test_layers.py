@@ -51,7 +51,7 @@ api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
 cli: _utils.plural api.job_media api.local_media api.models emulator jobs.downloads journal media
-    media.frames root session.credit_limit session.estimate
+    media.frames media.gallery media.sidecar root session.credit_limit session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
@@ -89,6 +89,7 @@ media.emulator_uploader: api.errors api.local_media
 media.extra: api.errors
 media.fitting: api.errors api.local_media api.request media.pictures
 media.frames: media.clips media.extra
+media.gallery:
 media.joining: media.clips media.extra
 media.multipart: _utils.cancellation
 media.packets: media.clips
@@ -163,9 +164,9 @@ WITH_EXTRAS = {
     "media.store_uploader",
 }
 
-#: Who may import aiohttp: the transports; the receiver and the emulator, which serve HTTP; and the
-#: options, for type checkers alone.
-AIOHTTP = {"api.transport", "api.options", "webhooks.receiver", "emulator"}
+#: Who may import aiohttp: the transports; the receiver, the emulator and the gallery, which serve
+#: HTTP; and the options, for type checkers alone.
+AIOHTTP = {"api.transport", "api.options", "webhooks.receiver", "emulator", "media.gallery"}
 
 
 def modules() -> dict[str, Path]:

@@ -12,6 +12,7 @@ from seedance_async.cli.commands.batch import batch
 from seedance_async.cli.commands.cancel import cancel
 from seedance_async.cli.commands.demo import demo
 from seedance_async.cli.commands.emulator import emulator
+from seedance_async.cli.commands.gallery import gallery
 from seedance_async.cli.commands.generate import generate
 from seedance_async.cli.commands.history import history
 from seedance_async.cli.commands.journal import journal
@@ -37,7 +38,7 @@ def cli() -> None:
 _COMMANDS = (
     *(generate, batch, reroll, resume),
     *(history, journal, status, cancel, models),
-    *(emulator, demo),
+    *(gallery, emulator, demo),
 )
 for _command in _COMMANDS:
     cli.add_command(_command)
