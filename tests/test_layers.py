@@ -50,8 +50,8 @@ api.request: _utils.json_values _utils.urls api.extra_fields api.job_media api.l
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
-cli: _utils.plural api.job_media api.local_media api.models emulator jobs.downloads journal media
-    media.frames media.gallery media.sidecar root session.credit_limit session.estimate
+cli: _utils.plural api.job_media api.local_media emulator jobs.downloads journal media media.extra
+    media.frames media.posters media.sidecar media.tags root session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
@@ -94,6 +94,7 @@ media.joining: media.clips media.extra
 media.multipart: _utils.cancellation
 media.packets: media.clips
 media.pictures: media.extra
+media.posters: media.extra media.frames media.sidecar
 media.results_store: api.errors jobs.downloads jobs.registry media.multipart
 media.sheet: media.extra media.frames media.sidecar
 media.sidecar: api.errors api.local_media api.prepared_request api.request media.fitting
@@ -159,6 +160,7 @@ WITH_EXTRAS = {
     "media.joining",
     "media.multipart",
     "media.pictures",
+    "media.posters",
     "media.results_store",
     "media.sheet",
     "media.store_uploader",

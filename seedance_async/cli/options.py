@@ -63,6 +63,12 @@ upload = click.option(
     help="Upload media from this machine to s3://BUCKET/PREFIX, gs://… or az://…, and sign their"
     " URLs. Needs the extra storage.  [default: SEEDANCE_UPLOAD; the emulator needs none]",
 )
+tags = click.option(
+    "--tags",
+    is_flag=True,
+    help="Write the sidecar of each video into its own metadata, too. This rewrites the file, and"
+    " leaves its frames as they are. Needs the extra media.",
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print results to stdout as JSON, one object per line."
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ class Sidecar:
         take: which of several videos of one line it is, counted from 1.
         columns: the other columns of the line.
         submitted_at, saved_at: seconds since 1970.
+        size, sha256: of the video as it was downloaded; tags change them.
     """
 
     request: Mapping[str, Any]
@@ -52,6 +52,8 @@ class Sidecar:
     columns: Mapping[str, Any] = attrs.field(factory=dict)
     submitted_at: float | None = None
     saved_at: float | None = None
+    size: int | None = None
+    sha256: str | None = None
 
     @classmethod
     def of(cls, request: GenerationRequest, **known: Any) -> Sidecar:
@@ -60,9 +62,7 @@ class Sidecar:
         Raises:
             ValueError: a file that the request names cannot be read.
         """
-        local = [local_medium(each) for each in request.media_urls if is_local(each)]
-        files = {each.stand_in: str(each.path.absolute()) for each in local if each.path}
-        return cls(request=dump_request(request), files=files, **known)
+        return cls(request=dump_request(request), files=files_of(request), **known)
 
     @property
     def body(self) -> bytes:
@@ -124,6 +124,16 @@ class Sidecar:
         return cls(**{name: value for name, value in found.items() if name in names})
 
 
+def files_of(request: GenerationRequest) -> dict[str, str]:
+    """The paths of a request's files, by the text that stands for each. Blocks.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    local = [local_medium(each) for each in request.media_urls if is_local(each)]
+    return {each.stand_in: str(each.path.absolute()) for each in local if each.path}
+
+
 def file_of_identity(path: Path, identity: str) -> LocalSource:
     """The file of an identity; a picture that was fitted is fitted again. Blocks.
 
@@ -149,6 +159,11 @@ def sidecar_path(video: Path) -> Path:
     return video.with_suffix(".json")
 
 
+def poster_path(video: Path) -> Path:
+    """Where the poster of a video is."""
+    return video.with_suffix(".jpg")
+
+
 def write_sidecar(video: Path, sidecar: Sidecar) -> Path:
     """Write the sidecar of a video; one that is there is replaced, whole or not at all.
 
@@ -164,7 +179,7 @@ def write_sidecar(video: Path, sidecar: Sidecar) -> Path:
     text = sidecar.as_text()
     if path.exists() and not _is_sidecar(path):
         raise FileExistsError(17, "a file is there that is no sidecar", str(path))
-    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    part = path.with_name(f".{path.name[:80]}.part")
     try:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON does
         part.replace(path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import BinaryIO
@@ -47,9 +46,9 @@ def write_tags(video: Path, sidecar: Sidecar) -> None:
         ValueError: it cannot be done without a risk for the video, which is left as it is.
     """
     video = Path(os.path.realpath(video))
-    part = video.with_name(f".{video.name[:80]}.{secrets.token_hex(6)}.part")
+    part = video.with_name(f".{video.name[:80]}.tags")
     try:
-        with video.open("rb") as source, part.open("xb") as target:
+        with video.open("rb") as source, part.open("wb") as target:
             _copy_with(source, target, sidecar)
             target.flush()
             os.fsync(target.fileno())

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from seedance_async.jobs.downloads.downloader import Downloader
     from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
     from seedance_async.jobs.events import Event, EventEmitter
-    from seedance_async.journal import Journal
+    from seedance_async.journal import Journal, JournalEntry
     from seedance_async.session.chaining import Chaining
     from seedance_async.session.credit_limit import Budget
     from seedance_async.session.journaling import JournalRecorder
@@ -350,6 +350,19 @@ class SeedanceSession:
         unfinished = [] if self._journal is None else await self._journal.unfinished()
         records = [await self._submitter.take_up(*each) for each in unfinished]
         return [Job(record, self._actions) for record in records if record is not None]
+
+    async def recorded(self, key: str) -> JournalEntry | None:
+        """What the journal has of a job: its request as it was sent, its id, its price, its file.
+
+        Returns:
+            The entry; None if there is none, or no journal.
+
+        Raises:
+            JournalError: the journal cannot be read.
+            RuntimeError: the session is not open.
+        """
+        self._check_open()
+        return None if self._journal is None else await self._journal.find(key)
 
     def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
         """Submit many requests and yield each job when it has ended, whatever its outcome.

@@ -90,6 +90,7 @@ def _read(_context: object, _parameter: object, name: str) -> Input:
 @option.names
 @takes_option
 @options.upload
+@options.tags
 @options.max_in_flight
 @options.max_downloads
 @options.timeout
@@ -130,6 +131,7 @@ async def batch(
     names: dict[str, str],
     takes: int,
     upload: str | None,
+    tags: bool,
     max_in_flight: int,
     max_downloads: int,
     timeout: float,
@@ -239,6 +241,7 @@ async def batch(
             media_key=media_key,
             name=video_names or video_name,
             destination=destination,
+            tags=tags,
         ),
         screen,
     )

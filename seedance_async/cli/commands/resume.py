@@ -19,6 +19,7 @@ from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line, Place
+from seedance_async.cli.runs.beside import Beside
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.destinations import Destination
 from seedance_async.cli.runs.foreground import run_in_foreground
@@ -114,7 +115,7 @@ async def _resume(
     as_json: bool,
     max_downloads: int,
 ) -> ExitCode:
-    report = Report(next_steps)
+    report, beside = Report(next_steps), Beside(session, numbered=False)
 
     def take(outcome: Outcome) -> None:
         outcome = attrs.evolve(outcome, line=None)
@@ -133,6 +134,7 @@ async def _resume(
         stream=resume_entries(unfinished),
         overwrite=True,
         max_downloads=max_downloads,
+        beside=beside.write,
     )
     started = time.monotonic()
     try:
@@ -141,4 +143,5 @@ async def _resume(
         charged = (outcome.credits_charged or 0 for outcome in report.outcomes)
         report.charged_earlier = sum(charged)
         report.show(screen, time.monotonic() - started)
+        beside.show(screen)
     return report.code()

@@ -19,6 +19,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.options import cannot_write
+from seedance_async.cli.runs.beside import Beside
 from seedance_async.cli.runs.destinations import Destination, LocalFolder
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import KnownJobs, credits_charged
@@ -58,6 +59,7 @@ class BatchOptions:
         as_json: whether outcomes go to stdout as well.
         max_downloads: downloads at once.
         media_key: see `SessionOptions`.
+        tags: whether the videos get tags, which rewrites their files.
         name: gives a line's video its file name.
         destination: where the videos go, if not to the folder.
         adds: given where the results are added to those in the folder, instead of renewing them;
@@ -71,6 +73,7 @@ class BatchOptions:
     as_json: bool = attrs.field(default=False, kw_only=True)
     max_downloads: int = attrs.field(default=4, kw_only=True)
     media_key: Callable[[str], str] | None = attrs.field(default=None, kw_only=True)
+    tags: bool = attrs.field(default=False, kw_only=True)
     name: Callable[[Line, Job], str] = attrs.field(default=video_name, kw_only=True)
     destination: Destination | None = attrs.field(default=None, kw_only=True)
     adds: Callable[[], None] | None = attrs.field(default=None, kw_only=True)
@@ -80,6 +83,7 @@ async def run_batch(
     session: SeedanceSession, lines: Sequence[Line], options: BatchOptions, screen: Screen
 ) -> Report:
     """Run lines through a session, keep their outcomes in the folder, show the summary."""
+    beside = Beside(session, tags=options.tags)
     record = _BatchRecord(lines, options, screen)
     record.prepare()
     destination = options.destination or LocalFolder(options.folder)
@@ -95,6 +99,7 @@ async def run_batch(
         # Names are checked beforehand, and a journal's own video may be downloaded again.
         overwrite=options.overwrite or options.journal is not None,
         max_downloads=options.max_downloads,
+        beside=beside.write,
     )
     record.stop = run.stop
     started = time.monotonic()
@@ -103,6 +108,7 @@ async def run_batch(
     finally:
         if run.has_begun:
             record.end(time.monotonic() - started)
+            beside.show(screen)
     return record.report
 
 

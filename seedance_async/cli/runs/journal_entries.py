@@ -12,6 +12,7 @@ from seedance_async import GenerationRequest, JobState, JournalError, load_reque
 from seedance_async.api.local_media import STAND_IN
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.journal import JournalEntry, match_entries, read_entries
+from seedance_async.media.tags import read_tags
 
 
 def state_of(entry: JournalEntry) -> JobState:
@@ -107,12 +108,22 @@ def saved_file(path: Path | str | None, size: int | None, folder: Path) -> Path 
     """Where a saved video still is: under its name in the folder, or at its recorded path.
 
     Its size must be the recorded one. Its hash is not computed: that would read every video at
-    each run, and a file gets its name only once it is complete.
+    each run, and a file gets its name only once it is complete. That holds for one with tags, too,
+    which is larger: it says itself what size it had.
     """
     if path is None or size is None:
         return None
     places = (folder / Path(path).name, _from_here(Path(path)))
-    return next((place for place in places if _size(place) == size), None)
+    is_it = (place for place in places if _size(place) == size or _is_tagged(place, size))
+    return next(is_it, None)
+
+
+def _is_tagged(path: Path, size: int) -> bool:
+    try:
+        tags = read_tags(path) if path.is_file() else None
+    except OSError:
+        return False
+    return tags is not None and tags.size == size
 
 
 def _from_here(path: Path) -> Path:

@@ -7,7 +7,7 @@ each line has exactly one outcome, and none that may have been sent is reported 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -99,6 +99,7 @@ class Run:
         stream: submits or resumes the lines.
         overwrite: whether an existing file may be replaced.
         max_downloads: downloads at once.
+        beside: writes what belongs beside each video, before its outcome is taken; must not raise.
     """
 
     def __init__(
@@ -114,12 +115,13 @@ class Run:
         stream: Stream = submit_lines,
         overwrite: bool = False,
         max_downloads: int = 4,
+        beside: Callable[[Line, Job, Path], Awaitable[None]] | None = None,
     ) -> None:
         self.session, self.next_steps = session, next_steps
         self._lines, self._take, self._target = lines, take, target
         self._begin, self._stream = begin, stream
         self._found = found or LocalFolder(next_steps.folder or Path()).found
-        self._overwrite, self._max_downloads = overwrite, max_downloads
+        self._overwrite, self._max_downloads, self._beside = overwrite, max_downloads, beside
         self._line_of = {id(line.request): line for line in lines}
         self._sent_before: Mapping[Place, JournalEntry] = {}
         self._pulled: set[Place] = set()
@@ -211,8 +213,6 @@ class Run:
             self.stop(StoppedRunError(str(job.error)))
         if job.state is not JobState.SUCCEEDED or self._target is None:
             self._report(line, job)
-        elif (file := self._file_of(job)) is not None:
-            self._report(line, job, file=file)
         else:
             self._known[line.place] = job
             self._unsaved.add(line, job, None if entry is None else entry.updated_at)
@@ -230,11 +230,16 @@ class Run:
     async def _save(self, line: Line, job: Job) -> None:
         assert self._target is not None
         try:
-            saved = await job.download(self._target(line, job), overwrite=self._overwrite)
+            file = self._file_of(job)
+            if file is None:
+                saved = await job.download(self._target(line, job), overwrite=self._overwrite)
+                file = saved if isinstance(saved, Path) else saved.place
         except DownloadError as error:
             self._report(line, job, error=error)
-        else:
-            self._report(line, job, file=saved if isinstance(saved, Path) else saved.place)
+            return
+        if self._beside is not None and isinstance(file, Path):
+            await self._beside(line, job, file)
+        self._report(line, job, file=file)
 
     # --- outcomes ---------------------------------------------------------------------------
 

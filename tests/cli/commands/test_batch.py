@@ -36,7 +36,7 @@ def test_a_file_of_prompts_becomes_a_folder_of_videos(seedance, seedance_emulato
     assert f"{seedance_emulator.ledger.credits_charged} credits charged" in done.err
     assert "Results: out/results.jsonl" in done.err
     assert sorted({path.suffix for path in Path("out").iterdir()}) == [
-        ".db", ".jsonl", ".lock", ".mp4",
+        ".db", ".jpg", ".json", ".jsonl", ".lock", ".mp4",
     ]  # fmt: skip
     assert not Path("out/remaining.jsonl").exists()
 
