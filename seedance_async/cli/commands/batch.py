@@ -179,6 +179,8 @@ async def batch(
         raise click.UsageError(
             "--no-journal cannot be combined with --journal or --resubmit-uncertain"
         )
+    if tags and not isinstance(output, Path):
+        raise click.UsageError("--tags is for videos in a folder, not in a bucket")
     folder = destinations.state_folder(output, state)
     record = None if no_journal else journal or folder / JOURNAL
     uploader = connection.uploader(upload)

@@ -19,8 +19,8 @@ from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line, Place
-from seedance_async.cli.runs.beside import Beside
 from seedance_async.cli.runs import destinations
+from seedance_async.cli.runs.beside import Beside
 from seedance_async.cli.runs.destinations import Destination
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import sent_request, state_of

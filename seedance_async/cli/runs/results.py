@@ -148,8 +148,8 @@ def line_of_request(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _from_anywhere(medium: Any) -> Any:
+    """A medium as an input file has it; of a picture that was fitted, what it was made from."""
     if isinstance(medium, JobMedium):
         return medium.as_data()
-    """A medium as text; of a picture that was fitted, the one that it was made from."""
     path = medium.path if isinstance(medium, LocalMedium) else medium
     return str(medium if not is_local(medium) else Path(str(path)).absolute())

@@ -159,3 +159,10 @@ def test_without_the_extra_tags_are_refused_before_anything_is_bought(
     assert done.code == 3
     assert "seedance-async[media]" in done.err
     assert not seedance_emulator.jobs
+
+
+def test_tags_are_for_folders(seedance, seedance_emulator):
+    write_prompts(1)
+    done = seedance("batch", "prompts.txt", "--tags", "-o", "s3://bucket/films/")
+    assert done.code == 2
+    assert "--tags is for videos in a folder" in done.err
