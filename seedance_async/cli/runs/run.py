@@ -99,7 +99,7 @@ class Run:
         stream: submits or resumes the lines.
         overwrite: whether an existing file may be replaced.
         max_downloads: downloads at once.
-        beside: writes what belongs beside each video, before its outcome is taken; must not raise.
+        beside: writes what belongs beside each video, once its outcome is taken; must not raise.
     """
 
     def __init__(
@@ -237,9 +237,9 @@ class Run:
         except DownloadError as error:
             self._report(line, job, error=error)
             return
+        self._report(line, job, file=file)
         if self._beside is not None and isinstance(file, Path):
             await self._beside(line, job, file)
-        self._report(line, job, file=file)
 
     # --- outcomes ---------------------------------------------------------------------------
 
