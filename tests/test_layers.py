@@ -51,8 +51,8 @@ api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
 cli: _utils.plural api.job_media api.local_media api.models emulator jobs.downloads journal media
-    media.extra media.frames media.posters media.sidecar media.tags root session.credit_limit
-    session.estimate
+    media.extra media.frames media.gallery media.posters media.sidecar media.tags root
+    session.credit_limit session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
