@@ -214,6 +214,14 @@ def test_what_a_limit_left_out_is_bought_by_the_same_words_alone(seedance, three
     assert prompts(three) == {"prompt 1": 2, "prompt 2": 2, "prompt 3": 1}
 
 
+def test_takes_are_named_by_a_template(seedance, three):
+    template = ("--name", "{line:03}-{slug}-{take}")
+    assert seedance("reroll", "2", *template).code == 0
+    assert outcomes()[2, 2]["file"] == str(FOLDER / "002-prompt-2-2.mp4")
+    done = seedance("reroll", "2", "--name", "002-prompt-2-2")
+    assert (done.code, len(three.ledger)) == (2, 4)
+
+
 def test_a_line_may_be_rerolled_although_its_first_take_failed(seedance, seedance_emulator):
     write_prompts(1)
     seedance_emulator.faults.script("job", "failed")
