@@ -75,12 +75,18 @@ async def _outcome(session: SeedanceSession, request_id: str, query: Query) -> O
     return Outcome(state=_UNKNOWN, request_id=request_id, error=error)
 
 
+def _line(outcome: Outcome) -> str:
+    if outcome.line is None:
+        return ""
+    return f"line {outcome.line} " + (f"take {outcome.take} " if outcome.take > 1 else "")
+
+
 def _show(outcome: Outcome, screen: Screen, as_json: bool) -> None:
     if as_json:
         screen.record(outcome.as_record())
         return
     place = outcome.file or outcome.output_url or ""
-    screen.answer(f"{outcome.request_id} {outcome.state} {place}".rstrip())
+    screen.answer(f"{_line(outcome)}{outcome.request_id} {outcome.state} {place}".rstrip())
     if outcome.error is not None:
         screen.say(f"  {outcome.error}")
     if outcome.next_step is not None:

@@ -22,8 +22,11 @@ from seedance_async.cli.runs.journal_entries import (
     state_of,
     state_text,
 )
+from seedance_async.cli.tables import table, terminal_width
 from seedance_async.cli.text import shorten
 from seedance_async.journal import JournalEntry, read_entries
+
+_HEADINGS = {"credits_charged": "credits"}
 
 #: A job that was not sent yet is in no journal.
 _STATES = [str(state) for state in JobState if state is not JobState.PENDING]
@@ -63,7 +66,7 @@ def show(journal: Path, state: str | None, as_json: bool) -> ExitCode:
         for row in rows:
             screen.record(row)
         return ExitCode.SUCCESS
-    for line in _table(rows):
+    for line in table([_cells(row) for row in rows], terminal_width()):
         screen.answer(line)
     screen.say(_totals(entries))
     return ExitCode.SUCCESS
@@ -99,15 +102,8 @@ def _row(entry: JournalEntry) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The rows in columns as wide as they need to be; the prompt, last, is shortened."""
-    texts = [[_cell(name, value) for name, value in row.items()] for row in rows]
-    table = [[name.replace("_", " ") for name in row] for row in rows[:1]] + texts
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    return {_HEADINGS.get(name, name): _cell(name, value) for name, value in row.items()}
 
 
 def _cell(name: str, value: object) -> str:

@@ -101,6 +101,11 @@ async def adopt(
 
 
 def _chosen(known: Mapping[str, JournalEntry], key: str, path: Path) -> JournalEntry:
+    """The entry with a key, which may be cut short as `journal show` does it."""
+    start, dots, end = key.partition("…")
+    if dots and key not in known:
+        alike = [each for each in known if each.startswith(start) and each.endswith(end)]
+        key = alike[0] if len(alike) == 1 else key
     if key not in known:
         raise click.UsageError(f"{path} has no job with the key {key}; nothing was changed")
     return known[key]

@@ -21,7 +21,7 @@ def test_the_table_has_every_job_and_its_totals(seedance, key):
     assert done.code == 0
     heading, *rows = done.out.splitlines()
     assert heading.split() == [
-        "key", "state", "request", "id", "credits", "charged", "file", "prompt",
+        "key", "state", "request", "id", "credits", "file", "prompt",
     ]  # fmt: skip
     for row, entry in zip(rows, read_entries(JOURNAL), strict=True):
         values = [entry.key, entry.state, entry.request_id, entry.credits_charged, entry.path]
