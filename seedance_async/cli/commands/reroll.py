@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from seedance_async import JournalError
+from seedance_async import JournalError, SeedanceSession, Violation
+from seedance_async.api.models import ModelInfo
 from seedance_async.cli import options
+from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -53,6 +55,7 @@ _NAMED = 10
 @options.timeout
 @options.queue_timeout
 @options.as_json
+@options.strict
 @options.request_fields
 @api_command
 async def reroll(
@@ -69,6 +72,7 @@ async def reroll(
     timeout: float,
     queue_timeout: float,
     as_json: bool,
+    strict: bool,
     **fields: Any,
 ) -> ExitCode:
     """Make one more video of lines of a batch, into its folder, journal and results.
@@ -112,6 +116,7 @@ async def reroll(
     uploader = connection.uploader(upload)
     session = connection.session(
         uploader=uploader,
+        strict=strict,
         max_in_flight=max_in_flight,
         max_downloads=max_downloads,
         job_timeout=timeout,
@@ -120,9 +125,8 @@ async def reroll(
         max_credits=max_credits,
         resubmit_uncertain=resubmit_uncertain,
     )
-    if not _are_good(
-        takes, connection.screen, allow_local=session.client.allow_local, uploads=bool(uploader)
-    ):
+    rules = {"uploads": uploader is not None, "strict": strict}
+    if not await _are_good(takes, session, connection.screen, rules):
         return ExitCode.USAGE
     destination = await destinations.opened(destinations.bucket_of(folder) or folder)
     names = chosen_names(name, takes, KnownJobs(rerolls.entries, None), destination.is_taken)
@@ -137,9 +141,9 @@ async def reroll(
             source=str(folder),
             as_json=as_json,
             max_downloads=max_downloads,
+            adds=record_first,
             name=names or video_name,
             destination=destination,
-            adds=record_first,
         ),
         connection.screen,
     )
@@ -148,15 +152,31 @@ async def reroll(
     return report.code()
 
 
-def _are_good(lines: Sequence[Line], screen: Screen, *, allow_local: bool, uploads: bool) -> bool:
+async def _are_good(
+    lines: Sequence[Line], session: SeedanceSession, screen: Screen, rules: dict[str, Any]
+) -> bool:
     """Whether the requests keep the rules; what they break is shown."""
-    found = {
-        line.number: tuple(line.request.violations(allow_local=allow_local, uploads=uploads))
-        for line in lines
-    }
-    problems = [Problem(f"line {number}", broken) for number, broken in found.items() if broken]
+
+    def check(models: Sequence[ModelInfo]) -> tuple[list[Problem], list[Violation]]:
+        found = [
+            Problem(
+                f"line {line.number}",
+                tuple(
+                    line.request.violations(
+                        allow_local=session.client.allow_local, models=models, **rules
+                    )
+                ),
+            )
+            for line in lines
+        ]
+        found = [problem for problem in found if problem.violations]
+        return found, [broken for problem in found for broken in problem.violations]
+
+    problems = await by_the_servers_list(session, check)
     for problem in problems:
         screen.say(str(problem))
+    if any(broken.of_model for problem in problems for broken in problem.violations):
+        screen.say(NO_STRICT)
     if problems:
         screen.say("Nothing was sent.", style="red")
     return not problems
