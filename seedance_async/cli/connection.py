@@ -34,7 +34,9 @@ class Connection:
         """A session with the command's options; see `SeedanceSession` for what it raises."""
         if not os.environ.get("SEEDANCE_API_KEY"):
             raise ConfigurationError("no API key: set the environment variable SEEDANCE_API_KEY")
-        return SeedanceSession(base_url=self.base_url, poll=self._polls(), **options)
+        return SeedanceSession(
+            base_url=self.base_url, poll=self._polls(), on_event=self.screen.hear, **options
+        )
 
     def uploader(self, bucket: str | None) -> Uploader | None:
         """What uploads media from this machine: to a bucket, or to an emulator on this machine.

@@ -11,11 +11,14 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+
+from seedance_async import Event
 
 #: A shorter key is a placeholder; redacting it would garble ordinary words.
 _SHORTEST_SECRET = 8
@@ -28,6 +31,22 @@ class Screen:
         self.console = Console(stderr=True, markup=False, highlight=False)
         self._key = os.environ.get("SEEDANCE_API_KEY", "")
         self._reader_left = False
+        self.has_answers = True  # else stdout belongs to something else
+        self.listeners: list[Callable[[Event], None]] = []
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what was shown can be drawn over."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
+
+    def hear(self, event: Event) -> None:
+        """Pass on what happens in a session to all that listen."""
+        for listener in tuple(self.listeners):
+            listener(event)
+
+    def tell(self, text: str, style: str | None = None) -> None:
+        """Write a message about what happens now to stderr; in a log, with the time."""
+        self.say(text if self.is_live else f"{datetime.now():%H:%M:%S} {text}", style)
 
     def say(self, text: str, style: str | None = None, *, whole: bool = False) -> None:
         """Write a message to stderr; a `whole` line, made to be copied, is not wrapped."""
@@ -36,7 +55,10 @@ class Screen:
 
     def answer(self, text: str) -> None:
         """Write a line of the command's result to stdout, at once."""
-        self._write(printable(self.without_key(text)))
+        if self.has_answers:
+            self._write(printable(self.without_key(text)))
+        else:
+            self.say(text, whole=True)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Write a result as one line of JSON to stdout, at once."""

@@ -25,6 +25,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, Problem, read_lines
+from seedance_async.cli.live.event_log import with_events
 from seedance_async.cli.reading import option
 from seedance_async.cli.reading.formats import InputFormat
 from seedance_async.cli.reading.prompt import standard_input
@@ -121,6 +122,7 @@ def _read(_context: object, _parameter: object, name: str) -> Input:
 @options.strict
 @options.request_fields
 @api_command
+@with_events
 async def batch(
     connection: Connection,
     file: Input,

@@ -24,6 +24,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import own_journal
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.live.event_log import with_events
 from seedance_async.cli.reading.prompt import one_prompt
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.next_steps import NextSteps
@@ -67,6 +68,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @options.strict
 @options.request_fields
 @api_command
+@with_events
 async def generate(
     connection: Connection,
     prompt: str,
@@ -97,8 +99,8 @@ async def generate(
         job_timeout=timeout,
         queue_timeout=queue_timeout,
         journal=own_journal(screen),
-        on_event=partial(_show_accepted, screen),
     )
+    screen.listeners.append(partial(_show_accepted, screen))
     fields |= {"prompt": prompt, "media_urls": media_urls or None}
     request = load_request({name: value for name, value in fields.items() if value is not None})
     judge = partial(
@@ -130,7 +132,7 @@ async def generate(
         overwrite=overwrite,
         max_downloads=1,
     )
-    await run_in_foreground(run, report, screen)
+    await run_in_foreground(run, report, screen, tells=False)
     for outcome in report.outcomes:
         _show(outcome, screen, as_json)
     return report.code()

@@ -17,6 +17,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, Problem
+from seedance_async.cli.live.event_log import with_events
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch, video_name
 from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_option
@@ -58,6 +59,7 @@ _NAMED = 10
 @options.strict
 @options.request_fields
 @api_command
+@with_events
 async def reroll(
     connection: Connection,
     words: Sequence[str],

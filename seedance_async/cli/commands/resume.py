@@ -19,6 +19,7 @@ from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.inputs import Line, Place
+from seedance_async.cli.live.event_log import with_events
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.beside import Beside
 from seedance_async.cli.runs.destinations import Destination
@@ -44,6 +45,7 @@ from seedance_async.journal import JournalEntry, read_entries
 @options.queue_timeout
 @options.as_json
 @api_command
+@with_events
 async def resume(
     connection: Connection,
     journal: Path,

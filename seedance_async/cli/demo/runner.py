@@ -33,7 +33,7 @@ async def play(folder: Path, seed: int, screen: Screen, *, speed: float = SPEED)
             f"{counted(len(lines), 'job')} for the emulator at {emulator.url}, without your key or "
             f"your credits. {counted(len(MISHAPS), 'thing')} will go wrong."
         )
-        session = _session(emulator, seed)
+        session = _session(emulator, seed, screen)
         kept = BatchOptions(folder, overwrite=True, name=_name)
         report = await run_batch(session, lines, kept, screen)
         if report.was_interrupted:
@@ -44,13 +44,14 @@ async def play(folder: Path, seed: int, screen: Screen, *, speed: float = SPEED)
     return ExitCode.SUCCESS if went_well else ExitCode.FAILED
 
 
-def _session(emulator: Emulator, seed: int) -> SeedanceSession:
+def _session(emulator: Emulator, seed: int, screen: Screen) -> SeedanceSession:
     return SeedanceSession(
         api_key=emulator.api_key,
         base_url=emulator.url,
         max_in_flight=_IN_FLIGHT,
         poll=Backoff(initial=0.3, multiplier=1.3, maximum=1.0),
         poll_rate=50.0,
+        on_event=screen.hear,
         rng=random.Random(seed),  # noqa: S311 - reproducible, not secret
     )
 

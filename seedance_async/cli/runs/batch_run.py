@@ -193,7 +193,7 @@ class _BatchRecord:
         """Close the files and show the summary."""
         assert self._results is not None
         self._results.close()
-        self.report.show(self._screen, seconds)
+        self.report.show_details(self._screen)
         if self._results.broken is not None:
             self.report.also(ExitCode.NOT_SAVED)
         if self._journal is None:
@@ -201,6 +201,7 @@ class _BatchRecord:
         else:
             self._check_recorded(self._journal)
         self._screen.say(f"Results: {self._results.path}")
+        self.report.show_headline(self._screen, seconds)
 
     def _write_remaining(self) -> None:
         """Without a journal, the next run needs an input of its own; with one, it is the same."""

@@ -5,13 +5,22 @@ from __future__ import annotations
 from seedance_async import JournalError
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of
-from seedance_async.cli.runs import progress
+from seedance_async.cli.live.display import shown
 from seedance_async.cli.runs.report import Report
 from seedance_async.cli.runs.run import Run, Running
 
 
-async def run_in_foreground(run: Run, report: Report, screen: Screen) -> None:
-    """Run to the end, showing the progress; what goes wrong beside the jobs is in the report."""
+async def run_in_foreground(
+    run: Run, report: Report, screen: Screen, *, tells: bool = True
+) -> None:
+    """Run to the end, showing the progress; what goes wrong beside the jobs is in the report.
+
+    Args:
+        run: the run.
+        report: the run's.
+        screen: where to show it.
+        tells: whether the outcome of each job is told as it happens.
+    """
 
     def explain_stop(running: Running) -> None:
         screen.say("Interrupted: nothing more is submitted.", style="yellow")
@@ -29,7 +38,7 @@ async def run_in_foreground(run: Run, report: Report, screen: Screen) -> None:
             screen.say(run.next_steps.resume(running.ids), whole=True)
 
     try:
-        async with progress.shown(run, screen):
+        async with shown(run, screen, names_lines=report.has_lines, tells=tells):
             await run.complete(on_stop=explain_stop, on_leave=explain_leave)
     except JournalError as error:
         if not run.has_begun:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
 
 #: The name of a batch's journal in its folder.
 JOURNAL = "run.db"
+
+#: Lines that a suggested command names.
+_FEW = 20
 
 
 @attrs.frozen
@@ -47,6 +50,15 @@ class NextSteps:
             f"{look}{shlex.join([*words, 'REQUEST_ID'])}; if it certainly does not: "
             "the same command with --resubmit-uncertain"
         )
+
+    def repeat(self, lines: Sequence[str]) -> str | None:
+        """How to buy lines of a batch, such as `3` and `7-9`, once more; None if it has none."""
+        if self.journal is None or not lines:
+            return None
+        words = ["seedance", "reroll", str(self.folder or "."), *lines[:_FEW]]
+        words += [] if self._is_default else ["--journal", str(self.journal)]
+        more = " and so on" if len(lines) > _FEW else ""
+        return f"to buy it again as it is: {shlex.join(words)}{more}"
 
     def _status(self, ids: Iterable[str], *, wait: bool) -> str:
         ids = list(ids)

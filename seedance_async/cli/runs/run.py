@@ -17,6 +17,7 @@ from seedance_async import (
     AuthenticationError,
     BudgetExceededError,
     DownloadError,
+    GenerationRequest,
     InsufficientCreditsError,
     Job,
     JobState,
@@ -118,7 +119,7 @@ class Run:
         beside: Callable[[Line, Job, Path], Awaitable[None]] | None = None,
     ) -> None:
         self.session, self.next_steps = session, next_steps
-        self._lines, self._take, self._target = lines, take, target
+        self._lines, self._keep, self._target = lines, take, target
         self._begin, self._stream = begin, stream
         self._found = found or LocalFolder(next_steps.folder or Path()).found
         self._overwrite, self._max_downloads, self._beside = overwrite, max_downloads, beside
@@ -131,6 +132,7 @@ class Run:
         self._stopped_by: SeedanceError | None = None
         self._on_stop: Callable[[Running], None] = lambda running: None
         self._on_leave: Callable[[Running], None] = lambda running: None
+        self.on_outcome: Callable[[Outcome], None] = lambda outcome: None
         self.interrupts = Interrupts(self._interrupted, self._leaving)
         self.has_begun = False
         self.saved = self.ended_before = 0
@@ -139,6 +141,20 @@ class Run:
     def total(self) -> int:
         """How many lines there are."""
         return len(self._lines)
+
+    @property
+    def saves(self) -> bool:
+        """Whether it saves the videos."""
+        return self._target is not None
+
+    def line_of(self, request: GenerationRequest | None) -> Line | None:
+        """The line that a request comes from."""
+        return self._line_of.get(id(request))
+
+    def had_ended(self, outcome: Outcome) -> bool:
+        """Whether an earlier run knew the end of this outcome's job already."""
+        entry = self._sent_before.get((outcome.line or 0, outcome.take))
+        return entry is not None and state_of(entry).has_ended
 
     async def complete(
         self, *, on_stop: Callable[[Running], None], on_leave: Callable[[Running], None]
@@ -242,6 +258,10 @@ class Run:
             await self._beside(line, job, file)
 
     # --- outcomes ---------------------------------------------------------------------------
+
+    def _take(self, outcome: Outcome) -> None:
+        self._keep(outcome)
+        self.on_outcome(outcome)
 
     def _report(
         self,

@@ -55,7 +55,7 @@ def test_rows_of_a_table_are_numbered_from_one_in_messages_results_and_names(
     seedance_emulator.faults.script("job", "failed")
     done = seedance("batch", write("prompt\na\n", "a.csv"))
     assert list(results()) == [1]
-    assert "1 line of a.csv failed:\n  line 1 req_" in done.err
+    assert "1 line of a.csv failed, 40 credits charged:\n  line 1 req_" in done.err
 
 
 def test_other_columns_are_in_the_results_and_in_what_remains(seedance, seedance_emulator):
@@ -191,7 +191,7 @@ def test_each_outcome_is_reported_for_what_it_is_and_uncertain_outranks_the_rest
     assert "1 submit uncertain: perhaps accepted and charged. It was not sent again." in done.err
     assert f"To download again: {unsaved['next_step']}" in done.err
     assert f"To resume: {stuck['next_step']}" in done.err
-    assert "1 line of prompts.txt failed:" in done.err
+    assert "1 line of prompts.txt failed, 40 credits charged:" in done.err
     assert "1 line of prompts.txt cancelled:" in done.err
     assert not Path("videos/remaining.jsonl").exists()  # each may have been charged
     assert seedance_emulator.ledger.duplicates() == {}
@@ -220,8 +220,9 @@ def test_when_the_credits_run_out_the_rest_is_left_to_be_submitted_later(
     ]
     assert {request["prompt"] for request in remaining} | paid == set(prompts.split("\n")) - {""}
     assert len(remaining) + len(paid) == 30
-    assert "not submitted, nothing charged:" in done.err
-    assert "… and " in done.err
+    assert "28 lines of prompts.txt rejected or not submitted, nothing charged:" in done.err
+    assert done.err.count("  lines 3-30: HTTP 402 insufficient_credits: 40 credits needed, 20") == 1
+    assert "    What to do: add credits to the account, and run again" in done.err
     assert "Lines that can be submitted again as they are: videos/remaining.jsonl" in done.err
     account.balance = 10_000
     assert seedance("batch", "videos/remaining.jsonl", "-o", "rest").code == 0

@@ -37,6 +37,7 @@ async def test_a_killed_batch_is_resumed_by_the_same_command_and_nothing_is_paid
             served.jobs.finish(entries()[0].request_id)
             await served.wait_until(lambda: entries(state="succeeded") and entries()[0].path)
             await recorded(served, 4)
+            await served.wait_until(lambda: len(results()) == 1)
             process.send(signal.SIGKILL)
             assert (await process.done()).code == -signal.SIGKILL
         finish_all(served)

@@ -65,7 +65,9 @@ async def test_the_second_signal_leaves_at_once_and_every_id_is_on_record(number
     assert done.code == 130
     states = [record["state"] for record in results().values()]
     assert (states.count("abandoned"), states.count("not_submitted")) == (3, 7)
-    assert "3 jobs abandoned: no longer waited for, but they go on at the server:" in done.err
+    assert "3 jobs go on at the server, and can be resumed:" in done.err
+    assert "3 still running, 7 not submitted" in done.err.splitlines()[-1]
+    assert "abandoned" not in done.err
     resume = next(line for line in done.err.splitlines() if "  To resume: " in line)
     assert "seedance status --wait -o videos req_" in resume
 

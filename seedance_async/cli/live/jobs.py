@@ -1,0 +1,168 @@
+"""The jobs of a run that are in progress, as a session's events tell of them, and their ages.
+
+It draws nothing and asks nobody; the events are all it knows.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from enum import StrEnum
+
+import attrs
+
+from seedance_async import (
+    Event,
+    GenerationRequest,
+    JobAccepted,
+    JobEvent,
+    JobFailed,
+    JobResumed,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+    PollFailed,
+)
+from seedance_async.cli.inputs import Line
+from seedance_async.jobs.stats import FinishTimes
+
+#: The line of a request, if it comes from one.
+LineOf = Callable[[GenerationRequest | None], Line | None]
+
+
+class Step(StrEnum):
+    """What a job in progress is doing; the value is the word that is shown."""
+
+    SENDING = "sending"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SAVING = "saving"
+
+    @property
+    def is_at_server(self) -> bool:
+        """Whether the server is at work on it, so that its end can be foreseen."""
+        return self in (Step.QUEUED, Step.PROCESSING)
+
+
+@attrs.define
+class RunningJob:
+    """A job in progress.
+
+    Attributes:
+        request: None for a job known by its id alone.
+        line: where its request comes from, if from an input.
+        step: what it is doing.
+        since: when its age begins, by the event loop's clock: with its acceptance, or before that
+            with its submit.
+        is_older: whether it was accepted in an earlier run, so that it is older than this says.
+    """
+
+    request: GenerationRequest | None
+    line: Line | None
+    step: Step
+    since: float
+    request_id: str | None = None
+    is_older: bool = False
+
+    @property
+    def kind(self) -> Hashable:
+        """What it has in common with jobs that are expected to take the same time."""
+        return None if self.request is None else self.request.kind
+
+
+class RunningJobs:
+    """The jobs in progress, and what the last ones of their kind took.
+
+    Args:
+        line_of: the line of a request.
+        saves: whether the videos are saved, so that a job whose video is made is not over.
+    """
+
+    def __init__(self, line_of: LineOf, *, saves: bool) -> None:
+        self._line_of, self._saves = line_of, saves
+        self._jobs: dict[str, RunningJob] = {}
+        self._saving: dict[str, str] = {}
+        self._all_times = FinishTimes()
+        self._times = defaultdict[Hashable, FinishTimes](FinishTimes)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def hear(self, event: Event) -> None:
+        """Take in what has happened."""
+        if not isinstance(event, JobEvent) or isinstance(event, PollFailed):
+            return
+        if isinstance(event, JobSubmitted):
+            self._begin(event, Step.SENDING)
+        elif isinstance(event, (JobAccepted, JobResumed)):
+            job = self._begin(event, Step.QUEUED)
+            job.is_older = isinstance(event, JobResumed)
+        elif isinstance(event, JobStarted):
+            self._job(event).step = Step.PROCESSING
+        else:
+            self._end(event)
+
+    def settled(self, request_id: str | None) -> None:
+        """A job has its outcome, whatever became of its video."""
+        if request_id is not None:
+            self._jobs.pop(self._saving.pop(request_id, ""), None)
+
+    def shown(self, most: int) -> list[RunningJob]:
+        """The jobs to show: those at the server first, the oldest first."""
+
+        def order(job: RunningJob) -> tuple[bool, bool, float]:
+            return job.step is Step.SENDING, job.step is Step.QUEUED, job.since
+
+        return heapq.nsmallest(most, self._jobs.values(), key=order)
+
+    def expected(self, job: RunningJob, now: float) -> float | None:
+        """Seconds that a job probably takes in all, by the last of its kind; else by all.
+
+        None while nothing is known. It is less than the job's age if that has taken longer than
+        any other.
+        """
+        times, age = self._times.get(job.kind, self._all_times), now - job.since
+        if job.is_older or not job.step.is_at_server:
+            return None
+        left = times.remaining(age)
+        return age + left if left is not None else times.quantiles(1.0)[0]
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until the last of these jobs probably ends; None if that is unknown for one."""
+        longest = 0.0
+        for job in self._jobs.values():
+            if job.step is not Step.SAVING:
+                expected = self.expected(job, now)
+                if expected is None:
+                    return None
+                longest = max(longest, expected - (now - job.since))
+        return longest
+
+    def _begin(self, event: JobEvent, step: Step) -> RunningJob:
+        job = self._job(event)
+        job.step, job.request_id = step, event.request_id
+        job.since = event.at - (event.seconds or 0.0)
+        return job
+
+    def _job(self, event: JobEvent) -> RunningJob:
+        job = self._jobs.get(event.key)
+        if job is None:
+            line = self._line_of(event.request)
+            job = RunningJob(event.request, line, Step.QUEUED, event.at, event.request_id)
+            self._jobs[event.key] = job
+        return job
+
+    def _end(self, event: JobEvent) -> None:
+        job = self._jobs.get(event.key)
+        if job is None:
+            return
+        if isinstance(event, (JobSucceeded, JobFailed)) and event.seconds is not None:
+            for times in (self._times[job.kind], self._all_times):
+                times.note(event.seconds, 0)
+        if isinstance(event, JobSucceeded) and self._saves and event.request_id is not None:
+            job.step = Step.SAVING
+            self._saving[event.request_id] = event.key
+        else:
+            del self._jobs[event.key]
+            self._saving.pop(event.request_id or "", None)
