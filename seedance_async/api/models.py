@@ -119,6 +119,10 @@ class ModelInfo:
 
     The fields of an entry are not documented: those that could be read are here, and `raw` is the
     whole entry.
+
+    Attributes:
+        incomplete: names of the lists in which something could not be read, so that they do not
+            tell what the model refuses.
     """
 
     id: str | None
@@ -127,6 +131,7 @@ class ModelInfo:
     resolutions: tuple[str, ...]
     pricing: Any
     raw: Mapping[str, Any] = attrs.field(repr=False, hash=False)
+    incomplete: frozenset[str] = attrs.field(default=frozenset(), kw_only=True, repr=False)
 
     def credits_per_second(self, resolution: str) -> float | None:
         """What a second of video costs in this resolution; None if the pricing does not tell.

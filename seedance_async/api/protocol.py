@@ -11,8 +11,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -37,6 +37,7 @@ MAX_CREDITS = 10**12
 _GENERATIONS = "/api/open/v1/video/generations"
 _MODELS = "/api/open/v1/models"
 _SNIPPET = 512
+_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -391,16 +392,22 @@ def _shown(value: object) -> str:
 
 
 def _model(entry: dict[str, Any]) -> ModelInfo:
-    def listed(name: str) -> list[Any]:
-        value = entry.get(name)
-        return value if isinstance(value, list) else []
+    incomplete = set()
 
-    identity = next((entry[n] for n in ("id", "model", "name") if _text(entry.get(n))), None)
+    def listed(name: str, wire: str, read: Callable[[object], _T | None]) -> tuple[_T, ...]:
+        value = entry.get(wire)
+        values = value if isinstance(value, list) else []
+        found = tuple(each for each in map(read, values) if each is not None)
+        if len(found) < len(values):
+            incomplete.add(name)
+        return found
+
     return ModelInfo(
-        id=identity,
-        durations=tuple(d for d in listed("durations") if isinstance(d, int)),
-        aspect_ratios=tuple(r for r in listed("aspectRatios") if isinstance(r, str)),
-        resolutions=tuple(r for r in listed("resolutions") if isinstance(r, str)),
+        id=next((entry[n] for n in ("id", "model", "name") if _text(entry.get(n))), None),
+        durations=listed("durations", "durations", _integer),
+        aspect_ratios=listed("aspect_ratios", "aspectRatios", _text),
+        resolutions=listed("resolutions", "resolutions", _text),
         pricing=entry.get("pricing"),
         raw=entry,
+        incomplete=frozenset(incomplete),
     )

@@ -306,13 +306,20 @@ def _url_suffix(url: object) -> str:
 
 
 @attrs.frozen
-class _Limits:
-    """What a model takes of what is to be chosen; None for anything, and who says so."""
+class _Limit:
+    """What a model takes in one field, None for anything; and who says so, if not the page."""
 
-    durations: Collection[int] | None
-    aspect_ratios: Collection[str] | None
-    resolutions: Collection[str] | None
-    told: bool = False
+    allowed: Collection[Any] | None
+    source: str = ""
+
+
+@attrs.frozen
+class _Limits:
+    """What a model takes of what is to be chosen."""
+
+    durations: _Limit
+    aspect_ratios: _Limit
+    resolutions: _Limit
 
 
 @attrs.frozen
@@ -325,9 +332,9 @@ class _Rules:
     limits: _Limits
 
 
-_UNKNOWN_MODEL = _Limits(None, None, None)
+_ANYTHING = _Limits(_Limit(None), _Limit(None), _Limit(None))
 _DOCUMENTED = {
-    model: _Limits(durations, tuple(AspectRatio), tuple(Resolution))
+    model: _Limits(_Limit(durations), _Limit(tuple(AspectRatio)), _Limit(tuple(Resolution)))
     for model, durations in DURATIONS.items()
 }
 
@@ -335,19 +342,22 @@ _DOCUMENTED = {
 def _limits(model: object, models: Sequence[ModelInfo]) -> _Limits:
     """The limits of a model: those that the server tells, else those of the API's page."""
     if not isinstance(model, str):
-        return _UNKNOWN_MODEL
-    documented = _DOCUMENTED.get(model)
-    if documented is None:
-        documented = _UNKNOWN_MODEL
+        return _ANYTHING
+    documented = _DOCUMENTED.get(model, _ANYTHING)
     told = next((each for each in models if each.id == model), None)
     if told is None:
         return documented
-    return _Limits(
-        told.durations or documented.durations,
-        told.aspect_ratios or documented.aspect_ratios,
-        told.resolutions or documented.resolutions,
-        told=True,
-    )
+    found: dict[str, Collection[Any]] = {
+        "durations": told.durations,
+        "aspect_ratios": told.aspect_ratios,
+        "resolutions": told.resolutions,
+    }
+    by_server = {
+        name: _Limit(listed, ", by the server's list of models")
+        for name, listed in found.items()
+        if listed and name not in told.incomplete
+    }
+    return attrs.evolve(documented, **by_server)
 
 
 def _violations(request: GenerationRequest, rules: _Rules) -> Iterator[Violation]:
@@ -431,14 +441,13 @@ def _broken_file_rule(source: LocalSource) -> str | None:
 
 
 def _choice_violations(
-    field: str, value: object, allowed: Collection[str] | None, rules: _Rules
+    field: str, value: object, limit: _Limit, rules: _Rules
 ) -> Iterator[Violation]:
     if not isinstance(value, str):
         yield Violation(field, value, "must be text")
-    elif rules.strict and allowed is not None and value not in allowed:
-        shown = ", ".join(itertools.islice(allowed, _NAMED))
-        rule = f"must be one of {shown}" + _source(rules)
-        yield Violation(field, value, rule, of_model=True)
+    elif rules.strict and limit.allowed is not None and value not in limit.allowed:
+        shown = ", ".join(itertools.islice(limit.allowed, _NAMED))
+        yield Violation(field, value, f"must be one of {shown}{limit.source}", of_model=True)
 
 
 def _duration_violations(value: object, model: str, rules: _Rules) -> Iterator[Violation]:
@@ -450,14 +459,10 @@ def _duration_violations(value: object, model: str, rules: _Rules) -> Iterator[V
         above = " above zero" if rules.strict else ""
         yield Violation("duration", value, f"must be a whole number of seconds{above}")
         return
-    allowed = rules.limits.durations
-    if rules.strict and allowed is not None and value not in allowed:
-        rule = f"must be {_in_words(allowed)} seconds for {model}" + _source(rules)
+    limit = rules.limits.durations
+    if rules.strict and limit.allowed is not None and value not in limit.allowed:
+        rule = f"must be {_in_words(limit.allowed)} seconds for {model}{limit.source}"
         yield Violation("duration", value, rule, of_model=True)
-
-
-def _source(rules: _Rules) -> str:
-    return ", by the server's list of models" if rules.limits.told else ""
 
 
 def _in_words(numbers: Collection[int]) -> str:

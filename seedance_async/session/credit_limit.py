@@ -57,9 +57,9 @@ class PriceTable:
 
     def __init__(self) -> None:
         self._prices: dict[Kind, int] = {}
-        # The highest per second: by model and resolution, and of all. Extra fields can make each
-        # job a kind of its own, so that they cannot be searched for it at each submit.
-        self._rates: dict[tuple[str, str | None] | None, float] = {}
+        # The highest per second: with the same extra fields, with any, and of all. They can make
+        # each job a kind of its own, so that the prices cannot be searched at each submit.
+        self._rates: dict[tuple[object, ...], float] = {}
         self._listed: tuple[ModelInfo, ...] = ()
 
     def __len__(self) -> int:
@@ -68,9 +68,9 @@ class PriceTable:
     def learn(self, kind: Kind, charged: int) -> None:
         """A request of this kind was charged this many credits."""
         self._prices[kind] = max(charged, self._prices.get(kind, 0))
-        model, duration, resolution = kind[:3]
+        duration = kind[1]
         if duration is not None and duration > 0:
-            for group in ((model, resolution), None):
+            for group in _groups(kind):
                 self._rates[group] = max(charged / duration, self._rates.get(group, 0.0))
 
     def price(self, kind: Kind) -> int | None:
@@ -80,15 +80,16 @@ class PriceTable:
     def estimate(self, kind: Kind) -> int | None:
         """A guess for a kind not seen yet; None if there is nothing to go by.
 
-        The highest price per second, seen or listed, times the duration: for the same model and
-        resolution if possible, else the highest seen at all.
+        The highest price per second, seen or listed, times the duration: for the same model,
+        resolution and extra fields if possible, then whatever the extra fields, else the highest
+        seen at all.
         """
         known = self.price(kind)
         if known is not None:
             return known
         model, duration, resolution = kind[:3]
-        seen = self._rates.get((model, resolution), self._rates.get(None))
-        best = self._listed_rates(model, resolution) + ([] if seen is None else [seen])
+        seen = [self._rates[group] for group in _groups(kind) if group in self._rates]
+        best = self._listed_rates(model, resolution) + seen[:1]
         if not best or duration is None or duration <= 0:
             return None
         return math.ceil(max(best) * duration)
@@ -118,6 +119,12 @@ class PriceTable:
             return []
         rates = (each.credits_per_second(resolution) for each in self._listed if each.id == model)
         return [rate for rate in rates if rate is not None]
+
+
+def _groups(kind: Kind) -> tuple[tuple[object, ...], ...]:
+    """What a price per second is known for, the closest to this kind first."""
+    model, _, resolution, _, *extra = kind
+    return (model, resolution, "".join(extra)), (model, resolution), ()
 
 
 @attrs.frozen

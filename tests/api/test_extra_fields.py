@@ -240,6 +240,17 @@ def test_different_extra_fields_are_different_requests(one, other):
     assert (requests[0].kind == requests[1].kind) is same
 
 
+DOCUMENTED = [field.name for field in attrs.fields(GenerationRequest) if field.name != "extra"]
+
+
+@given(st.sampled_from([*DOCUMENTED, *WIRE_NAMES]), st.randoms(use_true_random=False), values)
+def test_no_spelling_of_a_documented_name_gets_through(name, rng, value):
+    letters = [rng.choice((str.upper, str.lower))(letter) for letter in name]
+    spelled = "".join(letter + rng.choice(("", "", "-", "_", " ", ".")) for letter in letters)
+    request = attrs.evolve(PLAIN, extra={spelled: value, "seed": 7})
+    assert [v.field for v in request.violations(strict=False)] == [f"extra.{spelled}"]
+
+
 @given(extras)
 def test_no_extra_field_changes_what_is_documented(extra):
     request = attrs.evolve(PLAIN, extra=extra)

@@ -122,6 +122,7 @@ async def test_a_list_that_is_known_also_narrows_what_the_page_names(make_sessio
     [
         {"id": "seedance-2.0"},
         {"id": "seedance-2.0", "durations": [], "aspectRatios": "all", "resolutions": None},
+        {"id": "seedance-2.0", "durations": [{"to": 30}], "aspectRatios": [34], "resolutions": [4]},
         {"id": "another"},
     ],
 )
@@ -130,10 +131,21 @@ async def test_where_the_list_is_silent_the_documented_rules_hold(make_session, 
     api.script["models"].append(listing(entry))
     async with make_session() as session:
         for request in (TALL, LONG, LARGE):
-            with pytest.raises(InvalidRequestError):
+            with pytest.raises(InvalidRequestError) as caught:
                 await session.submit(request)
+            assert "the server" not in caught.value.rule
     assert sent(api) == []
     assert api.count("models") == 1
+
+
+@virtual
+@virtual
+async def test_a_list_of_which_a_part_cannot_be_read_refuses_nothing(make_session, api):
+    api.script["models"].append(listing({**CARD, "durations": [5.0, 30, "auto"]}))
+    async with make_session() as session:
+        (known,) = await session.client.models()
+        await session.submit(GenerationRequest("a river", duration=6, aspect_ratio="3:4"))
+    assert (known.durations, known.incomplete) == ((5, 30), {"durations"})
 
 
 @virtual

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,28 @@ async def waits(awaitable):
     await asyncio.sleep(1)
     assert not task.done()
     return task
+
+
+def test_extra_fields_are_priced_apart_and_a_guess_goes_by_the_same_ones_first():
+    table, best = PriceTable(), {"quality": "max"}
+    rich = [attrs.evolve(request, extra=best) for request in (FOUR, FIVE)]
+    table.learn(FOUR.kind, 32)
+    assert table.price(rich[0].kind) is None
+    assert table.estimate(rich[0].kind) == 32
+    table.learn(rich[0].kind, 400)
+    assert [table.estimate(request.kind) for request in (FOUR, FIVE, EIGHT)] == [32, 40, 64]
+    assert [table.estimate(request.kind) for request in rich] == [400, 500]
+    unseen = attrs.evolve(FOUR, extra={"quality": "unheard of"})
+    assert table.estimate(unseen.kind) == 400
+
+
+def test_a_length_that_the_server_chooses_has_no_guess():
+    table = PriceTable()
+    table.learn(FOUR.kind, 32)
+    table.learn(attrs.evolve(FOUR, duration=-1).kind, 80)
+    assert table.estimate(attrs.evolve(FOUR, duration=-1).kind) == 80
+    assert table.estimate(attrs.evolve(FOUR, duration=0).kind) is None
+    assert table.estimate(EIGHT.kind) == 64
 
 
 async def test_a_known_price_is_reserved_and_settled():

@@ -5,10 +5,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 from seedance_async import (
     AspectRatio,
@@ -54,6 +54,7 @@ def requests() -> Iterator[GenerationRequest]:
         resolution=Resolution.P720,
         webhook_url="https://example.com/hook",
         metadata={"order": 7},
+        extra={"seed": 7, "camera": {"fixed": True}},
     )
     base = GenerationRequest("x", model="seedance-1.5-pro", media_urls=("https://e.example/a",))
     yield from base.expand(prompt=["a", "b"], aspect_ratio=["16:9", "1:1"])
@@ -72,6 +73,7 @@ def values(request: GenerationRequest) -> None:
     assert_type(request.media_urls, tuple[PathLike[str] | str | bytes, ...])
     assert_type(request.mode, GenerationMode)
     assert_type(request.violations(allow_local=True), list[Violation])
+    assert_type(request.extra, Mapping[str, Any] | None)
     assert_type(load_request(dump_request(request)), GenerationRequest)
     assert_type(GenerationStatus("queued").is_terminal, bool)
 
