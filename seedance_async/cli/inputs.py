@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -36,6 +36,7 @@ class Line:
         key: its own name, if it gives one.
         columns: what else the file says of it, by the names of the columns; not sent.
         take: which take of the line this is, counted from 1; each is a job of its own.
+        fit: how its pictures from this machine are fitted to its aspect ratio.
         where: how a message about it says where it is.
     """
 
@@ -44,6 +45,7 @@ class Line:
     key: str | None = None
     columns: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     take: int = attrs.field(default=1, kw_only=True)
+    fit: Literal["crop", "pad"] | None = attrs.field(default=None, kw_only=True)
     where: str = attrs.field(default="", kw_only=True, eq=False)
 
     @property

@@ -23,6 +23,7 @@ from seedance_async.cli.chains import NEEDS_UPLOADER, check_chains, in_order
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.fitting import Fit, fit_option, fitted_lines
 from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, Problem, read_lines
 from seedance_async.cli.live.event_log import with_events
@@ -91,6 +92,7 @@ def _read(_context: object, _parameter: object, name: str) -> Input:
 @option.names
 @takes_option
 @options.upload
+@fit_option
 @options.tags
 @options.max_in_flight
 @options.max_downloads
@@ -133,6 +135,7 @@ async def batch(
     names: dict[str, str],
     takes: int,
     upload: str | None,
+    fit: Fit | None,
     tags: bool,
     max_in_flight: int,
     max_downloads: int,
@@ -163,7 +166,7 @@ async def batch(
     --model, --aspect-ratio, --duration, --resolution and --extra apply to lines that do not set
     them. Columns such as extra.seed give fields that the API does not document.
 
-    Media may be files: a path in FILE begins at the folder of FILE. See --upload.
+    Media may be files: a path in FILE begins at the folder of FILE. See --upload and --fit.
 
     A line may begin where another one ends: {"from": "KEY", "frame": "last"} among its media is the
     last frame of the line with that key, and without "frame" its whole video. It is submitted once
@@ -175,6 +178,7 @@ async def batch(
     Examples:
       seedance batch prompts.txt -o videos
       seedance batch shots.csv -o videos --takes 4 --max-credits 5000
+      seedance batch shots.csv --aspect-ratio 9:16 --fit crop --upload s3://BUCKET/inputs
       seedance batch shots.csv --map "Shot text=prompt" --dry-run
     """
     if no_journal and (journal is not None or resubmit_uncertain):
@@ -205,6 +209,8 @@ async def batch(
     screen = connection.screen
     rules = {"uploads": uploader is not None, "strict": strict}
     lines = await _good_lines(file, form, names, defaults, session, screen, rules)
+    if lines is not None and fit is not None:
+        lines = await fitted_lines([attrs.evolve(line, fit=fit) for line in lines], screen)
     if lines is None:
         return ExitCode.USAGE
     check_chains(lines, has_journal=record is not None)

@@ -22,6 +22,7 @@ from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.fitting import Fit, fit_option, fitted_request
 from seedance_async.cli.history import own_journal
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.live.event_log import with_events
@@ -61,6 +62,7 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
 @options.upload
+@fit_option
 @options.timeout
 @options.queue_timeout
 @consent
@@ -76,6 +78,7 @@ async def generate(
     overwrite: bool,
     no_download: bool,
     upload: str | None,
+    fit: Fit | None,
     timeout: float,
     queue_timeout: float,
     as_json: bool,
@@ -90,6 +93,7 @@ async def generate(
     Examples:
       seedance generate "A river in autumn" --duration 4 -o river.mp4
       seedance generate "The river rises" --media images/river.jpg
+      seedance generate "It rises" --media river.jpg --aspect-ratio 9:16 --fit crop
       seedance generate "A river" --extra seed=7 --extra 'camera={"fixed": true}'
     """
     screen, uploader = connection.screen, connection.uploader(upload)
@@ -118,6 +122,7 @@ async def generate(
         screen.say(NO_STRICT)
     if violations:
         raise InvalidRequestError(violations)
+    request = await fitted_request(request, fit)
     folder, target = (None, None) if no_download else _target(output, overwrite)
     line = Line(1, request, key=f"generate-{secrets.token_hex(8)}")
     if not may_buy(await priced(connection, [line]), consent, screen):

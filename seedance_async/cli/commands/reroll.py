@@ -15,6 +15,7 @@ from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.fitting import fitted_lines
 from seedance_async.cli.history import remember_batch
 from seedance_async.cli.inputs import Line, Problem
 from seedance_async.cli.live.event_log import with_events
@@ -130,6 +131,10 @@ async def reroll(
     rules = {"uploads": uploader is not None, "strict": strict}
     if not await _are_good(takes, session, connection.screen, rules):
         return ExitCode.USAGE
+    fitted = await fitted_lines(takes, connection.screen)
+    if fitted is None:
+        return ExitCode.USAGE
+    takes = fitted
     destination = await destinations.opened(destinations.bucket_of(folder) or folder)
     names = chosen_names(name, takes, KnownJobs(rerolls.entries, None), destination.is_taken)
     _announce(takes, connection.screen, is_resumed=plan in rerolls.begun)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,22 +37,17 @@ class Posters:
     def _with_poster(self, shot: Shot) -> Shot:
         assert shot.video is not None
         assert self._make is not None
-        path = shot.video.with_suffix(".jpg")
-        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
         try:
-            part.write_bytes(self._make(shot.video))
-            part.replace(path)
+            return attrs.evolve(shot, poster=self._make(shot.video))
         except (OSError, ValueError):
             self._failed.add(shot.video)
-            part.unlink(missing_ok=True)
             return shot
-        return attrs.evolve(shot, poster=path)
 
 
-def _maker() -> Callable[[Path], bytes] | None:
+def _maker() -> Callable[[Path], Path] | None:
     """What makes a poster; without the extra, the page shows the first frame of the video."""
     try:
-        from seedance_async.media.frames import poster
+        from seedance_async.media.posters import write_poster
     except ConfigurationError:
         return None
-    return poster
+    return write_poster

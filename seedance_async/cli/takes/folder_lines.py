@@ -104,9 +104,16 @@ def _as_row(line: Line) -> dict[str, Any]:
         "key": line.key,
         "request": line_of_request(line.request),
         "columns": dict(line.columns),
+        **({} if line.fit is None else {"fit": line.fit}),
     }
 
 
 def _as_line(row: Mapping[str, Any]) -> Line:
     request = load_request(row["request"])
-    return Line(int(row["line"]), request, str(row["key"]), columns=row.get("columns") or {})
+    return Line(
+        int(row["line"]),
+        request,
+        str(row["key"]),
+        columns=row.get("columns") or {},
+        fit=row.get("fit"),
+    )
