@@ -50,9 +50,9 @@ api.request: _utils.json_values _utils.urls api.extra_fields api.job_media api.l
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
-cli: _utils.plural api.job_media api.local_media api.models emulator jobs.downloads journal media
-    media.extra media.fitting media.frames media.gallery media.posters media.sidecar media.tags root
-    session.credit_limit session.estimate
+cli: _utils.plural api.job_media api.local_media api.models api.rate_limit api.retry emulator
+    jobs.downloads jobs.stats journal media media.extra media.fitting media.frames media.gallery
+    media.posters media.sidecar media.tags root session.credit_limit session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
