@@ -90,22 +90,41 @@ class Chaining:
         self._actions, self._get, self._save = actions, get, save
         self._allow_local = allow_local
         self._frames: OrderedDict[str, _Frame] = OrderedDict()
+        self._awaited: dict[Job, Job] = {}  # by the job that waits
 
-    async def ended(self, prepared: PreparedRequest, named: NamedJobs | None = None) -> None:
+    async def ended(
+        self, record: JobRecord, prepared: PreparedRequest, named: NamedJobs | None = None
+    ) -> None:
         """Wait until the jobs that a request's media come from have ended, however they did.
 
+        Not for one that waits, itself or through others, for the job of this request.
+
         Args:
-            prepared: the request. It keeps the handles of these jobs.
+            record: the job that waits.
+            prepared: its request. It keeps the handles of these jobs.
             named: the jobs of its stream.
         """
         if any(each.frame for each in prepared.sources.values()):
             await asyncio.to_thread(_import_decoder)  # nothing is waited for in vain
+        own = Job(record, self._actions)
         for index, medium in prepared.sources.items():
             job = await self._job(medium, named)
             prepared.sources[index] = attrs.evolve(medium, job=job)
-            if job is not None and not job.done:
+            if job is None or job.done or self._waits_for(job, own):
+                continue
+            self._awaited[own] = job
+            try:
                 with suppress(SeedanceError, RuntimeError):  # `urls` tells what is wrong
                     await job.wait()
+            finally:
+                del self._awaited[own]
+
+    def _waits_for(self, job: Job, own: Job) -> bool:
+        """Whether a job is this one, or waits for it."""
+        found: Job | None = job
+        while found is not None and found != own:
+            found = self._awaited.get(found)
+        return found is not None
 
     async def urls(self, prepared: PreparedRequest) -> dict[int, str]:
         """The URLs of a request's media that are videos of other jobs, by their place.

@@ -179,7 +179,7 @@ class Submitter:
         """
         if self._journal is None or not await self._is_sent(self._journal, record.key):
             with self._client.waits.during("source"):
-                await self._chaining().ended(prepared, named)
+                await self._chaining().ended(record, prepared, named)
 
     async def _is_sent(self, journal: JournalRecorder, key: str) -> bool:
         try:

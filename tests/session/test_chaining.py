@@ -143,6 +143,23 @@ async def test_a_job_that_comes_later_in_the_list_is_not_waited_for(make_session
     assert "no job with this key has come before" in str(batch[0].error)
 
 
+@pytest.mark.parametrize("with_journal", [False, True])
+async def test_jobs_that_wait_for_each_other_are_refused_and_not_waited_for(
+    make_session, api, store, with_journal
+):
+    circle = [("1", request("1", {"from": "2"})), ("2", request("2", {"from": "1"}))]
+    alone = request("3", {"from": "3"})
+    async with make_session(journal=MemoryJournal(store) if with_journal else None) as session:
+        batch = await session.run([*circle, ("3", alone)])
+        assert batch.counts == {JobState.REJECTED: 3}
+        with pytest.raises(SourceJobError, match="it was not submitted"):
+            await session.submit(alone, key="3")
+        submits = (session.submit(each, key=key) for key, each in circle)
+        errors = await asyncio.gather(*submits, return_exceptions=True)
+        assert [type(error) for error in errors] == [SourceJobError] * 2
+    assert api.count("create") == 0
+
+
 async def test_the_next_run_buys_nothing_again_and_a_new_source_is_bought_with_all_after_it(
     make_session, api, store
 ):
