@@ -21,6 +21,7 @@ from seedance_async import (
     GenerationStatus,
     InvalidRequestError,
     Job,
+    JobMedium,
     JobState,
     JobTimeoutError,
     JobUpdate,
@@ -40,6 +41,7 @@ from seedance_async import (
     dump_request,
     load_request,
 )
+from seedance_async.media import LocalMedium
 
 
 def requests() -> Iterator[GenerationRequest]:
@@ -70,7 +72,9 @@ def values(request: GenerationRequest) -> None:
     """What a request takes, and tells of itself."""
     with Path("river.png").open("rb") as file:
         GenerationRequest("x", media_urls=["https://a.example/", Path("a.png"), b"", file])
-    assert_type(request.media_urls, tuple[PathLike[str] | str | bytes, ...])
+    assert_type(
+        request.media_urls, tuple[PathLike[str] | str | bytes | LocalMedium | JobMedium, ...]
+    )
     assert_type(request.mode, GenerationMode)
     assert_type(request.violations(allow_local=True), list[Violation])
     assert_type(request.extra, Mapping[str, Any] | None)
