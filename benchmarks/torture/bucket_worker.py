@@ -29,6 +29,7 @@ def main(plan: Plan, bucket: str) -> int:
     code = run(
         [
             "batch",
+            "--yes",
             str(plan.input),
             *("-o", bucket, "--state", str(state), "--journal", str(plan.journal)),
             *("--name", "{number}", "--json", "--poll-interval", "0.05", "--timeout", "20"),

@@ -238,7 +238,7 @@ class Lives:
     async def _batch(self, film: int, *options: str, dying: bool = False) -> int:
         self.verdict.lives += 1
         words = ["batch", str(self._folder / f"{film}.jsonl"), "-o", str(self._folder / f"{film}")]
-        return await self._run([*words, "--poll-interval", "0.02", *options], dying=dying)
+        return await self._run([*words, "--yes", "--poll-interval", "0.02", *options], dying=dying)
 
     async def _run(self, words: Sequence[str], *, dying: bool = False) -> int:
         command = {

@@ -166,7 +166,7 @@ def test_a_video_is_made_with_fields_and_limits_that_only_the_server_knows(
 def test_a_batch_is_checked_by_the_servers_list_and_bought_once(seedance, seedance_emulator):
     Path("shots.csv").write_text("prompt,extra.seed,resolution\na,1,4k\nb,2,480p\nc,,\n")
     for _ in range(2):
-        done = seedance("batch", "shots.csv", "--extra", "style=noir", "--duration", "30")
+        done = seedance("batch", "shots.csv", "--yes", "--extra", "style=noir", "--duration", "30")
         assert done.code == 0, done.err
     bodies = {body["prompt"]: body for body in bought(seedance_emulator)}
     assert len(bodies) == len(seedance_emulator.ledger) == 3
@@ -179,7 +179,7 @@ def test_a_batch_that_the_servers_list_refuses_is_not_begun_and_says_how_to_ask_
     seedance, seedance_emulator
 ):
     Path("shots.csv").write_text("prompt,aspect_ratio\na,4:3\nb,2:1\n")
-    done = seedance("batch", "shots.csv")
+    done = seedance("batch", "shots.csv", "--yes")
     assert done.code == 2
     assert "line 2" in done.err
     assert "'2:1' must be one of 16:9, 4:3, by the server's list of models" in done.err
@@ -191,11 +191,11 @@ def test_a_batch_that_the_servers_list_refuses_is_not_begun_and_says_how_to_ask_
 @today
 def test_without_strict_the_server_is_asked_about_each(seedance, seedance_emulator):
     Path("shots.csv").write_text("prompt,aspect_ratio\na,16:9\nb,2:1\n")
-    assert seedance("batch", "shots.csv").code == 2
-    assert seedance("generate", "a", "--duration", "30").code == 2
+    assert seedance("batch", "shots.csv", "--yes").code == 2
+    assert seedance("generate", "a", "--yes", "--duration", "30").code == 2
     assert not len(seedance_emulator.ledger)
-    assert seedance("generate", "a", "--duration", "30", "--no-strict").code == 1
-    assert seedance("batch", "shots.csv", "--no-strict").code == 1
+    assert seedance("generate", "a", "--yes", "--duration", "30", "--no-strict").code == 1
+    assert seedance("batch", "shots.csv", "--yes", "--no-strict").code == 1
     assert [entry.outcome for entry in seedance_emulator.ledger].count("invalid") == 2
     assert [body["prompt"] for body in bought(seedance_emulator)] == ["a"]
 
@@ -203,7 +203,7 @@ def test_without_strict_the_server_is_asked_about_each(seedance, seedance_emulat
 @pytest.mark.seedance_emulator(models=[CARD], submit_faults={"unauthorized": 1.0})
 def test_a_line_that_is_left_for_the_next_run_keeps_its_extra_fields(seedance, seedance_emulator):
     Path("shots.jsonl").write_text('{"prompt": "a", "extra": {"seed": 7}}\n')
-    assert seedance("batch", "shots.jsonl", "--no-journal").code == 4
+    assert seedance("batch", "shots.jsonl", "--yes", "--no-journal").code == 4
     (kept,) = Path("videos/remaining.jsonl").read_text().splitlines()
     assert json.loads(kept)["extra"] == {"seed": 7}
     assert extras(kept) == [{"seed": 7}]
@@ -214,8 +214,8 @@ def test_a_reroll_changes_one_extra_field_and_resumes_with_the_same_words(
     seedance, seedance_emulator
 ):
     Path("shots.jsonl").write_text('{"prompt": "a", "extra": {"seed": 7, "style": "noir"}}\n')
-    assert seedance("batch", "shots.jsonl").code == 0
-    done = seedance("reroll", "1", "--extra", "seed=8", "--duration", "30")
+    assert seedance("batch", "shots.jsonl", "--yes").code == 0
+    done = seedance("reroll", "1", "--yes", "--extra", "seed=8", "--duration", "30")
     assert done.code == 0, done.err
     first, second = bought(seedance_emulator)
     assert second == {**first, "seed": 8, "duration": 30}

@@ -9,7 +9,8 @@ import attrs
 
 from seedance_async._utils.plural import counted
 from seedance_async.cli.inputs import Line
-from seedance_async.session.estimate import Cost
+from seedance_async.journal import JournalEntry
+from seedance_async.session.estimate import Cost, plan
 
 
 @attrs.frozen
@@ -57,6 +58,14 @@ class Purchase:
         for row in rows:
             cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
             yield "  ".join([*cells, row[3]])
+
+
+def new_lines(
+    lines: Sequence[Line], entries: Sequence[JournalEntry], *, resubmit_uncertain: bool
+) -> list[Line]:
+    """Those of the lines that a run with this journal would buy."""
+    items = [line.item for line in lines]
+    return [lines[at] for at in plan(entries, items, resubmit_uncertain=resubmit_uncertain).new]
 
 
 def kind_text(line: Line) -> str:

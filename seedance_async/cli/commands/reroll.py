@@ -11,6 +11,9 @@ import click
 from seedance_async import JournalError, SeedanceSession, Violation
 from seedance_async.api.models import ModelInfo
 from seedance_async.cli import options
+from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
+from seedance_async.cli.buying.prices import priced
+from seedance_async.cli.buying.purchase import new_lines
 from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
@@ -56,6 +59,7 @@ _NAMED = 10
 @options.max_downloads
 @options.timeout
 @options.queue_timeout
+@consent
 @options.as_json
 @options.strict
 @options.request_fields
@@ -74,6 +78,7 @@ async def reroll(
     max_downloads: int,
     timeout: float,
     queue_timeout: float,
+    consent: Consent,
     as_json: bool,
     strict: bool,
     **fields: Any,
@@ -137,6 +142,11 @@ async def reroll(
     takes = fitted
     destination = await destinations.opened(destinations.bucket_of(folder) or folder)
     names = chosen_names(name, takes, KnownJobs(rerolls.entries, None), destination.is_taken)
+    entries = rerolls.entries
+    new = new_lines(takes, entries, resubmit_uncertain=resubmit_uncertain)
+    limit = Limit.of(max_credits, entries)
+    if not may_buy(await priced(connection, new, entries), consent, connection.screen, limit):
+        return ExitCode.USAGE
     _announce(takes, connection.screen, is_resumed=plan in rerolls.begun)
     remember_batch(record, connection.screen)
     report = await run_batch(

@@ -198,7 +198,7 @@ def test_other_words_for_a_line_whose_reroll_is_not_done_are_refused(seedance, t
 
 
 def test_a_refused_reroll_costs_nothing_and_can_be_changed(seedance, three):
-    assert seedance("reroll", "1", "--model", "nobody-knows-it").code == 1
+    assert seedance("reroll", "1", "--yes", "--model", "nobody-knows-it").code == 1
     assert outcomes()[1, 2]["state"] == "rejected"
     assert begun() == []
     assert seedance("reroll", "1", "--prompt", "a fox").code == 0
