@@ -151,7 +151,7 @@ def test_a_video_is_made_with_fields_and_limits_that_only_the_server_knows(
     seedance, seedance_emulator
 ):
     done = seedance(
-        "generate", "a river", "--duration", "30", "--aspect-ratio", "4:3",
+        "generate", "a river", "--yes", "--duration", "30", "--aspect-ratio", "4:3",
         "--extra", "seed=7", "--extra", "style=noir", "--extra", 'camera={"pan": [1]}',
     )  # fmt: skip
     assert done.code == 0, done.err

@@ -79,10 +79,11 @@ def may_buy(
     if purchase.unknown and purchase.problem:
         screen.say(purchase.problem)
     jobs = counted(len(purchase.lines), "job")
+    above = f"; --ask-above, now {consent.ask_above:,}, lets it buy what costs no more"
     return agrees(
         f"Buy {jobs} for {purchase.total()}?",
-        f"{jobs} would cost {purchase.total()}. --yes buys without a question; --ask-above "
-        f"CREDITS, now {consent.ask_above:,}, lets it buy what certainly costs no more.",
+        f"{jobs} would cost {purchase.total()}. --yes buys without a question"
+        f"{'' if purchase.unknown else above}.",
         screen,
     )
 
