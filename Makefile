@@ -44,12 +44,21 @@ $(READY): pyproject.toml
 	  && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Python $(VERSION) in $(VENV)"
 	$(PIP) -e '.[cli,emulator,dev]'
+	$(PIP) --no-deps 'axe-playwright-python>=0.1.8' # for axe-core in it: Playwright is not used
 	@touch $@
+
+# The gallery is tested in a real Chromium, which is installed where that is possible.
+.PHONY: browser
+browser:
+	@{ command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver \
+	  >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy \
+	  --no-install-recommends chromium chromium-driver; } || \
+	  echo "Chromium and chromedriver are missing: the tests of the gallery will fail"
 
 demo: $(READY)
 	$(BIN)/seedance demo --output demo-out
 
-test: $(READY)
+test: $(READY) browser
 	$(BIN)/python -m pytest -n auto $(TESTS)
 
 # The summary comes last, whatever failed before it.
@@ -74,7 +83,7 @@ types: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Branches of the whole package, child processes included.
-coverage: $(READY)
+coverage: $(READY) browser
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet

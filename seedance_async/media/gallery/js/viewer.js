@@ -8,6 +8,7 @@ function openViewer(id) {
   if (!shot) return;
   stopPreview();
   setCurrent(id);
+  viewer.shot = id;
   emptyViewer();
   viewer.append(stageOf(shot), sheetOf(shot));
   viewer.setAttribute("aria-label", labelOf(shot));
@@ -93,5 +94,5 @@ async function copy(text) {
 
 viewer.addEventListener("close", () => {
   emptyViewer();
-  moveTo(shots.get(view.current));
+  moveTo(shots.get(viewer.shot)); // and not to the card from which it was opened
 });
