@@ -11,11 +11,12 @@ from collections.abc import Callable
 from fractions import Fraction
 from math import cos, pi
 from pathlib import Path
-from textwrap import wrap
 
 import av
 from attrs import frozen
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from seedance_async.emulator.lettering import Font, draw, font_of, lines_of
 
 FPS = 24
 _WIDEST = 4.0  # a wider picture would be too large to encode
@@ -23,7 +24,6 @@ _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "crf": "30", "g": "48"
 _LUMA = [16 + round(level * 219 / 255) for level in range(256)]
 _CHROMA = [round(128 + (level - 128) * 224 / 255) for level in range(256)]
 _WHITE, _BLACK = 235, 16
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class RenderingStoppedError(Exception):
@@ -72,7 +72,7 @@ class Canvas:
         probe = av.VideoFrame(self.width, self.height, "yuv420p")
         self._strides = [plane.line_size for plane in probe.planes]
         self._hue = _digest(picture.title)[0] * 360 // 256
-        self._font = _font(max(14, min(picture.size) // 30))
+        self._font = font_of(max(14, min(picture.size) // 30))
         background = _background(picture, self._hue)
         luma, blue, red = background.convert("YCbCr").split()
         self._base = [
@@ -174,23 +174,20 @@ def _background(picture: Picture, hue: int) -> Image.Image:
         Image.linear_gradient("L").resize(picture.size),
     )
     pen, margin = ImageDraw.Draw(image), width // 20
-    size = max(16, min(width, height) // 14)
-    columns = max(8, int((width - 2 * margin) / (size * 0.52)))
-    lines = wrap(picture.title, columns)[:5] or [""]
-    pen.multiline_text(
-        (margin, height // 12), "\n".join(lines), fill="white", font=_font(size), spacing=size // 4
-    )
-    caption = "\n".join(wrap(picture.caption, columns * 9 // 5))
-    pen.multiline_text((margin, height // 2), caption, fill="white", font=_font(size // 2))
+    size, room = max(16, min(width, height) // 14), width - 2 * margin
+    _write(pen, (margin, height // 12), lines_of(picture.title, size, room, 5), size)
+    small = size // 2
+    _write(pen, (margin, height // 2), lines_of(picture.caption, small, room), small)
     return image
+
+
+def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: list[str], size: int) -> None:
+    for number, line in enumerate(lines):
+        draw(pen, (at[0], at[1] + number * size * 1.4), line, size)
 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)
 
 
 def _text_height(font: Font) -> float:
