@@ -28,6 +28,7 @@ _utils.json_values:
 _utils.plural:
 _utils.urls:
 _utils.version:
+_utils.whole_file:
 api:
 api.backoff:
 api.capabilities: api.errors api.models api.request
@@ -50,9 +51,10 @@ api.request: _utils.json_values _utils.urls api.extra_fields api.job_media api.l
 api.retry: api.errors api.options api.rate_limit
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.waits:
-cli: _utils.plural api.job_media api.local_media api.models api.rate_limit api.retry emulator
-    jobs.downloads jobs.stats journal media media.extra media.fitting media.frames media.gallery
-    media.posters media.sidecar media.tags root session.credit_limit session.estimate
+cli: _utils.plural _utils.whole_file api.job_media api.local_media api.models api.rate_limit
+    api.retry emulator jobs.downloads jobs.stats journal media media.extra media.fitting
+    media.frames media.gallery media.joining media.posters media.sheet media.sidecar media.tags root
+    session.credit_limit session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
@@ -95,10 +97,11 @@ media.joining: media.clips media.extra
 media.multipart: _utils.cancellation
 media.packets: media.clips
 media.pictures: media.extra
-media.posters: media.extra media.frames media.sidecar
+media.posters: _utils.whole_file media.extra media.frames media.sidecar
 media.results_store: api.errors jobs.downloads jobs.registry media.multipart
 media.sheet: media.extra media.frames media.sidecar
-media.sidecar: api.errors api.local_media api.prepared_request api.request media.fitting
+media.sidecar: _utils.whole_file api.errors api.local_media api.prepared_request api.request
+    media.fitting
 media.store_uploader: api.errors api.local_media
 media.tags: media.boxes media.packets media.sidecar
 otel: root

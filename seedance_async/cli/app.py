@@ -15,10 +15,12 @@ from seedance_async.cli.commands.emulator import emulator
 from seedance_async.cli.commands.gallery import gallery
 from seedance_async.cli.commands.generate import generate
 from seedance_async.cli.commands.history import history
+from seedance_async.cli.commands.join import join
 from seedance_async.cli.commands.journal import journal
 from seedance_async.cli.commands.models import models
 from seedance_async.cli.commands.reroll import reroll
 from seedance_async.cli.commands.resume import resume
+from seedance_async.cli.commands.sheet import sheet
 from seedance_async.cli.commands.status import status
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of
@@ -38,7 +40,7 @@ def cli() -> None:
 _COMMANDS = (
     *(generate, batch, reroll, resume),
     *(history, journal, status, cancel, models),
-    *(gallery, emulator, demo),
+    *(gallery, sheet, join, emulator, demo),
 )
 for _command in _COMMANDS:
     cli.add_command(_command)

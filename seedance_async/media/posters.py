@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seedance_async._utils.whole_file import write_whole
 from seedance_async.media.extra import media_required
 from seedance_async.media.frames import poster
 from seedance_async.media.sidecar import poster_path
@@ -29,13 +30,7 @@ def write_poster(video: Path) -> Path:
     path = poster_path(video)
     if path.exists() and not _is_poster(path):
         raise FileExistsError(17, "a picture is there that is no poster", str(path))
-    data = poster(video)
-    part = path.with_name(f".{path.name[:80]}.part")
-    try:
-        part.write_bytes(_marked(data))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, _marked(poster(video)))
     return path
 
 

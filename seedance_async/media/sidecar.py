@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from seedance_async._utils.whole_file import write_whole
 from seedance_async.api.errors import ConfigurationError
 from seedance_async.api.local_media import STAND_IN, LocalSource, is_local, local_medium
 from seedance_async.api.prepared_request import dump_request, load_request
@@ -179,12 +180,7 @@ def write_sidecar(video: Path, sidecar: Sidecar) -> Path:
     text = sidecar.as_text()
     if path.exists() and not _is_sidecar(path):
         raise FileExistsError(17, "a file is there that is no sidecar", str(path))
-    part = path.with_name(f".{path.name[:80]}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON does
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, text.encode("utf-8", "backslashreplace"))  # as JSON does
     return path
 
 
