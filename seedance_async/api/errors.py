@@ -259,15 +259,20 @@ class SourceJobError(SeedanceError):
     """A job whose video is a medium of this one has none; nothing was sent, and nothing charged.
 
     Attributes:
-        key: that job's.
-        reason: what is wrong with it, or with its video.
+        key: that job's. If it was not submitted for the same reason, that of the first such job in
+            the chain.
+        reason: what is wrong with that one, or with its video.
 
     What to do: see to that job, and submit again.
     """
 
-    def __init__(self, medium: str, key: str, reason: str) -> None:
-        self.key, self.reason = key, reason
-        super().__init__(f"nothing was submitted, for want of {medium}: {reason}")
+    def __init__(
+        self, medium: str, key: str, reason: str, *, first: SourceJobError | None = None
+    ) -> None:
+        self.key: str = key if first is None else first.key
+        self.reason: str = reason if first is None else first.reason
+        via = "" if first is None else f", which waited for job {self.key}"
+        super().__init__(f"nothing was submitted, for want of {medium}{via}: {self.reason}")
 
 
 class TooManyUncertainError(SeedanceError):

@@ -141,9 +141,7 @@ class Chaining:
             reason = "no job with this key has come before, and none is in the journal"
             raise SourceJobError(str(medium), medium.key, reason)
         if job.state is not JobState.SUCCEEDED or job.generation is None:
-            error = SourceJobError(str(medium), medium.key, _why_not(job))
-            error.__cause__ = job.error
-            raise error
+            raise _missing(medium, job)
         try:
             if medium.frame is None:
                 return await self._video_url(medium, job.generation.request_id)
@@ -221,6 +219,15 @@ def _is_there(saved: SavedFile) -> bool:
         return saved.url is None and saved.path.stat().st_size == saved.size
     except OSError:
         return False
+
+
+def _missing(medium: JobMedium, job: Job) -> SourceJobError:
+    """That there is no video of a job; it may have waited for another that has none."""
+    before = job.error
+    first = before if isinstance(before, SourceJobError) else None
+    error = SourceJobError(str(medium), medium.key, _why_not(job), first=first)
+    error.__cause__ = before if first is None else first.__cause__
+    return error
 
 
 def _why_not(job: Job) -> str:

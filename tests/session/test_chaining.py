@@ -129,9 +129,12 @@ async def test_the_whole_chain_ends_where_a_submit_came_to_nothing(
     async with make_session() as session:
         batch = await session.run(chain)
     assert reason in str(batch[1].error)
-    assert "it was rejected (nothing was submitted, for want of the video of job 1" in str(
-        batch[2].error
+    assert str(batch[2].error).startswith(
+        "nothing was submitted, for want of the video of job 2, which waited for job 1: "
     )
+    assert batch[2].error.key == "1"
+    assert batch[2].error.reason == batch[1].error.reason
+    assert type(batch[2].error.__cause__) is type(batch[0].error)
     assert list(sent(api)) == ["1"]
 
 

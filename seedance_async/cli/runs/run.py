@@ -24,6 +24,7 @@ from seedance_async import (
     JournalError,
     SeedanceError,
     SeedanceSession,
+    SourceJobError,
     SubmitUncertainError,
     TooManyUncertainError,
     UnreachableError,
@@ -272,8 +273,9 @@ class Run:
         error: SeedanceError | None = None,
     ) -> None:
         self._open.pop(line.place)
-        if isinstance(job.error, _NEVER_SENT) and job.request_id is None:
-            self._take(self._not_sent(line, job.error))
+        stopped = job.error.__cause__ if isinstance(job.error, SourceJobError) else job.error
+        if isinstance(stopped, _NEVER_SENT) and job.request_id is None:
+            self._take(self._not_sent(line, stopped))
             return
         self.saved += file is not None
         self._take(Outcome.of_job(job, line, file=file, error=error, next_steps=self.next_steps))

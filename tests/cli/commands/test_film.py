@@ -116,9 +116,10 @@ def test_a_film_that_was_left_is_resumed_without_its_file(seedance, seedance_emu
     assert len(seedance_emulator.ledger) == SHOTS
 
 
-def test_takes_of_a_film_begin_where_the_first_take_ends(seedance, seedance_emulator):
-    assert seedance("batch", write(shot(1), shot(2, "shot-1")), "--takes", "2").code == 0
-    pictures = {entry.body["mediaUrls"][0] for entry in seedance_emulator.ledger
-                if entry.body.get("mediaUrls")}  # fmt: skip
-    assert len(seedance_emulator.ledger) == 4
-    assert len(pictures) == 1
+def test_what_a_limit_leaves_of_a_film_is_not_submitted(seedance, seedance_emulator):
+    done = seedance("batch", write(*film()), "--max-credits", "70")
+    assert done.code == 4
+    states = [results()[number]["state"] for number in range(1, SHOTS + 1)]
+    assert states == ["succeeded", "succeeded", "not_submitted", "not_submitted"]
+    assert seedance("batch", write(*film()), "--max-credits", "200").code == 0
+    assert len(seedance_emulator.ledger) == SHOTS
