@@ -97,7 +97,8 @@ async def test_ctrl_c_on_a_terminal_leaves_no_old_bar_behind():
 async def test_a_server_that_is_down_is_said_before_anybody_has_waited_for_long():
     write_prompts(1)
     terminal = Terminal(120, 30)
-    await terminal.start("batch", "prompts.txt", url="http://127.0.0.1:9", api_key="sd2_live_key")
+    down = {"url": "http://127.0.0.1:9", "api_key": "sd2_live_key"}
+    await terminal.start("batch", "prompts.txt", "--yes", **down)
     await terminal.until("a submit did not get through, and is sent again: ")
     assert "still waiting" not in terminal.text
     terminal.process.kill()
