@@ -56,6 +56,7 @@ def pytest_collection_finish():
 def _own_state(monkeypatch, tmp_path_factory):
     """What the command line keeps of a test is not kept among the user's own."""
     monkeypatch.setenv("SEEDANCE_STATE_DIR", str(tmp_path_factory.getbasetemp() / "state"))
+    monkeypatch.setenv("SEEDANCE_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / "config"))
 
 
 def pytest_asyncio_loop_factories(config, item):

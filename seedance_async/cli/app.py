@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import click
 
-from seedance_async import InvalidRequestError, SeedanceError
+from seedance_async import ConfigurationError, InvalidRequestError, SeedanceError
 from seedance_async.cli.commands.batch import batch
 from seedance_async.cli.commands.cancel import cancel
+from seedance_async.cli.commands.completion import COMPLETING, completion
 from seedance_async.cli.commands.demo import demo
 from seedance_async.cli.commands.emulator import emulator
 from seedance_async.cli.commands.gallery import gallery
@@ -22,6 +24,7 @@ from seedance_async.cli.commands.reroll import reroll
 from seedance_async.cli.commands.resume import resume
 from seedance_async.cli.commands.sheet import sheet
 from seedance_async.cli.commands.status import status
+from seedance_async.cli.config import Settings, read_settings
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of
 from seedance_async.cli.text import shorten
@@ -32,15 +35,16 @@ from seedance_async.cli.text import shorten
 def cli() -> None:
     """Video generation with the Seedance 2.0 Open API.
 
-    The API key is read from the environment variable SEEDANCE_API_KEY and from nowhere else:
-    other users of the machine can read what is on a command line.
+    The API key is read from the environment variable SEEDANCE_API_KEY, or from your own
+    seedance.toml if nobody else can read that, and from nowhere else: other users of the machine
+    can read what is on a command line.
     """
 
 
 _COMMANDS = (
     *(generate, batch, reroll, resume),
     *(history, journal, status, cancel, models),
-    *(gallery, sheet, join, emulator, demo),
+    *(gallery, sheet, join, emulator, demo, completion),
 )
 for _command in _COMMANDS:
     cli.add_command(_command)
@@ -48,9 +52,30 @@ for _command in _COMMANDS:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code. Expected errors are shown as one message."""
+    try:
+        settings = Settings() if _needs_no_settings(args) else read_settings(cli)
+    except ConfigurationError as error:
+        Screen().say(f"seedance: {error}", style="red")
+        return ExitCode.CONFIGURATION
+    with settings.in_use():
+        return _run(args, settings)
+
+
+def _needs_no_settings(args: Sequence[str]) -> bool:
+    """What a user calls to learn of the command works whatever is in a file."""
+    helps = {"-h", "--help", "--version"}
+    return not helps.isdisjoint(args) or args[:1] == ["completion"] or COMPLETING in os.environ
+
+
+def _run(args: Sequence[str], settings: Settings) -> int:
     screen = Screen()
     try:
-        code = cli.main(list(args), prog_name="seedance", standalone_mode=False)
+        code = cli.main(
+            list(args),
+            prog_name="seedance",
+            standalone_mode=False,
+            default_map=settings.defaults,
+        )
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE

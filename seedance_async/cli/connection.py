@@ -73,7 +73,9 @@ def api_command(work: Callable[..., Awaitable[ExitCode]]) -> Callable[..., ExitC
     """Turn a coroutine that takes a `Connection` into the function of a click command."""
 
     @click.option(
-        "--base-url", help="The API's origin.  [default: SEEDANCE_BASE_URL, or the vendor's]"
+        "--base-url",
+        envvar="SEEDANCE_BASE_URL",
+        help="The API's origin.  [default: SEEDANCE_BASE_URL, or the vendor's]",
     )
     @click.option(
         "--poll-interval",

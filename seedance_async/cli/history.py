@@ -60,13 +60,18 @@ def remember_batch(journal: Path, screen: Screen) -> None:
 
 def bought(screen: Screen) -> Iterator[tuple[Path, JournalEntry]]:
     """Every job of the user's journals, with its journal; one that cannot be read is named."""
-    own = state_folder() / _JOURNAL
-    for place in [*([own] if own.exists() else []), *map(Path, _batches())]:
+    for place in journals():
         try:
             for entry in read_entries(place):
                 yield place, entry
         except JournalError as error:
             screen.say(f"{error}", style="yellow")
+
+
+def journals(*, own: bool = True) -> list[Path]:
+    """Where the user's journals are: that of single jobs, if `own`, and those of all batches."""
+    single = state_folder() / _JOURNAL
+    return [*([single] if own and single.exists() else []), *map(Path, _batches())]
 
 
 def _batches() -> list[str]:

@@ -152,17 +152,20 @@ def journal(command: Command) -> Callable[..., ExitCode]:
 
 
 def journal_before(
-    words: str, fewest: int, most: int | None = None
+    words: str, fewest: int, most: int | None = None, *, complete: Callable[..., Any] | None = None
 ) -> Callable[[Command], Callable[..., ExitCode]]:
     """`[DIR] WORDS`, or `--journal DIR WORDS`; the command gets `journal` and `words`.
 
     Args:
         words: how the help shows the words.
         fewest, most: how many there may be besides DIR; the first of more is DIR if it exists.
+        complete: what a shell offers for a word; see `click.Parameter.shell_complete`.
     """
 
     def decorate(command: Command) -> Callable[..., ExitCode]:
-        @click.argument("words", nargs=-1, required=True, metavar=f"[DIR] {words}")
+        @click.argument(
+            "words", nargs=-1, required=True, metavar=f"[DIR] {words}", shell_complete=complete
+        )
         @_journal_option
         @functools.wraps(command)
         def run(words: Sequence[str], named_journal: Path | None, **rest: Any) -> ExitCode:

@@ -12,6 +12,7 @@ from seedance_async import Generation, JobError, JobState, JobTimeoutError, Seed
 from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.commands.job_queries import final_outcome, query_each
+from seedance_async.cli.completions import jobs_or_folder
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of, worst
@@ -30,7 +31,13 @@ TIMEOUT = 30.0
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="REQUEST_ID… | DIR [LINE…]")
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="REQUEST_ID… | DIR [LINE…]",
+    shell_complete=jobs_or_folder(running=True),
+)
 @click.option("--all", "everything", is_flag=True, help="All jobs of DIR that have not ended.")
 @click.option(
     "--state",

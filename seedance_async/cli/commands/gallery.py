@@ -56,10 +56,13 @@ def gallery(
     It plays them, searches, filters, compares up to four in sync, and keeps ratings and picks,
     which it exports as the file of the next batch. `?` on the page lists its keys.
 
-    Example: seedance gallery videos --open
-
     With --serve the page shows what a running batch makes, as it is made. It is served to this
     machine alone, unless --host says otherwise.
+
+    \b
+    Examples:
+      seedance gallery videos --open
+      seedance gallery videos --serve
     """
     screen = Screen()
     source = ShotFolder.of(folder, journal)

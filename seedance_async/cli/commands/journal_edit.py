@@ -15,6 +15,7 @@ import click
 from seedance_async import Generation, JournalError
 from seedance_async._utils.plural import counted
 from seedance_async.cli import options
+from seedance_async.cli.completions import keys_of_folder
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -24,7 +25,7 @@ from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
 
 
 @click.command()
-@options.journal_before("KEY…", fewest=1)
+@options.journal_before("KEY…", fewest=1, complete=keys_of_folder())
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--force", is_flag=True, help="Also forget jobs that are running or uncertain.")
 def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> ExitCode:
@@ -61,7 +62,7 @@ def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> Exi
 
 
 @click.command()
-@options.journal_before("KEY REQUEST_ID", fewest=2, most=2)
+@options.journal_before("KEY REQUEST_ID", fewest=2, most=2, complete=keys_of_folder(uncertain=True))
 @click.option("--any-prompt", is_flag=True, help="Adopt it though the server shows another prompt.")
 @api_command
 async def adopt(

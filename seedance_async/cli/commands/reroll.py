@@ -15,6 +15,7 @@ from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
 from seedance_async.cli.buying.prices import priced
 from seedance_async.cli.buying.purchase import new_lines
 from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
+from seedance_async.cli.completions import folder_and_lines
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -42,7 +43,9 @@ _NAMED = 10
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[DIR] LINE…")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[DIR] LINE…", shell_complete=folder_and_lines
+)
 @click.option("--prompt", help="Another prompt for these takes.  [default: that of each line]")
 @click.option(
     "--take",

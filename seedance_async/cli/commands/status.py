@@ -10,6 +10,7 @@ from seedance_async import Generation, SeedanceSession
 from seedance_async.cli import options
 from seedance_async.cli.commands.folder_status import show_folder
 from seedance_async.cli.commands.job_queries import final_outcome, query_each
+from seedance_async.cli.completions import jobs_or_folder
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.exit_codes import ExitCode, code_of, worst
 from seedance_async.cli.history import own_journal
@@ -19,7 +20,13 @@ from seedance_async.cli.takes.folder_lines import folder_journal
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="REQUEST_ID… | DIR [LINE…]")
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="REQUEST_ID… | DIR [LINE…]",
+    shell_complete=jobs_or_folder(),
+)
 @click.option("--wait", is_flag=True, help="Wait for jobs that have not ended.")
 @options.output_folder("Save the videos of succeeded jobs in this folder.")
 @options.timeout
