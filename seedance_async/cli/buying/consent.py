@@ -78,6 +78,8 @@ def may_buy(
         )
     if purchase.unknown and purchase.problem:
         screen.say(purchase.problem)
+    if purchase.columns:
+        screen.say(purchase.columns)
     jobs = counted(len(purchase.lines), "job")
     above = f"; --ask-above, now {consent.ask_above:,}, lets it buy what costs no more"
     return agrees(

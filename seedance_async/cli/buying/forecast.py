@@ -56,6 +56,8 @@ def _texts(purchase: Purchase, plan: Plan, left: LeftBehind, journal: Path | Non
     yield from left.texts()
     if not purchase.lines:
         return
+    if purchase.columns:
+        yield purchase.columns
     if purchase.unknown < len(purchase.lines):
         yield f"estimated cost: {purchase.total()}"
     if purchase.unknown:

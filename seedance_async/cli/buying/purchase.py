@@ -37,6 +37,12 @@ class Purchase:
         """How many are not in that sum."""
         return sum(cost.credits is None for cost in self.costs)
 
+    @property
+    def columns(self) -> str:
+        """What to know of the columns of the input that are not sent; empty if there are none."""
+        names = dict.fromkeys(name for line in self.lines for name in line.columns)
+        return f"columns for results and names, not sent: {', '.join(names)}" if names else ""
+
     def total(self) -> str:
         """The sum for people."""
         if self.unknown == len(self.costs):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -16,7 +18,8 @@ from seedance_async.cli.exit_codes import ExitCode
 @options.as_json
 @api_command
 async def models(connection: Connection, as_json: bool) -> ExitCode:
-    """List the models on offer; with --json as the server describes them.
+    """List the models on offer, with lengths, ratios, resolutions and prices as far as the server
+    tells them; with --json as it describes them.
 
     \b
     Example:
@@ -34,20 +37,43 @@ async def models(connection: Connection, as_json: bool) -> ExitCode:
 
 def _row(model: ModelInfo) -> str:
     durations = _ranges(model.durations)
-    pricing = model.pricing if isinstance(model.pricing, dict) else {}
     cells = [
         model.id or "(no id)",
         f"{durations} s" if durations else "",
         " ".join(model.aspect_ratios),
         " ".join(model.resolutions),
-        ", ".join(f"{name} {value}" for name, value in pricing.items()),
+        _prices(model),
     ]
     return "  ".join(cell for cell in cells if cell)
 
 
+def _prices(model: ModelInfo) -> str:
+    """What the server says of prices, whatever its form."""
+    pricing = model.pricing
+    if not isinstance(pricing, Mapping):
+        return "" if pricing is None else json.dumps(pricing, ensure_ascii=False)
+    unit = pricing.get("unit")
+    listed = ", ".join(
+        f"{name}: {_as_text(value)}"
+        for name, value in pricing.items()
+        if name != "unit" or not isinstance(unit, str)
+    )
+    return f"{listed} {unit.replace('_', ' ')}".strip() if isinstance(unit, str) else listed
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers in words: 4 to 15, or 5, 10."""
-    found = sorted(set(numbers))
-    if len(found) > 2 and found[-1] - found[0] == len(found) - 1:
-        return f"{found[0]} to {found[-1]}"
-    return ", ".join(map(str, found))
+    """Whole numbers, with those that follow each other as a range."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(
+        f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run))
+        for run in runs
+    )

@@ -18,6 +18,8 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.inputs import Line
 from seedance_async.session.estimate import Cost
 
+pytestmark = pytest.mark.seedance_emulator(speed=5000, media="shared")
+
 
 class Terminal(io.StringIO):
     """Somebody who answers."""
@@ -102,6 +104,22 @@ def test_a_price_that_nobody_tells_is_said_to_be_unknown(seedance, seedance_emul
     assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
     assert "   1       unknown  unknown  next-model, text" in done.err
     assert "1 job would cost an unknown number of credits. --yes" in done.err
+
+
+def test_columns_that_are_not_sent_are_named_before_anything_is_bought(seedance, seedance_emulator):
+    write("prompt,fps,Scene\na,24,1\n")
+    named = "columns for results and names, not sent: fps, Scene"
+    assert named in seedance("batch", "shots.csv").err
+    assert named in seedance("batch", "shots.csv", "--dry-run").out
+
+
+def test_a_price_of_another_folder_is_known(seedance, seedance_emulator, monkeypatch):
+    assert seedance("batch", write("A river\n", "prompts.txt"), "-o", "one", "--yes").code == 0
+    assert seedance("batch", write("A fox\n", "prompts.txt"), "-o", "two").code == 0
+    dry = ("batch", write("A boat\n", "prompts.txt"), "-o", "three", "--dry-run")
+    assert "line 1: 40 (" in seedance(*dry).out
+    monkeypatch.setenv("SEEDANCE_BASE_URL", "http://127.0.0.1:9")
+    assert "line 1: unknown (" in seedance(*dry).out, "that is another server"
 
 
 def test_a_server_that_is_down_is_said_to_be(seedance, monkeypatch):
