@@ -19,7 +19,7 @@ from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.results import RESULTS
 from seedance_async.journal import JournalEntry, read_entries
 from seedance_async.media.gallery import Shot
-from seedance_async.media.sidecar import Sidecar, read_sidecar
+from seedance_async.media.sidecar import Sidecar, poster_path, read_sidecar
 
 #: The state of a job that a run has submitted and whose outcome is still to come.
 RUNNING = "running"
@@ -85,9 +85,9 @@ class ShotFolder:
         beside = _sidecar(video) if video else None
         of = partial(_first, record, entry, beside)
         request = _request(record, entry, beside)
-        request_id, line = of("request_id"), of("line")
+        request_id, key, line = of("request_id"), of("key"), of("line")
         return Shot(
-            id=str(request_id or of("key") or _digest(line, request, video)),
+            id=str(request_id or key or _digest(line, request, video)),
             state=record.get("state") or (_state(entry) if entry else JobState.SUCCEEDED.value),
             request=request,
             mode=_mode(request),
@@ -95,11 +95,13 @@ class ShotFolder:
             take=of("take"),
             columns=of("columns") or {},
             request_id=request_id,
+            key=key,
             credits=of("credits_charged"),
             error=_error(record) or (entry.error if entry and not record else None),
-            next_step=record.get("next_step"),
+            next_step=record.get("next_step")
+            or (f"saved as {file}" if file and not video else None),
             video=video,
-            poster=_existing(video.with_suffix(".jpg")) if video else None,
+            poster=_existing(poster_path(video)) if video else None,
             began=of("submitted_at") or (entry and entry.created_at) or None,
             ended=of("saved_at") or (entry.updated_at if entry and _has_ended(entry) else None),
         )
@@ -158,7 +160,11 @@ def _request(
     Files of this machine are named again where it is known what they were.
     """
     if beside is not None:
-        media = [beside.files.get(each, each) for each in beside.request.get("mediaUrls", ())]
+        files = beside.files
+        media = [
+            files.get(each, each) if isinstance(each, str) else each
+            for each in beside.request.get("mediaUrls", ())
+        ]
         return {**beside.request, "mediaUrls": media} if media else beside.request
     if entry is not None:
         return _parsed(entry.request)

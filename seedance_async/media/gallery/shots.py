@@ -26,6 +26,7 @@ class Shot:
         take: which of several takes of the line it is.
         columns: other columns of the input, by name.
         request_id: the server's id of the job.
+        key: the job's name in its run, by which another request may name its video.
         credits: what the job was charged.
         error: why there is no video.
         next_step: what the user can do about it.
@@ -41,6 +42,7 @@ class Shot:
     take: int | None = None
     columns: Mapping[str, Any] = attrs.field(factory=dict)
     request_id: str | None = None
+    key: str | None = None
     credits: int | None = None
     error: str | None = None
     next_step: str | None = None

@@ -1,13 +1,16 @@
 """`seedance gallery`: a folder in, a page beside its videos out."""
 
 import json
+import os
 import signal
+import time
 from pathlib import Path
 
 import aiohttp
 
 from seedance_async import JobState
 from seedance_async.cli.runs.shots import ShotFolder
+from seedance_async.emulator.render import Picture, render
 from tests.cli.conftest import batch, command, emulator, results, stuck, write_prompts
 from tests.media.gallery.test_page import data_of
 
@@ -117,3 +120,26 @@ def test_files_of_this_machine_are_named_again_for_the_export():
     (shot,) = ShotFolder.of(Path("videos")).read()
     assert shot.request["mediaUrls"] == ["https://a.example/1.png", "images/river.jpg"]
     assert shot.line == 7
+
+
+def test_a_video_without_a_poster_gets_one_once_no_run_is_about_to_write_it(seedance):
+    Path("videos").mkdir()
+    for name, age in (("old", 100), ("fresh", 0)):
+        video = Path(f"videos/{name}.mp4")
+        render(Picture(name, "", "240p", "16:9", 1), video)
+        os.utime(video, (time.time() - age, time.time() - age))
+    Path("videos/broken.mp4").write_bytes(b"no video")
+    os.utime("videos/broken.mp4", (0, 0))
+    assert seedance("gallery").code == 0
+    shots = data_of(PAGE.read_text("utf-8"))["shots"]
+    posters = {shot["video"]: shot.get("poster") for shot in shots}
+    assert posters == {"broken.mp4": None, "fresh.mp4": None, "old.mp4": "old.jpg"}
+    assert Path("videos/old.jpg").is_file()
+
+
+def test_a_video_in_a_bucket_is_told_of():
+    Path("videos").mkdir()
+    record = {"line": 1, "prompt": "p", "state": "succeeded", "file": "s3://bucket/films/1.mp4"}
+    Path("videos/results.jsonl").write_text(json.dumps(record) + "\n")
+    (shot,) = ShotFolder.of(Path("videos")).read()
+    assert (shot.video, shot.next_step) == (None, "saved as s3://bucket/films/1.mp4")

@@ -73,6 +73,7 @@ def four(clips):
         return Shot(
             id=f"req_{number}",
             request_id=f"req_{number}",
+            key=f"shot-{number}",
             state="succeeded",
             request=request(prompt, **fields),
             columns={"scene": scene},
@@ -87,7 +88,7 @@ def four(clips):
     return [
         made(1, RIVER, "land", resolution="480p", aspectRatio="16:9"),
         made(2, STORM, "sea", resolution="720p", mediaUrls=["https://cdn.example/a.png?sig=1"]),
-        made(3, HARBOUR, "sea", resolution="480p"),
+        made(3, HARBOUR, "sea", resolution="480p", mediaUrls=[{"from": "shot-2", "frame": "last"}]),
         Shot(
             id="req_4",
             state="failed",

@@ -185,8 +185,10 @@ def test_the_export_is_a_file_that_a_batch_takes(opened, tmp_path, monkeypatch, 
     assert (storm["prompt"], storm["resolution"], storm["rating"]) == (STORM, "1080p", 5)
     assert storm["mediaUrls"] == ["https://cdn.example/a.png?sig=1"]
     assert (harbour["prompt"], harbour["scene"], "rating" in harbour) == (HARBOUR, "sea", False)
+    assert (storm["key"], harbour["mediaUrls"]) == ("shot-2", [{"from": "shot-2", "frame": "last"}])
+    assert "key" not in harbour
     monkeypatch.chdir(tmp_path)
-    assert run(["batch", "picks.jsonl", "--dry-run"]) == 0
+    assert run(["batch", "picks.jsonl", "--dry-run", "--base-url", "http://127.0.0.1:1"]) == 0
     assert "2 jobs would be submitted" in capsys.readouterr().out
 
 

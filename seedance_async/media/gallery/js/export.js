@@ -14,10 +14,18 @@ function chosenForExport() {
   return [...shots.values()].filter((shot) => shot.prompt && wanted(shot)).sort(inOrder);
 }
 
+// The jobs whose videos a request builds on, by their keys.
+function sourcesOf({ request }) {
+  return (request.mediaUrls || []).map((medium) => medium.from).filter(Boolean);
+}
+
 function exportedLines() {
-  return chosenForExport().map((shot) => {
+  const found = chosenForExport();
+  const named = new Set(found.flatMap(sourcesOf));
+  return found.map((shot) => {
     const { rating } = markOf(shot.id);
-    const line = { ...shot.request, ...plan.changes, ...shot.columns, ...(rating ? { rating } : {}) };
+    const key = named.has(shot.key) ? { key: shot.key } : {};
+    const line = { ...key, ...shot.request, ...plan.changes, ...shot.columns, ...(rating ? { rating } : {}) };
     return `${JSON.stringify(line)}\n`;
   }).join("");
 }
@@ -48,9 +56,15 @@ function openExport() {
 
 function showPlan() {
   const found = chosenForExport();
-  const local = found.filter(({ request }) => (request.mediaUrls || []).some((url) => !/^https?:/.test(url))).length;
-  const notes = local ? ` ${counted(local, "request")} of them had files of the disk as media: name these again in the file.` : "";
-  byId("plan").textContent = found.length ? `${counted(found.length, "request")}.${notes}` : "Nothing is chosen yet: P picks, 1 to 5 rate.";
+  const keys = new Set(found.map((shot) => shot.key));
+  const unnamed = found.filter(({ request }) => (request.mediaUrls || []).some((medium) => !medium.from && medium.startsWith("sha256:")));
+  const loose = found.filter((shot) => sourcesOf(shot).some((key) => !keys.has(key)));
+  const notes = [
+    found.length ? `${counted(found.length, "request")}.` : "Nothing is chosen yet: P picks, 1 to 5 rate.",
+    unnamed.length && `${unnamed.length} had files whose place is not known: name these again in the file.`,
+    loose.length && `${loose.length} begin with the video of a job that is not among them.`,
+  ];
+  byId("plan").textContent = notes.filter(Boolean).join(" ");
   byId("save").disabled = !found.length;
 }
 

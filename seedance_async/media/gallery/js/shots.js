@@ -20,6 +20,9 @@ const MODES = {
   multimodal: "References",
 };
 
+// What the page shows in its own way, or not at all; any other field is an option.
+const KNOWN = new Set(["prompt", "model", "mediaUrls", "aspectRatio", "duration", "resolution", "webhookUrl", "metadata"]);
+
 function stateName(state) {
   return STATES[state] || state;
 }
@@ -36,6 +39,9 @@ function take(raw) {
   give("Length", request.duration && `${request.duration} s`);
   give("Mode", MODES[raw.mode] || raw.mode);
   give("Take", raw.take);
+  for (const [name, value] of Object.entries(request)) {
+    if (!KNOWN.has(name)) give(name, typeof value === "object" ? JSON.stringify(value) : value);
+  }
   for (const [name, value] of Object.entries(raw.columns || {})) {
     give(values.has(name) ? `${name} (column)` : name, typeof value === "object" ? JSON.stringify(value) : value);
   }

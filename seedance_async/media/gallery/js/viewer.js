@@ -73,6 +73,7 @@ function rowsOf(shot) {
 
 // What follows a question mark may be a signature.
 function nameOfMedium(url) {
+  if (url.from) return `${url.frame ? `the ${url.frame} frame of` : "the video of"} ${url.from}`;
   return String(url).split(/[?#]/)[0].split("/").pop();
 }
 
