@@ -269,6 +269,7 @@ async def _program(emulator: Emulator, folder: Path) -> AsyncIterator[asyncio.su
             "SEEDANCE_BASE_URL": emulator.url,
             "SEEDANCE_API_KEY": emulator.api_key,
             "SEEDANCE_STATE_DIR": str(folder / "state"),
+            "SEEDANCE_ASK_ABOVE": "1000000",
         },
     )
     try:

@@ -16,7 +16,7 @@ from typing import Any, TextIO, TypeVar
 import attrs
 import click
 
-from seedance_async import APIError, ErrorDetail, Event, GenerationRequest, dump_request
+from seedance_async import APIError, ErrorDetail, Event, GenerationRequest, JobMedium, dump_request
 from seedance_async.cli.connection import Connection
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -86,8 +86,10 @@ def _error(error: BaseException) -> dict[str, Any]:
     return told
 
 
-def _medium(medium: object) -> str:
+def _medium(medium: object) -> Any:
     """A medium as it was given; of content on this machine, its size alone."""
+    if isinstance(medium, JobMedium):
+        return medium.as_data()
     return f"{len(medium):,} bytes" if isinstance(medium, bytes) else str(medium)
 
 

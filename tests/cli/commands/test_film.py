@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
+from seedance_async.cli.runs.shots import ShotFolder
 from seedance_async.media.joining import join_clips
 from tests.cli.conftest import entries, results
 
@@ -39,7 +40,7 @@ def bought(emulator):
 def test_a_film_is_a_file_and_is_bought_once(seedance, seedance_emulator):
     backwards = write(*reversed(film()))
     assert "4 jobs would be submitted" in seedance("batch", backwards, "--dry-run").out
-    assert seedance("batch", backwards, "--max-in-flight", "2").code == 0
+    assert seedance("batch", backwards, "--max-in-flight", "2", "--events", "e.ndjson").code == 0
     assert bought(seedance_emulator) == [
         ("shot 1", ""), *((f"shot {n}", ".png") for n in range(2, SHOTS + 1))
     ]  # fmt: skip
@@ -49,6 +50,12 @@ def test_a_film_is_a_file_and_is_bought_once(seedance, seedance_emulator):
     again = seedance("batch", write(*film()))
     assert again.code == 0
     assert len(seedance_emulator.ledger) == SHOTS
+    shots = ShotFolder.of(Path("videos")).read()
+    made_from = {n: [{"from": results()[n - 1]["key"], "frame": "last"}] for n in (2, 3, 4)}
+    assert {each.line: each.request.get("mediaUrls") for each in shots} == {1: None} | made_from
+    told = [json.loads(line) for line in Path("e.ndjson").read_text().splitlines()]
+    asked = [each["request"].get("mediaUrls") for each in told if each["event"] == "JobSubmitted"]
+    assert asked == [None, *made_from.values()]
     videos = [Path(results()[number]["file"]) for number in range(1, SHOTS + 1)]
     join_clips(videos, Path("film.mp4"))
     with av.open("film.mp4") as joined:
