@@ -44,20 +44,15 @@ from seedance_async.api.models import (
 from seedance_async.api.options import Endpoint, RetryPolicy, Timeouts, TransportOptions
 from seedance_async.api.prepared_request import dump_request, load_request, without_query
 from seedance_async.api.protocol import WireRequest, WireResponse
-from seedance_async.api.request import (
-    AspectRatio,
-    GenerationMode,
-    GenerationRequest,
-    Model,
-    Resolution,
-    Violation,
-)
+from seedance_async.api.request import GenerationRequest
+from seedance_async.api.rules import Violation
 from seedance_async.api.transport import (
     AiohttpTransport,
     DirectTransport,
     MediaResponse,
     Transport,
 )
+from seedance_async.api.vocabulary import AspectRatio, GenerationMode, Model, Resolution
 from seedance_async.jobs.job import Job, JobToken
 from seedance_async.jobs.polling.adaptive import LearnedPolls
 from seedance_async.jobs.registry import SavedFile, TaskRegistry

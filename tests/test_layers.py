@@ -43,13 +43,15 @@ api.models: _utils.urls
 api.option_fields: api.backoff api.errors
 api.options: _utils.urls api.backoff api.errors api.option_fields
 api.prepared_request: api.capabilities api.errors api.extra_fields api.job_media api.local_media
-    api.models api.request
+    api.models api.request api.rules
 api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
-api.request: _utils.json_values _utils.urls api.extra_fields api.job_media api.local_media
-    api.models
+api.request: api.extra_fields api.job_media api.local_media api.models api.rules api.vocabulary
 api.retry: api.errors api.options api.rate_limit
+api.rules: _utils.json_values _utils.urls api.extra_fields api.job_media api.local_media api.models
+    api.vocabulary
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
+api.vocabulary:
 api.waits:
 cli: _utils.plural _utils.whole_file api.job_media api.local_media api.models api.rate_limit
     api.retry emulator jobs.downloads jobs.stats journal media media.extra media.fitting

@@ -30,7 +30,8 @@ from seedance_async.api.local_media import (
     local_medium,
 )
 from seedance_async.api.models import ModelInfo
-from seedance_async.api.request import GenerationRequest, Violation
+from seedance_async.api.request import GenerationRequest
+from seedance_async.api.rules import Violation, violations_of
 
 _WIRE_NAMES = {
     "media_urls": "mediaUrls",
@@ -136,8 +137,8 @@ def prepare(
     """
     if not isinstance(request, GenerationRequest):
         raise InvalidRequestError([Violation("request", request, "must be a GenerationRequest")])
-    violations = request.violations(
-        allow_local=allow_local, uploads=uploads, strict=strict, models=models
+    violations = violations_of(
+        request, allow_local=allow_local, uploads=uploads, strict=strict, models=models
     )
     if violations:
         raise InvalidRequestError(violations)

@@ -27,7 +27,7 @@ from seedance_async import (
 from seedance_async._utils.urls import is_local_host, redact_url
 from seedance_async.api.models import ModelInfo
 from seedance_async.api.prepared_request import prepare
-from seedance_async.api.request import DURATIONS, MAX_MEDIA
+from seedance_async.api.vocabulary import DURATIONS, MAX_MEDIA
 from seedance_async.jobs.job import JobToken
 
 PHOTO = "https://example.com/photo.jpg"
