@@ -43,7 +43,7 @@ ANYWHERE = frozenset(
 )
 
 #: Options that only the user's own file may have.
-OWN = frozenset({"base-url", "upload"})
+OWN = frozenset({"ask-above", "base-url", "upload"})
 
 
 @attrs.frozen

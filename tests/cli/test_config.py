@@ -82,7 +82,7 @@ def test_a_command_within_another_has_a_table_of_its_own():
 def test_every_option_that_a_file_may_have_is_one():
     own("".join(f"{name} = 1\n" for name in ANYWHERE - {"verbose"}) + 'upload = "s3://x"\n')
     read_settings(app.cli)
-    own("verbose = true\n" + "".join(f'{name} = "x"\n' for name in OWN))
+    own("verbose = true\n" + "".join(f'{name} = "7"\n' for name in OWN))
     assert read_settings(app.cli).defaults["batch"]["verbose"] is True
 
 
