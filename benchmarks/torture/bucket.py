@@ -32,7 +32,7 @@ class BucketShelf:
 
     def names(self) -> list[str]:
         listed = (meta["path"] for metas in obstore.list(self._store) for meta in metas)
-        return [name for name in listed if not name.startswith(".")]
+        return [name for name in listed if name.endswith(".mp4")]
 
     def content(self, name: str) -> bytes:
         try:

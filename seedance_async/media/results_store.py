@@ -155,6 +155,26 @@ class StoreFolder:
         """The object with a name in this folder."""
         return StoredObject(self._store, name, f"{self.url}{name}")
 
+    async def put(self, name: str, data: bytes) -> None:
+        """Put a small object, in place of what has the name.
+
+        Raises:
+            Exception: what obstore raises.
+        """
+        import obstore
+
+        await obstore.put_async(self._store, name, data)
+
+    async def read(self, name: str) -> bytes:
+        """The content of a small object.
+
+        Raises:
+            Exception: what obstore raises; FileNotFoundError if there is none.
+        """
+        import obstore
+
+        return bytes(await (await obstore.get_async(self._store, name)).bytes_async())
+
     async def sizes(self) -> dict[str, int]:
         """The size of each object in this folder, by name.
 

@@ -22,7 +22,7 @@ from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.live.event_log import with_events
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.beside import Beside
-from seedance_async.cli.runs.destinations import Destination
+from seedance_async.cli.runs.destinations import Bucket, Destination
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import sent_request, state_of
 from seedance_async.cli.runs.next_steps import NextSteps
@@ -117,7 +117,8 @@ async def _resume(
     as_json: bool,
     max_downloads: int,
 ) -> ExitCode:
-    report, beside = Report(next_steps), Beside(session, numbered=False)
+    bucket = destination if isinstance(destination, Bucket) else None
+    report, beside = Report(next_steps), Beside(session, numbered=False, bucket=bucket)
 
     def take(outcome: Outcome) -> None:
         outcome = attrs.evolve(outcome, line=None)

@@ -20,7 +20,7 @@ from seedance_async.cli.exit_codes import ExitCode, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.options import cannot_write
 from seedance_async.cli.runs.beside import Beside
-from seedance_async.cli.runs.destinations import Destination, LocalFolder
+from seedance_async.cli.runs.destinations import Bucket, Destination, LocalFolder
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.journal_entries import KnownJobs, credits_charged
 from seedance_async.cli.runs.next_steps import JOURNAL, NextSteps
@@ -83,10 +83,14 @@ async def run_batch(
     session: SeedanceSession, lines: Sequence[Line], options: BatchOptions, screen: Screen
 ) -> Report:
     """Run lines through a session, keep their outcomes in the folder, show the summary."""
-    beside = Beside(session, tags=options.tags)
+    destination = options.destination or LocalFolder(options.folder)
+    beside = Beside(
+        session,
+        tags=options.tags,
+        bucket=destination if isinstance(destination, Bucket) else None,
+    )
     record = _BatchRecord(lines, options, screen)
     record.prepare()
-    destination = options.destination or LocalFolder(options.folder)
     run = Run(
         session,
         lines,

@@ -10,20 +10,26 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from seedance_async import ConfigurationError, Job, JournalError, SeedanceSession, dump_request
+from seedance_async import (
+    ConfigurationError,
+    GenerationRequest,
+    Job,
+    SeedanceSession,
+    dump_request,
+)
 from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.runs.destinations import Bucket
 from seedance_async.media.extra import media_required
 from seedance_async.media.sidecar import (
     Sidecar,
     files_of,
     poster_path,
     read_sidecar,
-    sidecar_path,
     write_sidecar,
 )
 from seedance_async.media.tags import read_tags, write_tags
@@ -36,28 +42,52 @@ class Beside:
         session: the run's.
         tags: whether the sidecar is written into the video, too, which rewrites its file.
         numbered: whether the lines of the run have the numbers of an input.
+        bucket: where the videos go, if not to a folder; only sidecars are put there.
 
     Raises:
         ConfigurationError: tags are asked for, and the extra `media` is not installed.
     """
 
     def __init__(
-        self, session: SeedanceSession, *, tags: bool = False, numbered: bool = True
+        self,
+        session: SeedanceSession,
+        *,
+        tags: bool = False,
+        numbered: bool = True,
+        bucket: Bucket | None = None,
     ) -> None:
         self._session, self._tags, self._numbered = session, tags, numbered
+        self._bucket = bucket
         self._failures: list[str] = []
         if tags:
             with media_required():
                 import av  # noqa: F401
 
-    async def write(self, line: Line, job: Job, video: Path) -> None:
-        """Write what is missing beside a video. Raises nothing but a cancellation."""
+    async def write(self, line: Line, job: Job, video: Path | str) -> None:
+        """Write what is missing beside a video. Raises nothing but a cancellation.
+
+        Args:
+            line: the job's.
+            job: it has succeeded.
+            video: a file, or the URL of an object in the bucket.
+        """
         try:
             sidecar = await self._sidecar(line, job)
-        except (JournalError, ValueError, OSError) as error:
-            self._failures.append(f"{sidecar_path(video)}: {error}")
-            return
-        await asyncio.to_thread(self._write, video, sidecar)
+            if isinstance(video, Path):
+                await asyncio.to_thread(self._write, video, sidecar)
+            elif self._bucket is not None:
+                await self._put(self._bucket, self._bucket.name_of(video), sidecar)
+        except Exception as error:  # the video is saved, and that is what counts
+            self._failures.append(f"{video}: {error}")
+
+    async def _put(self, bucket: Bucket, video: str, sidecar: Sidecar) -> None:
+        name = str(PurePosixPath(video).with_suffix(".json"))
+        if bucket.is_taken(name):
+            if bucket.is_taken(video):  # both were there when the run began
+                return
+            if _is_of(Sidecar.from_text(await bucket.store.read(name)), sidecar):
+                return
+        await bucket.store.put(name, sidecar.as_text().encode("utf-8", "backslashreplace"))
 
     def show(self, screen: Screen) -> None:
         """Say what could not be written."""
@@ -71,7 +101,7 @@ class Beside:
     async def _sidecar(self, line: Line, job: Job) -> Sidecar:
         entry = await self._session.recorded(job.key)
         known: dict[str, Any] = {
-            "files": files_of(line.request),
+            "files": _files_of(line.request),
             "request_id": job.request_id,
             "credits_charged": job.credits_charged,
             "saved_at": time.time(),
@@ -111,6 +141,14 @@ def _poster_writer() -> Callable[[Path], Path] | None:
     except ConfigurationError:
         return None
     return write_poster
+
+
+def _files_of(request: GenerationRequest) -> dict[str, str]:
+    """Its files, as far as they are still there."""
+    try:
+        return files_of(request)
+    except ValueError:
+        return {}
 
 
 def _found(read: Callable[[Path], Sidecar | None], video: Path) -> Sidecar | None:

@@ -84,12 +84,16 @@ class Bucket:
         """See `Destination`."""
         if place is None or not str(place).startswith(self.store.url):
             return None
-        name = str(place)[len(self.store.url) :]
+        name = self.name_of(str(place))
         return str(place) if self._sizes.get(name) == size else None
 
     def is_taken(self, name: str) -> bool:
         """See `Destination`."""
         return name in self._sizes
+
+    def name_of(self, url: str) -> str:
+        """The name of an object by its URL."""
+        return url.removeprefix(self.store.url)
 
 
 async def opened(output: Path | str) -> LocalFolder | Bucket:

@@ -117,7 +117,7 @@ class Run:
         stream: Stream = submit_lines,
         overwrite: bool = False,
         max_downloads: int = 4,
-        beside: Callable[[Line, Job, Path], Awaitable[None]] | None = None,
+        beside: Callable[[Line, Job, Path | str], Awaitable[None]] | None = None,
     ) -> None:
         self.session, self.next_steps = session, next_steps
         self._lines, self._keep, self._target = lines, take, target
@@ -255,7 +255,7 @@ class Run:
             self._report(line, job, error=error)
             return
         self._report(line, job, file=file)
-        if self._beside is not None and isinstance(file, Path):
+        if self._beside is not None:
             await self._beside(line, job, file)
 
     # --- outcomes ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from obstore.store import S3Store
 
 from seedance_async.journal import read_entries
+from seedance_async.media.sidecar import Sidecar
 from tests.cli.conftest import results
 from tests.support.s3 import environment_of, options_of, s3_server
 
@@ -29,7 +30,7 @@ def bucket(server, monkeypatch):
         monkeypatch.setenv(name, value)
     store = S3Store("films", prefix="may", **options_of(server))
     yield store
-    obstore.delete(store, list(sizes(store)))
+    obstore.delete(store, list(objects_in(store)))
 
 
 @pytest.fixture
@@ -37,8 +38,12 @@ def prompts():
     Path("prompts.txt").write_text("A river\nA sea\nA lake\n")
 
 
-def sizes(store):
+def objects_in(store):
     return {meta["path"]: meta["size"] for metas in obstore.list(store) for meta in metas}
+
+
+def sizes(store):
+    return {name: size for name, size in objects_in(store).items() if name.endswith(".mp4")}
 
 
 def fetched(emulator):
@@ -81,6 +86,24 @@ def test_resume_knows_the_bucket_of_a_batch(seedance, seedance_emulator, bucket,
     assert done.code == 0, done.err
     assert sorted(sizes(bucket).values()) == sorted(before.values())
     assert "Nothing to resume" in seedance("resume", "here").err
+
+
+def test_a_sidecar_is_beside_each_video(seedance, seedance_emulator, bucket, prompts):
+    assert seedance("batch", "prompts.txt", *OUTPUT).code == 0
+    entries = {entry.request_id: entry for entry in read_entries(STATE / "run.db")}
+    names = [name for name in objects_in(bucket) if name.endswith(".json")]
+    assert {name.replace(".json", ".mp4") for name in names} == set(sizes(bucket))
+    for name in names:
+        found = Sidecar.from_text(bytes(obstore.get(bucket, name).bytes()))
+        assert found.body == entries[found.request_id].request.encode()
+    obstore.delete(bucket, names[:1])
+    obstore.put(bucket, names[1], b'{"mine": true}')
+    obstore.delete(bucket, [names[1].replace(".json", ".mp4")])
+    done = seedance("batch", "prompts.txt", *OUTPUT)
+    assert done.code == 0
+    assert "1 file beside the videos could not be written" in done.err
+    assert set(names) < set(objects_in(bucket))
+    assert bytes(obstore.get(bucket, names[1]).bytes()) == b'{"mine": true}'
 
 
 def test_a_reroll_goes_to_the_bucket_of_its_batch(seedance, seedance_emulator, bucket, prompts):
@@ -132,7 +155,7 @@ def test_a_folder_named_by_a_url_is_a_bucket_too(seedance, seedance_emulator, pr
     url = (tmp_path / "store").as_uri()
     assert seedance("batch", "prompts.txt", "-o", url, "--state", "here").code == 0
     assert {r["file"] for r in results("here").values()} == {
-        path.as_uri() for path in (tmp_path / "store").iterdir()
+        path.as_uri() for path in (tmp_path / "store").glob("*.mp4")
     }
     assert seedance("batch", "prompts.txt", "-o", url, "--state", "here").code == 0
     assert len(seedance_emulator.jobs) == 3

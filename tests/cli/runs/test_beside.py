@@ -120,6 +120,26 @@ def test_a_failure_there_harms_neither_the_run_nor_the_video(
     assert all(path.stat().st_size > 1000 for path in videos().values())
 
 
+def test_a_file_of_the_request_that_is_gone_is_only_left_out(
+    seedance, seedance_emulator, videos, monkeypatch
+):
+    Path("a.png").write_bytes(PNG)
+    Path("shots.csv").write_text("prompt,media_urls\nA river,a.png\n")
+    assert seedance("batch", "shots.csv").code == 0
+    (video,) = videos().values()
+    video.with_suffix(".json").unlink()
+    video.unlink()
+    Path("a.png").unlink()
+    assert seedance("resume").code == 0
+    (video,) = Path("videos").glob("*.mp4")
+    (entry,) = read_entries(Path("videos/run.db"))
+    found = read_sidecar(video)
+    assert found.body == entry.request.encode()
+    assert found.files == {}
+    (violation,) = found.rebuilt().violations(uploads=True)
+    assert "give the file again" in violation.rule
+
+
 def test_pictures_and_files_of_the_user_are_not_replaced(seedance, seedance_emulator, videos):
     write_prompts(1)
     assert seedance("batch", "prompts.txt").code == 0
