@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from seedance_async._utils.cancellation import wait_shielded
+from seedance_async._utils.cancellation import shielded, wait_shielded
 
 if TYPE_CHECKING:
     from obstore import Attributes, PutResult
@@ -24,8 +23,8 @@ _AT_ONCE = 2
 _ABORT_SECONDS = 10.0
 
 
-class Digests:
-    """What is computed of an object's parts, to compare it with what the store has.
+class Digest:
+    """The size and the hash of an object's parts, computed while the next ones arrive.
 
     Attributes:
         size: bytes.
@@ -34,34 +33,26 @@ class Digests:
     def __init__(self) -> None:
         self.size = 0
         self._sha256 = hashlib.sha256()
-        self._parts: list[bytes] = []
-
-    @property
-    def sha256(self) -> str:
-        """The hash of all parts, in hexadecimal."""
-        return self._sha256.hexdigest()
+        self._hashing: asyncio.Future[None] | None = None
 
     async def add(self, part: bytes) -> None:
-        """Take in the next part; off the event loop, which large hashes would hold up."""
+        """Take in the next part, off the event loop, which large hashes would hold up."""
+        await self._done()
         self.size += len(part)
-        await asyncio.to_thread(self._sha256.update, part)
-        self._parts.append(await asyncio.to_thread(_md5, part))
+        self._hashing = asyncio.ensure_future(asyncio.to_thread(self._sha256.update, part))
 
-    def match(self, etag: str | None) -> bool | None:
-        """Whether a store's ETag is that of these parts; None if it is of another kind.
+    async def sha256(self) -> str:
+        """The hash of all parts, in hexadecimal."""
+        await self._done()
+        return self._sha256.hexdigest()
 
-        S3's is the MD5 of an object put at once, or the MD5 of the MD5s of its parts and their
-        number. Encrypted objects have one that looks the same and is not.
-        """
-        found = re.fullmatch('"?([0-9a-f]{32})(?:-([0-9]+))?"?', etag or "")
-        if found is None:
-            return None
-        if found[2] is None:
-            return len(self._parts) == 1 and self._parts[0].hex() == found[1]
-        return int(found[2]) == len(self._parts) and _md5(b"".join(self._parts)).hex() == found[1]
+    async def _done(self) -> None:
+        hashing, self._hashing = self._hashing, None
+        if hashing is not None:
+            await shielded(hashing)
 
 
-async def in_parts(pieces: AsyncIterable[bytes], digests: Digests) -> AsyncIterator[bytes]:
+async def in_parts(pieces: AsyncIterable[bytes], digest: Digest) -> AsyncIterator[bytes]:
     """Put pieces together to parts of `PART_SIZE`, the last of which may be smaller."""
     waiting: list[bytes] = []
     size = 0
@@ -70,14 +61,14 @@ async def in_parts(pieces: AsyncIterable[bytes], digests: Digests) -> AsyncItera
             waiting.append(piece[: PART_SIZE - size])
             piece, size = piece[PART_SIZE - size :], 0
             part, waiting = b"".join(waiting), []
-            await digests.add(part)
+            await digest.add(part)
             yield part
         if piece:
             waiting.append(piece)
             size += len(piece)
-    if waiting or not digests.size:
+    if waiting or not digest.size:
         part = b"".join(waiting)
-        await digests.add(part)
+        await digest.add(part)
         yield part
 
 
@@ -157,7 +148,3 @@ class _Feed:
 
 class _GivenUpError(Exception):
     """The upload is given up."""
-
-
-def _md5(data: bytes) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from seedance_async.api.errors import ConfigurationError
 from seedance_async.api.local_media import LocalMedium
+from seedance_async.media.process_end import wait_for_threads_at_exit
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -54,6 +55,7 @@ class StoreUploader:
             raise ConfigurationError(f"options are for a url, not for a store: {sorted(options)}")
         assert store is not None
         self._store, self._expires = store, timedelta(seconds=expires)
+        wait_for_threads_at_exit()
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
     def __repr__(self) -> str:

@@ -145,26 +145,32 @@ async def test_a_video_that_is_there_is_not_fetched_again(bucket):
     assert await save(bucket) == first, "no answer was asked for"
 
 
-async def test_what_the_store_has_is_compared_with_what_was_put(bucket, monkeypatch):
+@pytest.mark.parametrize("video", [VIDEO, LARGE])
+async def test_what_the_store_has_is_compared_with_what_was_put(bucket, monkeypatch, video):
     put = obstore.put_async
 
     async def damaged(store, key, data, **named):
-        return await put(store, key, data[:-1] + b"?", **named)
+        await put(store, key, data, **named)
+        return await put(store, key, video[:-1])
 
     monkeypatch.setattr(obstore, "put_async", damaged)
     with pytest.raises(DownloadError, match="something else than what was put"):
-        await save(bucket, whole())
+        await save(bucket, whole(video))
     assert await names(bucket) == []
 
 
-async def test_an_etag_that_is_no_checksum_proves_nothing_and_harms_nothing(bucket, monkeypatch):
+async def test_what_somebody_else_has_put_meanwhile_is_no_success(bucket, monkeypatch):
     put = obstore.put_async
 
-    async def encrypted(*arguments, **named):
-        return {**await put(*arguments, **named), "e_tag": f'"{"0" * 32}"'}
+    async def overtaken(*arguments, **named):
+        done = await put(*arguments, **named)
+        await put(bucket, "a film.mp4", bytes(len(VIDEO)))
+        return done
 
-    monkeypatch.setattr(obstore, "put_async", encrypted)
-    assert (await save(bucket, whole())).size == len(VIDEO)
+    monkeypatch.setattr(obstore, "put_async", overtaken)
+    with pytest.raises(DownloadError, match="somebody else"):
+        await save(bucket, whole())
+    assert await content(bucket) == bytes(len(VIDEO)), "it is left alone"
 
 
 async def test_where_it_is_has_a_url(bucket, tmp_path):
