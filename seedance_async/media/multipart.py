@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from seedance_async._utils.cancellation import shielded, wait_shielded
+from seedance_async._utils.cancellation import wait_shielded
 
 if TYPE_CHECKING:
     from obstore import Attributes, PutResult
@@ -23,53 +22,18 @@ _AT_ONCE = 2
 _ABORT_SECONDS = 10.0
 
 
-class Digest:
-    """The size and the hash of an object's parts, computed while the next ones arrive.
-
-    Attributes:
-        size: bytes.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._sha256 = hashlib.sha256()
-        self._hashing: asyncio.Future[None] | None = None
-
-    async def add(self, part: bytes) -> None:
-        """Take in the next part, off the event loop, which large hashes would hold up."""
-        await self._done()
-        self.size += len(part)
-        self._hashing = asyncio.ensure_future(asyncio.to_thread(self._sha256.update, part))
-
-    async def sha256(self) -> str:
-        """The hash of all parts, in hexadecimal."""
-        await self._done()
-        return self._sha256.hexdigest()
-
-    async def _done(self) -> None:
-        hashing, self._hashing = self._hashing, None
-        if hashing is not None:
-            await shielded(hashing)
-
-
-async def in_parts(pieces: AsyncIterable[bytes], digest: Digest) -> AsyncIterator[bytes]:
-    """Put pieces together to parts of `PART_SIZE`, the last of which may be smaller."""
+async def in_parts(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Put pieces together to parts of `PART_SIZE`, of which the last may be smaller or empty."""
     waiting: list[bytes] = []
     size = 0
     async for piece in pieces:
         while size + len(piece) >= PART_SIZE:
-            waiting.append(piece[: PART_SIZE - size])
-            piece, size = piece[PART_SIZE - size :], 0
-            part, waiting = b"".join(waiting), []
-            await digest.add(part)
-            yield part
-        if piece:
-            waiting.append(piece)
-            size += len(piece)
-    if waiting or not digest.size:
-        part = b"".join(waiting)
-        await digest.add(part)
-        yield part
+            needed = PART_SIZE - size
+            yield b"".join([*waiting, piece[:needed]])
+            piece, size, waiting = piece[needed:], 0, []
+        waiting.append(piece)
+        size += len(piece)
+    yield b"".join(waiting)
 
 
 async def put_parts(
@@ -99,7 +63,8 @@ async def put_parts(
     try:
         await feed.add(first, putting)
         async for part in parts:
-            await feed.add(part, putting)
+            if part:
+                await feed.add(part, putting)
         await feed.add(None, putting)
         return await asyncio.shield(putting)
     except BaseException:

@@ -21,7 +21,7 @@ from seedance_async.api.errors import ConfigurationError, DownloadError, Seedanc
 from seedance_async.jobs.downloads.part_file import safe_file_stem
 from seedance_async.jobs.downloads.stream import VideoStream
 from seedance_async.jobs.registry import SavedFile
-from seedance_async.media.multipart import Digest, in_parts, put_parts
+from seedance_async.media.multipart import in_parts, put_parts
 from seedance_async.media.process_end import wait_for_threads_at_exit
 
 if TYPE_CHECKING:
@@ -75,12 +75,11 @@ class StoredObject:
         return await self._put(video)
 
     async def _put(self, video: VideoStream) -> SavedFile:
-        digest = Digest()
-        put = await put_parts(self.store, self.key, in_parts(video, digest), self._marks(video))
-        await self._check(put["e_tag"], digest.size, video)
-        return SavedFile.at(self.url, digest.size, await digest.sha256())
+        put = await put_parts(self.store, self.key, in_parts(video), self._marks(video))
+        await self._check(put["e_tag"], video)
+        return SavedFile.at(self.url, video.size, video.sha256)
 
-    async def _check(self, etag: str | None, size: int, video: VideoStream) -> None:
+    async def _check(self, etag: str | None, video: VideoStream) -> None:
         """Check that what is there now is what was put, and as long. S3 checks what is in it.
 
         A store of S3 is sent the SHA-256 of each part, unless that was switched off, and refuses
@@ -91,7 +90,7 @@ class StoredObject:
         there = await self._get(head=True)
         if there is None or there.meta["e_tag"] not in (etag, None):
             raise self._error("somebody else has changed it", video)
-        if there.meta["size"] != size:
+        if there.meta["size"] != video.size:
             await obstore.delete_async(self.store, self.key)
             raise self._error("the store has something else than what was put", video)
 
