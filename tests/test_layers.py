@@ -100,11 +100,12 @@ media.multipart: _utils.cancellation
 media.packets: media.clips
 media.pictures: media.extra
 media.posters: _utils.whole_file media.extra media.frames media.sidecar
-media.results_store: api.errors jobs.downloads jobs.registry media.multipart
+media.process_end:
+media.results_store: api.errors jobs.downloads jobs.registry media.multipart media.process_end
 media.sheet: media.extra media.frames media.sidecar
 media.sidecar: _utils.whole_file api.errors api.local_media api.prepared_request api.request
     media.fitting
-media.store_uploader: api.errors api.local_media
+media.store_uploader: api.errors api.local_media media.process_end
 media.tags: media.boxes media.packets media.sidecar
 otel: root
 session:
