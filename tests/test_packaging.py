@@ -28,12 +28,12 @@ def test_each_link_of_the_readme_works_on_pypi_and_names_a_file_that_exists():
     targets, used, defined = links((ROOT / "README.md").read_text("utf-8"))
     assert used == defined
     assert [target for target in targets if not target.startswith("https://")] == []
-    inside = re.compile(f"{REPOSITORY}/(blob|tree)/main/([^#]+)")
+    inside = re.compile(f"{REPOSITORY}/(blob|raw|tree)/main/([^#]+)")
     found = [inside.match(target) for target in [*targets, *PROJECT["urls"].values()]]
     files = [match.groups() for match in found if match]
     assert len(files) >= 5
     for kind, path in files:
-        assert (ROOT / path).is_file() if kind == "blob" else (ROOT / path).is_dir(), path
+        assert (ROOT / path).is_dir() if kind == "tree" else (ROOT / path).is_file(), path
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

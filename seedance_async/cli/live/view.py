@@ -47,7 +47,7 @@ _MEDIUM, _WIDE = 64, 100
 _LONGEST = 500
 
 #: Lines of a terminal that are left to the messages above the view.
-_MESSAGES = 6
+_MESSAGES = 7
 
 
 @attrs.frozen
@@ -149,7 +149,7 @@ class View:
         more = len(self.jobs) - len(shown)
         if more:
             rows.append(Text(f"… and {more:,} more", style=_FAINT))
-        return [*rows, *summary]
+        return [*([Text()] if rows else []), *rows, *summary]
 
     # --- the bar and the figures ------------------------------------------------------------
 
@@ -212,7 +212,8 @@ class View:
 
 
 def _joined(parts: Iterable[Text]) -> Text:
-    return Text(" · ", style=_FAINT).join(list(parts))
+    between = Text.assemble((" · ", _FAINT))  # with a style of its own, all would be in that
+    return between.join(list(parts))
 
 
 def flowed(parts: Iterable[Text], width: int) -> Iterator[Text]:

@@ -63,9 +63,9 @@ def remedy_for(outcome: Outcome) -> str | None:
     if error is None:
         return None
     ended = outcome.state in (JobState.FAILED, JobState.CANCELLED)
-    paid = "; a changed line is a new job, and paid for" if ended else ""
+    paid = " (a new job, paid for anew)" if ended else ""
     if _is_moderation(error):
-        return f"moderation: change the prompt or the media, and run again{paid}"
+        return f"moderation: change the prompt or the media, run again{paid}"
     if ended:
         return None
     if isinstance(error, AuthenticationError):

@@ -55,7 +55,8 @@ def running(count, *, ended=(), prompt="A river in autumn, seen from a slow boat
 def drawn(columns, height=40, *, jobs=None, **counts):
     found = moment(**counts) if counts else moment(processing=3, queued=2, succeeded=10, failed=1)
     view = View(found, running(0) if jobs is None else jobs, NOW)
-    return [line.plain for line in view.lines(columns, height)]
+    lines = [line.plain for line in view.lines(columns, height)]
+    return lines[1:] if lines[0] == "" else lines
 
 
 MUST_STAY = ["1.1/s", "ETA 0:12", "1,234 credits", "11/24", "0:10 elapsed"]
@@ -105,7 +106,7 @@ def test_before_any_job_has_ended_the_elapsed_time_stands_alone():
 
 def test_a_job_that_takes_longer_than_any_other_has_a_full_bar():
     jobs = running(1, ended=[5.0])
-    (row, *_) = View(moment(processing=1), jobs, NOW).lines(80, 40)
+    (_, row, *_) = View(moment(processing=1), jobs, NOW).lines(80, 40)
     assert row.plain.endswith("━━━━━━━━━━ 0:10 of ~0:05")
     assert "yellow" in {str(span.style) for span in row.spans}
 
@@ -113,7 +114,7 @@ def test_a_job_that_takes_longer_than_any_other_has_a_full_bar():
 def test_as_many_rows_are_shown_as_fit_and_the_rest_is_counted():
     lines = drawn(80, 24, jobs=running(30, ended=[20.0]))
     assert len(lines) <= 24 - 6
-    assert lines[15] == "… and 15 more"
+    assert lines[14] == "… and 16 more"
     assert lines[0].startswith("●  1 "), "the oldest come first"
 
 
@@ -134,6 +135,14 @@ def test_a_long_wait_and_a_hold_are_shown():
 
 def test_a_gate_that_is_shut_for_good_is_no_hold():
     assert "held back" not in " ".join(drawn(80, processing=3, hold=float("inf")))
+
+
+def test_the_figures_are_not_faint():
+    summary = moment(processing=3, succeeded=10)
+    (first, *_) = View(summary, running(0), NOW).lines(120, 40)
+    at = first.plain.index("1,234 credits")
+    assert not first.style
+    assert [span for span in first.spans if span.start <= at < span.end and span.style] == []
 
 
 def test_a_slow_pace_is_shown_per_minute():

@@ -75,8 +75,8 @@ def test_failures_are_grouped_by_reason_with_what_to_do_about_each(capsys):
     assert lines[:6] == [
         "3 lines of prompts.txt failed, 120 credits charged:",
         "  lines 1, 3: The prompt was refused",
-        "    What to do: moderation: change the prompt or the media, and run again; a changed line "
-        "is a new job, and paid for",
+        "    What to do: moderation: change the prompt or the media, run again (a new job, "
+        "paid for anew)",
         "  line 4 req_4 “prompt 4”: The generation failed",
         "    What to do: to buy it again as it is: seedance reroll videos 4",
         "120 credits charged, as reported by the server",
