@@ -27,7 +27,6 @@ from seedance_async.cli.commands.status import status
 from seedance_async.cli.config import Settings, read_settings
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of
-from seedance_async.cli.text import shorten
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,7 +83,7 @@ def _run(args: Sequence[str], settings: Settings) -> int:
         return ExitCode.INTERRUPTED
     except InvalidRequestError as error:
         for broken in error.violations:
-            screen.say(f"seedance: {broken.field} {broken.rule}, not {shorten(repr(broken.value))}")
+            screen.say(f"seedance: {InvalidRequestError([broken])}")
         return ExitCode.USAGE
     except SeedanceError as error:
         screen.say(f"seedance: {error}", style="red")

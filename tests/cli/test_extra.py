@@ -143,6 +143,14 @@ def test_an_option_that_cannot_be_read_is_a_mistake_in_the_command(
     assert words in done.err
 
 
+def test_a_refused_name_is_told_with_its_value_and_rule(seedance, monkeypatch):
+    monkeypatch.setenv("SEEDANCE_API_KEY", "sd2_live_unused")
+    done = seedance("generate", "a river", "--extra", "Duration=5")
+    assert done.code == 2
+    words = "extra.Duration must not have the name of a documented field: give duration (it is 5)"
+    assert words in done.err
+
+
 # --- bought -------------------------------------------------------------------------------------
 
 
