@@ -49,6 +49,12 @@ class JobMedium:
     def __reduce__(self) -> tuple[Any, ...]:
         return JobMedium, (self.key, self.frame)  # a chain of jobs is not pickled with its end
 
+    def __copy__(self) -> JobMedium:
+        return self  # as any value; what `__reduce__` makes would not have the handle
+
+    def __deepcopy__(self, _memo: object) -> JobMedium:
+        return self
+
     def __str__(self) -> str:
         return f"the {'video' if self.frame is None else 'last frame'} of job {self.key}"
 

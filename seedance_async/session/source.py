@@ -71,7 +71,8 @@ class Source:
 
 def _named_in(requests: object) -> frozenset[str]:
     if not isinstance(requests, (list, tuple)):
-        return getattr(requests, "named", frozenset())
+        named = getattr(requests, "named", None)
+        return named if isinstance(named, frozenset) else frozenset()
     both = (item[-1] if isinstance(item, tuple) and item else item for item in requests)
     media = (each for request in both for each in _media_of(request))
     return frozenset(each.key for each in media if isinstance(each, JobMedium) and not each.job)

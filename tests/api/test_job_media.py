@@ -1,5 +1,6 @@
 """Media that are videos of other jobs: how they are written, and by what they are known."""
 
+import copy
 import json
 import pickle
 
@@ -54,6 +55,12 @@ def test_a_frame_needs_somebody_who_uploads_it_and_a_video_does_not():
 def test_a_medium_that_cannot_be_is_refused_at_once(arguments):
     with pytest.raises(ValueError, match=r"key|frame"):
         JobMedium(*arguments)
+
+
+def test_a_copy_keeps_the_job():
+    request = GenerationRequest("x", media_urls=[JobMedium("a", "last", job=[])])
+    for copied in (copy.copy(request), copy.deepcopy(request)):
+        assert copied.media_urls[0].job is request.media_urls[0].job
 
 
 def test_a_pickled_one_leaves_the_job_behind():

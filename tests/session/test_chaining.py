@@ -212,6 +212,20 @@ async def test_a_job_of_an_earlier_run_can_be_named_by_its_key(make_session, api
     assert sent(api)["2"] == [f"https://media.example/{first.request_id}.mp4"]
 
 
+async def test_sessions_that_share_a_journal_buy_each_shot_once(make_session, api, store):
+    film = [("0", request("0"))]
+    film += [(f"{n}", request(f"{n}", {"from": f"{n - 1}"})) for n in range(1, 5)]
+
+    async def run():
+        async with make_session(journal=MemoryJournal(store, shared=True)) as session:
+            return await session.run(film)
+
+    one, other = await asyncio.gather(run(), run())
+    assert one.counts == other.counts == {JobState.SUCCEEDED: 5}
+    assert [job.request_id for job in one] == [job.request_id for job in other]
+    assert set(api.prompts.values()) == {1}
+
+
 async def test_a_job_that_waits_ends_when_nothing_more_may_be_sent(make_session, api):
     async with make_session() as session:
         first = await session.submit(request("1"))

@@ -101,6 +101,18 @@ async def one_video() -> Path:
         return assert_type(await job.download("river.mp4", overwrite=True), Path)
 
 
+async def a_film() -> Generation:
+    """Shots that follow one another: by their handles, and by their keys."""
+    async with SeedanceSession() as session:
+        first = await session.submit(GenerationRequest("A boat leaves the shore"))
+        assert_type(first.frame("last"), JobMedium)
+        second = GenerationRequest("It reaches the island", media_urls=[first.frame("last")])
+        third = GenerationRequest("Both", media_urls=[first, await session.submit(second)])
+        fourth = GenerationRequest("The end", media_urls=[JobMedium("shot-3", "last"), first])
+        await session.run([("shot-3", third), ("shot-4", fourth)])
+        return await session.generate(GenerationRequest("x", media_urls=[first]))
+
+
 async def in_a_server() -> None:
     """A session without a block, its jobs, and what is told of them."""
     session = assert_type(await SeedanceSession(journal="videos.db").open(), SeedanceSession)

@@ -107,6 +107,15 @@ def test_a_film_that_cannot_be_made_is_refused_before_it_costs(
     assert len(seedance_emulator.ledger) == 0
 
 
+def test_a_film_needs_a_bucket_for_its_pictures(seedance, monkeypatch):
+    monkeypatch.setenv("SEEDANCE_BASE_URL", "https://api.example")
+    monkeypatch.setenv("SEEDANCE_API_KEY", "key")
+    done = seedance("batch", write(*film()), "--dry-run")
+    assert done.code == 2
+    assert "line 2: media_urls[0]: 'the last frame of job shot-1' is uploaded as a" in done.err
+    assert done.err.count("give --upload a bucket") == 1
+
+
 def test_a_film_needs_the_journal(seedance, seedance_emulator):
     done = seedance("batch", write(*film()), "--no-journal")
     assert done.code == 2
