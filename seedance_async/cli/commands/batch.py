@@ -180,6 +180,8 @@ async def batch(
       seedance batch shots.csv -o videos --takes 4 --max-credits 5000
       seedance batch shots.csv --aspect-ratio 9:16 --fit crop --upload s3://BUCKET/inputs
       seedance batch shots.csv --map "Shot text=prompt" --dry-run
+      seedance batch shots.csv --name "{line:03}-{slug}-{take}" --takes 2
+      seedance batch shots.csv -o s3://BUCKET/films/
     """
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 #: What a folder with the record of a run says of the bucket that its videos are in.
-_BUCKET = "bucket.json"
+_BUCKET = "bucket.txt"
 
 
 class Destination(Protocol):
@@ -141,12 +140,11 @@ def state_folder(output: Path | str, state: Path | None) -> Path:
 def bucket_of(folder: Path) -> str | None:
     """The bucket that the videos of the run recorded in a folder are in; None if in none."""
     try:
-        found = json.loads((folder / _BUCKET).read_bytes())["output"]
+        return (folder / _BUCKET).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise click.UsageError(f"{folder / _BUCKET} cannot be read: {error}") from None
-    return str(found)
 
 
 def remember_bucket(folder: Path, output: Path | str) -> None:
@@ -159,7 +157,7 @@ def remember_bucket(folder: Path, output: Path | str) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _BUCKET).write_text(json.dumps({"output": output}) + "\n", encoding="utf-8")
+        (folder / _BUCKET).write_text(f"{output}\n", encoding="utf-8")
     except OSError as error:
         raise cannot_write(folder, error) from None
 

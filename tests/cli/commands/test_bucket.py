@@ -1,7 +1,6 @@
 """Batches whose videos go to a bucket, against a server that speaks S3."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import obstore
@@ -142,7 +141,7 @@ def test_a_bucket_that_cannot_be_used_costs_nothing(
 
 def test_a_folder_has_the_record_of_one_bucket(seedance, seedance_emulator, bucket, prompts):
     STATE.mkdir()
-    (STATE / "bucket.json").write_text(json.dumps({"output": "s3://other/"}))
+    (STATE / "bucket.txt").write_text("s3://other/\n")
     done = seedance("batch", "prompts.txt", *OUTPUT)
     assert done.code == 2
     assert "has the record of a batch into s3://other/" in done.err
