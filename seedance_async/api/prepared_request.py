@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -159,6 +159,8 @@ class Preparer:
     Args:
         capabilities: what is known.
         allow_local, uploads, strict, media_key: see `prepare`.
+        was_sent: whether a job with this key, or without one an equal request, was submitted by an
+            earlier run: whatever the models take by now, it may be running.
     """
 
     def __init__(
@@ -169,14 +171,19 @@ class Preparer:
         strict: bool,
         uploads: bool = False,
         media_key: MediaKey | None = None,
+        was_sent: Callable[[PreparedRequest, str | None], Awaitable[bool]] | None = None,
     ) -> None:
-        self._capabilities, self._strict = capabilities, strict
+        self._capabilities, self._strict, self._was_sent = capabilities, strict, was_sent
         self._prepare = functools.partial(
             prepare, allow_local=allow_local, uploads=uploads, media_key=media_key
         )
 
-    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+    async def prepare(self, request: GenerationRequest, key: str | None = None) -> PreparedRequest:
         """As the function; what the documented rules refuse may be allowed by the server's list.
+
+        Args:
+            request: the request.
+            key: of its job, if the caller gives one.
 
         Raises:
             InvalidRequestError: names the first broken rule and lists all.
@@ -185,9 +192,24 @@ class Preparer:
         try:
             return self._prepare(request, strict=self._strict, models=known.models)
         except InvalidRequestError as error:
-            if not await known.may_lift(error.violations):
+            if not all(violation.of_model for violation in error.violations):
                 raise
-        return self._prepare(request, strict=self._strict, models=known.models)
+            if not await known.may_lift(error.violations):
+                return await self._sent_before(request, key, error)
+        try:
+            return self._prepare(request, strict=self._strict, models=known.models)
+        except InvalidRequestError as error:
+            return await self._sent_before(request, key, error)
+
+    async def _sent_before(
+        self, request: GenerationRequest, key: str | None, refusal: InvalidRequestError
+    ) -> PreparedRequest:
+        """A request that its model does not take, if a job of it was submitted nevertheless."""
+        if self._was_sent is not None:
+            prepared = self._prepare(request, strict=False)
+            if await self._was_sent(prepared, key):
+                return prepared
+        raise refusal
 
     def fingerprint(self, request: GenerationRequest) -> str:
         """The fingerprint of a request that was prepared before, whatever the rules say by now.

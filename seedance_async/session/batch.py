@@ -388,7 +388,7 @@ class BatchRunner:
         if self._uploads is not None:
             await self._uploads.read(request)
         try:
-            prepared = await self._preparer.prepare(request)
+            prepared = await self._preparer.prepare(request, key)
             self._check_key(key, prepared)
         except InvalidRequestError as error:
             return submitter.reject(request, error), None

@@ -160,6 +160,13 @@ class JournalRecorder:
         if holder != record.key:
             raise ValueError(f"the request id {request_id!r} belongs to the earlier job {holder}")
 
+    async def was_sent(self, prepared: PreparedRequest, key: str | None) -> bool:
+        """Whether a job with this key, or without one an equal request, was submitted before."""
+        named = key if isinstance(key, str) else f"{prepared.fingerprint}-1"
+        known = await self._journal.find(named)
+        ours = known is not None and known.origin in (None, self._origin)
+        return known is not None and ours and known.state != JobState.REJECTED
+
     async def find(self, key: str) -> JournalEntry | None:
         """What the journal knows of a key.
 

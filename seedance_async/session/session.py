@@ -150,6 +150,7 @@ class SeedanceSession:
             strict=options.strict,
             uploads=self._uploads is not None,
             media_key=options.media_key,
+            was_sent=None if self._journal is None else self._journal.was_sent,
         )
         self._shutdown = SessionShutdown(
             registry=self.registry,
@@ -260,7 +261,7 @@ class SeedanceSession:
         if self._uploads is not None:
             await self._uploads.read(request)
             self._check_open()
-        prepared = await self._preparer.prepare(request)
+        prepared = await self._preparer.prepare(request, key)
         if budget is not None and budget not in self.budgets:
             names = ", ".join(map(repr, self.budgets)) or "none"
             raise ValueError(f"budget must be one of the session's, {names}, not {budget!r}")

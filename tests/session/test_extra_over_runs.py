@@ -5,9 +5,15 @@ import json
 import attrs
 import pytest
 
-from seedance_async import BudgetExceededError, GenerationRequest, JobState
+from seedance_async import (
+    APIError,
+    BudgetExceededError,
+    GenerationRequest,
+    InvalidRequestError,
+    JobState,
+)
 from seedance_async.journal import read_entries, request_in
-from tests.support.fakes import accepted
+from tests.support.fakes import accepted, error_reply
 
 pytestmark = pytest.mark.virtual_time
 
@@ -70,3 +76,38 @@ async def test_jobs_that_differ_by_extra_fields_alone_are_expected_to_take_the_s
     async with make_session() as session:
         await session.run(attrs.evolve(PLAIN, extra={"seed": seed}) for seed in range(30))
         assert len(session._poller._times) == 1
+
+
+TALL = attrs.evolve(PLAIN, aspect_ratio="3:4")
+
+
+@pytest.mark.parametrize("key", [None, "shot-1"])
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_job_is_resumed_though_its_model_no_longer_takes_such_requests(
+    make_session, api, journal, key, many
+):
+    """It runs and is paid for, whatever the page or the server's list says by now."""
+    session = await make_session(journal=journal, strict=False).open()
+    sent_first = await session.submit(TALL, key=key)
+    await session.aclose(leave=True)
+    async with make_session(journal=journal) as session:
+        if many:
+            (job,) = await session.run([TALL if key is None else (key, TALL)])
+        else:
+            job = await session.submit(TALL, key=key)
+            await job
+        assert job.request_id == sent_first.request_id
+        with pytest.raises(InvalidRequestError, match="16:9, 9:16, 1:1"):
+            await session.submit(attrs.evolve(TALL, prompt="a new one"))
+    assert len(sent(api)) == 1
+
+
+async def test_a_request_that_the_server_has_refused_is_judged_again(make_session, api, journal):
+    api.script["create"].append(error_reply(400))
+    async with make_session(journal=journal, strict=False) as session:
+        with pytest.raises(APIError):
+            await session.submit(TALL)
+    async with make_session(journal=journal) as session:
+        with pytest.raises(InvalidRequestError):
+            await session.submit(TALL)
+    assert len(sent(api)) == 1
