@@ -21,21 +21,23 @@ class Terminal:
         self._changed = asyncio.Event()
         self._is_over = False
 
-    async def start(self, *args, url, api_key):
-        """Run `seedance` with these arguments."""
+    async def start(self, *args, url, api_key, stdout=None):
+        """Run `seedance` with these arguments; `stdout` is a file for its results."""
         self._ours, theirs = pty.openpty()
         ioctl(theirs, TIOCSWINSZ, self._size)
+        results = theirs if stdout is None else os.open(stdout, os.O_WRONLY | os.O_CREAT)
         known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         known |= {"SEEDANCE_BASE_URL": url, "SEEDANCE_API_KEY": api_key}
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "seedance_async.cli", *args),
             env={**known, "TERM": "xterm-256color"},
             stdin=theirs,
-            stdout=theirs,
+            stdout=results,
             stderr=theirs,
             start_new_session=True,
         )
-        os.close(theirs)
+        for each in {theirs, results}:
+            os.close(each)
         os.set_blocking(self._ours, False)
         asyncio.get_running_loop().add_reader(self._ours, self._read)
 

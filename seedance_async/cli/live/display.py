@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -23,6 +25,9 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two pictures of the live view.
 TICK = 0.2
+
+#: The share of the time that may go into drawing, however many jobs there are.
+SHARE = 0.05
 
 #: Seconds between two lines where there is no terminal.
 HEARTBEAT = 30.0
@@ -58,8 +63,7 @@ class _Display:
     def moment(self) -> Moment:
         """The figures."""
         run, now = self._run, _now()
-        seconds, last = now - self._began, self._jobs.remaining(now)
-        stats = run.session.stats()
+        seconds, stats, last = now - self._began, run.session.stats(), self._jobs.remaining(now)
         stopping = run.interrupts.stopping
         return Moment(stats, run.total, run.saved, seconds, run.ended_before, last, stopping)
 
@@ -112,9 +116,12 @@ async def shown(
             async with _beside(display.beat()):
                 yield
             return
-        console = screen.console
         with Live(
-            get_renderable=display.drawn, console=console, auto_refresh=False, transient=True
+            get_renderable=display.drawn,
+            console=screen.console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results would go to the terminal
         ) as live:
             async with _beside(_tick(live.refresh)):
                 yield
@@ -134,8 +141,10 @@ async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
 
 async def _tick(refresh: Callable[[], None]) -> None:
     while True:
+        began = time.perf_counter()
         refresh()
-        await asyncio.sleep(TICK)
+        took = time.perf_counter() - began
+        await asyncio.sleep(max(TICK, took / SHARE))
 
 
 def _now() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +77,9 @@ def _plain(value: object) -> Any:
         return _error(value)
     if isinstance(value, ErrorDetail):
         return {"code": value.code, "message": value.message}
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # there is no JSON for a hold without an end
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _error(error: BaseException) -> dict[str, Any]:

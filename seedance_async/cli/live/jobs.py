@@ -129,15 +129,19 @@ class RunningJobs:
         return age + left if left is not None else times.quantiles(1.0)[0]
 
     def remaining(self, now: float) -> float | None:
-        """Seconds until the last of these jobs probably ends; None if that is unknown for one."""
-        longest = 0.0
+        """Seconds until the last of these jobs probably ends; None if that is unknown for one.
+
+        Of each kind the youngest is taken to end last.
+        """
+        youngest = dict[Hashable, RunningJob]()
         for job in self._jobs.values():
-            if job.step is not Step.SAVING:
-                expected = self.expected(job, now)
-                if expected is None:
-                    return None
-                longest = max(longest, expected - (now - job.since))
-        return longest
+            known = youngest.get(job.kind)
+            if job.step is not Step.SAVING and (known is None or job.since > known.since):
+                youngest[job.kind] = job
+        ends = [(job, self.expected(job, now)) for job in youngest.values()]
+        if any(expected is None for _, expected in ends):
+            return None
+        return max([0.0, *((expected or 0.0) - (now - job.since) for job, expected in ends)])
 
     def _begin(self, event: JobEvent, step: Step) -> RunningJob:
         job = self._job(event)

@@ -172,13 +172,13 @@ class View:
     # --- the rows ---------------------------------------------------------------------------
 
     def _rows(self, jobs: Sequence[RunningJob], width: int) -> Iterator[Text]:
-        labels = [_label(job) for job in jobs]
-        label = max(map(len, labels), default=0)
-        ages, ends = [self._age(job) for job in jobs], [self._end(job) for job in jobs]
-        age, end = max(map(len, ages), default=0), max(map(len, ends), default=0)
-        for job, name, since, of in zip(jobs, labels, ages, ends, strict=True):
+        expected = [self.jobs.expected(job, self.now) for job in jobs]
+        labels, ages = [_label(job) for job in jobs], [self._age(job) for job in jobs]
+        ends = [f" of ~{clock(each)}" if each else "" for each in expected]
+        label, age, end = (max(map(len, each), default=0) for each in (labels, ages, ends))
+        for job, name, since, of, takes in zip(jobs, labels, ages, ends, expected, strict=True):
             style = _STEP_STYLES[job.step]
-            right = self._right(job, width, style).append(f" {since:>{age}}{of:<{end}}")
+            right = self._right(job, takes, width).append(f" {since:>{age}}{of:<{end}}")
             row = Text(no_wrap=True, overflow="crop").append("● ", style=style)
             row.append(f"{name:>{label}} " if label else "", style="bold")
             prompt = Text(_prompt(job))
@@ -186,18 +186,17 @@ class View:
             prompt.truncate(room, overflow="ellipsis", pad=True)
             yield row.append_text(prompt).append_text(right)
 
-    def _right(self, job: RunningJob, width: int, style: str) -> Text:
-        """What stands between a row's prompt and its time."""
+    def _right(self, job: RunningJob, expected: float | None, width: int) -> Text:
+        """What stands between a row's prompt and its times."""
         text = Text()
         if width >= _WIDE:
             text.append(f" {_details(job):<16} {job.request_id or '':<20}", style=_FAINT)
         if width >= _MEDIUM:
-            text.append(f" {job.step:<10} ", style=style)
-            text.append_text(self._job_bar(job, 16 if width >= _WIDE else 10))
+            text.append(f" {job.step:<10} ", style=_STEP_STYLES[job.step])
+            text.append_text(self._job_bar(job, expected, 16 if width >= _WIDE else 10))
         return text
 
-    def _job_bar(self, job: RunningJob, width: int) -> Text:
-        expected = self.jobs.expected(job, self.now)
+    def _job_bar(self, job: RunningJob, expected: float | None, width: int) -> Text:
         if not expected:
             return Text(" " * width)
         share = (self.now - job.since) / expected
@@ -205,10 +204,6 @@ class View:
 
     def _age(self, job: RunningJob) -> str:
         return (">" if job.is_older else "") + clock(self.now - job.since)
-
-    def _end(self, job: RunningJob) -> str:
-        expected = self.jobs.expected(job, self.now)
-        return f" of ~{clock(expected)}" if expected else ""
 
 
 def _joined(parts: Iterable[Text]) -> Text:

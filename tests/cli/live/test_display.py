@@ -1,8 +1,10 @@
 """A run as it is shown: the live view on a terminal, a heartbeat elsewhere."""
 
 import asyncio
+import json
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -103,3 +105,19 @@ async def test_a_server_that_is_down_is_said_before_anybody_has_waited_for_long(
     assert "still waiting" not in terminal.text
     terminal.process.kill()
     await terminal.ended()
+
+
+async def test_results_go_to_stdout_while_the_view_is_on_the_terminal():
+    write_prompts(2)
+    async with emulator() as served:
+        terminal = Terminal(80, 30)
+        await terminal.start(
+            *("batch", "prompts.txt", "--json", *QUICK),
+            url=served.url,
+            api_key=served.api_key,
+            stdout="results.ndjson",
+        )
+        await terminal.ended()
+    records = [json.loads(line) for line in Path("results.ndjson").read_text().splitlines()]
+    assert [record["state"] for record in records] == ["succeeded", "succeeded"]
+    assert "request_id" not in terminal.text

@@ -1,13 +1,14 @@
 """`--events`: what happens in a session, as JSON."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from seedance_async import BadRequestError, GenerationRequest, JobRejected
+from seedance_async import BadRequestError, GenerationRequest, JobRejected, LimitsChanged
 from seedance_async.cli.console import Screen
-from seedance_async.cli.live.event_log import EventLog
+from seedance_async.cli.live.event_log import EventLog, as_record
 
 KEY = "sd2_live_emulator"
 
@@ -76,6 +77,14 @@ def test_the_key_is_redacted_in_what_a_server_says(monkeypatch, tmp_path):
         "type": "BadRequestError", "message": "HTTP 400 bad: no such key: ***", "status": 400,
         "code": "bad", "retry_after": None,
     }  # fmt: skip
+
+
+def test_a_hold_without_an_end_is_json_as_well(tmp_path):
+    event = LimitsChanged(
+        at=1.0, operation="submit", held_for=math.inf, rate=None, limit=3, noise=0.0
+    )
+    told = json.loads(json.dumps(as_record(event), allow_nan=False))
+    assert (told["held_for"], told["limit"]) == (None, 3)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk")
