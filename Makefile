@@ -43,7 +43,7 @@ $(READY): pyproject.toml
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -qy $(DEBIAN_VENV) \
 	  && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Python $(VERSION) in $(VENV)"
-	$(PIP) -e '.[cli,emulator,dev]'
+	$(PIP) -e '.[cli,emulator,media,dev]'
 	$(PIP) --no-deps 'axe-playwright-python>=0.1.8' # for axe-core in it: Playwright is not used
 	@touch $@
 

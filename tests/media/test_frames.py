@@ -81,3 +81,20 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigurationError, match=r"seedance-async\[media\]"), media_required():
         import av  # noqa: F401
+
+
+def test_a_clip_that_is_turned_for_the_viewer_is_shown_upright(tmp_path):
+    image = Image.new("RGB", (96, 64), (40, 160, 60))
+    image.paste((200, 40, 60), (0, 0, 30, 64))  # red at the left
+    clip = write_clip(tmp_path / "a.mp4", 2, picture=image, picture_colours=5, colours=5)
+    one, none = (0x10000).to_bytes(4, "big"), bytes(4)
+    upright = one + none * 3 + one
+    clockwise = none + one + none + (-0x10000).to_bytes(4, "big", signed=True) + none
+    data = clip.read_bytes()
+    track = data.index(b"tkhd")
+    place = data.index(upright, track)
+    clip.write_bytes(data[:place] + clockwise + data[place + len(upright) :])
+    found = opened(last_frame(clip))
+    assert found.size == (64, 96)
+    assert found.getpixel((32, 8)) == pytest.approx((200, 40, 60), abs=8)
+    assert found.getpixel((32, 88)) == pytest.approx((40, 160, 60), abs=8)

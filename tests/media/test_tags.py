@@ -186,3 +186,26 @@ def test_an_index_is_found_where_it_is(tmp_path):
     with last.open("rb") as one, first.open("rb") as other:
         assert movable_index(places_of(one)).end == last.stat().st_size
         assert movable_index(places_of(other)).end < first.stat().st_size
+
+
+@pytest.mark.parametrize("step", ["_copy_with", "os.fsync", "_verify", "shutil.copystat"])
+def test_wherever_it_breaks_off_the_video_is_whole(tmp_path, monkeypatch, step):
+    clip = write_clip(tmp_path / "a.mp4", 5, **FASTSTART)
+    before = clip.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"seedance_async.media.tags.{step}", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_tags(clip, SIDECAR)
+    assert clip.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 5)
+    (tmp_path / ".a.mp4.tags").write_bytes(b"half a video" * 100_000)
+    write_tags(clip, SIDECAR)
+    assert read_tags(clip) == SIDECAR
+    assert len(list(tmp_path.iterdir())) == 1
