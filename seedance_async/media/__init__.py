@@ -1,5 +1,7 @@
-"""Media on this machine and in buckets: reference media brought to where the API can fetch them,
-and videos put where they are wanted.
+"""Media on this machine and in buckets.
+
+Reference media are brought to where the API can fetch them, and videos are put where they are
+wanted.
 
 The uploaders are an `uploader` for `SeedanceSession`; an async function of a `LocalMedium` that
 returns a URL is one, too. `StoredObject` is a place for `Job.download`.
