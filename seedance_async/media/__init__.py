@@ -6,10 +6,10 @@ wanted.
 The uploaders are an `uploader` for `SeedanceSession`; an async function of a `LocalMedium` that
 returns a URL is one, too. `StoredObject` is a place for `Job.download`.
 
-Modules that are imported by name: `sidecar` reads and writes how a video came to be, `tags` the same
-within the video. With the extra `media`: `fitting` fits the pictures of a request to its aspect
-ratio, `frames` takes single frames of a clip, `joining` joins clips, `sheet` shows many on one
-picture.
+Modules that are imported by name: `sidecar` reads and writes how a video came to be, `tags` the
+same within the video. With the extra `media`, `fitting` fits the pictures of a request to its
+aspect ratio, `frames` takes single frames of a clip, `joining` joins clips, and `sheet` shows many
+on one picture.
 """
 
 from seedance_async.api.local_media import LocalMedium, Uploader
