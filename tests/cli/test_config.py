@@ -106,6 +106,8 @@ def test_every_option_that_a_file_may_have_is_one():
         ("overwrite = true", "overwrite decides what is done or bought"),
         ("base-url = 'https://x'", "base-url may stand in your own "),
         ("upload = 's3://x'", "upload may stand in your own "),
+        ("ask-above = 10000", "ask-above may stand in your own "),
+        ("yes = true", "yes decides what is done or bought"),
         (f"api-key = '{SECRET}'", "api-key may stand in your own "),
     ],
 )

@@ -41,15 +41,15 @@ def split_key(key: str) -> tuple[str, int]:
     return (found["line"], int(found["take"])) if found else (key, 1)
 
 
-def from_takes(request: GenerationRequest, keys: Mapping[str, str]) -> GenerationRequest:
+def from_takes(request: GenerationRequest, key_of_take: Callable[[str], str]) -> GenerationRequest:
     """A request of its own, whose media are takes of the jobs that it names.
 
     Args:
         request: the request.
-        keys: the key of the take by that of the line; other jobs stay what they are.
+        key_of_take: the key of the take, given that of the line.
     """
     media = [
-        attrs.evolve(each, key=keys.get(each.key, each.key), job=None)
+        attrs.evolve(each, key=key_of_take(each.key), job=None)
         if isinstance(each, JobMedium)
         else each
         for each in request.media_urls
@@ -82,7 +82,7 @@ def with_takes(
     own = {line.key: line.number for line in first}
     bought = _bought(entries, own)
     further = [
-        _take_of(line, take, bought[line.key or ""], own)
+        _take_of(line, take, bought[line.key or ""])
         for line in first
         for take in sorted({*range(2, takes + 1), *bought[line.key or ""]})
     ]
@@ -107,13 +107,11 @@ def _bought(
     return found
 
 
-def _take_of(
-    line: Line, take: int, bought: Mapping[int, JournalEntry], keys: Iterable[str | None]
-) -> Line:
+def _take_of(line: Line, take: int, bought: Mapping[int, JournalEntry]) -> Line:
     """A take of a line: with the request that it was bought with, else with the line's."""
     entry = bought.get(take)
     if entry is None:
-        request = from_takes(line.request, {key: take_key(key, take) for key in keys if key})
+        request = from_takes(line.request, lambda key: take_key(key, take))
     else:
         request = _request(entry, line.request)
     return attrs.evolve(line, request=request, key=take_key(line.key or "", take), take=take)

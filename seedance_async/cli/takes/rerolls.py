@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,12 @@ class Reroll:
 
     def lines(self, lines: Iterable[Line]) -> list[Line]:
         """The lines as they are submitted: with the changes, and the take's key and number."""
-        takes = {split_key(key)[0]: key for key in self.keys.values()}
+        takes = {split_key(key)[0]: key for key in self.keys.values()}  # of each line
         return [self._take(line, takes) for line in lines]
 
     def _take(self, line: Line, takes: Mapping[str, str]) -> Line:
         changes = self.changes if line.number in self.asked else {}
-        request = changed(from_takes(line.request, takes), changes)
+        request = changed(from_takes(line.request, lambda key: takes.get(key, key)), changes)
         key = self.keys[line.number]
         return attrs.evolve(line, request=request, key=key, take=split_key(key)[1])
 
@@ -126,7 +127,8 @@ class Rerolls:
             UsageError: another reroll of one of the lines is not done.
         """
         asked, chosen = _numbers(chosen), with_dependants(chosen, self.lines)
-        keys = {line.number: self._next_key(line) for line in chosen}
+        taken = self._taken()
+        keys = {each.number: take_key(each.key or "", 1 + taken[each.key]) for each in chosen}
         found = Reroll(asked, changes, keys)
         for each in self.begun:
             if each.file_name == found.file_name:
@@ -167,15 +169,15 @@ class Rerolls:
         """Forget that a reroll was begun: it is done. Raises OSError."""
         (self.folder / REROLLS / reroll.file_name).unlink(missing_ok=True)
 
-    def _next_key(self, line: Line) -> str:
-        return take_key(line.key or "", self._next_take(line))
-
-    def _next_take(self, line: Line) -> int:
+    def _taken(self) -> defaultdict[str | None, int]:
+        """The number of the last take of each line, by its key."""
         taken = {entry.key for entry in self.entries if is_bought(entry)}
         taken |= {key for each in self.begun for key in each.keys.values()}
         taken |= {each.key for each in self.lines.values() if each.key is not None}
-        takes = [take for own, take in map(split_key, taken) if own == line.key]
-        return 1 + max(takes, default=1)
+        found = defaultdict[str | None, int](lambda: 1)
+        for key, take in map(split_key, taken):
+            found[key] = max(found[key], take)
+        return found
 
     def _check_free(self, chosen: Sequence[Line]) -> None:
         pending = {entry.key: entry for entry in self.entries if is_pending(entry)}
@@ -187,7 +189,7 @@ class Rerolls:
                         f"take {split_key(entry.key)[1]} of line {line.number} is "
                         f"{state_text(entry.state)}, and its reroll is not done: "
                         f"{each.command(self.folder)} resumes that. "
-                        f"--take {self._next_take(line)} buys another one nevertheless."
+                        f"--take {1 + self._taken()[line.key]} buys another one nevertheless."
                     )
 
 
