@@ -81,7 +81,7 @@ def played(done):
     return folder
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(calls, some_lines, st.integers(0, 3))
 def test_a_reroll_killed_anywhere_buys_what_it_was_for_and_no_more(before, numbers, killed_after):
     folder = played(before)
@@ -93,9 +93,10 @@ def test_a_reroll_killed_anywhere_buys_what_it_was_for_and_no_more(before, numbe
         if wanted:  # it was killed before it was done
             assert again == first
             assert set(folder.charged[count:]) == wanted
-        after = folder.reroll(numbers, iter(["succeeded"] * 9))
-        assert not set(after.keys.values()) & set(again.keys.values()), "it was done: one more"
-        assert set(after.keys.values()) <= set(folder.charged)
+        if again.file_name not in folder.begun:  # nothing of it is in doubt
+            after = folder.reroll(numbers, iter(["succeeded"] * 9))
+            assert not set(after.keys.values()) & set(again.keys.values()), "one more"
+            assert set(after.keys.values()) <= set(folder.charged)
     begun = [key for each in folder.begun.values() for key in each.keys.values()]
     assert len(begun) == len(set(begun)), "no two rerolls have the same take"
     assert len(folder.charged) == len(set(folder.charged))
