@@ -126,7 +126,7 @@ universes-mutants: $(READY)
 
 # Each prints a table with its targets and writes benchmarks/results/<name>.json and .png; the
 # tables of docs/performance.md are then replaced by these.
-BENCHMARKS := imports polling waiting throttle overhead flight peers download store journal connections
+BENCHMARKS := imports polling waiting throttle overhead flight peers download store gallery journal connections
 .PHONY: bench
 bench: $(READY)
 	$(PIP) -e '.[bench]'

@@ -83,9 +83,9 @@ class Browser:
         query = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
         return self.script(query, selector)
 
-    def until(self, condition, *values):
+    def until(self, condition, *values, seconds=15):
         """Wait until a JavaScript expression is true; returns its value."""
-        waiting = WebDriverWait(self.driver, 15, poll_frequency=0.03)
+        waiting = WebDriverWait(self.driver, seconds, poll_frequency=0.03)
         return waiting.until(lambda _: self.script(f"return {condition}", *values), condition)
 
     def errors(self):

@@ -88,6 +88,7 @@ function frameOf(shot) {
     const picture = shot.poster
       ? h("img", { src: shot.poster, alt: "", loading: "lazy", decoding: "async", draggable: "false" })
       : h("video", { src: `${shot.video}#t=0.1`, preload: "metadata", muted: true, tabindex: "-1", "aria-hidden": "true", class: "first" });
+    frame.classList.add("film");
     frame.append(picture, h("span", { class: "go" }, icon("play")));
     return frame;
   }

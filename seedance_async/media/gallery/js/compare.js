@@ -61,7 +61,7 @@ function paneOf(shot, index) {
   const video = h("video", { src: shot.video, playsinline: true, preload: "auto", "aria-hidden": "true", tabindex: "-1" });
   video.muted = true;
   const pane = h("section", { class: "pane", tabindex: "0", "aria-label": `${index + 1}: ${labelOf(shot)}` },
-    h("div", { class: "stage" }, video),
+    h("div", { class: "stage film" }, video),
     h("p", { class: "prompt", dir: "auto" }, shot.title),
     h("div", { class: "marks" }, h("span", { class: "facts" }, facts(shot)), stars(shot), pickButton(shot)));
   pane.shot = shot.id;

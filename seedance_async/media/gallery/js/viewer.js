@@ -34,6 +34,7 @@ function stageOf(shot) {
   const video = h("video", { src: shot.video, poster: shot.poster, controls: true, loop: true, playsinline: true, "aria-label": shot.title });
   video.muted = preview.muted;
   video.addEventListener("volumechange", () => { preview.muted = video.muted; });
+  stage.classList.add("film");
   stage.append(video);
   if (!still.matches) resume(video);
   return stage;
