@@ -21,7 +21,10 @@ def agrees(question: str, otherwise: str, screen: Screen) -> bool:
         screen.say(f"Nothing was bought; {otherwise}", style="yellow")
         return False
     with _interruptible():
-        return click.confirm(question, err=True)
+        agreed = click.confirm(question, err=True)
+    if not agreed:
+        screen.say("Nothing was bought.")
+    return agreed
 
 
 @contextmanager

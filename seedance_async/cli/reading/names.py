@@ -151,8 +151,11 @@ class Names:
         near = None if name.is_field or is_meant else nearest_field(name.text)
         if near is None or near in fields:
             return None
-        rule = f'did you mean {near}? If it is a column of your own: --map "{given}={given}"'
-        return Violation(given, name.text, rule)
+        rule = (
+            f'is no field: did you mean {near}, as by --map "{given}={near}"? '
+            f'If it is a column of your own: --map "{given}={given}"'
+        )
+        return Violation("name", name.text, rule)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -70,6 +70,7 @@ def test_somebody_who_can_answer_is_asked(asked, seedance_emulator, answer, code
     done = asked(answer, "batch", write(SHOTS))
     assert (done.code, len(seedance_emulator.ledger)) == (code, bought)
     assert "Buy 6 jobs for about 240 credits? [y/N]" in done.err
+    assert ("Nothing was bought." in done.err) == (code == 2)
 
 
 def test_what_is_cheap_or_bought_already_is_not_asked_about(seedance, seedance_emulator):

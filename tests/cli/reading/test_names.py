@@ -44,11 +44,12 @@ def test_a_name_that_seems_to_be_a_field_is_refused_once_and_says_which(name, me
     lines, (problem,) = read(f"prompt,{name}\nA river,5\nA fox,5\n")
     assert lines == []
     assert problem.startswith("row 1: ")
-    assert f'did you mean {meant}? If it is a column of your own: --map "{name}={name}"' in problem
+    assert f'did you mean {meant}, as by --map "{name}={meant}"?' in problem
+    assert f'If it is a column of your own: --map "{name}={name}"' in problem
     (line,), problems = read(f"prompt,{name}\nA river,5\n", names={name: name})
     assert (problems, line.columns) == ([], {name: "5"})
     _, (problem,) = read(json.dumps({"prompt": "a", name: 5}), "a.jsonl")
-    assert f"did you mean {meant}?" in problem
+    assert f"did you mean {meant}," in problem
 
 
 def test_beside_the_field_itself_such_a_name_is_a_column():
@@ -70,7 +71,11 @@ def test_a_mapped_name_is_the_field_or_the_column_that_it_is_mapped_to():
     ("text", "names", "problem"),
     [
         ("prompt\na\n", {"Secs": "duration"}, "--map: 'Secs' is no name in the file, which has 'p"),
-        ("prompt,Secs\na,5\n", {"Secs": "durations"}, "Secs: 'durations' did you mean duration?"),
+        (
+            "prompt,Secs\na,5\n",
+            {"Secs": "durations"},
+            "name: 'durations' is no field: did you mean duration,",
+        ),
         ("prompt,b\na,c\n", {"b": "prompt"}, "b: ['prompt', 'b'] is given twice as prompt"),
         (
             "scene,shot\n1,A river\n",
