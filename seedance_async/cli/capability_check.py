@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from seedance_async import SeedanceClient, SeedanceSession, Violation
 from seedance_async.api.models import ModelInfo
+from seedance_async.cli.inputs import Line
+from seedance_async.cli.runs.journal_entries import KnownJobs
+from seedance_async.journal.keys import keys_of
 
 #: What to do where a model is said not to take something that the server may take.
 NO_STRICT = "--no-strict leaves what a model takes to the server to judge"
@@ -22,6 +27,17 @@ strict = click.option(
     help="Check requests before anything is sent, by the server's list of models where it tells,"
     " else by the API's page; or leave all judging to the server.  [default: strict]",
 )
+
+
+def sent_before(
+    journal: Path | None, media_key: Callable[[str], str] | None
+) -> Callable[[Line], bool]:
+    """Whether an earlier run has sent a line, or, if it has no key, an equal one.
+
+    The journal is read when that is first asked.
+    """
+    keys = functools.cache(lambda: KnownJobs.read(journal, media_key).sent_keys)
+    return lambda line: next(keys_of([line.item], media_key=media_key)) in keys()
 
 
 async def by_the_servers_list(

@@ -6,7 +6,7 @@ as a problem beside the good lines. Whether a request keeps the API's rules is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +83,7 @@ def read_lines(
     uploads: bool = False,
     strict: bool = True,
     models: Sequence[ModelInfo] = (),
+    was_sent: Callable[[Line], bool] | None = None,
 ) -> tuple[list[Line], list[Problem]]:
     """All lines of a file as requests that can be sent, and the problems of the others.
 
@@ -94,6 +95,8 @@ def read_lines(
         defaults: fields for the lines that do not give them.
         allow_local, uploads, strict, models: as in `GenerationRequest.violations`.
         folder: where paths of media begin, if they are not absolute.
+        was_sent: whether a line was submitted by an earlier run: its job may be running, whatever
+            its model takes by now.
     """
     lines: list[Line] = []
     problems: list[Problem] = []
@@ -107,7 +110,9 @@ def read_lines(
                 broken = request.violations(
                     allow_local=allow_local, uploads=uploads, strict=strict, models=models
                 )
-                found = tuple(broken) or found
+                of_model = was_sent is not None and all(each.of_model for each in broken)
+                if broken and not (of_model and was_sent and was_sent(found)):
+                    found = tuple(broken)
             if isinstance(found, Line):
                 lines.append(found)
             else:

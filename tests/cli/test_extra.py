@@ -12,6 +12,7 @@ from seedance_async import GenerationRequest
 from seedance_async.cli.extra_option import changed, json_or_text, option_words
 from seedance_async.cli.inputs import read_lines
 from seedance_async.cli.reading.formats import InputFormat
+from seedance_async.emulator import Fault
 
 CARD = {
     "id": "seedance-2.0",
@@ -227,3 +228,20 @@ def test_a_reroll_changes_one_extra_field_and_resumes_with_the_same_words(
     assert done.code == 0, done.err
     first, second = bought(seedance_emulator)
     assert second == {**first, "seed": 8, "duration": 30}
+
+
+@pytest.mark.seedance_emulator(models=[CARD], models_faults={Fault("error", status=400): 1.0})
+def test_the_same_command_takes_up_what_it_bought_though_the_list_no_longer_has_it(
+    seedance, seedance_emulator
+):
+    Path("shots.csv").write_text("prompt,aspect_ratio\na,4:3\nb,16:9\n")
+    assert seedance("batch", "shots.csv", "--no-strict", "--yes").code == 0
+    Path("videos/results.jsonl").unlink()
+    done = seedance("batch", "shots.csv", "--yes")
+    assert done.code == 0, done.err
+    assert len(seedance_emulator.ledger) == 2
+    Path("shots.csv").write_text("prompt,aspect_ratio\na,4:3\nb,16:9\nc,4:3\n")
+    done = seedance("batch", "shots.csv", "--yes")
+    assert done.code == 2
+    assert "line 3" in done.err
+    assert "line 1" not in done.err

@@ -18,7 +18,7 @@ from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
 from seedance_async.cli.buying.forecast import show_forecast
 from seedance_async.cli.buying.left_behind import LeftBehind, may_leave
 from seedance_async.cli.buying.prices import priced
-from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
+from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list, sent_before
 from seedance_async.cli.chains import NEEDS_UPLOADER, check_chains, in_order
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
@@ -209,7 +209,11 @@ async def batch(
         )
     )
     screen = connection.screen
-    rules = {"uploads": uploader is not None, "strict": strict}
+    rules = {
+        "uploads": uploader is not None,
+        "strict": strict,
+        "was_sent": sent_before(None if overwrite else record, media_key),
+    }
     lines = await _good_lines(file, form, names, defaults, session, screen, rules)
     if lines is not None and fit is not None:
         lines = await fitted_lines([attrs.evolve(line, fit=fit) for line in lines], screen)

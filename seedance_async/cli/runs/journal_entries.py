@@ -83,6 +83,12 @@ class KnownJobs:
             if entry and state_of(entry) is not JobState.REJECTED
         }
 
+    @property
+    def sent_keys(self) -> frozenset[str]:
+        """The keys of what an earlier run sent, or may have sent."""
+        sent = (each for each in self.entries if state_of(each) is not JobState.REJECTED)
+        return frozenset(entry.key for entry in sent)
+
     def unmatched(self, lines: Sequence[Line]) -> list[JournalEntry]:
         """The entries whose jobs are running or in doubt, and that no line matches."""
         return [
