@@ -30,6 +30,7 @@ from seedance_async.cli.reading.prompt import one_prompt
 from seedance_async.cli.runs.foreground import run_in_foreground
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
+from seedance_async.cli.runs.reasons import remedy_for
 from seedance_async.cli.runs.report import Report
 from seedance_async.cli.runs.run import Run, Target
 
@@ -187,3 +188,5 @@ def _show(outcome: Outcome, screen: Screen, as_json: bool) -> None:
         screen.say(f"seedance: {outcome.error}", style="red")
         if outcome.next_step:
             screen.say(f"What to do: {outcome.next_step}", whole=True)
+        elif remedy := remedy_for(outcome):
+            screen.say(f"What to do: {remedy}")

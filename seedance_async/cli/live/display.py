@@ -15,6 +15,7 @@ from rich.live import Live
 from seedance_async import GenerationRequest
 from seedance_async.cli.console import Screen
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.live.earlier import earlier_times
 from seedance_async.cli.live.jobs import RunningJobs
 from seedance_async.cli.live.news import News
 from seedance_async.cli.live.view import Moment, View
@@ -66,6 +67,11 @@ class _Display:
         seconds, stats, last = now - self._began, run.session.stats(), self._jobs.remaining(now)
         stopping = run.interrupts.stopping
         return Moment(stats, run.total, run.saved, seconds, run.ended_before, last, stopping)
+
+    async def learn(self) -> None:
+        """Learn from the user's earlier runs what is to be expected."""
+        origin = self._run.session.client.base_url
+        self._jobs.learn(await asyncio.to_thread(earlier_times, origin))
 
     async def beat(self) -> None:
         """Say the figures, again and again."""
@@ -123,7 +129,7 @@ async def shown(
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # else results would go to the terminal
         ) as live:
-            async with _beside(_tick(live.refresh)):
+            async with _beside(display.learn()), _beside(_tick(live.refresh)):
                 yield
 
 

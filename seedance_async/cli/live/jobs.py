@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from enum import StrEnum
 
 import attrs
@@ -84,6 +84,7 @@ class RunningJobs:
         self._jobs: dict[str, RunningJob] = {}
         self._saving: dict[str, str] = {}
         self._all_times = FinishTimes()
+        self._earlier = defaultdict[Hashable, FinishTimes](FinishTimes)
         self._times = defaultdict[Hashable, FinishTimes](FinishTimes)
 
     def __len__(self) -> int:
@@ -103,6 +104,11 @@ class RunningJobs:
         else:
             self._end(event)
 
+    def learn(self, times: Iterable[tuple[Hashable, float]]) -> None:
+        """Take in what jobs of these kinds took in earlier runs."""
+        for kind, seconds in times:
+            self._earlier[kind].note(seconds, 0)
+
     def settled(self, request_id: str | None) -> None:
         """A job has its outcome, whatever became of its video."""
         if request_id is not None:
@@ -117,12 +123,14 @@ class RunningJobs:
         return heapq.nsmallest(most, self._jobs.values(), key=order)
 
     def expected(self, job: RunningJob, now: float) -> float | None:
-        """Seconds that a job probably takes in all, by the last of its kind; else by all.
+        """Seconds that a job probably takes in all: by the last of its kind, in this run or else
+        in earlier ones; else by all of this run.
 
         None while nothing is known. It is less than the job's age if that has taken longer than
         any other.
         """
-        times, age = self._times.get(job.kind, self._all_times), now - job.since
+        kind, age = job.kind, now - job.since
+        times = self._times.get(kind) or self._earlier.get(kind) or self._all_times
         if job.is_older or not job.step.is_at_server:
             return None
         left = times.remaining(age)

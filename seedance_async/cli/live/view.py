@@ -79,11 +79,12 @@ class Moment:
 
     def figures(self) -> list[str]:
         """What must be seen at any width: progress, time, what is left, pace, cost."""
+        many = self.total > 1
         return [
-            f"{self.done:,}/{self.total:,}",
+            *([f"{self.done:,}/{self.total:,}"] if many else []),
             f"{clock(self.seconds)} elapsed",
             *([f"ETA {clock(self.eta)}"] if self.eta is not None else []),
-            self._pace(),
+            *([self._pace()] if many else []),
             counted(self.stats.credits_charged, "credit"),
         ]
 
@@ -154,6 +155,11 @@ class View:
     # --- the bar and the figures ------------------------------------------------------------
 
     def _summary(self, width: int) -> Iterator[Text]:
+        troubles = [Text(each, style="yellow") for each in self.moment.troubles()]
+        if self.moment.total == 1:
+            yield from flowed(map(Text, self.moment.figures()), width)
+            yield from flowed(troubles, width)
+            return
         first, *figures = self.moment.figures()
         parts = [Text(first, style="bold"), *map(Text, figures)]
         bar = width - sum(len(part) + 3 for part in parts) + 2
@@ -164,7 +170,7 @@ class View:
             yield from flowed(parts[1:], width)
         states = [Text(text, style=style) for text, style in self.moment.states()]
         yield from flowed(states, width)
-        yield from flowed([Text(each, style="yellow") for each in self.moment.troubles()], width)
+        yield from flowed(troubles, width)
 
     def _bar(self, width: int) -> Text:
         return _bar(self.moment.done / max(1, self.moment.total), max(4, width), "green")

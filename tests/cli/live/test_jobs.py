@@ -100,3 +100,12 @@ def test_a_job_that_was_never_sent_leaves(jobs):
     jobs.hear(JobSubmitted(at=1.0, key="one", request=REQUEST))
     jobs.hear(JobWithdrawn(at=2.0, key="one", request=REQUEST))
     assert len(jobs) == 0
+
+
+def test_before_a_job_of_its_kind_has_ended_earlier_runs_say_what_is_expected(jobs):
+    jobs.learn([(REQUEST.kind, 30.0)])
+    jobs.hear(told(JobAccepted, 100.0, "a"))
+    assert jobs.expected(jobs.shown(1)[0], 105.0) == 30.0
+    jobs.hear(told(JobSucceeded, 120.0, "a", seconds=20.0))
+    jobs.hear(told(JobAccepted, 130.0, "b"))
+    assert jobs.expected(jobs.shown(10)[-1], 135.0) == 20.0

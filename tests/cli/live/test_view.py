@@ -99,6 +99,12 @@ def test_a_narrow_terminal_keeps_line_prompt_and_times():
     assert row == "● 1 A river in autumn… 0:10 of ~0:20"
 
 
+def test_a_single_job_has_its_row_and_no_count_of_one():
+    lines = drawn(80, jobs=running(1, ended=[20.0]), total=1, processing=1, last_ends_in=9.6)
+    assert lines[0].startswith("● 1 A river in autumn")
+    assert lines[1:] == ["0:10 elapsed · ETA 0:10 · 1,234 credits"]
+
+
 def test_before_any_job_has_ended_the_elapsed_time_stands_alone():
     (row, *_) = drawn(80, jobs=running(1))
     assert row.endswith(" processing            0:10")
