@@ -26,9 +26,7 @@ def opened_clip(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(f"file:{path}") as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield container, stream
+            yield container, container.streams.video[0]
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except av.FFmpegError as error:

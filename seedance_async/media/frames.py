@@ -38,6 +38,7 @@ def last_frame(path: Path) -> bytes:
         ValueError: the file is no video that can be decoded.
     """
     with opened_clip(path) as (container, stream):
+        stream.thread_type = "AUTO"  # there may be many frames to decode
         last = deque[av.VideoFrame](maxlen=1)
         if _seek(container, stream, stream.duration or 0):
             last.extend(container.decode(stream))

@@ -145,6 +145,6 @@ async def _resume(
     finally:
         charged = (outcome.credits_charged or 0 for outcome in report.outcomes)
         report.charged_earlier = sum(charged)
-        report.show(screen, time.monotonic() - started)
         beside.show(screen)
+        report.show(screen, time.monotonic() - started)
     return report.code()

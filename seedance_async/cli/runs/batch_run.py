@@ -111,8 +111,8 @@ async def run_batch(
         await run_in_foreground(run, record.report, screen)
     finally:
         if run.has_begun:
-            record.end(time.monotonic() - started)
             beside.show(screen)
+            record.end(time.monotonic() - started)
     return record.report
 
 

@@ -72,21 +72,22 @@ class Beside:
             video: a file, or the URL of an object in the bucket.
         """
         try:
-            sidecar = await self._sidecar(line, job)
             if isinstance(video, Path):
-                await asyncio.to_thread(self._write, video, sidecar)
+                if not await asyncio.to_thread(self._is_complete, video, job.request_id):
+                    await asyncio.to_thread(self._write, video, await self._sidecar(line, job))
             elif self._bucket is not None:
-                await self._put(self._bucket, self._bucket.name_of(video), sidecar)
+                await self._put(self._bucket, self._bucket.name_of(video), line, job)
         except Exception as error:  # the video is saved, and that is what counts
             self._failures.append(f"{video}: {error}")
 
-    async def _put(self, bucket: Bucket, video: str, sidecar: Sidecar) -> None:
+    async def _put(self, bucket: Bucket, video: str, line: Line, job: Job) -> None:
         name = str(PurePosixPath(video).with_suffix(".json"))
         if bucket.is_taken(name):
             if bucket.is_taken(video):  # both were there when the run began
                 return
-            if _is_of(Sidecar.from_text(await bucket.store.read(name)), sidecar):
+            if _is_of(Sidecar.from_text(await bucket.store.read(name)), job.request_id):
                 return
+        sidecar = await self._sidecar(line, job)
         await bucket.store.put(name, sidecar.as_text().encode("utf-8", "backslashreplace"))
 
     def show(self, screen: Screen) -> None:
@@ -115,11 +116,19 @@ class Beside:
         request = json.loads(entry.request)
         return Sidecar(request=request, key=job.key, submitted_at=entry.created_at, **known)
 
+    def _is_complete(self, video: Path, request_id: str | None) -> bool:
+        """Whether an earlier run has written all of it. The journal need not be asked for that."""
+        return (
+            _is_of(_found(read_sidecar, video), request_id)
+            and (_poster_writer() is None or poster_path(video).exists())
+            and (not self._tags or _is_of(_found(read_tags, video), request_id))
+        )
+
     def _write(self, video: Path, sidecar: Sidecar) -> None:
         known = _found(read_sidecar, video)
-        is_known = _is_of(known, sidecar)
+        is_known = _is_of(known, sidecar.request_id)
         sidecar = known if is_known and known is not None else sidecar
-        if self._tags and not _is_of(_found(read_tags, video), sidecar):
+        if self._tags and not _is_of(_found(read_tags, video), sidecar.request_id):
             self._try(lambda: write_tags(video, sidecar))
         write_poster = _poster_writer()
         if write_poster is not None and not (is_known and poster_path(video).exists()):
@@ -158,5 +167,5 @@ def _found(read: Callable[[Path], Sidecar | None], video: Path) -> Sidecar | Non
         return None
 
 
-def _is_of(found: Sidecar | None, sidecar: Sidecar) -> bool:
-    return found is not None and found.request_id == sidecar.request_id
+def _is_of(found: Sidecar | None, request_id: str | None) -> bool:
+    return found is not None and found.request_id == request_id
