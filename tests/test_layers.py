@@ -113,7 +113,7 @@ session.batch: _utils.plural api.errors api.prepared_request api.request api.ret
     jobs.registry jobs.state session.chaining session.journaling session.source session.stream
     session.submitter session.uploads
 session.chaining: _utils.urls api.errors api.job_media api.local_media api.models
-    api.prepared_request jobs.job jobs.registry jobs.state media.frames session.uploads
+    api.prepared_request api.request jobs.job jobs.registry jobs.state media.frames session.uploads
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
 session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request api.request

@@ -40,7 +40,7 @@ _WORDS: Mapping[Awaited, tuple[int, str]] = {
         "the journal: its disk is slow, or another session that shares it is submitting",
     ),
     "upload": (logging.INFO, "an upload of reference media, by the session's uploader"),
-    "source": (logging.INFO, "the end of jobs whose videos are media of others"),
+    "source": (logging.INFO, "jobs whose videos are media of others: to end, or to be fetched"),
 }
 
 

@@ -65,7 +65,10 @@ REMEMBERED_IDS = 10_000
 
 @attrs.define(eq=False, weakref_slot=False)
 class JobRecord:
-    """What is known of one job. Only `TaskRegistry` writes to it, except for where its video is."""
+    """What is known of one job. Only `TaskRegistry` writes to it, except for where its video is.
+
+    And but for handles of other jobs in its request, which are dropped once it is accepted.
+    """
 
     key: str
     request: GenerationRequest | None

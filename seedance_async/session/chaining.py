@@ -12,6 +12,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from seedance_async.api.job_media import JobMedium
 from seedance_async.api.local_media import LocalMedium, local_medium
 from seedance_async.api.models import Generation
 from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.request import Medium
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, SavedFile, TaskRegistry
 from seedance_async.jobs.state import JobState
@@ -135,6 +137,16 @@ class Chaining:
         """
         return {index: await self._url(each) for index, each in prepared.sources.items()}
 
+    def accepted(self, record: JobRecord) -> None:
+        """A job was accepted, now or before: drop the handles that its request has of other jobs.
+
+        Each of those jobs has a request that may name others: an endless chain would be kept whole.
+        """
+        media = () if record.request is None else record.request.media_urls
+        kept = [_without_handle(each) for each in media]
+        if record.request is not None and not all(map(is_, kept, media)):
+            record.request = attrs.evolve(record.request, media_urls=kept)
+
     async def _url(self, medium: JobMedium) -> str:
         job = await self._job(medium, None)
         if job is None:
@@ -202,6 +214,12 @@ class _Frame:
 
     picture: LocalMedium | None = None
     taking: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+
+
+def _without_handle(medium: Medium) -> Medium:
+    if isinstance(medium, JobMedium) and medium.job is not None:
+        return JobMedium(medium.key, medium.frame)
+    return medium
 
 
 def _import_decoder() -> None:

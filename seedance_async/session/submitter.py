@@ -227,6 +227,8 @@ class Submitter:
             if waited:
                 self._check_usable()
             await self._submit_or_resume(record, prepared)
+            if prepared.sources:
+                self._chaining().accepted(record)
         except asyncio.CancelledError:
             if record in self._detached or record.state not in UNSETTLED_STATES:
                 self._orphan(record, prepared)
@@ -396,7 +398,8 @@ class Submitter:
                 wire = await self._uploads.placed(prepared)
         if prepared.sources:
             await self._client.submit_gate.pause(0.0)  # nothing is fetched if nothing may be sent
-            wire = wire.with_media(await self._chaining().urls(prepared))
+            with self._client.waits.during("source"):
+                wire = wire.with_media(await self._chaining().urls(prepared))
         limit, reservation, settlement = self.credit_limit, None, None
         if limit is not None:
             with self._client.waits.during("credits"):

@@ -1,6 +1,7 @@
 """Requests whose media are the videos of other jobs of the session, or of its journal."""
 
 import asyncio
+import gc
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from seedance_async import (
     GenerationRequest,
     InvalidRequestError,
+    Job,
     JobMedium,
     JobState,
     JobToken,
@@ -262,6 +264,19 @@ async def test_a_session_that_is_left_does_not_wait_for_those_that_wait(make_ses
     with pytest.raises((RuntimeError, SeedanceError), match=r"closed|left"):
         await waiting
     assert list(sent(api)) == ["1"]
+
+
+async def test_a_chain_without_end_is_not_kept_whole(make_session, api):
+    async with make_session() as session:
+        job = await session.submit(request("0"))
+        for number in range(1, 50):
+            job = await session.submit(request(f"{number}", job))
+        await job
+        assert job.request == request("49", JobMedium(job.request.media_urls[0].key))
+        gc.collect()
+        jobs = [each for each in gc.get_objects() if isinstance(each, Job)]
+    assert len(jobs) < 5
+    assert api.count("create") == 50
 
 
 async def test_the_wait_for_a_source_is_told(make_session, api):
