@@ -25,7 +25,7 @@ function toggleChosen(id) {
 function showTray() {
   document.querySelectorAll("[data-compare]").forEach((each) => each.setAttribute("aria-pressed", chosen.has(each.dataset.compare)));
   tray.hidden = chosen.size === 0;
-  document.body.classList.toggle("with-tray", chosen.size > 0);
+  document.documentElement.classList.toggle("with-tray", chosen.size > 0);
   const few = chosen.size < 2;
   tray.replaceChildren(
     ...[...chosen].map((id) => {

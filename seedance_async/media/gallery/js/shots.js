@@ -20,6 +20,7 @@ const MODES = {
   multimodal: "References",
 };
 
+const OPTIONS = ["Model", "Resolution", "Ratio", "Length", "Mode", "Take"];
 // What the page shows in its own way, or not at all; any other field is an option.
 const KNOWN = new Set(["prompt", "model", "mediaUrls", "aspectRatio", "duration", "resolution", "webhookUrl", "metadata"]);
 
@@ -62,16 +63,16 @@ function inOrder(a, b) {
 
 // What the shots differ in: a column whose values are all alike is no filter.
 function columns() {
-  const found = new Map();
+  const found = new Map(OPTIONS.map((name) => [name, new Map()]));
   for (const shot of shots.values()) {
     for (const [name, value] of shot.values) {
       if (!found.has(name)) found.set(name, new Map());
       found.get(name).set(value, (found.get(name).get(value) || 0) + 1);
     }
   }
-  const isFilter = (values, counted) => values.size <= 60 && (values.size > 1 || counted < shots.size);
+  const total = (values) => [...values.values()].reduce((sum, count) => sum + count, 0);
   return [...found].filter(([, values]) => {
-    return isFilter(values, [...values.values()].reduce((sum, count) => sum + count, 0));
+    return values.size > 1 ? values.size <= 60 : values.size === 1 && total(values) < shots.size;
   });
 }
 

@@ -66,6 +66,11 @@ function clearView() {
   drawFilters(columns());
 }
 
+// What is scrolled to is not to lie under the head.
+new ResizeObserver(([{ target }]) => {
+  document.documentElement.style.scrollPaddingTop = `${target.offsetHeight + 16}px`;
+}).observe(document.querySelector(".top"));
+
 marks.listeners.push(() => {
   showStates();
   if (view.state === "picks" || view.filters.has("\u0000rating")) refresh();
