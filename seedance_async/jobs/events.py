@@ -226,15 +226,17 @@ class PollFailed(JobTrouble):
 
 @attrs.frozen(kw_only=True)
 class VideoSaved(JobEvent):
-    """The job's video is whole, on disk and in its place.
+    """The job's video is whole and in its place.
 
     Attributes:
-        path: where.
+        path: where; of an object in a store, its bucket and its key.
         size: bytes.
+        url: the object in a store; None for a file.
     """
 
     path: Path
     size: int
+    url: str | None = None
 
 
 _ENDS: Mapping[JobState, type[JobEvent]] = {
@@ -313,7 +315,7 @@ class EventEmitter:
 
     def saved(self, record: JobRecord, saved: SavedFile) -> None:
         """The video of a job is in its place."""
-        self._add(VideoSaved, record, path=saved.path, size=saved.size)
+        self._add(VideoSaved, record, path=saved.path, size=saved.size, url=saved.url)
 
     def throttled(self, operation: Literal["submit", "query"], retry_after: float | None) -> None:
         """A rate limit has refused a call."""

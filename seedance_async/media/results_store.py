@@ -174,20 +174,18 @@ class StoreFolder:
         return bytes(await (await obstore.get_async(self._store, name)).bytes_async())
 
     async def sizes(self) -> dict[str, int]:
-        """The size of each object in this folder, by name.
+        """The size of each object in this folder, by name; folders in it are left out.
 
         Raises:
             ConfigurationError: the bucket cannot be read.
         """
         import obstore
 
-        found: dict[str, int] = {}
         try:
-            async for metas in obstore.list(self._store):
-                found |= {meta["path"]: meta["size"] for meta in metas}
+            found = await obstore.list_with_delimiter_async(self._store)
         except Exception as error:
             raise ConfigurationError(f"{self.url} cannot be read: {reason(error)}") from error
-        return found
+        return {meta["path"]: meta["size"] for meta in found["objects"]}
 
     async def check_writable(self) -> None:
         """Put an empty object, and remove it.

@@ -191,6 +191,7 @@ async def test_a_bucket_is_used_as_a_folder(s3):
     place = folder.file("a.mp4")
     assert place.url == "s3://films/as a folder/a.mp4"
     await downloader(Media(whole())).save(succeeded(), place)
+    await downloader(Media(whole())).save(succeeded(), folder.file("deeper/b.mp4"))
     assert await folder.sizes() == {"a.mp4": len(VIDEO)}
 
 
@@ -218,6 +219,7 @@ def test_what_is_no_store_is_refused(url):
 
 
 async def test_a_job_is_streamed_and_stored_and_the_journal_says_where(bucket, tmp_path):
+    events = []
     async with (
         Emulator(EmulatorOptions(speed=2000, media="shared")) as emulator,
         SeedanceSession(
@@ -225,6 +227,7 @@ async def test_a_job_is_streamed_and_stored_and_the_journal_says_where(bucket, t
             base_url=emulator.url,
             journal=tmp_path / "run.db",
             poll=QUICK_POLL,
+            on_event=events.append,
         ) as session,
     ):
         job = await session.submit(GenerationRequest("A river"))
@@ -233,6 +236,7 @@ async def test_a_job_is_streamed_and_stored_and_the_journal_says_where(bucket, t
         saved = await job.download(StoredObject(bucket, "river.mp4"))
     assert await content(bucket, "river.mp4") == streamed
     assert job.saved == saved
+    assert events[-1].url == saved.url
     (entry,) = read_entries(tmp_path / "run.db")
     assert (entry.path, entry.size, entry.sha256) == (saved.url, saved.size, saved.sha256)
     async with SeedanceSession(

@@ -67,7 +67,8 @@ class News:
     def hear(self, event: Event) -> None:
         """Tell an event, if it is news."""
         if isinstance(event, VideoSaved):
-            self._say(f"{self._name(event.request, event.request_id)} saved: {event.path}", None)
+            place = event.url or event.path
+            self._say(f"{self._name(event.request, event.request_id)} saved: {place}", None)
         elif isinstance(event, RequestThrottled):
             self._throttled(event)
         elif isinstance(event, RequestRetried):

@@ -32,7 +32,7 @@ def test_every_event_is_a_line_with_its_fields(seedance, seedance_emulator):
     saved = of_river[-1]
     assert set(saved) == {
         "event", "time", "at", "key", "request_id", "credits_charged", "seconds", "request",
-        "path", "size",
+        "path", "size", "url",
     }  # fmt: skip
     assert Path(saved["path"]).stat().st_size == saved["size"]
     assert saved["credits_charged"] == 40
