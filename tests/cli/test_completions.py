@@ -39,14 +39,11 @@ def test_ids_of_all_the_users_jobs_are_offered(bought):
     assert offered("status", bought["a fox"], "vid") == []
 
 
-def test_folders_of_batches_and_their_lines_are_offered(bought):
+def test_folders_lines_and_keys_are_offered(bought):
     assert offered("cancel", "v") == ["videos"]
     assert offered("cancel", "videos", "") == ["1", "2", "3"]
     assert offered("reroll", "vi") == ["videos"]
     assert offered("reroll", "videos", "1", "") == ["1", "2", "3"]
-
-
-def test_keys_of_the_folder_are_offered(bought):
     keys = [entry.key for entry in reversed(entries())]
     assert offered("journal", "forget", "videos", "") == keys
     assert offered("journal", "forget", "--journal", "videos", "") == keys

@@ -77,19 +77,20 @@ def test_a_submit_in_doubt_cannot_be_cancelled(seedance, seedance_emulator):
     assert "line 1 is uncertain: without an id, nobody can cancel" in done.err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["videos"], "name lines of videos, or a --state, or --all; nothing was done"),
-        (["--all", "req_1"], "--all needs the folder of a batch, and req_1 is none"),
-        (["req_1", "--state", "queued"], "--state needs the folder of a batch"),
-        (["videos", "9"], "the batch of this folder has no line 9"),
-    ],
-)
-def test_what_names_no_job_cancels_none(seedance, seedance_emulator, running, words, message):
-    done = seedance("cancel", *words)
-    assert done.code == 2
-    assert message in done.err
+#: What is wrong with the words, and what is said of it.
+WRONG = [
+    (["videos"], "name lines of videos, or a --state, or --all; nothing was done"),
+    (["--all", "req_1"], "--all needs the folder of a batch, and req_1 is none"),
+    (["req_1", "--state", "queued"], "--state needs the folder of a batch"),
+    (["videos", "9"], "the batch of this folder has no line 9"),
+]
+
+
+def test_what_names_no_job_cancels_none(seedance, seedance_emulator, running):
+    for words, message in WRONG:
+        done = seedance("cancel", *words)
+        assert done.code == 2
+        assert message in done.err
     assert "cancelled" not in states(seedance_emulator).values()
 
 

@@ -303,24 +303,25 @@ def test_two_takes_of_a_film_are_two_films(seedance, seedance_emulator):
 # --- what cannot be rerolled ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["videos"], "name the lines of videos to reroll"),
-        (["videos", "7"], "the batch of this folder has no line 7"),
-        (["3-1"], "the batch of this folder has no line 3-1"),
-        (["videos", "x"], "'x' is no line: give numbers and ranges, such as 3 7-9"),
-        (["nowhere", "1"], "nowhere has no lines.jsonl"),
-        (["1", "--prompt", " "], "line 1: prompt: ' ' must not be blank"),
-        (["1", "--duration", "99"], "line 1: duration: 99 must be"),
-    ],
-)
-def test_what_cannot_be_rerolled_costs_nothing(seedance, three, words, message):
-    done = seedance("reroll", *words)
-    assert done.code == 2
-    assert message in done.err
+#: What is wrong with the words, and what is said of it.
+WRONG = [
+    (["videos"], "name the lines of videos to reroll"),
+    (["videos", "7"], "the batch of this folder has no line 7"),
+    (["3-1"], "the batch of this folder has no line 3-1"),
+    (["videos", "x"], "'x' is no line: give numbers and ranges, such as 3 7-9"),
+    (["nowhere", "1"], "nowhere has no lines.jsonl"),
+    (["1", "--prompt", " "], "line 1: prompt: ' ' must not be blank"),
+    (["1", "--duration", "99"], "line 1: duration: 99 must be"),
+]
+
+
+def test_what_cannot_be_rerolled_costs_nothing(seedance, three):
+    for words, message in WRONG:
+        done = seedance("reroll", *words)
+        assert done.code == 2
+        assert message in done.err
+        assert begun() == []
     assert len(three.ledger) == 3
-    assert begun() == []
 
 
 def test_a_record_that_cannot_be_read_buys_nothing(seedance, three):
