@@ -16,7 +16,7 @@ import platformdirs
 
 from seedance_async import JournalError
 from seedance_async.cli.console import Screen
-from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
+from seedance_async.journal import JournalEntry, SQLiteJournal, read_charges, read_entries
 
 #: The journal of single jobs; and where the journals of batches are, a JSON string a line.
 _JOURNAL, _BATCHES = "bought.db", "batches.jsonl"
@@ -66,6 +66,13 @@ def bought(screen: Screen) -> Iterator[tuple[Path, JournalEntry]]:
                 yield place, entry
         except JournalError as error:
             screen.say(f"{error}", style="yellow")
+
+
+def charged(origin: str) -> Iterator[dict[str, int]]:
+    """What an API charged, by the user's journals, as `read_charges` gives it."""
+    for place in journals():
+        with suppress(JournalError):  # of a folder that is gone: `bought` tells
+            yield read_charges(place, origin)
 
 
 def journals(*, own: bool = True) -> list[Path]:

@@ -15,8 +15,8 @@ from seedance_async.journal.contract import (
     Journal,
     RequestIdTakenError,
 )
-from seedance_async.journal.entry import Changes, JournalEntry, kind_text, request_in
-from seedance_async.journal.journal_file import move_journal, read_entries
+from seedance_async.journal.entry import Changes, JournalEntry, kind_in, kind_text, request_in
+from seedance_async.journal.journal_file import move_journal, read_charges, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint, keys_of, match_entries
 from seedance_async.journal.sqlite import SQLiteJournal
 
@@ -32,9 +32,11 @@ __all__ = [
     "SQLiteJournal",
     "fingerprint",
     "keys_of",
+    "kind_in",
     "kind_text",
     "match_entries",
     "move_journal",
+    "read_charges",
     "read_entries",
     "request_in",
 ]

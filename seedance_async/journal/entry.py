@@ -16,7 +16,7 @@ import attrs
 
 from seedance_async.api.errors import JournalError
 from seedance_async.api.prepared_request import load_request
-from seedance_async.api.request import GenerationRequest
+from seedance_async.api.request import GenerationRequest, Kind
 from seedance_async.jobs.state import JobState
 
 _log = logging.getLogger(__name__)
@@ -97,6 +97,12 @@ _REQUIRED = frozenset({"key", "fingerprint", "request", "state", "attempt"})
 def kind_text(request: GenerationRequest) -> str:
     """What the price of a request is taken to depend on, as text: JSON of `request.kind`."""
     return json.dumps(request.kind)
+
+
+def kind_in(text: str) -> Kind:
+    """The kind that `kind_text` has written."""
+    model, duration, resolution, mode, *extra = json.loads(text)
+    return model, duration, resolution, mode, *extra
 
 
 def request_in(entry: JournalEntry) -> GenerationRequest | None:

@@ -106,7 +106,27 @@ def read_entries(path: str | os.PathLike[str]) -> list[JournalEntry]:
     name = os.fspath(path)
     with _journal_errors(name):
         file = _resolve(name)
-        return _undisturbed(file, lambda mode: _read(file, mode, name))
+        return _undisturbed(file, lambda mode: _read(file, mode, name, Database.entries)) or []
+
+
+def read_charges(path: str | os.PathLike[str], origin: str) -> dict[str, int]:
+    """The most that was charged in the journal in a file, by `kind_text`. Blocks.
+
+    Args:
+        path: the file; another run may be writing it.
+        origin: the API that charged it. What no origin is recorded for counts, too.
+
+    Raises:
+        JournalError: see `read_entries`.
+    """
+    name = os.fspath(path)
+    with _journal_errors(name):
+        file = _resolve(name)
+
+        def charges(database: Database) -> dict[str, int]:
+            return database.charges(origin)
+
+        return _undisturbed(file, lambda mode: _read(file, mode, name, charges)) or {}
 
 
 def move_journal(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -159,15 +179,16 @@ def _undisturbed(file: Path, read: Callable[[str], _T]) -> _T:
                 return found
 
 
-def _read(file: Path, mode: str, path: str) -> list[JournalEntry]:
+def _read(file: Path, mode: str, path: str, read: Callable[[Database], _T]) -> _T | None:
+    """What a function reads from the tables; None if there are none yet."""
     if not file.exists():
         raise JournalError("there is no such file", path=path)
     if _size(file) == 0:
-        return []
+        return None
     with closing(connect(file, mode)) as connection:
         _check_kind(connection, path)
         with _migrated(connection) as current:
-            return Database(current, path).entries()
+            return read(Database(current, path))
 
 
 @contextmanager

@@ -393,6 +393,16 @@ class Database(Statements):
         """See `Journal.prices`."""
         return dict(self._rows("SELECT kind, credits FROM prices"))
 
+    def charges(self, origin: str) -> dict[str, int]:
+        """By kind, the most that an API charged for one attempt."""
+        return dict(
+            self._rows(
+                "SELECT kind, max(credits_charged) FROM attempts WHERE kind <> '' "
+                "AND credits_charged IS NOT NULL AND origin IN (?, '') GROUP BY kind",
+                origin,
+            )
+        )
+
     def unpriced(self) -> dict[str, int]:
         """See `Journal.unpriced`."""
         return dict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -79,11 +79,9 @@ def cost_of(kind: Kind, prices: PriceTable) -> Cost:
     return Cost(prices.estimate(kind))
 
 
-def learn_prices(prices: PriceTable, entries: Iterable[JournalEntry]) -> None:
-    """Add what the jobs of these entries were charged."""
-    from seedance_async.journal import request_in
+def learn_charges(prices: PriceTable, charges: Mapping[str, int]) -> None:
+    """Add what a journal says was charged, as `read_charges` gives it."""
+    from seedance_async.journal import kind_in
 
-    for entry in entries:
-        request = request_in(entry) if entry.credits_charged is not None else None
-        if request is not None and entry.credits_charged is not None:
-            prices.learn(request.kind, entry.credits_charged)
+    for text, credits in charges.items():
+        prices.learn(kind_in(text), credits)

@@ -398,11 +398,13 @@ class JournalRecorder:
 
     async def spending(self, budgets: Iterable[str]) -> Spending:
         """What the journal's attempts have cost, as far as it is known, in all and by budget."""
+        from seedance_async.journal import kind_in  # with SQLite behind it: only if needed
+
         prices, unpriced = PriceTable(), list[Kind]()
         for text, credits in (await self._journal.prices()).items():
-            prices.learn(_kind_of(text), credits)
+            prices.learn(kind_in(text), credits)
         for text, count in (await self._journal.unpriced()).items():
-            kind = _kind_of(text) if text else None
+            kind = kind_in(text) if text else None
             estimate = None if kind is None else prices.estimate(kind)
             if estimate is not None:
                 await self._journal.price(text, estimate)
@@ -424,11 +426,6 @@ class JournalRecorder:
 def _is_unfinished(entry: JournalEntry) -> bool:
     state = JobState(entry.state)
     return not (state.has_ended or state is JobState.REJECTED or entry.is_held)
-
-
-def _kind_of(text: str) -> Kind:
-    model, duration, resolution, mode, *extra = json.loads(text)
-    return model, duration, resolution, mode, *extra
 
 
 def _as_changes(record: JobRecord) -> Changes:

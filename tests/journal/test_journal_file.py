@@ -9,11 +9,11 @@ import stat
 import pytest
 
 from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal, move_journal, read_entries
+from seedance_async.journal import SQLiteJournal, move_journal, read_charges, read_entries
 from seedance_async.journal.journal_file import OpenJournal
 from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS
 from seedance_async.journal.tables import Database
-from tests.journal.conftest import files_in, fill, intent, sqlite
+from tests.journal.conftest import claimed, files_in, fill, intent, sqlite
 
 
 async def assert_refused(path, reason):
@@ -140,6 +140,25 @@ async def test_a_journal_that_was_written_while_it_was_read_is_read_again(path, 
     monkeypatch.setattr(Database, "entries", entries_and_a_writer)
     assert {entry.size for entry in read_entries(path)} == {2}
     assert len(reads) == 3
+
+
+async def test_the_dearest_charges_of_one_origin_are_read_by_kind(path):
+    journal = SQLiteJournal(path)
+    await journal.open()
+    for key, kind, origin, charged in (
+        ("a", "k", "http://a", 4),
+        ("b", "k", "http://a", 7),
+        ("c", "k", "http://b", 9),
+        ("d", "other", None, 5),
+        ("e", "none", "http://a", None),
+    ):
+        number = await claimed(journal, key, kind=kind, origin=origin)
+        await journal.record(number, state="queued", request_id=key, credits_charged=charged)
+    assert read_charges(path, "http://a") == {"k": 7, "other": 5}, "while it is written"
+    await journal.aclose()
+    assert read_charges(path, "http://b") == {"k": 9, "other": 5}
+    path.with_name("empty").touch()
+    assert read_charges(path.with_name("empty"), "http://a") == {}
 
 
 def test_reading_a_missing_file_fails_and_creates_none(path):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from seedance_async import AuthenticationError, RetryPolicy, SeedanceError, Timeouts
 from seedance_async.cli.buying.purchase import Purchase
 from seedance_async.cli.connection import Connection
-from seedance_async.cli.history import bought
+from seedance_async.cli.history import charged
 from seedance_async.cli.inputs import Line
-from seedance_async.journal import JournalEntry
+from seedance_async.journal import read_charges
 from seedance_async.session.credit_limit import PriceTable
-from seedance_async.session.estimate import cost_of, learn_prices
+from seedance_async.session.estimate import cost_of, learn_charges
 
 #: An estimate is not worth a long wait.
 _QUICK, _SHORT = RetryPolicy(attempts=3), Timeouts(connect=5.0, request=10.0)
@@ -20,7 +21,7 @@ _NO_KEY = "without SEEDANCE_API_KEY, the server cannot be asked for its prices"
 
 
 async def priced(
-    connection: Connection, lines: Sequence[Line], entries: Iterable[JournalEntry] = ()
+    connection: Connection, lines: Sequence[Line], journal: Path | None = None
 ) -> Purchase:
     """Lines that would be bought, with what they are expected to cost.
 
@@ -28,16 +29,14 @@ async def priced(
         connection: asks the server for its prices, if nothing like these was ever charged. It
             needs a key for that.
         lines: what would be bought.
-        entries: of the journal that they belong to.
+        journal: that which they belong to.
 
     Raises:
         AuthenticationError: nothing could be bought either.
+        JournalError: the journal cannot be read.
     """
-    prices = PriceTable()
-    learn_prices(prices, entries)
-    if _is_lacking(prices, lines):
-        learn_prices(prices, _ever_bought(connection))
-    problem = None
+    prices, problem = PriceTable(), None
+    _learn_charged(prices, lines, journal, connection.offline_session().client.base_url)
     if _is_lacking(prices, lines):
         has_key = os.environ.get("SEEDANCE_API_KEY")
         problem = await _list_models(prices, connection) if has_key else _NO_KEY
@@ -45,15 +44,19 @@ async def priced(
     return Purchase(lines, costs, problem)
 
 
+def _learn_charged(
+    prices: PriceTable, lines: Sequence[Line], journal: Path | None, origin: str
+) -> None:
+    """Learn what was charged in the journal; if that is not enough, in all of the user's."""
+    if journal is not None and journal.exists():
+        learn_charges(prices, read_charges(journal, origin))
+    if _is_lacking(prices, lines):
+        for charges in charged(origin):
+            learn_charges(prices, charges)
+
+
 def _is_lacking(prices: PriceTable, lines: Sequence[Line]) -> bool:
     return any(prices.price(line.request.kind) is None for line in lines)
-
-
-def _ever_bought(connection: Connection) -> list[JournalEntry]:
-    """What was bought at the same server, in any journal of the user's."""
-    origin = connection.offline_session().client.base_url
-    found = (entry for _, entry in bought(connection.screen))
-    return [entry for entry in found if entry.origin in (None, origin)]
 
 
 async def _list_models(prices: PriceTable, connection: Connection) -> str | None:

@@ -232,7 +232,8 @@ async def batch(
     left = LeftBehind.of(lines, known, named)
     if not (dry_run or leave_unmatched or may_leave(left, screen)):
         return ExitCode.USAGE
-    purchase = await priced(connection, [lines[place] for place in planned.new], known.entries)
+    new = [lines[place] for place in planned.new]
+    purchase = await priced(connection, new, None if overwrite else record)
     if dry_run:
         chosen_names(name, lines, known)
         show_forecast(purchase, planned, left, record, screen, as_json=as_json)

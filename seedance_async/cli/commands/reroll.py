@@ -148,7 +148,7 @@ async def reroll(
     entries = rerolls.entries
     new = new_lines(takes, entries, resubmit_uncertain=resubmit_uncertain)
     limit = Limit.of(max_credits, entries)
-    if not may_buy(await priced(connection, new, entries), consent, connection.screen, limit):
+    if not may_buy(await priced(connection, new, record), consent, connection.screen, limit):
         return ExitCode.USAGE
     _announce(takes, connection.screen, is_resumed=plan in rerolls.begun)
     remember_batch(record, connection.screen)
