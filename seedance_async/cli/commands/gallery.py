@@ -18,7 +18,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.runs.posters import Posters
 from seedance_async.cli.runs.shots import ShotFolder
-from seedance_async.media.gallery import Gallery, LiveGallery, Shot, page, serve
+from seedance_async.media.gallery import Gallery, LiveGallery, Shot, is_loopback, page, serve
 
 #: The name of the page in the folder.
 PAGE = "gallery.html"
@@ -93,6 +93,8 @@ def _serve(
 
     def ready(url: str) -> None:
         screen.answer(url)
+        if not is_loopback(host):
+            screen.say("Whoever can reach this machine can see the page.", style="yellow")
         if opened:
             click.launch(url)
 

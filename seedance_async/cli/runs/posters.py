@@ -39,7 +39,10 @@ class Posters:
     def _lacks(self, shot: Shot) -> bool:
         if shot.video is None or shot.poster is not None or shot.video in self._failed:
             return False
-        return time.time() - shot.video.stat().st_mtime > _FRESH
+        try:
+            return time.time() - shot.video.stat().st_mtime > _FRESH
+        except OSError:  # it has just gone
+            return False
 
     def _with_poster(self, shot: Shot, write: Callable[[Path], Path]) -> Shot:
         assert shot.video is not None

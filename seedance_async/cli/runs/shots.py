@@ -64,7 +64,7 @@ class ShotFolder:
         shown = {shot.video for shot in found}
         found += [
             self._shot({"file": str(path), "state": JobState.SUCCEEDED.value}, None)
-            for path in sorted(self.folder.rglob("*"))
+            for path in sorted(self.folder.glob("[!.]*"))
             if path.suffix.lower() in _VIDEOS and path.resolve() not in shown
         ]
         return _without_single_takes({shot.id: shot for shot in found}.values())

@@ -17,7 +17,13 @@ from seedance_async.media.gallery.live import LiveGallery
 _EVENTS = "events"
 #: Seconds of silence after which a line is sent, so that a page that has gone is noticed.
 _HEARTBEAT = 15.0
-_NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+#: No other site may show or embed what is served here, and nothing is taken for what it is not.
+_OURS_ALONE = {
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_NO_STORE = {"Cache-Control": "no-store", **_OURS_ALONE}
 
 
 async def serve(
@@ -36,7 +42,7 @@ async def serve(
         OSError: the address cannot be listened on.
     """
     await gallery.refresh()
-    app = application(gallery, local=_is_loopback(host))
+    app = application(gallery, local=is_loopback(host))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
@@ -116,8 +122,7 @@ class _Handlers:
         path = self._gallery.file(request.match_info["name"])
         if path is None or not await asyncio.to_thread(path.is_file):
             raise web.HTTPNotFound(headers=_NO_STORE)
-        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        return web.FileResponse(path, headers=headers)
+        return web.FileResponse(path, headers={"Cache-Control": "no-cache", **_OURS_ALONE})
 
 
 @web.middleware
@@ -126,12 +131,13 @@ async def _for_this_machine(
 ) -> web.StreamResponse:
     name, _, port = request.host.rpartition(":")
     host = name if port.isdigit() else request.host
-    if not _is_loopback(host.strip("[]")):
+    if not is_loopback(host.strip("[]")):
         raise web.HTTPForbidden(text="This page is for its own machine.")
     return await handler(request)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, as it calls itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -69,11 +69,11 @@ async def test_a_served_page_follows_a_batch_from_running_to_saved():
 
 
 def test_a_folder_of_videos_alone_has_a_page():
-    Path("clips/sub").mkdir(parents=True)
-    Path("clips/b.mp4").write_bytes(b"no video")
-    Path("clips/sub/a #1.mp4").write_bytes(b"no video")
+    Path("clips").mkdir()
+    for name in ("b.mp4", "a #1.mp4", ".part.mp4", "notes.txt"):
+        Path("clips", name).write_bytes(b"no video")
     shots = ShotFolder.of(Path("clips")).read()
-    assert [shot.video.name for shot in shots] == ["b.mp4", "a #1.mp4"]
+    assert [shot.video.name for shot in shots] == ["a #1.mp4", "b.mp4"]
     assert {shot.state for shot in shots} == {JobState.SUCCEEDED}
     assert len({shot.id for shot in shots}) == 2
 

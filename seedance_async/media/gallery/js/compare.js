@@ -84,6 +84,7 @@ function controls() {
 
 // The longest leads; the others wait at their last frame.
 function chooseLead() {
+  if (!sync.videos.length) return; // closed while a video was loading
   sync.lead = sync.videos.reduce((a, b) => ((b.duration || 0) > (a.duration || 0) ? b : a));
   sync.timer.max = sync.lead.duration || 1;
 }
