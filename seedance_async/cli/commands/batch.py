@@ -182,6 +182,7 @@ async def batch(
       seedance batch shots.csv --map "Shot text=prompt" --dry-run
       seedance batch shots.csv --name "{line:03}-{slug}-{take}" --takes 2
       seedance batch shots.csv -o s3://BUCKET/films/
+      seedance batch shots.csv --events events.ndjson
     """
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(

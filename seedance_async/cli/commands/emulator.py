@@ -25,7 +25,25 @@ if TYPE_CHECKING:
     from seedance_async.emulator import Emulator, Fault
 
 
-@click.command()
+class _ListsFaults(click.Command):
+    """A command whose help ends with the kinds of faults, if the emulator is installed."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what can go wrong with each operation."""
+        super().format_epilog(ctx, formatter)
+        try:
+            from seedance_async.emulator import KINDS
+        except ImportError:
+            return
+        kinds = defaultdict[str, list[str]](list)
+        for name in KINDS:
+            kinds[_operations(name)].append(name)
+        with formatter.section("Faults, by operation (--list-faults says what each does)"):
+            for operations, names in sorted(kinds.items(), key=lambda item: -len(item[1])):
+                formatter.write_text(f"{operations}: {', '.join(names)}")
+
+
+@click.command(cls=_ListsFaults)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -57,7 +75,8 @@ if TYPE_CHECKING:
     "faults",
     multiple=True,
     metavar="OPERATION:KIND=PROBABILITY",
-    help="Make something go wrong, such as poll:502=0.1. Repeatable. See --list-faults.",
+    help="Make something go wrong, such as poll:502=0.1 or job:failed=0.2. Repeatable. The faults"
+    " of each operation are listed below.",
 )
 @click.option("--list-faults", is_flag=True, help="List the kinds of faults, and exit.")
 @click.option(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seedance_async import emulator as emulator_package
+from seedance_async.emulator import KINDS
 from tests.cli.conftest import QUICK, command
 
 
@@ -182,3 +184,11 @@ def test_a_model_card_that_is_none_is_a_mistake_in_the_command(seedance, content
     assert done.code == 2
     assert words in done.err
     assert seedance("emulator", "--model-card", "none.json").code == 2
+
+
+def test_the_help_names_the_faults_of_each_operation(seedance):
+    shown = " ".join(seedance("emulator", "--help").out.split())
+    assert " job: failed, stuck, cancelled" in shown
+    assert " cancel, poll, submit: missing_request_id, nested, unknown_status, odd_case" in shown
+    named = set(re.findall(r"\w+", shown.partition("Faults, by operation")[2]))
+    assert set(KINDS) <= named
