@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 import click
 
 from seedance_async import GenerationRequest, InvalidRequestError
 from seedance_async._utils.plural import counted
-from seedance_async.api.local_media import is_local
 from seedance_async.cli.console import Screen
 from seedance_async.cli.inputs import Line, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Fit: TypeAlias = Literal["crop", "pad"]
 
@@ -56,36 +52,37 @@ async def fitted_lines(lines: Sequence[Line], screen: Screen) -> list[Line] | No
     Raises:
         ConfigurationError: the extra `media` is not installed.
     """
-    problems: list[Problem] = []
+    if all(line.fit is None for line in lines):
+        return list(lines)
+    from seedance_async.media.fitting import fit_media
+
+    problems: dict[int, Problem] = {}
+    start = asyncio.get_running_loop().run_in_executor
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            fitted = [await work for work in _started(lines, pool, problems)]
+            work = (start(pool, _fitted, line, fit_media, problems) for line in lines)
+            fitted = await asyncio.gather(*work)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     if not problems:
         return fitted
-    for problem in problems[:_SHOWN]:
-        screen.say(str(problem))
+    for number in sorted(problems)[:_SHOWN]:
+        screen.say(str(problems[number]))
     if len(problems) > _SHOWN:
         screen.say(f"… and {counted(len(problems) - _SHOWN, 'more bad line')}")
     screen.say(f"{counted(len(problems), 'bad line')}; nothing was sent", style="red")
     return None
 
 
-def _started(
-    lines: Sequence[Line], pool: ThreadPoolExecutor, problems: list[Problem]
-) -> Iterable[asyncio.Future[Line]]:
-    loop = asyncio.get_running_loop()
-    return [loop.run_in_executor(pool, _fitted, line, problems) for line in lines]
-
-
-def _fitted(line: Line, problems: list[Problem]) -> Line:
-    if line.fit is None or not any(map(is_local, line.request.media_urls)):
+def _fitted(
+    line: Line,
+    fit_media: Callable[[GenerationRequest, Fit], GenerationRequest],
+    problems: dict[int, Problem],
+) -> Line:
+    if line.fit is None:
         return line
-    from seedance_async.media.fitting import fit_media
-
     try:
         return attrs.evolve(line, request=fit_media(line.request, line.fit))
     except InvalidRequestError as error:
-        problems.append(Problem(f"line {line.number}", error.violations))
+        problems[line.number] = Problem(f"line {line.number}", error.violations)
         return line

@@ -51,10 +51,10 @@ def _frame(size, brightness, number, codec):
 def _add_sound(container, seconds):
     stream = container.add_stream("aac", rate=44100, layout="mono")
     packets = []
+    wave = array.array("f", (math.sin(t * math.tau / 64) / 3 for t in range(1024))).tobytes()
     for start in range(0, int(44100 * seconds), 1024):
-        wave = (math.sin(t * 440 * math.tau / 44100) / 3 for t in range(start, start + 1024))
         frame = av.AudioFrame("fltp", "mono", 1024)
-        frame.planes[0].update(array.array("f", wave).tobytes())
+        frame.planes[0].update(wave)
         frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
         packets += stream.encode(frame)
     return [*packets, *stream.encode(None)]

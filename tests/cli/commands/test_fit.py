@@ -1,5 +1,6 @@
 """`--fit`: what is uploaded has the ratio, and the same command finds its own jobs."""
 
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -83,6 +84,16 @@ def test_what_cannot_be_fitted_stops_the_run_before_it_costs(seedance, seedance_
     done = seedance("batch", str(shots / "shots.csv"), "--fit", "crop")
     assert done.code == 2
     assert "line 3: aspect_ratio: None must be given, to fit pictures to" in done.err
+    assert not seedance_emulator.jobs
+
+
+def test_without_the_extra_nothing_is_sent(seedance, seedance_emulator, shots, monkeypatch):
+    for name in ("pictures", "fitting"):
+        monkeypatch.delitem(sys.modules, f"seedance_async.media.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    done = fit(seedance, shots)
+    assert done.code == 3
+    assert "seedance-async[media]" in done.err
     assert not seedance_emulator.jobs
 
 
