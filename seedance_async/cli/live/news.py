@@ -7,6 +7,7 @@ polls are one line in ten seconds.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import attrs
@@ -22,7 +23,6 @@ from seedance_async import (
     RequestThrottled,
     VideoSaved,
 )
-from seedance_async.api.rate_limit import GateState
 from seedance_async.cli.live.jobs import LineOf
 from seedance_async.cli.runs.outcome import NOT_SUBMITTED, Outcome
 from seedance_async.cli.runs.reasons import reason_of
@@ -30,6 +30,11 @@ from seedance_async.cli.text import shorten
 
 #: Seconds in which what is much the same is told once.
 SPELL = 10.0
+
+#: The share of refusals by chance from which it is told.
+_MUCH = 0.05
+
+_CALLS = {"submit": "submits", "query": "queries"}
 
 #: Says a line, in a style.
 Say = Callable[[str, str | None], None]
@@ -76,10 +81,7 @@ class News:
         elif isinstance(event, PollFailed):
             self._poll_failed(event)
         elif isinstance(event, LimitsChanged):
-            values = attrs.asdict(event)
-            state = GateState(**{each.name: values[each.name] for each in attrs.fields(GateState)})
-            text = f"the server's limits for each {event.operation}, by its refusals: {state}"
-            self._tell(f"limits {event.operation}", text, "yellow")
+            self._tell(f"limits {event.operation}", _limits(event), "yellow")
 
     def settled(self, outcome: Outcome) -> None:
         """Tell the outcome of a request, unless all went well or it was never sent."""
@@ -102,8 +104,9 @@ class News:
 
     def _throttled(self, event: RequestThrottled) -> None:
         wait = "" if event.retry_after is None else f" for {event.retry_after:g} s"
-        calls = {"submit": "submits", "query": "queries"}[event.operation]
-        text = f"the server refuses {calls}{wait} (rate limit); they are sent again"
+        text = (
+            f"the server refuses {_CALLS[event.operation]}{wait} (rate limit); they are sent again"
+        )
         self._tell(f"throttled {event.operation}", text, "yellow")
 
     def _tell(self, topic: str, text: str, style: str | None) -> None:
@@ -130,3 +133,18 @@ def _short(error: BaseException | None) -> str:
     if isinstance(error, APIError) and error.code is None:
         return f"HTTP {error.status}"
     return shorten(str(error), 120)
+
+
+def _limits(event: LimitsChanged) -> str:
+    """What holds calls back, and what the server seems to allow."""
+    calls, told = _CALLS[event.operation], list[str]()
+    if event.held_for >= 1:
+        until = f" for {event.held_for:.0f} s" if math.isfinite(event.held_for) else ""
+        told.append(f"{calls} are held back{until}")
+    allowed = [f"{event.rate:.3g} {calls} a second"] if event.rate is not None else []
+    allowed += [f"{event.limit} jobs at once"] if event.limit is not None else []
+    if allowed:
+        told.append(f"the server seems to allow {' and '.join(allowed)}")
+    if event.noise >= _MUCH:
+        told.append(f"it refuses {event.noise:.0%} of {calls} by chance")
+    return "; ".join(told) or f"{calls} are sent as usual again: no limit is known"

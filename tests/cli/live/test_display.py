@@ -103,6 +103,7 @@ async def test_a_server_that_is_down_is_said_before_anybody_has_waited_for_long(
     await terminal.start("batch", "prompts.txt", "--yes", **down)
     await terminal.until("a submit did not get through, and is sent again: ")
     assert "still waiting" not in terminal.text
+    assert "ssl:default" not in terminal.text
     terminal.process.kill()
     await terminal.ended()
 

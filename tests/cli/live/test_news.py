@@ -1,6 +1,7 @@
 """What is told as it happens."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,7 @@ async def test_retries_throttling_and_limits_are_told(news, said):
         "ClientConnectorError: Cannot connect to host",
         "the server refuses submits for 2 s (rate limit); they are sent again",
         "the state of line 7 could not be read, and is asked for again: HTTP 502",
-        "the server's limits for each submit, by its refusals: "
-        "at most 5 a second, at most 3 jobs at once",
+        "the server seems to allow 5 submits a second and 3 jobs at once",
     ]
 
 
@@ -82,3 +82,18 @@ async def test_what_went_well_or_was_never_sent_is_no_news_of_its_own(news, said
     news.settled(Outcome(state="succeeded", line=7, file=Path("7.mp4")))
     news.settled(Outcome(state="not_submitted", line=7, error=LOST))
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"held_for": 6.4}, "submits are held back for 6 s"),
+        ({"held_for": math.inf}, "submits are held back"),
+        ({"noise": 0.06}, "it refuses 6% of submits by chance"),
+        ({}, "submits are sent as usual again: no limit is known"),
+    ],
+)
+async def test_what_holds_calls_back_is_told_in_words(news, said, changed, told):
+    known = {"held_for": 0.0, "rate": None, "limit": None, "noise": 0.0} | changed
+    news.hear(LimitsChanged(at=1.0, operation="submit", **known))
+    assert said == [told]
