@@ -53,10 +53,10 @@ api.rules: _utils.json_values _utils.urls api.extra_fields api.job_media api.loc
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.vocabulary:
 api.waits:
-cli: _utils.plural _utils.whole_file api.job_media api.local_media api.models api.rate_limit
-    api.retry emulator jobs.downloads jobs.stats journal journal.keys media media.extra
-    media.fitting media.frames media.gallery media.joining media.posters media.sheet media.sidecar
-    media.tags root session.credit_limit session.estimate
+cli: _utils.plural _utils.whole_file api.job_media api.local_media api.models api.retry emulator
+    jobs.downloads jobs.stats journal journal.keys media media.extra media.fitting media.frames
+    media.gallery media.joining media.posters media.sheet media.sidecar media.tags root
+    session.credit_limit session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
