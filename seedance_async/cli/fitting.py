@@ -84,5 +84,5 @@ def _fitted(
     try:
         return attrs.evolve(line, request=fit_media(line.request, line.fit))
     except InvalidRequestError as error:
-        problems[line.number] = Problem(f"line {line.number}", error.violations)
+        problems[line.number] = Problem(line.where or f"line {line.number}", error.violations)
         return line
