@@ -245,3 +245,17 @@ def test_the_same_command_takes_up_what_it_bought_though_the_list_no_longer_has_
     assert done.code == 2
     assert "line 3" in done.err
     assert "line 1" not in done.err
+
+
+@pytest.mark.seedance_emulator(models=[CARD], models_faults={Fault("error", status=400): 1.0})
+def test_a_take_that_was_bought_is_not_refused_though_the_list_no_longer_has_it(
+    seedance, seedance_emulator
+):
+    Path("shots.csv").write_text("prompt\na\n")
+    assert seedance("batch", "shots.csv", "--yes").code == 0
+    words = ("reroll", "1", "--take", "2", "--aspect-ratio", "4:3", "--yes")
+    assert seedance(*words).code == 2
+    assert seedance(*words, "--no-strict").code == 0
+    done = seedance(*words)
+    assert done.code == 0, done.err
+    assert len(seedance_emulator.ledger) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from seedance_async.cli import options
 from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
 from seedance_async.cli.buying.prices import priced
 from seedance_async.cli.buying.purchase import new_lines
-from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list
+from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list, sent_before
 from seedance_async.cli.completions import folder_and_lines
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.console import Screen
@@ -137,7 +137,8 @@ async def reroll(
         resubmit_uncertain=resubmit_uncertain,
     )
     rules = {"uploads": uploader is not None, "strict": strict}
-    if not await _are_good(takes, session, connection.screen, rules):
+    was_sent = sent_before(record, None)
+    if not await _are_good(takes, session, connection.screen, rules, was_sent):
         return ExitCode.USAGE
     fitted = await fitted_lines(takes, connection.screen)
     if fitted is None:
@@ -173,24 +174,23 @@ async def reroll(
 
 
 async def _are_good(
-    lines: Sequence[Line], session: SeedanceSession, screen: Screen, rules: dict[str, Any]
+    lines: Sequence[Line],
+    session: SeedanceSession,
+    screen: Screen,
+    rules: dict[str, Any],
+    was_sent: Callable[[Line], bool],
 ) -> bool:
-    """Whether the requests keep the rules; what they break is shown."""
+    """Whether the requests keep the rules, or are resumed; what they break is shown."""
 
     def check(models: Sequence[ModelInfo]) -> tuple[list[Problem], list[Violation]]:
-        found = [
-            Problem(
-                f"line {line.number}",
-                tuple(
-                    line.request.violations(
-                        allow_local=session.client.allow_local, models=models, **rules
-                    )
-                ),
+        found = list[Problem]()
+        for line in lines:
+            broken = line.request.violations(
+                allow_local=session.client.allow_local, models=models, **rules
             )
-            for line in lines
-        ]
-        found = [problem for problem in found if problem.violations]
-        return found, [broken for problem in found for broken in problem.violations]
+            if broken and not (all(each.of_model for each in broken) and was_sent(line)):
+                found.append(Problem(f"line {line.number}", tuple(broken)))
+        return found, [each for problem in found for each in problem.violations]
 
     problems = await by_the_servers_list(session, check)
     for problem in problems:
