@@ -12,6 +12,9 @@ from seedance_async.cli.inputs import Line
 from seedance_async.journal import JournalEntry
 from seedance_async.session.estimate import Cost, plan
 
+#: How many kinds of jobs are shown: extra fields can make each job one of its own.
+_SHOWN = 20
+
 
 @attrs.frozen
 class Purchase:
@@ -51,15 +54,25 @@ class Purchase:
         others = f", and {counted(self.unknown, 'job')} of unknown cost" if self.unknown else ""
         return f"{bound} {counted(self.credits, 'credit')}{others}"
 
+    def _sum_text(self, known: Cost) -> str:
+        if not self.unknown:
+            return cost_text(known)
+        return "unknown" if self.unknown == len(self.costs) else f"{cost_text(known)} + unknown"
+
     def table(self) -> Iterator[str]:
         """The kinds of jobs, with their number and their cost each and in sum."""
         kinds = Counter(
             (kind_text(line), cost) for line, cost in zip(self.lines, self.costs, strict=True)
         )
         rows = [("jobs", "credits each", "in sum", "kind")]
-        for (kind, cost), count in kinds.items():
+        for (kind, cost), count in kinds.most_common(_SHOWN):
             total = attrs.evolve(cost, credits=cost.credits and cost.credits * count)
             rows.append((f"{count:,}", cost_text(cost), cost_text(total), kind))
+        if (more := len(kinds) - _SHOWN) > 0:
+            rows.append(("…", "", "", f"and {counted(more, 'other kind')}"))
+        if len(kinds) > 1:
+            known = Cost(self.credits, any(cost.is_ceiling for cost in self.costs))
+            rows.append((f"{len(self.lines):,}", "", self._sum_text(known), "in all"))
         widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]]
         for row in rows:
             cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))

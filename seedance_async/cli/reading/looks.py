@@ -25,7 +25,7 @@ _OTHERS = frozenset(
 _ANYWAY = "If each line is a prompt nevertheless: --format plain"
 _JSON = re.compile(r"""[\[{]\s*(?:$|["'{\[\]}])|[\]}]\s*,?$|"[^"]*"\s*:|"[^"]*"\s*,?$""")
 _PAIR = re.compile(r"""[-*\s]*["']?prompts?["']?\s*[:=]""", re.IGNORECASE)
-_MARKUP = re.compile(r"<[?!/a-zA-Z][^>]*>?|---$|\[[\w.]+\]$|\{\\rtf|#!")
+_MARKUP = re.compile(r"```|\||<[?!/a-zA-Z][^>]*>?|---$|\[[\w.]+\]$|\{\\rtf|#!")
 _NAME = re.compile(r"[^\s,;.!?][^,;!?]{0,30}")
 
 
@@ -56,20 +56,25 @@ def _no_prompt(line: str) -> str | None:
 
 
 def _is_table(text: str, first: str) -> bool:
-    """Whether all rows have as many cells, or the first has names and none has fewer cells.
-
-    After a comma in a sentence there is a space; after one between cells there is none.
+    """Whether the text has rows of cells: all without a space after what separates them, as there
+    is in a sentence; or numbered; or under a first one that has only names.
     """
     for delimiter in ",;":
         rows = _rows(text, delimiter)
         counts = {len(row) for row in rows}
         if rows and min(counts) > 1 and not any(cell[:1].isspace() for row in rows for cell in row):
             return True
+        if len(rows) > 1 and all(len(row) > 1 and _is_number(row[0]) for row in rows[1:]):
+            return True
         names = first.split(delimiter)
         is_header = len(names) > 1 and all(_NAME.fullmatch(name.strip('"')) for name in names)
         if is_header and min(counts, default=0) >= len(names):
             return True
     return False
+
+
+def _is_number(cell: str) -> bool:
+    return cell.strip().isdecimal()
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]]:

@@ -210,6 +210,22 @@ def test_a_new_key_is_meant_to_be_a_new_job(seedance, seedance_emulator):
 COSTS = st.lists(st.builds(Cost, st.none() | st.integers(0, 300), st.booleans()), max_size=5)
 
 
+def test_several_kinds_are_summed_up():
+    lines = [Line(n, GenerationRequest("a", duration=4 + n)) for n in range(3)]
+    priced = Purchase(lines, [Cost(40), Cost(1200, is_ceiling=True), Cost(None)])
+    assert [row.split("  ")[-1] for row in priced.table()][-1] == "in all"
+    assert list(priced.table())[-1] == "   3                up to 1,240 + unknown  in all"
+    assert priced.total() == "at most 1,240 credits, and 1 job of unknown cost"
+
+
+def test_a_thousand_kinds_are_not_shown_one_by_one():
+    lines = [Line(n, GenerationRequest("a", extra={"seed": n})) for n in range(1000)]
+    rows = list(Purchase(lines, [Cost(40)] * 1000).table())
+    assert len(rows) == 23
+    assert rows[-2].endswith("and 980 other kinds")
+    assert "40,000" in rows[-1]
+
+
 @given(COSTS, st.integers(0, 500), st.none() | st.tuples(st.integers(0, 900), st.integers(0, 900)))
 def test_what_is_bought_unasked_cannot_cost_more_than_was_agreed_to(costs, bound, limit):
     purchase = Purchase([Line(n, GenerationRequest("a")) for n, _ in enumerate(costs)], costs)

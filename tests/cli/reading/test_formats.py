@@ -92,6 +92,9 @@ def test_lines_that_end_as_on_an_old_mac_are_lines():
 NO_PROMPTS = [
     ("scene,text\n1,A river\n2,A fox", "a.txt"),
     ("scene;text\n1;A river; wide\n", ""),
+    ("scene, text\n1, A river, wide\n2, A fox\n", ""),
+    ("| scene | text |\n| --- | --- |\n", "a.md"),
+    ("```\nA river\n```\n", "a.md"),
     ("Szene\tText\n1\tEin Fluss\n", ""),
     ("A river\tA fox\n", ""),
     ('[{"prompt": "A river"},\n{"prompt": "A fox"}', "a.txt"),
@@ -131,6 +134,8 @@ def test_the_user_may_say_that_they_are_prompts(text, name):
     [
         "A river, slow, in autumn\nA fox, quick, in snow\nA boat, old, at sea\n",
         "[wide shot] A river in autumn\n",
+        "sunset, beach, fog\nriver, fox\n",
+        "3 foxes, running\n2 boats, sinking\n",
         "A river; a fox; the end\nA boat\n",
         '"A river" says the title\n',
         "Prompt attention: a river\n",
