@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, assert_type
 
+from obstore.store import S3Store
+
 from seedance_async import (
     AspectRatio,
     Backoff,
@@ -30,6 +32,7 @@ from seedance_async import (
     RateLimitError,
     Resolution,
     RetryPolicy,
+    SavedFile,
     SeedanceClient,
     SeedanceError,
     SeedanceSession,
@@ -41,7 +44,7 @@ from seedance_async import (
     dump_request,
     load_request,
 )
-from seedance_async.media import LocalMedium
+from seedance_async.media import LocalMedium, StoredObject
 
 
 def requests() -> Iterator[GenerationRequest]:
@@ -99,6 +102,19 @@ async def one_video() -> Path:
         again = await session.attach(job.token)
         await again.cancel()
         return assert_type(await job.download("river.mp4", overwrite=True), Path)
+
+
+async def to_a_bucket(store: S3Store) -> str | None:
+    """A video piece by piece, and one that goes to a store."""
+    async with SeedanceSession() as session:
+        job = await session.attach("req_1234567890")
+        async with job.stream() as video:
+            async for piece in video:
+                assert_type(piece, bytes)
+            assert_type(video.total, int | None)
+        saved = await job.download(StoredObject(store, "films/river.mp4"))
+        assert_type(saved, SavedFile)
+        return saved.url
 
 
 async def a_film() -> Generation:
