@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: The name, in an object's metadata, of the job that it belongs to. Azure takes only letters.
 _JOB = "seedancejob"
 
+#: Seconds for the first request. Without credentials, it asks a machine's role for some.
+_PATIENCE = 30.0
+
 _KNOWN = "s3://bucket/prefix/, gs://bucket/prefix/, az://container/prefix/ or file:///folder/"
 
 
@@ -197,7 +200,11 @@ class StoreFolder:
 
         name = f".seedance-{secrets.token_hex(8)}"
         try:
-            await obstore.put_async(self._store, name, b"")
+            async with asyncio.timeout(_PATIENCE):
+                await obstore.put_async(self._store, name, b"")
+        except TimeoutError:
+            message = f"{self.url} has not answered within {_PATIENCE:.0f} s: check the credentials"
+            raise ConfigurationError(f"{message}, the region and the endpoint") from None
         except Exception as error:
             raise ConfigurationError(f"{self.url} cannot be written: {reason(error)}") from error
         try:

@@ -17,7 +17,7 @@ from seedance_async import (
 )
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.journal import read_entries
-from seedance_async.media import StoredObject, StoreFolder, multipart
+from seedance_async.media import StoredObject, StoreFolder, multipart, results_store
 from tests.conftest import QUICK_POLL
 from tests.support.downloads import VIDEO, Media, box, cut, downloader, rest, succeeded, whole
 from tests.support.s3 import options_of, s3_server
@@ -207,6 +207,16 @@ async def test_a_bucket_that_is_not_there_is_a_mistake_in_the_configuration(s3):
         await folder.sizes()
     with pytest.raises(ConfigurationError, match="cannot be written"):
         await folder.check_writable()
+
+
+async def test_a_bucket_that_does_not_answer_is_not_waited_for(s3, monkeypatch):
+    async def never(*arguments, **named):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(obstore, "put_async", never)
+    monkeypatch.setattr(results_store, "_PATIENCE", 0.01)
+    with pytest.raises(ConfigurationError, match="has not answered within 0 s"):
+        await StoreFolder("s3://films/", **options_of(s3)).check_writable()
 
 
 @pytest.mark.parametrize("url", ["bucket", "ftp://bucket", "s3://"])
