@@ -217,6 +217,6 @@ def _finish(rerolls: Rerolls, plan: Reroll, record: Path, screen: Screen) -> Non
         again = plan.command(rerolls.folder)
         screen.say(f"The reroll is not finished. To resume it: {again}", whole=True)
         return
-    rerolls.finish(plan)
     if plan.bought(entries):
         screen.say("The reroll is finished: the same command would buy one more take.")
+    rerolls.finish(plan)  # last: killed before the user was told, it buys nothing more
