@@ -54,6 +54,7 @@ _NAMED = 10
     help="Buy the take with this number, and no other: one that was bought is not bought again.",
 )
 @name_option
+@options.tags
 @folder_journal
 @options.max_credits
 @options.resubmit_uncertain
@@ -73,6 +74,7 @@ async def reroll(
     words: Sequence[str],
     number: int | None,
     name: NameTemplate | None,
+    tags: bool,
     journal: Path | None,
     max_credits: int | None,
     resubmit_uncertain: bool,
@@ -105,6 +107,9 @@ async def reroll(
     record = journal or folder / JOURNAL
     if not words:
         raise click.UsageError(f"name the lines of {folder} to reroll, such as 3 7-9")
+    bucket = destinations.bucket_of(folder)
+    if tags and bucket is not None:
+        raise click.UsageError("--tags is for videos in a folder, not in a bucket")
     lines = read_folder_lines(folder)
     chosen = chosen_lines(lines, words)
     changes = {name: value for name, value in fields.items() if value is not None}
@@ -144,7 +149,7 @@ async def reroll(
     if fitted is None:
         return ExitCode.USAGE
     takes = fitted
-    destination = await destinations.opened(destinations.bucket_of(folder) or folder)
+    destination = await destinations.opened(bucket or folder)
     names = chosen_names(name, takes, KnownJobs(rerolls.entries, None), destination.is_taken)
     entries = rerolls.entries
     new = new_lines(takes, entries, resubmit_uncertain=resubmit_uncertain)
@@ -164,6 +169,7 @@ async def reroll(
             max_downloads=max_downloads,
             adds=record_first,
             name=names or video_name,
+            tags=tags,
             destination=destination,
         ),
         connection.screen,

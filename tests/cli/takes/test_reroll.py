@@ -215,9 +215,10 @@ def test_what_a_limit_left_out_is_bought_by_the_same_words_alone(seedance, three
 
 
 def test_takes_are_named_by_a_template(seedance, three):
-    template = ("--name", "{line:03}-{slug}-{take}")
+    template = ("--name", "{line:03}-{slug}-{take}", "--tags")
     assert seedance("reroll", "2", *template).code == 0
     assert outcomes()[2, 2]["file"] == str(FOLDER / "002-prompt-2-2.mp4")
+    assert b"take2" in (FOLDER / "002-prompt-2-2.mp4").read_bytes(), "its sidecar is in its tags"
     done = seedance("reroll", "2", "--name", "002-prompt-2-2")
     assert (done.code, len(three.ledger)) == (2, 4)
 
