@@ -261,6 +261,10 @@ def test_nothing_is_wider_than_the_screen(opened, written, four, size):
     widths = "return [document.documentElement.scrollWidth, innerWidth]"
     opened.press("c", "j", "c")
     found = [opened.script(widths)]
+    opened.press("--")
+    found += opened.script("""
+        const rows = [...document.querySelectorAll('#grid .marks, #grid .prompt')];
+        return rows.map((row) => [row.scrollWidth, row.clientWidth]);""")
     for keys in ("v", Keys.ENTER, "e", "?"):
         opened.press(keys)
         found.append(

@@ -44,10 +44,12 @@ function openCompare() {
   if (chosen.size < 2) return say("Choose two to four videos to compare, with C");
   stopPreview();
   const videos = [...chosen].map((id) => shots.get(id));
+  compare.style.setProperty("--shape", Math.min(...videos.map(ratioOf)));
+  compare.className = `wide of-${videos.length}`;
   compare.replaceChildren(
     h("div", { class: "bar" }, h("span", { class: "place" }, `Comparing ${videos.length}`),
       button("Close", () => compare.close(), { symbol: "close", shown: "", class: "round" })),
-    h("div", { class: `panes of-${videos.length}` }, videos.map(paneOf)), controls());
+    h("div", { class: "panes" }, videos.map(paneOf)), controls());
   sync.videos = [...compare.querySelectorAll("video")];
   sync.lead = sync.videos[0];
   sync.videos.forEach((video) => video.addEventListener("loadedmetadata", chooseLead));

@@ -76,16 +76,17 @@ function columns() {
   });
 }
 
+// Width by height; the server's default where the request does not say.
+function ratioOf({ request }) {
+  const [width, height] = /^\d+:\d+$/.test(request.aspectRatio || "") ? request.aspectRatio.split(":").map(Number) : [16, 9];
+  return width > 0 && height > 0 ? width / height : 16 / 9;
+}
+
 // The shape of the frames: that of most of the videos.
 function commonRatio() {
   const counts = new Map();
-  for (const { request } of shots.values()) {
-    const ratio = request.aspectRatio || "16:9"; // the server's default
-    if (/^\d+:\d+$/.test(ratio)) counts.set(ratio, (counts.get(ratio) || 0) + 1);
-  }
-  const [ratio] = [...counts].sort((a, b) => b[1] - a[1])[0] || ["16:9"];
-  const [width, height] = ratio.split(":").map(Number);
-  return width > 0 && height > 0 ? width / height : 16 / 9;
+  for (const shot of shots.values()) counts.set(ratioOf(shot), (counts.get(ratioOf(shot)) || 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 16 / 9;
 }
 
 page.shots.forEach(take);

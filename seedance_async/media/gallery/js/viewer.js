@@ -28,6 +28,7 @@ function emptyViewer() {
 function stageOf(shot) {
   const stage = h("div", { class: "stage" });
   if (!shot.video) {
+    stage.classList.add(shot.state);
     stage.append(frameOf(shot).firstChild);
     return stage;
   }
