@@ -220,7 +220,8 @@ class Poller:
         """
         record = watch.record
         if record.state.is_running:
-            self._times.running(watch.kind, watch.seen_running, sent)
+            queued = record.state is JobState.QUEUED
+            self._times.running(watch.kind, watch.seen_running, sent, queued=queued)
             watch.seen_running = sent
         elif record.state in (JobState.SUCCEEDED, JobState.FAILED):
             self._times.finished(watch.kind, watch.seen_running, answered)
@@ -244,9 +245,11 @@ class Poller:
         now = asyncio.get_running_loop().time()
         # Nothing is known of the age of a job accepted in another session; past its deadline there
         # is no time to wait for the moment when it probably ends.
+        queued = record.state is JobState.QUEUED
         if record.accepted_at is None or watch.is_overdue(now):
-            return self._times.delay(None, 0.0, watch.attempt, self._rng)
-        return self._times.delay(watch.kind, now - record.accepted_at, watch.attempt, self._rng)
+            return self._times.delay(None, 0.0, watch.attempt, self._rng, queued=queued)
+        age = now - record.accepted_at
+        return self._times.delay(watch.kind, age, watch.attempt, self._rng, queued=queued)
 
     # --- deadlines, and the final poll ------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Learned poll times: bounds for any events, the plan against brute force, and the gain."""
 
 import heapq
+import itertools
 import math
 import random
 import statistics
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from seedance_async import Backoff
 from seedance_async.jobs.polling.adaptive import LearnedPolls, PlainPolls, poll_times
 from seedance_async.jobs.polling.adaptive.end_times import MEMORY, Bins, EndTimes, smoothed
-from seedance_async.jobs.polling.adaptive.planner import ENOUGH, PollPlanner
-from seedance_async.jobs.polling.adaptive.plans import best_plan, thinned
+from seedance_async.jobs.polling.adaptive.planner import ENOUGH, QUEUED, PollPlanner
+from seedance_async.jobs.polling.adaptive.plans import TOLERATED, best_plan, thinned
 
 ages = st.floats(0, 600) | st.sampled_from([0.0, 1e-9, 30.0, 1e300, math.inf])
 events = st.lists(st.tuples(st.integers(0, 3), st.booleans(), ages, ages), max_size=40)
@@ -201,6 +202,38 @@ def test_a_plan_has_more_ages_where_more_jobs_end():
     ages = [100.0 + k for k in range(len(survival))]
     chosen = thinned([0.0, *ages[1:]], survival)
     assert len([k for k in chosen if k < 100]) < 20 < len([k for k in chosen if k >= 100])
+
+
+@settings(max_examples=25, deadline=None)
+@given(survivals(), st.floats(0.001, 100), st.floats(0, 1), st.integers(0, 50))
+def test_polls_that_a_plan_did_not_have_are_made_up_for(distribution, price, share, more):
+    plan = best_plan(*distribution, price)
+    age, own, now = 0.0, 0, share * plan.ages[-2]
+    while (age := plan.next_poll(age)) <= now:
+        own += 1
+    assert plan.excess(now, own) == plan.excess(now, own + TOLERATED) == 1
+    assert 1 <= plan.excess(now, own + more) <= plan.excess(now, own + more + 1)
+
+
+def test_one_of_many_jobs_that_began_before_the_plan_gets_no_more_polls_than_others():
+    """It was polled by plain backoff until the first of the others ended."""
+    planner, rng = taught(lambda rng: rng.gauss(90, 5)), random.Random(0)
+    age, before = 80.0, 16
+    late = [planner.delay("kind", age, before, rng) for _ in range(50)]
+    usual = [planner.delay("kind", age, 1, rng) for _ in range(50)]
+    assert statistics.mean(late) > 2 * statistics.mean(usual)
+    assert max(late) <= Backoff().maximum
+
+
+@pytest.mark.parametrize("age", [0.0, 60.0, 85.0, 120.0])
+def test_a_queued_job_is_polled_no_more_often_than_by_plain_backoff(age):
+    planner, backoff = taught(log_normal(90)), Backoff()
+    for polls, seed in itertools.product((0, 5), range(20)):
+        queued = planner.delay("kind", age, polls, random.Random(seed), queued=True)
+        plain = backoff.delay(polls, random.Random(seed))
+        assert queued >= min(plain, backoff.maximum * (1 - backoff.jitter))
+        unknown = planner.delay("other", age, polls, random.Random(seed), queued=True)
+        assert unknown == QUEUED * plain
 
 
 def test_an_unknown_kind_gets_plain_backoff():

@@ -32,7 +32,7 @@ async def lag_and_polls(session, api, request):
 async def test_after_some_jobs_the_end_of_the_next_one_of_their_kind_is_noticed_sooner(
     make_session, api
 ):
-    api.seconds = 97.0
+    api.seconds, api.queues = 97.0, False
     plain = {}
     async with make_session(poll=Backoff()) as session:
         lag, polls = await lag_and_polls(session, api, draft(0))
@@ -143,11 +143,22 @@ class Recorder(PlainPolls):
         super().__init__(backoff)
         self.seen = seen
 
-    def running(self, kind, after, by):
+    def running(self, kind, after, by, *, queued=False):
         self.seen.append(("running", after, by))
 
     def finished(self, kind, after, by):
         self.seen.append(("finished", after, by))
+
+
+async def test_a_job_is_polled_more_rarely_while_it_is_queued(make_session, api):
+    api.seconds, polls = 90.0, []
+    for queues in (True, False):
+        api.queues = queues
+        async with make_session(poll=LearnedPolls()) as session:
+            lag, made = await lag_and_polls(session, api, draft(0))
+        assert lag < 5
+        polls.append(made)
+    assert polls[0] <= polls[1] - 3, "half of the time it is queued"
 
 
 @pytest.fixture

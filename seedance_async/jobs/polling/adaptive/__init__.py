@@ -38,12 +38,19 @@ faster, a job that ends before its first, late poll is noticed at that poll; par
 attributed to the whole time before, and polls move there, so none are spent on exploration; such an
 end leads to a new plan at once. Each new end makes the old ones weigh less.
 
-**4. Bounds** that hold for any sequence of ends, even an adversary's: no delay, and so no lag, is
+**4. What has been spent.** When very many jobs begin at once, most of them were polled by plain
+backoff when the first dozen end and there is a plan. It is made for a job from its beginning on, so
+what a job has had above that is taken from what is left to it (`Plan.excess`).
+
+**5. Queued jobs** have to be processed before they end, so they are polled more rarely: the delays
+of plain backoff are `QUEUED` times as long, and planned ones as long, within the bounds below.
+
+**6. Bounds** that hold for any sequence of ends, even an adversary's: no delay, and so no lag, is
 above `stretch` times the backoff's maximum; past the age by which the share `EARLY` of the jobs has
-ended, none is above that maximum itself; no planned delay is below the backoff's floor or a quarter
-of its first delay; and a job with `TOO_MANY` polls more than plain backoff would have made by its
-age gets plain backoff. So does a kind with a total weight below `ENOUGH` jobs, and a job that
-outlasts its plan.
+ended, none is above that maximum itself while a plan is used; no planned delay is below the
+backoff's floor or a quarter of its first delay; and a job with `TOO_MANY` polls more than plain
+backoff would have made by its age gets plain backoff. So does a kind with a total weight below
+`ENOUGH` jobs, and a job that outlasts its plan.
 """
 
 from seedance_async.jobs.polling.adaptive.policy import (

@@ -25,6 +25,8 @@ MOST_SHARE = 0.9
 EARLY = 0.025
 #: A job with so many polls more than plain backoff would have made by its age gets plain backoff.
 TOO_MANY = 4
+#: The delays of plain backoff are so many times as long for a job that is still queued.
+QUEUED = 1.7
 
 
 @attrs.define(eq=False, repr=False)
@@ -35,16 +37,21 @@ class _Kind:
     early: float = 0.0  # the age by which the share `EARLY` of the jobs has ended
     polls: float = 0.0
     plain_polls: float = 0.0
+    unqueued: float = 0.0  # what plain backoff would have made had no job been queued
 
-    def count_poll(self, plain_polls: float) -> None:
+    def count_poll(self, plain_polls: float, *, queued: bool = False) -> None:
         """Count one poll, and how many plain backoff would have made in the same time."""
+        plain_polls = max(0.0, plain_polls)
         self.polls = self.polls * ACCOUNT_FADING + 1
-        self.plain_polls = self.plain_polls * ACCOUNT_FADING + max(0.0, plain_polls)
+        self.unqueued = self.unqueued * ACCOUNT_FADING + plain_polls
+        self.plain_polls *= ACCOUNT_FADING
+        self.plain_polls += plain_polls / QUEUED if queued else plain_polls
 
     def share(self) -> float:
         """The share of plain backoff's polls that a plan may spend, less if it spent too many."""
         spent = min(1.0, self.plain_polls / max(1.0, self.polls))
-        return max(LEAST_SHARE, MOST_SHARE * spent**2)
+        share = max(LEAST_SHARE, MOST_SHARE * spent**2)
+        return share * self.plain_polls / self.unqueued if self.unqueued else share
 
 
 class PollPlanner:
@@ -69,11 +76,11 @@ class PollPlanner:
     def __len__(self) -> int:
         return len(self._kinds)
 
-    def running(self, kind: Hashable, after: float, by: float) -> None:
+    def running(self, kind: Hashable, after: float, by: float, *, queued: bool = False) -> None:
         """Learn that a job seen running at age `after` (0 at first) still ran at age `by`."""
         known, after = self._of(kind), min(after, by)
         known.times.running(after, by)
-        known.count_poll(self._plain.by(by) - self._plain.by(after))
+        known.count_poll(self._plain.by(by) - self._plain.by(after), queued=queued)
 
     def finished(self, kind: Hashable, after: float, by: float) -> None:
         """Learn that a job seen running at age `after` (0 at first) had ended at age `by`."""
@@ -84,7 +91,9 @@ class PollPlanner:
         middle = after + (by - after) / 2
         known.count_poll(self._plain.by(middle) - self._plain.by(after) + 0.5)
 
-    def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
+    def delay(
+        self, kind: Hashable, age: float, polls: int, rng: random.Random, *, queued: bool = False
+    ) -> float:
         """Seconds until the next poll of a job.
 
         Args:
@@ -92,15 +101,20 @@ class PollPlanner:
             age: seconds since it was accepted.
             polls: how often it was polled since then without having ended.
             rng: the source of jitter.
+            queued: whether it was still in the server's queue: it has to be processed before it
+                ends.
         """
+        plain = self._backoff.delay(polls, rng) * (QUEUED if queued else 1.0)
         known = self._planned(kind)
         plan = None if known is None else known.plan
         too_many = polls > self._plain.by(age) + TOO_MANY
         if known is None or plan is None or too_many or age >= plan.ages[-2]:
-            return self._backoff.delay(polls, rng)
+            return plain
         then = plan.next_poll(age)
         spacing = min(then - age, max(0.0, plan.next_poll(then) - then))
         wait = then - age + self._backoff.jitter * (rng.random() - 0.5) * spacing
+        rarer = wait * plan.excess(age, polls)
+        wait = max(wait, plain if queued else min(rarer, plain))
         # What was learned may be wrong, or of the past: only few jobs may depend on it.
         longest = self._backoff.maximum * (1 - self._backoff.jitter * rng.random())
         longest = min(self._most, max(0.0, known.early - age) + longest)

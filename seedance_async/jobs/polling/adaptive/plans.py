@@ -17,22 +17,61 @@ STEP_AGE = 1.05
 #: lag by less than this (an eighth of a second by default) is not worth making.
 LEAST_PRICE = 0.06
 
+#: A job is polled less often if it has had more polls than this above those of its plan.
+TOLERATED = 1
+
 
 @attrs.frozen(eq=False, repr=False)
 class Plan:
-    """The age of the next poll from each of these ages; `polls` is the mean number for a job."""
+    """Where the polls of a job are.
+
+    Attributes:
+        ages: in seconds, increasing, the first is 0.
+        following: the age of the next poll from each of these ages.
+        left: the mean number of polls that are left to a job of each of these ages.
+    """
 
     ages: Sequence[float]
     following: Sequence[float]
-    polls: float
+    left: Sequence[float]
+    _path: Sequence[float] = attrs.field(init=False)
+
+    @_path.default
+    def _polled_at(self) -> Sequence[float]:
+        path, age = [], 0.0
+        while (age := self.next_poll(age)) < self.ages[-1]:
+            path.append(age)
+        return path
+
+    @property
+    def polls(self) -> float:
+        """The mean number of polls of a job."""
+        return self.left[0]
 
     def next_poll(self, age: float) -> float:
         """The age of the poll after `age`, interpolated between the ages of the plan."""
         right = bisect_right(self.ages, age)
+        return math.inf if right >= len(self.ages) else self._between(right, age, self.following)
+
+    def excess(self, age: float, polls: int) -> float:
+        """How many times as many polls the plan has for a job of this age as are left to it.
+
+        What it was polled more often so far than by this plan, it is polled less often later.
+
+        Args:
+            age: in seconds.
+            polls: how often it has been polled.
+        """
+        right = bisect_right(self.ages, age)
         if right >= len(self.ages):
-            return math.inf
+            return 1.0
+        left = self._between(right, age, self.left)
+        too_many = polls - bisect_right(self._path, age) - TOLERATED
+        return left / max(0.1, left - max(0, too_many))
+
+    def _between(self, right: int, age: float, values: Sequence[float]) -> float:
         start, end = self.ages[right - 1], self.ages[right]
-        first, last = self.following[right - 1], self.following[right]
+        first, last = values[right - 1], values[right]
         return first + (last - first) * (age - start) / (end - start)
 
 
@@ -64,7 +103,8 @@ def best_plan(ages: Sequence[float], survival: Sequence[float], price: float) ->
         while len(lines) > 1 and _never_lowest(lines[-2], lines[-1], line):
             lines.pop()
         lines.append(line)
-    return Plan(ages, following, polls[0])
+    left = [each / max(share, 1e-12) for each, share in zip(polls, survival, strict=True)]
+    return Plan(ages, following, left)
 
 
 _Line = tuple[float, float, int]

@@ -14,13 +14,15 @@ from seedance_async.api.backoff import Backoff, is_finite
 class PollTimes(Protocol):
     """Proposes when a job is polled next, and learns from what polls have shown."""
 
-    def running(self, kind: Hashable, after: float, by: float) -> None:
+    def running(self, kind: Hashable, after: float, by: float, *, queued: bool = False) -> None:
         """A job seen running at age `after` (0 at first) still ran at age `by`, in seconds."""
 
     def finished(self, kind: Hashable, after: float, by: float) -> None:
         """A job seen running at age `after` (0 at first) had ended at age `by`, in seconds."""
 
-    def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
+    def delay(
+        self, kind: Hashable, age: float, polls: int, rng: random.Random, *, queued: bool = False
+    ) -> float:
         """Seconds until the next poll of a job of this age, after this many polls."""
 
 
@@ -35,7 +37,8 @@ class LearnedPolls:
 
     Args:
         backoff: the delays while little is known, and the measure of how many polls a job may take.
-            By default they grow to about five seconds, as often as a person would look.
+            By default they grow to about five seconds, as often as a person would look. While a job
+            is queued they are 1.7 times as long: it has to be processed before it ends.
         stretch: the longest delay, before an end is expected, in multiples of `backoff.maximum`; at
             least 1.
 
@@ -44,7 +47,7 @@ class LearnedPolls:
     """
 
     backoff: Backoff = attrs.field(
-        default=Backoff(multiplier=2.0, maximum=5.3),
+        default=Backoff(initial=2.8, multiplier=2.0, maximum=4.9),
         validator=attrs.validators.instance_of(Backoff),
     )
     stretch: float = 6.0
@@ -63,13 +66,15 @@ class PlainPolls:
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
 
-    def running(self, kind: Hashable, after: float, by: float) -> None:
+    def running(self, kind: Hashable, after: float, by: float, *, queued: bool = False) -> None:
         """See `PollTimes`."""
 
     def finished(self, kind: Hashable, after: float, by: float) -> None:
         """See `PollTimes`."""
 
-    def delay(self, kind: Hashable, age: float, polls: int, rng: random.Random) -> float:
+    def delay(
+        self, kind: Hashable, age: float, polls: int, rng: random.Random, *, queued: bool = False
+    ) -> float:
         """See `PollTimes`."""
         return self._backoff.delay(polls, rng)
 
