@@ -12,6 +12,7 @@ import click
 
 from seedance_async import SeedanceClient, SeedanceSession, Violation
 from seedance_async.api.models import ModelInfo
+from seedance_async.cli.console import Screen
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.journal.keys import keys_of
@@ -41,7 +42,9 @@ def sent_before(
 
 
 async def by_the_servers_list(
-    session: SeedanceSession, check: Callable[[Sequence[ModelInfo]], tuple[_T, list[Violation]]]
+    session: SeedanceSession,
+    check: Callable[[Sequence[ModelInfo]], tuple[_T, list[Violation]]],
+    screen: Screen,
 ) -> _T:
     """What a check gives by what is known of the server's models.
 
@@ -49,6 +52,7 @@ async def by_the_servers_list(
         session: it learns what the server tells. It is not opened, so that it can be left as it is.
         check: gives its outcome, and everything that is broken, by a list of models. Called again
             with the server's list if that may lift some of it.
+        screen: is told if that cannot be read.
     """
     known = session.client.capabilities
     found, broken = check(known.models)
@@ -58,6 +62,7 @@ async def by_the_servers_list(
         return found
     async with SeedanceClient(key, session.client.base_url) as client:
         if not await client.capabilities.may_lift(of_model):
+            screen.say("The server's list of models could not be read: the documented limits hold.")
             return found
         known.learn(client.capabilities.models)
     return check(known.models)[0]

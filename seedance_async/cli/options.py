@@ -98,9 +98,9 @@ def request_fields(command: Command) -> Command:
     """The fields of a request that have a default at the server."""
     for option in (
         extra,
-        click.option("--resolution", help="480p, 720p or 1080p."),
+        click.option("--resolution", help="480p, 720p or 1080p, or what `seedance models` lists."),
         click.option("--duration", type=int, help="Length of the video in whole seconds."),
-        click.option("--aspect-ratio", help="16:9, 9:16 or 1:1."),
+        click.option("--aspect-ratio", help="16:9, 9:16 or 1:1, or what `seedance models` lists."),
         click.option("--model", help="The model id.  [default: seedance-2.0]"),
     ):
         command = option(command)

@@ -243,6 +243,7 @@ def test_the_same_command_takes_up_what_it_bought_though_the_list_no_longer_has_
     Path("shots.csv").write_text("prompt,aspect_ratio\na,4:3\nb,16:9\nc,4:3\n")
     done = seedance("batch", "shots.csv", "--yes")
     assert done.code == 2
+    assert "The server's list of models could not be read: the documented limits" in done.err
     assert "line 3" in done.err
     assert "line 1" not in done.err
 

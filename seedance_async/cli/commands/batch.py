@@ -294,7 +294,7 @@ async def _good_lines(
         found = read(models=models)
         return found, [broken for problem in found[1] for broken in problem.violations]
 
-    lines, problems = await by_the_servers_list(session, check)
+    lines, problems = await by_the_servers_list(session, check, screen)
     if not problems:
         lines, problems = in_order(lines)
     for problem in problems[:_SHOWN_PROBLEMS]:

@@ -115,7 +115,7 @@ async def generate(
         strict=strict,
     )
     violations = await by_the_servers_list(
-        session, lambda models: (found := judge(models=models), found)
+        session, lambda models: (found := judge(models=models), found), screen
     )
     if any(broken.rule == NO_UPLOADER for broken in violations):
         screen.say(options.NO_BUCKET)

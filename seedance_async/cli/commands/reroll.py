@@ -198,7 +198,7 @@ async def _are_good(
                 found.append(Problem(f"line {line.number}", tuple(broken)))
         return found, [each for problem in found for each in problem.violations]
 
-    problems = await by_the_servers_list(session, check)
+    problems = await by_the_servers_list(session, check, screen)
     for problem in problems:
         screen.say(str(problem))
     if any(broken.of_model for problem in problems for broken in problem.violations):
