@@ -94,6 +94,7 @@ async def generate(
     Examples:
       seedance generate "A river in autumn" --duration 4 -o river.mp4
       seedance generate "The river rises" --media images/river.jpg
+      echo "A fox in snow" | seedance generate - --yes
       seedance generate "It rises" --media river.jpg --aspect-ratio 9:16 --fit crop
       seedance generate "A river" --extra seed=7 --extra 'camera={"fixed": true}'
     """

@@ -26,11 +26,12 @@ _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NEAR = 0.82
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without what does not count in it."""
     return re.sub(r"[\s_-]", "", name).casefold()
 
 
-_BY_FOLDED = {_folded(name): name for name in FIELDS}
+_BY_FOLDED = {folded(name): name for name in FIELDS}
 
 
 #: Names that people give to what is a field.
@@ -62,17 +63,17 @@ class Names:
     """
 
     def __init__(self, mapping: Mapping[str, str] | None = None) -> None:
-        self._mapping = {_folded(name): to.strip() for name, to in (mapping or {}).items()}
-        self._unused = {_folded(name): name for name in mapping or {}}
+        self._mapping = {folded(name): to.strip() for name, to in (mapping or {}).items()}
+        self._unused = {folded(name): name for name in mapping or {}}
         self._seen: dict[str, Name] = {}
         self._header: frozenset[str] = frozenset()
 
     def of(self, name: str) -> Name:
         """What the name stands for."""
-        to = self._mapping.get(_folded(name), name)
+        to = self._mapping.get(folded(name), name)
         if to.casefold().startswith(PREFIX) and to[len(PREFIX) :].strip():
             return Name(PREFIX + to[len(PREFIX) :].strip(), is_field=True)
-        field = _BY_FOLDED.get(_folded(to))
+        field = _BY_FOLDED.get(folded(to))
         return Name(to, is_field=False) if field is None else Name(field, is_field=True)
 
     def has_prompt(self, names: Iterable[str]) -> bool:
@@ -139,7 +140,7 @@ class Names:
         """What a name stands for that is certainly one of the file's."""
         if name not in self._seen:
             self._seen[name] = self.of(name)
-            self._unused.pop(_folded(name), None)
+            self._unused.pop(folded(name), None)
         return self._seen[name]
 
     def _near(self, given: str, name: Name, fields: Collection[str]) -> Violation | None:
@@ -147,7 +148,7 @@ class Names:
 
         As a column it would silently not be sent.
         """
-        is_meant = given in self._header or self._mapping.get(_folded(given)) == given
+        is_meant = given in self._header or self._mapping.get(folded(given)) == given
         near = None if name.is_field or is_meant else nearest_field(name.text)
         if near is None or near in fields:
             return None
@@ -161,9 +162,9 @@ class Names:
 @functools.lru_cache(maxsize=1024)
 def nearest_field(name: str) -> str | None:
     """The field that this name seems to mean."""
-    folded = _folded(name)
-    near = difflib.get_close_matches(folded, _BY_FOLDED, 1, _NEAR)
-    return _MEANT.get(folded) or (_BY_FOLDED[near[0]] if near else None)
+    short = folded(name)
+    near = difflib.get_close_matches(short, _BY_FOLDED, 1, _NEAR)
+    return _MEANT.get(short) or (_BY_FOLDED[near[0]] if near else None)
 
 
 def _value(field: str, cell: str) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import click
 
+from seedance_async.cli.reading.names import folded
+
 
 def _pairs(_context: object, _option: object, given: Sequence[str]) -> dict[str, str]:
     """A click callback: what each name stands for."""
@@ -14,7 +16,7 @@ def _pairs(_context: object, _option: object, given: Sequence[str]) -> dict[str,
         name, equals, to = (piece.strip() for piece in text.rpartition("="))
         if not (name and equals and to):
             raise click.BadParameter(f'{text!r} is not of the form "NAME=FIELD"')
-        if name in found:
+        if folded(name) in map(folded, found):
             raise click.BadParameter(f"{name!r} is given twice")
         found[name] = to
     return found

@@ -58,6 +58,23 @@ def test_rows_of_a_table_are_numbered_from_one_in_messages_results_and_names(
     assert "1 line of a.csv failed, 40 credits charged:\n  line 1 req_" in done.err
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("Text",), "'Text' is not of the form"),
+        (("=prompt",), "'=prompt' is not of the form"),
+        (("A b=prompt", "a_B=model"), "'a_B' is given twice"),
+        (("Nothing=prompt",), "--map: 'Nothing' is no name in the file, which has 'prompt'"),
+    ],
+)
+def test_a_mapping_that_cannot_be_meant_is_refused(seedance, given, why):
+    done = seedance(
+        "batch", write("prompt\na\n", "a.csv"), "--dry-run", *(f"--map={each}" for each in given)
+    )
+    assert done.code == 2
+    assert why in done.err
+
+
 def test_other_columns_are_in_the_results_and_in_what_remains(seedance, seedance_emulator):
     write("prompt,Scene,note\na,3,\nb,4,late\n", "a.csv")
     seedance_emulator.faults.script("submit", "unauthorized", match="b", times=None)
