@@ -99,7 +99,9 @@ class FileNames:
     template: NameTemplate
 
     def __call__(self, line: Line, job: Job) -> str:
-        """The name for the video of a line's job."""
+        """The name for the video of a line's job; one that was saved before keeps its name."""
+        if job.saved is not None:
+            return PurePath(job.saved.place).name
         own = {"id": safe_file_stem(job.request_id or ""), "key": line.key or job.key}
         return self.template.name(_values(line) | own)
 
@@ -128,14 +130,15 @@ class FileNames:
         owners = {PurePath(entry.path).name: entry.key for entry in entries if entry.path}
         named: dict[str, Line] = {}
         for line in lines:
-            name = self._name_before(line)
+            entry = sent.get(line.place)
+            saved = entry is not None and entry.path
+            name = PurePath(saved).name if saved else self._name_before(line)
             other = named.setdefault(name.casefold(), line)
             if other is not line:
                 raise click.UsageError(
                     f"--name: {_called(other)} and {_called(line)} would both be {name!r}: add "
                     + ("{take}" if other.number == line.number else "{line}, {take} or {id}")
                 )
-            entry = sent.get(line.place)
             is_own = entry is not None and owners.get(name, entry.key) == entry.key
             if not is_own and is_taken(name):
                 raise click.UsageError(

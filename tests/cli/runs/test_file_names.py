@@ -21,7 +21,7 @@ from seedance_async.cli.runs.file_names import (
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.journal import JournalEntry
 
-JOB = SimpleNamespace(request_id="req_7", key="auto-key")
+JOB = SimpleNamespace(request_id="req_7", key="auto-key", saved=None)
 
 
 def line(number=1, prompt="A river, at Dawn!", columns=None, take=1, key=None, **fields):
@@ -138,6 +138,16 @@ def test_no_line_gets_the_name_of_another_video():
         check("{line}", sea, entries=[saved], taken=["1.mp4"])
     check("{line}", river, entries=[saved], taken=["1.mp4"])
     check("{line}", sea, entries=[saved], taken=[])
+
+
+def test_a_video_that_was_saved_keeps_its_name():
+    saved = JournalEntry("r.take2", "f", "{}", state="succeeded", path="s3://b/other.mp4", size=1)
+    first, second = line(1, key="r"), line(1, key="r.take2", take=2)
+    check("{line}", first, second, entries=[saved])
+    with pytest.raises(click.UsageError, match=r"would both be 'other\.mp4'"):
+        check("other", first, second, entries=[saved])
+    job = SimpleNamespace(saved=SimpleNamespace(place="s3://b/other.mp4"))
+    assert FileNames(NameTemplate.parse("{line}"))(second, job) == "other.mp4"
 
 
 # --- the command ---------------------------------------------------------------------------------
