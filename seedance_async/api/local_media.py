@@ -24,6 +24,10 @@ NO_UPLOADER = (
     "must be a public https:// URL; to send a file from this machine, give the session an uploader"
 )
 
+#: Bytes of a medium, at most. The API's page names no limit; what is larger is no reference but a
+#: mistake, and would be read into memory.
+MAX_BYTES = 200 * 2**20
+
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive on Windows
 
 #: By extension, the content type. Those of one family are told apart by nothing that matters here.
@@ -138,8 +142,14 @@ def _at(path: Path) -> LocalMedium:
     known = path.stat()
     if not path.is_file():
         raise ValueError("must be a file")
+    _check_size(known.st_size)
     changes = known.st_mtime_ns, known.st_ctime_ns
     return _of_file(path.absolute(), known.st_size, known.st_ino, changes)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ValueError(f"must have at most {MAX_BYTES:,} bytes, and has {size:,}")
 
 
 def suffix_of(value: LocalSource) -> str:
@@ -163,6 +173,7 @@ def _of_file(path: Path, _size: int, _number: int, _changes: tuple[int, int]) ->
 def _described(name: str, data: bytes, source: Path | bytes) -> LocalMedium:
     if not data:
         raise ValueError("must not be empty")
+    _check_size(len(data))
     found, told = _sniffed(data), Path(name).suffix.lower()
     if found is None:
         raise ValueError("must be an image, a video or an audio file of a known format")

@@ -35,6 +35,17 @@ def test_each_format_is_recognised_and_no_other_name_fits(tmp_path, suffix):
         local_medium(wrong)
 
 
+def test_a_medium_that_is_far_too_large_is_refused_without_being_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    with path.open("wb") as file:
+        file.truncate(20 * 2**30)
+    with pytest.raises(ValueError, match=r"must have at most 209,715,200 bytes, and has 21,474,"):
+        local_medium(path)
+    monkeypatch.setattr("seedance_async.api.local_media.MAX_BYTES", 10)
+    with pytest.raises(ValueError, match="at most 10 bytes, and has 12"):
+        local_medium(BEGINNINGS[".png"] + b"1234")
+
+
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
