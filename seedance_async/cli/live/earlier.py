@@ -14,7 +14,7 @@ from seedance_async.cli.runs.journal_entries import request_of
 from seedance_async.journal import JournalEntry, read_entries
 
 #: Journals that are read, of the latest runs, and the bytes above which one is left out.
-_JOURNALS, _LARGEST = 4, 20_000_000
+_JOURNALS, _LARGEST = 4, 5_000_000
 
 #: Jobs of each journal that count: the last ones.
 _JOBS = 300

@@ -24,11 +24,15 @@ from seedance_async import (
     TransportError,
 )
 from seedance_async.api.retry import stops_submits
-from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
+from seedance_async.cli.exit_codes import EarlierRunError, InterruptedRunError, StoppedRunError
 from seedance_async.cli.runs.outcome import Outcome
 
 #: Words by which services say that the content was refused. Codes are not documented.
-_MODERATION = re.compile(r"moderat|content.?polic|safety|sensitive|nsfw|prohibited", re.IGNORECASE)
+_MODERATION = re.compile(
+    r"moderat|content.?polic|policy.?violat|unsafe|nsfw"
+    r"|safety.(system|filter|check)|(sensitive|prohibited).?content",
+    re.IGNORECASE,
+)
 
 #: What to do about a request that was not accepted; the first kind that fits counts.
 _REMEDIES: tuple[tuple[type[SeedanceError] | tuple[type[SeedanceError], ...], str], ...] = (
@@ -81,5 +85,6 @@ def _is_moderation(error: SeedanceError) -> bool:
     if isinstance(error, JobError):
         detail = error.generation.error if error.generation is not None else None
         return detail is not None and bool(_MODERATION.search(f"{detail.code} {detail.message}"))
-    told = f"{error.code} {error.message}" if isinstance(error, APIError) else str(error)
-    return bool(_MODERATION.search(told))
+    if isinstance(error, APIError):
+        return bool(_MODERATION.search(f"{error.code} {error.message}"))
+    return isinstance(error, EarlierRunError) and bool(_MODERATION.search(str(error)))

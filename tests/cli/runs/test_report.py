@@ -15,10 +15,11 @@ from seedance_async import (
     Job,
     JobState,
     JobTimeoutError,
+    MediaUploadError,
     UnreachableError,
 )
 from seedance_async.cli.console import Screen
-from seedance_async.cli.exit_codes import InterruptedRunError
+from seedance_async.cli.exit_codes import EarlierRunError, InterruptedRunError
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
@@ -118,6 +119,7 @@ def test_a_job_that_took_too_long_is_abandoned(capsys):
         (BadRequestError(400, "violates our content policy"), "moderation: change the prompt"),
         (AuthenticationError(403, "blocked", code="content_moderation"), "moderation: change"),
         (AuthenticationError(403, "not yours", code="forbidden"), "the key may not do this"),
+        (MediaUploadError("moderation.jpg", "no such bucket"), "see to the file or the bucket"),
         (InsufficientCreditsError(402, "no credits"), "add credits to the account"),
         (UnreachableError("refused", base_url="http://127.0.0.1:9"), "run again later"),
         (BadRequestError(400, "duration must be 4", code="bad"), "correct it, and run again"),
@@ -127,6 +129,12 @@ def test_a_job_that_took_too_long_is_abandoned(capsys):
 def test_each_kind_of_refusal_has_a_remedy(error, remedy, capsys):
     lines = shown(capsys, refused(1, error))
     assert lines[2].startswith(f"    What to do: {remedy}")
+
+
+def test_a_failure_of_an_earlier_run_has_its_remedy_too(capsys):
+    error = EarlierRunError("the generation failed in an earlier run: refused by moderation")
+    lines = shown(capsys, refused(1, error, "failed"))
+    assert lines[2].startswith("    What to do: moderation: change the prompt")
 
 
 def test_ranges_of_lines():
