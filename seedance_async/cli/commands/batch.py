@@ -33,6 +33,7 @@ from seedance_async.cli.reading.prompt import standard_input
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch, video_name
 from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_option
+from seedance_async.cli.runs.gallery_page import with_gallery
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.takes.keys import takes_option, with_takes
@@ -124,6 +125,7 @@ def _read(_context: object, _parameter: object, name: str) -> Input:
 @options.strict
 @options.request_fields
 @api_command
+@with_gallery
 @with_events
 async def batch(
     connection: Connection,
@@ -183,6 +185,7 @@ async def batch(
       seedance batch shots.csv --name "{line:03}-{slug}-{take}" --takes 2
       seedance batch shots.csv -o s3://BUCKET/films/
       seedance batch shots.csv --events events.ndjson
+      seedance batch shots.csv -o videos --gallery
     """
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
-from seedance_async._utils.plural import counted
 from seedance_async.cli import options
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
+from seedance_async.cli.runs.gallery_page import summary, title_of, write_page
 from seedance_async.cli.runs.posters import Posters
 from seedance_async.cli.runs.shots import ShotFolder
-from seedance_async.media.gallery import Gallery, LiveGallery, Shot, is_loopback, page, serve
-
-#: The name of the page in the folder.
-PAGE = "gallery.html"
+from seedance_async.media.gallery import LiveGallery, Shot, is_loopback, serve
 
 
 @click.command()
@@ -66,28 +58,24 @@ def gallery(
     """
     screen = Screen()
     source = ShotFolder.of(folder, journal)
-    posters = Posters(screen)
     if live:
-        return _serve(source, posters, screen, host=host, port=port, opened=opened)
-    shots = posters.added(source.read()) if folder.is_dir() else []
-    if not shots:
+        return _serve(source, screen, host=host, port=port, opened=opened)
+    if source.is_empty():
         raise click.UsageError(f"{folder} has no results, no journal and no videos")
-    path = folder / PAGE
-    text = page(Gallery(_title(folder)), shots, lambda file: _relative(file, folder))
     try:
-        _write(path, screen.without_key(text))
+        path, shots = write_page(source, screen)
     except OSError as error:
-        raise options.cannot_write(path, error) from None
-    screen.say(_summary(shots))
+        raise options.cannot_write(folder, error) from None
+    screen.say(summary(shots))
     screen.answer(str(path))
     if opened:
         click.launch(str(path))
     return ExitCode.SUCCESS
 
 
-def _serve(
-    source: ShotFolder, posters: Posters, screen: Screen, *, host: str, port: int, opened: bool
-) -> ExitCode:
+def _serve(source: ShotFolder, screen: Screen, *, host: str, port: int, opened: bool) -> ExitCode:
+    posters = Posters(screen)
+
     def read() -> list[Shot]:
         return posters.added(source.read())
 
@@ -98,7 +86,7 @@ def _serve(
         if opened:
             click.launch(url)
 
-    live = LiveGallery(_title(source.folder), read, source.signature, redacted=screen.without_key)
+    live = LiveGallery(title_of(source.folder), read, source.signature, redacted=screen.without_key)
     try:
         asyncio.run(serve(live, ready, host=host, port=port))
     except KeyboardInterrupt:
@@ -106,30 +94,3 @@ def _serve(
     except OSError as error:
         raise click.UsageError(f"cannot serve on {host}:{port}: {error.strerror}") from None
     return ExitCode.SUCCESS
-
-
-def _title(folder: Path) -> str:
-    return folder.resolve().name or str(folder)
-
-
-def _relative(file: Path, folder: Path) -> str:
-    """A file as the page in the folder refers to it."""
-    path = os.path.relpath(file, folder.resolve())
-    return quote(Path(path).as_posix().encode("utf-8", "surrogateescape"))
-
-
-def _summary(shots: Sequence[Shot]) -> str:
-    videos = sum(shot.video is not None for shot in shots)
-    others = Counter(shot.state for shot in shots if shot.video is None)
-    parts = [counted(videos, "video"), *(f"{n:,} {state}" for state, n in others.items())]
-    return ", ".join(parts)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: somebody may be looking at the page of before."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON does
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -49,6 +49,15 @@ class ShotFolder:
         places = (self.folder, self.folder / RESULTS, self.journal, wal)
         return tuple(_stamp(place) for place in places)
 
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show: no results, no journal, no video."""
+        known = (self.journal, self.folder / RESULTS)
+        return not (any(path.exists() for path in known) or self._videos())
+
+    def _videos(self) -> list[Path]:
+        files = sorted(self.folder.glob("[!.]*"))
+        return [path for path in files if path.suffix.lower() in _VIDEOS]
+
     def read(self) -> list[Shot]:
         """All shots, in the order of the input.
 
@@ -64,8 +73,8 @@ class ShotFolder:
         shown = {shot.video for shot in found}
         found += [
             self._shot({"file": str(path), "state": JobState.SUCCEEDED.value}, None)
-            for path in sorted(self.folder.glob("[!.]*"))
-            if path.suffix.lower() in _VIDEOS and path.resolve() not in shown
+            for path in self._videos()
+            if path.resolve() not in shown
         ]
         return _without_single_takes({shot.id: shot for shot in found}.values())
 

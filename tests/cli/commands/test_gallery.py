@@ -143,3 +143,23 @@ def test_a_video_in_a_bucket_is_told_of():
     Path("videos/results.jsonl").write_text(json.dumps(record) + "\n")
     (shot,) = ShotFolder.of(Path("videos")).read()
     assert (shot.video, shot.next_step) == (None, "saved as s3://bucket/films/1.mp4")
+
+
+def test_a_batch_writes_the_page_at_its_end(seedance, seedance_emulator):
+    write_prompts(1)
+    done = seedance("batch", "prompts.txt", "--gallery")
+    assert done.code == 0
+    assert f"Gallery: {PAGE}" in done.err
+    assert shots_of(PAGE.read_text("utf-8"))[1]["state"] == "succeeded"
+    PAGE.unlink()
+    assert seedance("batch", "prompts.txt", "--gallery", "--dry-run").code == 0
+    assert not PAGE.exists()
+
+
+def test_a_page_that_cannot_be_written_leaves_a_run_as_it_is(seedance, seedance_emulator):
+    write_prompts(1)
+    PAGE.mkdir(parents=True)
+    done = seedance("batch", "prompts.txt", "--gallery")
+    assert done.code == 0
+    assert "the gallery could not be written" in done.err
+    assert seedance("gallery").code == 2
