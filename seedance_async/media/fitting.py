@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from typing import Any
 
 import attrs
@@ -68,9 +69,16 @@ def _fitted(
             return each
         found = _of(medium, request.aspect_ratio, how)
     except ValueError as error:
-        violations.append(Violation(field, each, str(error)))
+        violations.append(Violation(field, _named(each), str(error)))
         return each
     return each if found is medium else found
+
+
+def _named(medium: LocalSource) -> str:
+    """A medium as an error shows it."""
+    if isinstance(medium, bytes):
+        return f"{len(medium):,} bytes"
+    return medium.name if isinstance(medium, LocalMedium) else os.fspath(medium)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -78,12 +78,12 @@ def test_what_cannot_be_fitted_stops_the_run_before_it_costs(seedance, seedance_
     (shots / "wide.jpg").write_bytes(stripes(300, 90, form="JPEG")[:200])
     done = fit(seedance, shots)
     assert done.code == 2
-    assert "row 1: media_urls[0]" in done.err
+    assert "line 1 (row 2): media_urls[0]: 'film/wide.jpg' must be a picture" in done.err
     assert "can be decoded" in done.err
     assert "2 bad lines; nothing was sent" in done.err
     done = seedance("batch", str(shots / "shots.csv"), "--fit", "crop")
     assert done.code == 2
-    assert "row 3: aspect_ratio: None must be given, to fit pictures to" in done.err
+    assert "line 3 (row 4): aspect_ratio: None must be given, to fit pictures to" in done.err
     assert not seedance_emulator.jobs
 
 
