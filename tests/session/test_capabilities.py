@@ -163,7 +163,11 @@ async def test_a_model_that_only_the_server_knows_is_judged_once_its_list_is_kno
 
 @virtual
 async def test_many_requests_at_once_ask_for_the_list_once(make_session, api):
-    api.script["models"].append(listing(CARD))
+    async def slowly(_):
+        await asyncio.sleep(1)
+        return listing(CARD)
+
+    api.script["models"].extend([slowly] * 50)
     async with make_session(max_in_flight=50) as session:
         batch = await session.run([TALL, LONG] * 50)
     assert batch.counts == {JobState.SUCCEEDED: 100}
