@@ -106,13 +106,17 @@ clean:
 	rm -rf .venv .venv-* dist .fuzz demo-out .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # 10,000 submissions under random faults, the worker killed 200 times; about ten minutes.
-.PHONY: torture torture-bucket
+.PHONY: torture torture-bucket torture-film
 torture: $(READY)
 	$(BIN)/python -m benchmarks.torture
 
 # The same for `seedance batch` into a bucket, on an S3 server of its own; about five minutes.
 torture-bucket: $(READY)
 	$(BIN)/python -m benchmarks.torture --bucket
+
+# A film of twelve shots, each from the end of the one before, killed at every step of every shot.
+torture-film: $(READY)
+	$(BIN)/python -m benchmarks.torture.film
 
 # Random programs over the public API on virtual time, with a server, a disk and kills of their own.
 SEEDS ?= 100000
