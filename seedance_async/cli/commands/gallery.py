@@ -13,7 +13,7 @@ from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.runs.gallery_page import summary, title_of, write_page
 from seedance_async.cli.runs.posters import Posters
 from seedance_async.cli.runs.shots import ShotFolder
-from seedance_async.media.gallery import LiveGallery, Shot, is_loopback, serve
+from seedance_async.media.gallery import LiveGallery, Shot
 
 
 @click.command()
@@ -74,6 +74,8 @@ def gallery(
 
 
 def _serve(source: ShotFolder, screen: Screen, *, host: str, port: int, opened: bool) -> ExitCode:
+    from seedance_async.media.gallery.server import is_loopback, serve
+
     posters = Posters(screen)
 
     def read() -> list[Shot]:

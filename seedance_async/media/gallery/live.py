@@ -47,10 +47,12 @@ class LiveGallery:
         self._news = asyncio.Condition()
 
     async def watch(self) -> None:
-        """Look at the source for ever."""
+        """Look at the source for ever, most of the time asleep, however long a look takes."""
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             await self.refresh()
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(max(EVERY, 5 * (clock() - began)))
 
     async def refresh(self) -> None:
         """Read the shots again if their source has changed."""

@@ -11,7 +11,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from seedance_async.cli.app import run
-from seedance_async.media.gallery import LiveGallery, Shot, serve
+from seedance_async.media.gallery import LiveGallery, Shot
+from seedance_async.media.gallery.server import serve
 from tests.media.gallery.conftest import CHEF, HARBOUR, RIVER, STORM
 from tests.media.gallery.test_page import HOSTILE
 from tests.support.browser import NARROW, WIDE

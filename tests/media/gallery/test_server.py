@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from seedance_async.media.gallery import LiveGallery, Shot, serve
+from seedance_async.media.gallery import LiveGallery, Shot
+from seedance_async.media.gallery.server import serve
 from tests.media.gallery.test_page import data_of
 
 
