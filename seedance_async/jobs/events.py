@@ -62,17 +62,17 @@ class RequestThrottled(Event):
 
 @attrs.frozen(kw_only=True)
 class RequestRetried(Event):
-    """A call did not get through, which did no harm, and is sent again.
+    """A call did not get through, which did no harm, and is sent again; or a download goes on.
 
     A poll is not repeated but comes again anyway, see `PollFailed`.
 
     Attributes:
-        operation: "submit", or "query" for every other call.
+        operation: "submit", "download" of a video that broke off, or "query" for every other call.
         error: how it failed.
         delay: seconds until it is sent again; longer if others are in line before it.
     """
 
-    operation: Literal["submit", "query"]
+    operation: Literal["submit", "query", "download"]
     error: SeedanceError = attrs.field(repr=_name_of_type)
     delay: float
 
@@ -323,7 +323,10 @@ class EventEmitter:
         self._emit(RequestThrottled(at=now, operation=operation, retry_after=retry_after))
 
     def retried(
-        self, operation: Literal["submit", "query"], error: SeedanceError, delay: float
+        self,
+        operation: Literal["submit", "query", "download"],
+        error: SeedanceError,
+        delay: float,
     ) -> None:
         """A call that failed is sent again."""
         now = asyncio.get_running_loop().time()

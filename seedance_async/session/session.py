@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -454,6 +454,7 @@ class SeedanceSession:
             retry=self._options.retry,
             timeouts=self._options.timeouts,
             rng=self._options.rng,
+            on_retry=None if self._events is None else partial(self._events.retried, "download"),
         )
 
     @cached_property

@@ -93,6 +93,9 @@ class News:
         self._tell(f"{outcome.state} {reason}", f"{name} {words}{reason and ': '}{reason}", style)
 
     def _retried(self, event: RequestRetried) -> None:
+        if event.operation == "download":
+            self._tell("retried download", f"{_short(event.error)}; it goes on", "yellow")
+            return
         text = f"a {event.operation} did not get through, and is sent again"
         self._tell(f"retried {event.operation}", f"{text}: {_short(event.error)}", "yellow")
 

@@ -31,6 +31,7 @@ from seedance_async.jobs.downloads.transfers import (
     BrokenTransferError,
     ExpiredURLError,
     MinimumRate,
+    OnRetry,
     Refresh,
     checked_body,
 )
@@ -50,6 +51,7 @@ class Downloader:
         refresh: makes a status query, for a fresh output URL.
         limit: the number of downloads at once.
         retry, timeouts, rng: as in `SeedanceClient`.
+        on_retry: see `Attempts`.
         free: returns the free bytes of a folder's disk, or None where that is unknown.
     """
 
@@ -62,11 +64,13 @@ class Downloader:
         retry: RetryPolicy,
         timeouts: Timeouts,
         rng: random.Random,
+        on_retry: OnRetry | None = None,
         free: Callable[[Path], int | None] = free_space,
     ) -> None:
         self._transport, self._refresh, self._free = transport, refresh, free
         self._slots = asyncio.Semaphore(limit)
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
+        self._on_retry = on_retry
 
     def stream(self, request_id: str, ready: Callable[[], Awaitable[Generation]]) -> VideoStream:
         """A job's video in pieces, once `ready` returns it as succeeded; see `Job.stream`."""
@@ -78,6 +82,7 @@ class Downloader:
             retry=self._retry,
             timeouts=self._timeouts,
             rng=self._rng,
+            on_retry=self._on_retry,
         )
 
     async def save(
@@ -123,7 +128,9 @@ class Downloader:
 
     async def _fetch(self, generation: Generation, part: PartFile) -> None:
         """Make transfers until the file is whole."""
-        attempts = Attempts(generation, self._refresh, self._retry, self._rng, part.error)
+        attempts = Attempts(
+            generation, self._refresh, self._retry, self._rng, part.error, self._on_retry
+        )
         while True:
             url = await attempts.url(part.size)
             try:

@@ -26,6 +26,7 @@ from seedance_async.jobs.downloads.transfers import (
     BrokenTransferError,
     ExpiredURLError,
     MinimumRate,
+    OnRetry,
     Refresh,
     checked_body,
     range_headers,
@@ -58,11 +59,13 @@ class VideoStream:
         retry: RetryPolicy,
         timeouts: Timeouts,
         rng: random.Random,
+        on_retry: OnRetry | None = None,
     ) -> None:
         self.request_id, self.size = request_id, 0
         self.total: int | None = None
         self._ready, self._transport, self._refresh = ready, transport, refresh
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
+        self._on_retry = on_retry
         self._etag: str | None = None
         self._from_start = False
         self._hash, self._boxes = hashlib.sha256(), Mp4Boxes()
@@ -97,7 +100,9 @@ class VideoStream:
     async def _read(self) -> AsyncGenerator[bytes]:
         """Make transfers until the video is whole."""
         generation = await self._ready()
-        attempts = Attempts(generation, self._refresh, self._retry, self._rng, self._error)
+        attempts = Attempts(
+            generation, self._refresh, self._retry, self._rng, self._error, self._on_retry
+        )
         while True:
             url = await attempts.url(self.size)
             try:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import attrs
 
 from seedance_async._utils.plural import counted
-from seedance_async.api.errors import DownloadError, SeedanceError
+from seedance_async.api.errors import DownloadError, SeedanceError, TransportError
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
 from seedance_async.api.transport import MediaResponse
@@ -26,6 +26,9 @@ _EXPIRED = frozenset({401, 403, 404, 410})
 
 #: Makes a status query.
 Refresh = Callable[[str], Awaitable[Generation]]
+
+#: Is told how a transfer failed, and after how many seconds the next begins.
+OnRetry = Callable[[SeedanceError, float], None]
 
 
 class BrokenTransferError(Exception):
@@ -118,6 +121,7 @@ class Attempts:
         refresh: makes a status query.
         retry, rng: as in `SeedanceClient`.
         error: makes the `DownloadError` from a message and an HTTP status.
+        on_retry: if given, called with how a transfer failed, and the seconds until the next.
     """
 
     def __init__(
@@ -127,9 +131,11 @@ class Attempts:
         retry: RetryPolicy,
         rng: random.Random,
         error: Callable[[str, int | None], DownloadError],
+        on_retry: OnRetry | None = None,
     ) -> None:
         self._id, self._url = generation.request_id, generation.output_url
         self._refresh, self._retry, self._rng, self._error = refresh, retry, rng, error
+        self._on_retry = on_retry
         self._failures = 0
         self._size_at_refresh: int | None = None
 
@@ -164,7 +170,11 @@ class Attempts:
         self._failures += 1
         if self._failures >= self._retry.attempts or not failure.transient:
             raise self._error(str(failure), failure.status) from failure
-        await asyncio.sleep(self._retry.backoff.delay(self._failures - 1, self._rng))
+        delay = self._retry.backoff.delay(self._failures - 1, self._rng)
+        if self._on_retry is not None:
+            reason = f"the download of job {self._id} broke off: {failure}"
+            self._on_retry(TransportError(reason, delivered="maybe"), delay)
+        await asyncio.sleep(delay)
 
     async def _fresh_url(self) -> str | None:
         try:

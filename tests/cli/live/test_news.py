@@ -52,6 +52,8 @@ async def test_a_saved_video_is_told_with_its_line_and_its_place(news, said):
 
 async def test_retries_throttling_and_limits_are_told(news, said):
     news.hear(RequestRetried(at=1.0, operation="submit", error=LOST, delay=0.5))
+    broken = TransportError("the download of job req_1 broke off: 3 bytes", delivered="maybe")
+    news.hear(RequestRetried(at=1.0, operation="download", error=broken, delay=0.5))
     news.hear(RequestThrottled(at=1.0, operation="submit", retry_after=2.0))
     page = ServerError(502, "<!doctype html><html><head>")
     news.hear(PollFailed(at=1.0, key="k", request_id="req_1", request=REQUEST, error=page))
@@ -59,6 +61,7 @@ async def test_retries_throttling_and_limits_are_told(news, said):
     assert said == [
         "a submit did not get through, and is sent again: "
         "ClientConnectorError: Cannot connect to host",
+        "the download of job req_1 broke off: 3 bytes; it goes on",
         "the server refuses submits for 2 s (rate limit); they are sent again",
         "the state of line 7 could not be read, and is asked for again: HTTP 502",
         "the server seems to allow 5 submits a second and 3 jobs at once",

@@ -111,6 +111,14 @@ async def test_a_transfer_is_repeated_after_a_status_that_may_pass(tmp_path):
         await save(folder, status(code), fails(BROKEN), whole())
 
 
+async def test_a_transfer_that_breaks_off_is_told_before_the_next_one(tmp_path):
+    told = []
+    await save(tmp_path, fails(BROKEN), whole(), on_retry=lambda *each: told.append(each))
+    ((error, delay),) = told
+    assert str(error).startswith("the download of job req_1 broke off: ")
+    assert delay > 0
+
+
 async def test_a_page_instead_of_a_video_is_never_saved(tmp_path):
     page = whole(b"<html>sign in</html>", content_type="text/html")
     assert "text/html" in str(await refused(tmp_path, *[page] * 9))
