@@ -59,7 +59,7 @@ class ShotFolder:
         return [path for path in files if path.suffix.lower() in _VIDEOS]
 
     def read(self) -> list[Shot]:
-        """All shots, in the order of the input.
+        """All shots; the page puts them in order.
 
         Raises:
             JournalError: the journal cannot be read.
