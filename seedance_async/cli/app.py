@@ -37,6 +37,11 @@ def cli() -> None:
     The API key is read from the environment variable SEEDANCE_API_KEY, or from your own
     seedance.toml if nobody else can read that, and from nowhere else: other users of the machine
     can read what is on a command line.
+
+    \b
+    Examples:
+      seedance demo
+      seedance generate "A river in autumn"
     """
 
 
