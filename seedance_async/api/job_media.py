@@ -29,7 +29,8 @@ class JobMedium:
     Args:
         key: the job's.
         frame: "last" for its last frame as a picture, which the session's uploader puts where the
-            API can fetch it; None for the whole video, by the URL that the server gives for it.
+            API can fetch it; None for the whole video, by the URL that the server gives for it, or
+            uploaded as well where it is saved on this machine.
         job: its handle, if there is one.
 
     Raises:

@@ -155,15 +155,19 @@ class Chaining:
         if job.state is not JobState.SUCCEEDED or job.generation is None:
             raise _missing(medium, job)
         try:
-            if medium.frame is None:
+            saved = None if job.saved is None else await asyncio.to_thread(_path_here, job.saved)
+            if medium.frame is not None:
+                local = await self._frame(job.generation, saved)
+            elif self._uploads is None or saved is None:
                 return await self._video_url(medium, job.generation.request_id)
-            frame = await self._frame(job, job.generation)
+            else:  # the server may have deleted it since, and the next job would fail and be paid
+                local = await asyncio.to_thread(local_medium, saved)
         except (SeedanceError, OSError, ValueError) as error:
             if isinstance(error, SourceJobError):
                 raise
             raise SourceJobError(str(medium), medium.key, str(error)) from error
         assert self._uploads is not None  # the rules have seen to it
-        return await self._uploads.url(frame)
+        return await self._uploads.url(local)
 
     async def _job(self, medium: JobMedium, named: NamedJobs | None) -> Job | None:
         """The job that a medium names: of its stream, of the session, or of the journal."""
@@ -185,7 +189,7 @@ class Chaining:
             raise SourceJobError(str(medium), medium.key, reason)
         return url
 
-    async def _frame(self, job: Job, generation: Generation) -> LocalMedium:
+    async def _frame(self, generation: Generation, saved: Path | None) -> LocalMedium:
         """The last frame of a job's video. Many requests may begin where one job ends."""
         kept = self._frames.setdefault(generation.request_id, _Frame())
         self._frames.move_to_end(generation.request_id)
@@ -193,13 +197,12 @@ class Chaining:
             self._frames.popitem(last=False)
         async with kept.taking:
             if kept.picture is None:
-                kept.picture = await self._take_frame(job, generation)
+                kept.picture = await self._take_frame(generation, saved)
             return kept.picture
 
-    async def _take_frame(self, job: Job, generation: Generation) -> LocalMedium:
-        saved = job.saved
-        if saved is not None and await asyncio.to_thread(_is_there, saved):
-            return await asyncio.to_thread(_last_frame, saved.path)
+    async def _take_frame(self, generation: Generation, saved: Path | None) -> LocalMedium:
+        if saved is not None:
+            return await asyncio.to_thread(_last_frame, saved)
         folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="seedance-")
         try:
             video = await self._save(generation, Path(folder, "video.mp4"))
@@ -232,11 +235,14 @@ def _last_frame(video: Path) -> LocalMedium:
     return local_medium(last_frame(video))
 
 
-def _is_there(saved: SavedFile) -> bool:
+def _path_here(saved: SavedFile) -> Path | None:
+    """The file that a video was saved to, if it is still there as it was."""
+    if saved.url is not None:
+        return None
     try:
-        return saved.url is None and saved.path.stat().st_size == saved.size
+        return saved.path if saved.path.stat().st_size == saved.size else None
     except OSError:
-        return False
+        return None
 
 
 def _missing(medium: JobMedium, job: Job) -> SourceJobError:

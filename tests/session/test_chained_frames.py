@@ -79,6 +79,20 @@ async def test_a_saved_video_is_not_fetched_again_unless_it_was_changed(
     assert changed.stat().st_size == 1000, "what is fetched for a frame has a place of its own"
 
 
+async def test_a_whole_video_that_is_saved_is_uploaded_for_the_server_may_not_have_it_any_more(
+    session, emulator, uploaded, tmp_path
+):
+    async with session:
+        first = await session.submit(shot("first"))
+        await session.submit(shot("second", first))
+        video = await first.download(tmp_path)
+        await session.submit(shot("third", first))
+    second, third = (entry.body["mediaUrls"][0] for entry in list(emulator.ledger)[1:])
+    assert f"/{first.request_id}.mp4" in second
+    assert "/media/inputs/" in third
+    assert uploaded.contents == {video.read_bytes(): 1}
+
+
 async def test_a_video_that_cannot_be_decoded_costs_nothing_more(session, emulator, tmp_path):
     async with session:
         first = await session.submit(shot("first"))
