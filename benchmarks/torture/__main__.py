@@ -77,7 +77,7 @@ def say(text: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
-    parser.add_argument("--submissions", type=int, help="[10,000; into a bucket 1,500]")
+    parser.add_argument("--submissions", type=int, help="[10,000; into a bucket 2,000]")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument(
         "--batches", type=int, help="the first one has a budget  [10; into a bucket 4, without]"
@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
         "--once", action="store_true", help="one batch, killed once, without faults"
     )
     options = parser.parse_args()
-    options.submissions = options.submissions or (1_500 if options.bucket else 10_000)
+    options.submissions = options.submissions or (2_000 if options.bucket else 10_000)
     options.batches = options.batches or (4 if options.bucket else 10)
     return options
 
