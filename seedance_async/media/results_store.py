@@ -41,7 +41,7 @@ _KNOWN = "s3://bucket/prefix/, gs://bucket/prefix/, az://container/prefix/ or fi
 class StoredObject:
     """A place for one video in a store: `job.download(StoredObject(store, "films/river.mp4"))`.
 
-    Needs the extra `storage`.
+    Needs the extra `storage`, and credentials that may read what they put.
 
     Args:
         store: an obstore store.

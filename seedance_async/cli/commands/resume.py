@@ -58,11 +58,13 @@ async def resume(
 ) -> ExitCode:
     """Resume the jobs of a batch and save their videos, without its input; submit nothing.
 
-    DIR is the folder of the batch, or its journal file; by default `videos`.
+    DIR is the folder of the batch, or its journal file; by default `videos`. The videos go there,
+    or to the bucket that those of the batch went to.
 
     \b
-    Example:
+    Examples:
       seedance resume videos
+      seedance resume videos -o s3://BUCKET/films/
     """
     output = journal.parent if output is None else output
     folder = output if isinstance(output, Path) else journal.parent

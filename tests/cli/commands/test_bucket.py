@@ -85,6 +85,8 @@ def test_resume_knows_the_bucket_of_a_batch(seedance, seedance_emulator, bucket,
     assert done.code == 0, done.err
     assert sorted(sizes(bucket).values()) == sorted(before.values())
     assert "Nothing to resume" in seedance("resume", "here").err
+    assert seedance("resume", "here", "-o", "s3://films/may/other/").code == 0
+    assert len(sizes(bucket)) == 2 * len(before)
 
 
 def test_a_sidecar_is_beside_each_video(seedance, seedance_emulator, bucket, prompts):
