@@ -29,7 +29,7 @@ from seedance_async.cli.inputs import Line, Problem, read_lines
 from seedance_async.cli.live.event_log import with_events
 from seedance_async.cli.reading import option
 from seedance_async.cli.reading.formats import InputFormat
-from seedance_async.cli.reading.prompt import standard_input
+from seedance_async.cli.reading.source import Input, read_input
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.runs.batch_run import BatchOptions, run_batch, video_name
 from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_option
@@ -43,32 +43,8 @@ from seedance_async.session.estimate import plan
 _SHOWN_PROBLEMS = 100
 
 
-@attrs.frozen
-class Input:
-    """A file by its name, and its content.
-
-    Attributes:
-        folder: where paths in it begin.
-    """
-
-    name: str
-    data: bytes = attrs.field(repr=False)
-    folder: Path
-
-
-def _read(_context: object, _parameter: object, name: str) -> Input:
-    """Before the event loop runs, which would keep Ctrl-C from ending a wait for stdin."""
-    try:
-        data = standard_input() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{name} cannot be read: {error.strerror}") from None
-    if name == "-":
-        return Input("standard input", data, Path())
-    return Input(name, data, Path(name).parent)
-
-
 @click.command()
-@click.argument("file", callback=_read)
+@click.argument("file", callback=read_input)
 @destinations.output_option(
     "Folder for the videos, results.jsonl and the journal; or a bucket for the videos, such as"
     " s3://BUCKET/PREFIX/, gs://… or az://…, which needs the extra storage.",

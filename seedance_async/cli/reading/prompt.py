@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import suppress
-from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
 import click
 
@@ -16,6 +13,7 @@ from seedance_async.cli.reading.json_records import numbered
 from seedance_async.cli.reading.looks import no_prompts
 from seedance_async.cli.reading.names import Names
 from seedance_async.cli.reading.record import UnreadableError
+from seedance_async.cli.reading.source import standard_input
 from seedance_async.cli.reading.tables import delimiter_of, first_row
 
 _BATCH = "`seedance batch {}` makes a video of each line or record in it"
@@ -30,12 +28,6 @@ def one_prompt(_context: object, _parameter: object, text: str) -> str:
     if _is_json(text):
         raise click.UsageError(f"PROMPT is JSON, not a prompt: in a file, {_BATCH.format('FILE')}")
     return text
-
-
-def standard_input() -> bytes:
-    """All of it, in pieces: one read can miss a Ctrl-C that comes between two of them."""
-    source = cast(BufferedReader, sys.stdin.buffer)
-    return b"".join(iter(lambda: source.read1(1 << 16), b""))
 
 
 def _only_line(data: bytes) -> str:
