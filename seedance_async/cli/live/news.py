@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 
 import attrs
@@ -35,6 +36,9 @@ SPELL = 10.0
 _MUCH = 0.05
 
 _CALLS = {"submit": "submits", "query": "queries"}
+
+#: A URL before the words of an error: it is long, and the same in all of them.
+_URL = re.compile(r"https?://\S+: ")
 
 #: Says a line, in a style.
 Say = Callable[[str, str | None], None]
@@ -135,7 +139,7 @@ def _short(error: BaseException | None) -> str:
     """An error in one line: that of a gateway quotes a whole page."""
     if isinstance(error, APIError) and error.code is None:
         return f"HTTP {error.status}"
-    return shorten(str(error), 120)
+    return shorten(_URL.sub("", str(error)), 120)
 
 
 def _limits(event: LimitsChanged) -> str:

@@ -52,7 +52,9 @@ async def test_a_saved_video_is_told_with_its_line_and_its_place(news, said):
 
 async def test_retries_throttling_and_limits_are_told(news, said):
     news.hear(RequestRetried(at=1.0, operation="submit", error=LOST, delay=0.5))
-    broken = TransportError("the download of job req_1 broke off: 3 bytes", delivered="maybe")
+    broken = TransportError(
+        "the download of job req_1 broke off: https://cdn.example/v.mp4: 3 bytes", delivered="maybe"
+    )
     news.hear(RequestRetried(at=1.0, operation="download", error=broken, delay=0.5))
     news.hear(RequestThrottled(at=1.0, operation="submit", retry_after=2.0))
     page = ServerError(502, "<!doctype html><html><head>")
