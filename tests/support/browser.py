@@ -17,6 +17,7 @@ FLAGS = (
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -85,8 +86,12 @@ class Browser:
 
     def until(self, condition, *values, seconds=15):
         """Wait until a JavaScript expression is true; returns its value."""
+        return self.wait(lambda: self.script(f"return {condition}", *values), condition, seconds)
+
+    def wait(self, check, what="", seconds=15):
+        """Wait until a function returns something true, and return that."""
         waiting = WebDriverWait(self.driver, seconds, poll_frequency=0.03)
-        return waiting.until(lambda _: self.script(f"return {condition}", *values), condition)
+        return waiting.until(lambda _: check(), what)
 
     def errors(self):
         """What the page complained about since the last look."""

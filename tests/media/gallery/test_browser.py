@@ -137,17 +137,20 @@ def test_one_large_shows_everything_that_is_known(opened):
     opened.until(f"{CURRENT} === arguments[0]", CHEF)
 
 
+#: How far the videos are from the one that leads; one that is shorter waits at its end.
 SPREAD = """(() => {
-  const times = [...document.querySelectorAll('#compare video')].map((video) => video.currentTime);
-  return Math.max(...times) - Math.min(...times);
+  const videos = [...document.querySelectorAll('#compare video')];
+  const lead = Math.max(...videos.map((video) => video.currentTime));
+  const off = (video) => Math.abs(video.currentTime - Math.min(lead, video.duration));
+  return Math.max(...videos.map(off));
 })()"""
 
 
 def test_videos_are_compared_on_one_clock(opened):
     opened.press("c", "j", "c", "j", "c", "v")
     videos = "[...document.querySelectorAll('#compare video')]"
-    opened.until(f"{videos}.length === 3 && {videos}.every((video) => video.currentTime > 0.4)")
-    assert opened.script(f"return {SPREAD}") < 0.15
+    running = f"{videos}.every((video) => video.currentTime > 0.4 && !video.ended)"
+    opened.until(f"{videos}.length === 3 && {running} && {SPREAD} < 0.1")
     opened.press(" ")
     opened.until(f"{videos}.every((video) => video.paused && !video.seeking)")
     assert opened.script(f"return {SPREAD}") < 0.001
@@ -182,8 +185,7 @@ def test_the_export_is_a_file_that_a_batch_takes(opened, tmp_path, monkeypatch, 
     opened.find("#save").click()
     opened.until("!document.querySelector('#export').open")
     path = tmp_path / "picks.jsonl"
-    for _ in iter(lambda: path.exists(), True):
-        opened.script("return 1")
+    opened.wait(path.exists)
     storm, harbour = map(json.loads, path.read_text("utf-8").splitlines())
     assert (storm["prompt"], storm["resolution"], storm["rating"]) == (STORM, "1080p", 5)
     assert storm["mediaUrls"] == ["https://cdn.example/a.png?sig=1"]
