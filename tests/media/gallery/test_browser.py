@@ -209,11 +209,13 @@ def served(live):
 
     thread = threading.Thread(target=work)
     thread.start()
-    yield urls.get(timeout=10)
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join()
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
+    try:
+        yield urls.get(timeout=10)
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def test_a_change_appears_without_a_reload(browser, four):

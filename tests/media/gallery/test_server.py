@@ -41,8 +41,10 @@ async def served(live, **options):
     server = asyncio.create_task(serve(live, url.set_result, **options))
     async with aiohttp.ClientSession() as session:
         await asyncio.wait([url, server], return_when=asyncio.FIRST_COMPLETED)
-        yield url.result() if url.done() else await server, session
-    server.cancel()
+        try:
+            yield url.result() if url.done() else await server, session
+        finally:
+            server.cancel()
     with pytest.raises(asyncio.CancelledError):
         await server
 
