@@ -47,13 +47,13 @@ def test_one_input(data):
     headers = {"retry-after": text, "date": text[::-1]} if header else {}
     status = STATUSES[data[0] % len(STATUSES)]
     response = WireResponse(status, headers, body, "cut short" if data[1] & 1 else None)
-    for decipher in (
-        protocol.decipher_create,
-        lambda r: protocol.decipher_get(r, "req_1234567890"),
-        protocol.decipher_models,
+    for decode in (
+        protocol.decode_create,
+        lambda r: protocol.decode_get(r, "req_1234567890"),
+        protocol.decode_models,
     ):
         try:
-            answer = decipher(response)
+            answer = decode(response)
         except SeedanceError as error:
             retry.judge_submit(error)
             retry.judge_repeatable(error)

@@ -32,13 +32,14 @@ _utils.whole_file:
 api:
 api.backoff:
 api.capabilities: api.errors api.models api.request
-api.client: _utils.cancellation _utils.plural api.capabilities api.errors api.models
+api.client: _utils.cancellation _utils.plural api.capabilities api.errors api.long_waits api.models
     api.option_fields api.options api.prepared_request api.protocol api.rate_limit api.request
-    api.retry api.transport api.waits
+    api.retry api.transport
 api.errors: api.models api.request
 api.extra_fields: _utils.json_values
 api.job_media:
 api.local_media:
+api.long_waits:
 api.models: _utils.urls
 api.option_fields: api.backoff api.errors
 api.options: _utils.urls api.backoff api.errors api.option_fields
@@ -52,7 +53,6 @@ api.rules: _utils.json_values _utils.urls api.extra_fields api.job_media api.loc
     api.vocabulary
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.vocabulary:
-api.waits:
 cli: _utils.plural _utils.whole_file api.job_media api.local_media api.models api.retry emulator
     jobs.downloads jobs.stats journal journal.keys media media.extra media.fitting media.frames
     media.gallery media.joining media.posters media.sheet media.sidecar media.tags root
@@ -61,31 +61,32 @@ emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
     jobs.registry
-jobs.events: api.errors api.models api.rate_limit api.request api.waits jobs.registry jobs.state
+jobs.events: api.errors api.long_waits api.models api.rate_limit api.request jobs.registry
+    jobs.state
 jobs.job: _utils.plural api.errors api.job_media api.models api.request jobs.downloads jobs.registry
     jobs.state jobs.updates
 jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models api.rate_limit
     jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
-jobs.stats: api.waits jobs.state
+jobs.stats: api.long_waits jobs.state
 jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: api.errors journal.entry
+journal.database: api.errors jobs.state journal.contract journal.entry journal.owner
+    journal.statements
 journal.entry: api.errors api.prepared_request api.request jobs.state
-journal.journal_file: api.errors journal.entry journal.lock journal.schema journal.statements
-    journal.tables
+journal.journal_file: api.errors journal.database journal.entry journal.lock journal.schema
+    journal.statements
 journal.keys: api.prepared_request api.request journal.entry
 journal.lock: api.errors
 journal.open_state: api.errors
 journal.owner:
 journal.schema: api.prepared_request journal.entry
-journal.sqlite: _utils.cancellation api.errors journal.contract journal.entry journal.open_state
-    journal.tables journal.writer
+journal.sqlite: _utils.cancellation api.errors journal.contract journal.database journal.entry
+    journal.open_state journal.writer
 journal.statements:
-journal.tables: api.errors jobs.state journal.contract journal.entry journal.owner
-    journal.statements
-journal.writer: api.errors journal.journal_file journal.owner journal.tables
+journal.writer: api.errors journal.database journal.journal_file journal.owner
 media: api.local_media jobs.downloads media.emulator_uploader media.results_store
     media.store_uploader
 media.boxes:
@@ -116,8 +117,8 @@ session.chaining: _utils.urls api.errors api.job_media api.local_media api.model
     api.prepared_request api.request jobs.job jobs.registry jobs.state media.frames session.uploads
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
-session.journaling: _utils.cancellation _utils.urls api.errors api.prepared_request api.request
-    api.waits jobs.registry jobs.state journal session.credit_limit
+session.journaling: _utils.cancellation _utils.urls api.errors api.long_waits api.prepared_request
+    api.request jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.local_media api.option_fields jobs.events jobs.polling
     journal webhooks
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state

@@ -32,6 +32,7 @@ from seedance_async.api.errors import (
     TransportError,
     UnreachableError,
 )
+from seedance_async.api.long_waits import SHORT, Awaited, Wait, Waits, numbers
 from seedance_async.api.models import Generation, ModelInfo, Submission
 from seedance_async.api.option_fields import is_a, policy, takes
 from seedance_async.api.options import Endpoint, RetryPolicy, TransportOptions
@@ -48,7 +49,6 @@ from seedance_async.api.retry import (
     stops_submits,
 )
 from seedance_async.api.transport import Transport, make_transport
-from seedance_async.api.waits import SHORT, Awaited, Wait, Waits, numbers
 
 _log = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ class SeedanceClient:
             ValueError: `request_id` cannot be one.
         """
         return await self._repeat(
-            protocol.build_get(request_id), lambda r: protocol.decipher_get(r, request_id)
+            protocol.build_get(request_id), lambda r: protocol.decode_get(r, request_id)
         )
 
     async def get_once(self, request_id: str) -> Generation:
@@ -314,7 +314,7 @@ class SeedanceClient:
             return await self._call(
                 self.query_gate,
                 protocol.build_get(request_id),
-                lambda r: protocol.decipher_get(r, request_id),
+                lambda r: protocol.decode_get(r, request_id),
             )
         except AuthenticationError as error:
             if stops_submits(error):
@@ -332,12 +332,12 @@ class SeedanceClient:
             ValueError: `request_id` cannot be one.
         """
         return await self._repeat(
-            protocol.build_cancel(request_id), lambda r: protocol.decipher_get(r, request_id)
+            protocol.build_cancel(request_id), lambda r: protocol.decode_get(r, request_id)
         )
 
     async def models(self) -> list[ModelInfo]:
         """The models on offer. Raises `APIError` or `TransportError` as `get` does."""
-        models = await self._repeat(protocol.build_models(), protocol.decipher_models)
+        models = await self._repeat(protocol.build_models(), protocol.decode_models)
         self.capabilities.learn(models)
         return models
 
@@ -345,11 +345,11 @@ class SeedanceClient:
         self,
         entering: AbstractAsyncContextManager[None],
         wire: WireRequest,
-        decipher: Callable[[WireResponse], _T],
+        decode: Callable[[WireResponse], _T],
     ) -> _T:
         async with entering:
             try:
-                answer = decipher(await self._send(wire))
+                answer = decode(await self._send(wire))
             except APIError as error:
                 if judge_repeatable(error) is Verdict.THROTTLED:
                     if self.on_throttled is not None:
@@ -373,12 +373,12 @@ class SeedanceClient:
         patience = self._retry.throttle_timeout if asked <= most else 0.0
         gate.fail_overdue(error, patience, gate.refusing_since)
 
-    async def _repeat(self, wire: WireRequest, decipher: Callable[[WireResponse], _T]) -> _T:
+    async def _repeat(self, wire: WireRequest, decode: Callable[[WireResponse], _T]) -> _T:
         gate, most = self.query_gate, self._retry.attempts
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
             try:
-                return await self._call(gate.enter(began), wire, decipher)
+                return await self._call(gate.enter(began), wire, decode)
             except SeedanceError as error:
                 verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:
@@ -426,7 +426,7 @@ class SeedanceClient:
             del task  # it holds the error, whose traceback holds this frame
 
     async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
-        return protocol.decipher_create(await self._send(wire, pending.note_sent))
+        return protocol.decode_create(await self._send(wire, pending.note_sent))
 
     async def _send(
         self, wire: WireRequest, on_sent: Callable[[], None] | None = None

@@ -1,4 +1,4 @@
-"""All knowledge of the wire, and no I/O: build a request, decipher an answer.
+"""All knowledge of the wire, and no I/O: build a request, decode an answer.
 
 Endpoints and field names: API page "Image to Video". What that page leaves open is decided here
 and listed in docs/architecture.md, "What the API does not document".
@@ -127,7 +127,7 @@ def _usable_id(value: object) -> bool:
 # --- answers ------------------------------------------------------------------------------------
 
 
-def decipher_create(response: WireResponse) -> Submission:
+def decode_create(response: WireResponse) -> Submission:
     """The answer to a submit; one that is cut short is searched for its request id.
 
     API page "Image to Video", section "Success Response".
@@ -198,7 +198,7 @@ def _objects(data: object, levels: int) -> Iterator[dict[str, Any]]:
 _STATUSES = {status.value: status for status in GenerationStatus}  # as most answers spell them
 
 
-def decipher_get(response: WireResponse, request_id: str) -> Generation:
+def decode_get(response: WireResponse, request_id: str) -> Generation:
     """The answer to a status query about `request_id`, or to its cancellation.
 
     API page "Image to Video", sections "Query Result" and "Cancel Task".
@@ -231,8 +231,8 @@ def decipher_get(response: WireResponse, request_id: str) -> Generation:
     )
 
 
-def decipher_models(response: WireResponse) -> list[ModelInfo]:
-    """The list of models. Raises as `decipher_get`."""
+def decode_models(response: WireResponse) -> list[ModelInfo]:
+    """The list of models. Raises as `decode_get`."""
     _raise_for_status(response)
     entries = _object(response).get("data")
     if not isinstance(entries, list):

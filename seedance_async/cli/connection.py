@@ -27,7 +27,7 @@ class Connection:
 
     screen: Screen
     base_url: str | None = None
-    poll_interval: float = 2.0
+    poll_interval: float = 2.8
     verbose: bool = False
 
     def session(self, **options: Any) -> SeedanceSession:
@@ -80,9 +80,9 @@ def api_command(work: Callable[..., Awaitable[ExitCode]]) -> Callable[..., ExitC
     @click.option(
         "--poll-interval",
         type=POSITIVE,
-        default=2.0,
+        default=2.8,
         show_default=True,
-        help="Seconds until a job is first polled. Later intervals grow to 2.65 times that, until"
+        help="Seconds until a job is first polled. Later intervals grow to 1.75 times that, until"
         " enough similar jobs have ended to foresee an end.",
     )
     @click.option("--verbose", is_flag=True, help="Show the SDK's log on stderr.")

@@ -87,7 +87,7 @@ class Screen:
         And what is waited for, if that takes long.
         """
         logger, handler = logging.getLogger("seedance_async"), _ScreenHandler(self, verbose)
-        waits = logging.getLogger("seedance_async.api.waits")
+        waits = logging.getLogger("seedance_async.api.long_waits")
         before = logger.level, logger.propagate, waits.level
         logger.addHandler(handler)
         logger.setLevel(logging.INFO if verbose else logging.CRITICAL)

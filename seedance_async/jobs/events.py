@@ -21,10 +21,10 @@ from typing import Any, Literal
 import attrs
 
 from seedance_async.api.errors import ConfigurationError, SeedanceError, frameless
+from seedance_async.api.long_waits import Awaited
 from seedance_async.api.models import ErrorDetail
 from seedance_async.api.rate_limit import GateState
 from seedance_async.api.request import GenerationRequest
-from seedance_async.api.waits import Awaited
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 

@@ -28,7 +28,7 @@ from seedance_async.jobs.state import JobState
 from seedance_async.jobs.updates import JobUpdate
 
 if TYPE_CHECKING:
-    from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
+    from seedance_async.jobs.downloads.video_stream import VideoStream, VideoTarget
 
 #: The wait of each task that was created from a job.
 _waits: WeakKeyDictionary[asyncio.Task[Any], Generator[Any, None, Generation]] = WeakKeyDictionary()

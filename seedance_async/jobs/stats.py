@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from seedance_async.api.waits import Awaited
+from seedance_async.api.long_waits import Awaited
 from seedance_async.jobs.state import JobState
 
 #: How many of the last jobs count for the times to finish.

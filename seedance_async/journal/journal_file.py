@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from seedance_async.api.errors import JournalError
+from seedance_async.journal.database import Database
 from seedance_async.journal.entry import JournalEntry
 from seedance_async.journal.lock import SHARED_TIMEOUT, WriteLock, create_private, is_held
 from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
 from seedance_async.journal.statements import connect
-from seedance_async.journal.tables import Database
 
 # Modes of an SQLite URI for reading. With `immutable`, SQLite takes no locks and creates no files.
 _WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"

@@ -13,6 +13,7 @@ from typing import TypeVar, Unpack
 from seedance_async._utils.cancellation import wait_shielded
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.contract import Intent, checked_intent
+from seedance_async.journal.database import Database
 from seedance_async.journal.entry import (
     Changes,
     JournalEntry,
@@ -21,7 +22,6 @@ from seedance_async.journal.entry import (
     checked_key,
 )
 from seedance_async.journal.open_state import Lifecycle
-from seedance_async.journal.tables import Database
 from seedance_async.journal.writer import Operation, Writer
 
 _T = TypeVar("_T")

@@ -18,9 +18,9 @@ from typing import Any
 import attrs
 
 from seedance_async.api.errors import BudgetExceededError, JournalError, SeedanceError
+from seedance_async.journal.database import Database
 from seedance_async.journal.journal_file import OpenJournal
 from seedance_async.journal.owner import BEAT_SECONDS
-from seedance_async.journal.tables import Database
 
 _log = logging.getLogger(__name__)
 

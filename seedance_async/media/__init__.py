@@ -13,7 +13,7 @@ on one picture.
 """
 
 from seedance_async.api.local_media import LocalMedium, Uploader
-from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
+from seedance_async.jobs.downloads.video_stream import VideoStream, VideoTarget
 from seedance_async.media.emulator_uploader import EmulatorUploader
 from seedance_async.media.results_store import StoredObject, StoreFolder
 from seedance_async.media.store_uploader import StoreUploader

@@ -19,7 +19,7 @@ import attrs
 
 from seedance_async.api.errors import ConfigurationError, DownloadError, SeedanceError
 from seedance_async.jobs.downloads.part_file import safe_file_stem
-from seedance_async.jobs.downloads.stream import VideoStream
+from seedance_async.jobs.downloads.video_stream import VideoStream
 from seedance_async.jobs.registry import SavedFile
 from seedance_async.media.multipart import in_parts, put_parts
 from seedance_async.media.process_end import wait_for_threads_at_exit

@@ -29,7 +29,7 @@ class Reservation:
 
     Attributes:
         kind: of the request that they are for.
-        credits: the dearest price seen for such a request, or an estimate; None if there is
+        credits: the highest price seen for such a request, or an estimate; None if there is
             nothing to go by.
         budgets: the names of the limits that they count for.
     """
@@ -53,7 +53,7 @@ class Budget:
 
 
 class PriceTable:
-    """What jobs have cost, by `GenerationRequest.kind`; the dearest charge counts."""
+    """What jobs have cost, by `GenerationRequest.kind`; the highest charge counts."""
 
     def __init__(self) -> None:
         self._prices: dict[Kind, int] = {}
@@ -101,7 +101,7 @@ class PriceTable:
     def ceiling(self, kind: Kind) -> int | None:
         """The most that such a request costs by the listed prices; None if they do not tell.
 
-        What the request leaves to the server counts as its longest and dearest.
+        What the request leaves to the server counts as its longest and most expensive.
         """
         model, duration, resolution = kind[:3]
         found = next((each for each in self._listed if each.id == model), None)

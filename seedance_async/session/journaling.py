@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.prepared_request import PreparedRequest, dump_request
 from seedance_async.api.request import GenerationRequest, Kind
-from seedance_async.api.waits import Waits
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
 from seedance_async.session.credit_limit import PriceTable, Spending

@@ -48,7 +48,7 @@ from seedance_async.session.submitter import Submitter
 
 if TYPE_CHECKING:
     from seedance_async.jobs.downloads.downloader import Downloader
-    from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
+    from seedance_async.jobs.downloads.video_stream import VideoStream, VideoTarget
     from seedance_async.jobs.events import Event, EventEmitter
     from seedance_async.journal import Journal, JournalEntry
     from seedance_async.session.chaining import Chaining

@@ -40,9 +40,9 @@ from seedance_async.api.protocol import (
     build_create,
     build_get,
     build_models,
-    decipher_create,
-    decipher_get,
-    decipher_models,
+    decode_create,
+    decode_get,
+    decode_models,
 )
 from seedance_async.api.retry import Verdict, judge_repeatable, judge_submit, stops_submits
 
@@ -299,10 +299,10 @@ def test_what_cannot_be_an_id_is_refused(request_id):
 
 
 def test_the_answers_of_the_page_are_understood():
-    assert decipher_create(answer(sample("answer_submit"))) == Submission(
+    assert decode_create(answer(sample("answer_submit"))) == Submission(
         ID, GenerationStatus.QUEUED, 64
     )
-    assert decipher_get(answer(sample("answer_query")), ID) == Generation(
+    assert decode_get(answer(sample("answer_query")), ID) == Generation(
         request_id=ID,
         status=GenerationStatus.SUCCEEDED,
         model="seedance-2.0",
@@ -312,14 +312,14 @@ def test_the_answers_of_the_page_are_understood():
         output_url=f"https://pub-your-bucket.r2.dev/open-api-results/{ID}.mp4",
         output_type="video",
     )
-    assert decipher_get(answer(sample("answer_cancel")), ID) == Generation(
+    assert decode_get(answer(sample("answer_cancel")), ID) == Generation(
         ID, GenerationStatus.CANCELLED
     )
 
 
 def test_the_error_of_the_page_is_understood():
     with pytest.raises(AuthenticationError) as caught:
-        decipher_get(answer(sample("answer_unauthorized"), 401), ID)
+        decode_get(answer(sample("answer_unauthorized"), 401), ID)
     error = caught.value
     assert (error.status, error.code, error.message) == (401, "unauthorized", "Invalid API key")
     assert error.retry_after is None
@@ -344,13 +344,13 @@ def test_the_error_of_the_page_is_understood():
 )
 def test_a_charge_that_makes_no_sense_is_unknown_but_the_job_is_accepted(told, credits):
     body = {"requestId": ID, "status": "queued", "creditsCharged": told}
-    assert decipher_create(answer(body)) == Submission(ID, GenerationStatus.QUEUED, credits)
+    assert decode_create(answer(body)) == Submission(ID, GenerationStatus.QUEUED, credits)
 
 
 def test_a_submit_answered_without_a_status_or_charge_is_accepted():
-    assert decipher_create(answer({"requestId": ID})) == Submission(ID, GenerationStatus.QUEUED)
+    assert decode_create(answer({"requestId": ID})) == Submission(ID, GenerationStatus.QUEUED)
     body = {"requestId": ID, "status": 5}
-    assert decipher_create(answer(body, 202)).status is GenerationStatus.QUEUED
+    assert decode_create(answer(body, 202)).status is GenerationStatus.QUEUED
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_submit_answered_without_a_status_or_charge_is_accepted():
 )
 def test_a_submit_answered_without_a_usable_id_is_no_answer(request_id):
     with pytest.raises(ResponseFormatError, match="is no acceptance") as caught:
-        decipher_create(answer({"success": True, "requestId": request_id}))
+        decode_create(answer({"success": True, "requestId": request_id}))
     assert caught.value.delivered == "maybe"
     assert len(str(caught.value)) < 300
 
@@ -368,31 +368,31 @@ def test_a_submit_answered_without_a_usable_id_is_no_answer(request_id):
     "body", [b"", b"null", b"[]", b'"req_1"', b"<html>", b"\xff\xfe", b"{", b"{}", b"[" * 10**5]
 )
 def test_an_answer_that_is_not_the_apis_is_reported_as_such(body):
-    for decipher in (
-        decipher_create,
-        decipher_models,
-        lambda response: decipher_get(response, ID),
+    for decode in (
+        decode_create,
+        decode_models,
+        lambda response: decode_get(response, ID),
     ):
         with pytest.raises(ResponseFormatError) as caught:
-            decipher(answer(body))
+            decode(answer(body))
         assert caught.value.status == 200
         assert caught.value.snippet == body[:512].decode("utf-8", "replace")
 
 
 def test_a_query_answered_about_another_job_is_refused():
     with pytest.raises(ResponseFormatError, match="another job, 'req_2'"):
-        decipher_get(answer({"requestId": "req_2", "status": "succeeded"}), ID)
-    assert decipher_get(answer({"status": "queued"}), ID).request_id == ID
+        decode_get(answer({"requestId": "req_2", "status": "succeeded"}), ID)
+    assert decode_get(answer({"status": "queued"}), ID).request_id == ID
 
 
 @pytest.mark.parametrize("status", [None, 5, [], {}])
 def test_a_query_answered_without_a_status_is_refused(status):
     with pytest.raises(ResponseFormatError, match="no status"):
-        decipher_get(answer({"requestId": ID, "status": status}), ID)
+        decode_get(answer({"requestId": ID, "status": status}), ID)
 
 
 def test_an_unknown_status_survives():
-    generation = decipher_get(answer({"status": "moderating"}), ID)
+    generation = decode_get(answer({"status": "moderating"}), ID)
     assert generation.status == "moderating"
     assert not generation.status.is_terminal
 
@@ -400,7 +400,7 @@ def test_an_unknown_status_survives():
 def test_fields_of_a_wrong_type_are_dropped():
     body = {"status": "succeeded", "model": 5, "prompt": [], "duration": "5", "aspectRatio": 1.5}
     for output in (None, [], "url", {"url": 5}, {"url": ""}, {}):
-        assert decipher_get(answer({**body, "output": output}), ID) == Generation(
+        assert decode_get(answer({**body, "output": output}), ID) == Generation(
             ID, GenerationStatus.SUCCEEDED
         )
 
@@ -418,7 +418,7 @@ def test_fields_of_a_wrong_type_are_dropped():
     ],
 )
 def test_the_reason_of_a_failure_is_reported_in_any_shape(told, detail):
-    assert decipher_get(answer({"status": "failed", "error": told}), ID).error == detail
+    assert decode_get(answer({"status": "failed", "error": told}), ID).error == detail
 
 
 def test_the_models_are_read_leniently_and_kept_raw():
@@ -431,7 +431,7 @@ def test_the_models_are_read_leniently_and_kept_raw():
         "more": 1,
     }
     data = [entry, {"model": "m", "id": 5}, {"name": "n"}, {}, "no entry"]
-    infos = decipher_models(answer({"success": True, "data": data}))
+    infos = decode_models(answer({"success": True, "data": data}))
     assert [info.id for info in infos] == ["seedance-2.0", "m", "n", None]
     first = infos[0]
     assert (first.durations, first.aspect_ratios, first.resolutions) == ((4, 15), ("16:9",), ())
@@ -441,7 +441,7 @@ def test_the_models_are_read_leniently_and_kept_raw():
 @pytest.mark.parametrize("data", [None, {}, "x", 5])
 def test_an_answer_without_a_list_of_models_is_refused(data):
     with pytest.raises(ResponseFormatError, match="list of models"):
-        decipher_models(answer({"success": True, "data": data}))
+        decode_models(answer({"success": True, "data": data}))
 
 
 # --- errors by status ---------------------------------------------------------------------------
@@ -466,11 +466,11 @@ def test_an_answer_without_a_list_of_models_is_refused(data):
     ],
 )
 @pytest.mark.parametrize(
-    "decipher", [decipher_create, decipher_models, lambda response: decipher_get(response, ID)]
+    "decode", [decode_create, decode_models, lambda response: decode_get(response, ID)]
 )
-def test_each_status_becomes_its_error(decipher, status, kind):
+def test_each_status_becomes_its_error(decode, status, kind):
     with pytest.raises(APIError) as caught:
-        decipher(answer(error_body("some_code", "some words"), status, retry_after="7"))
+        decode(answer(error_body("some_code", "some words"), status, retry_after="7"))
     error = caught.value
     assert type(error) is kind
     assert (error.status, error.code, error.message) == (status, "some_code", "some words")
@@ -480,7 +480,7 @@ def test_each_status_becomes_its_error(decipher, status, kind):
 @pytest.mark.parametrize("status", [100, 199, 300, 301, 302, 304, 307, 308, 399])
 def test_what_is_no_2xx_and_no_error_is_no_usable_answer(status):
     with pytest.raises(ResponseFormatError) as caught:
-        decipher_create(answer(sample("answer_submit"), status))
+        decode_create(answer(sample("answer_submit"), status))
     assert caught.value.status == status
 
 
@@ -498,7 +498,7 @@ def test_what_is_no_2xx_and_no_error_is_no_usable_answer(status):
 )
 def test_a_body_that_is_not_the_apis_error_shape_gives_no_code_but_its_beginning(body):
     with pytest.raises(ServerError) as caught:
-        decipher_create(answer(body, 502))
+        decode_create(answer(body, 502))
     assert caught.value.code is None
     assert caught.value.message == body[:512].decode()
 
@@ -506,20 +506,20 @@ def test_a_body_that_is_not_the_apis_error_shape_gives_no_code_but_its_beginning
 def test_an_error_without_words_shows_its_body():
     body = {"success": False, "error": {"code": "x"}}
     with pytest.raises(BadRequestError) as caught:
-        decipher_create(answer(body, 400))
+        decode_create(answer(body, 400))
     assert caught.value.code == "x"
     assert caught.value.message == json.dumps(body)
 
 
 def test_what_a_server_says_is_bounded():
     with pytest.raises(BadRequestError) as caught:
-        decipher_create(answer(error_body("c" * 10**5, "m" * 10**5), 400))
+        decode_create(answer(error_body("c" * 10**5, "m" * 10**5), 400))
     assert len(str(caught.value)) < 1100
     with pytest.raises(BadRequestError) as caught:
-        decipher_create(answer(error_body("c", ["m" * 10**5]), 400))
+        decode_create(answer(error_body("c", ["m" * 10**5]), 400))
     assert len(str(caught.value)) < 600
     failed = {"status": "failed", "error": ["m" * 10**5]}
-    assert len(decipher_get(answer(failed), ID).error.message) <= 512
+    assert len(decode_get(answer(failed), ID).error.message) <= 512
 
 
 def test_a_date_in_retry_after_is_read_against_the_answers_own_date():
@@ -528,7 +528,7 @@ def test_a_date_in_retry_after_is_read_against_the_answers_own_date():
         "date": "Tue, 14 Nov 2023 22:14:00 GMT",
     }
     with pytest.raises(RateLimitError) as caught:
-        decipher_create(answer(error_body(), 429, **headers))
+        decode_create(answer(error_body(), 429, **headers))
     assert caught.value.retry_after == 60
 
 
@@ -570,13 +570,13 @@ def test_no_answer_however_odd_raises_anything_but_the_documented_errors(
     status, named, body, broken
 ):
     response = WireResponse(status, named, body, broken)
-    for decipher in (
-        decipher_create,
-        decipher_models,
-        lambda response: decipher_get(response, ID),
+    for decode in (
+        decode_create,
+        decode_models,
+        lambda response: decode_get(response, ID),
     ):
         try:
-            decipher(response)
+            decode(response)
         except SeedanceError as error:
             assert isinstance(error, (APIError, ResponseFormatError))  # noqa: PT017
 
@@ -589,14 +589,14 @@ def test_nesting_just_below_what_can_be_parsed_does_no_harm(place, status):
     for levels in range(100, 1100, 25):
         body = place % ("[" * levels + "]" * levels)
         with pytest.raises(SeedanceError):
-            decipher_create(answer(body.encode(), status))
+            decode_create(answer(body.encode(), status))
 
 
 def test_nesting_just_below_what_can_be_parsed_does_no_harm_in_a_failed_job():
     for levels in range(100, 1100, 25):
         body = '{"status":"failed","error":[%s]}' % ("[" * levels + "]" * levels)
         try:
-            assert decipher_get(answer(body.encode()), ID).error.message
+            assert decode_get(answer(body.encode()), ID).error.message
         except ResponseFormatError:
             assert levels > 900
 
@@ -656,7 +656,7 @@ def test_a_cut_answer_gives_the_true_id_or_none_at_every_position(case, broken):
     data, body = case
     for at in range(len(body) + 1):
         try:
-            submission = decipher_create(cut(body, at, broken))
+            submission = decode_create(cut(body, at, broken))
         except ResponseFormatError:
             continue
         assert submission.request_id == data["requestId"]
@@ -671,7 +671,7 @@ def test_the_id_of_the_pages_answer_is_found_as_soon_as_it_is_whole(broken):
     found = {}
     for at in range(len(body)):
         try:
-            found[at] = decipher_create(cut(body, at, broken))
+            found[at] = decode_create(cut(body, at, broken))
         except ResponseFormatError:
             assert at < whole
     assert min(found) == whole
@@ -685,31 +685,31 @@ def test_the_id_of_the_pages_answer_is_found_as_soon_as_it_is_whole(broken):
 def test_a_number_that_is_cut_is_not_taken_for_a_smaller_one():
     body = b'{"requestId":"req_1","creditsCharged":6400}'
     for at in range(body.index(b"6400"), len(body)):
-        assert decipher_create(cut(body, at, True)).credits_charged is None
-    assert decipher_create(cut(body, len(body), True)).credits_charged == 6400
+        assert decode_create(cut(body, at, True)).credits_charged is None
+    assert decode_create(cut(body, len(body), True)).credits_charged == 6400
 
 
 def test_an_id_with_broken_bytes_in_it_is_not_mended_to_another_one():
     for bad in (b"\xff", b"\xc3", b"\xf0\x9f\x98"):
         body = b'{"requestId":"req_' + bad + b'12","status":"queued"}'
         with pytest.raises(ResponseFormatError):
-            decipher_create(answer(body))
-        assert decipher_create(answer(b'{"requestId":"req_1","prompt":"' + bad + b'"'))
+            decode_create(answer(body))
+        assert decode_create(answer(b'{"requestId":"req_1","prompt":"' + bad + b'"'))
 
 
 def test_an_id_before_a_cut_in_the_middle_of_a_character_is_found():
     body = '{"requestId":"req_1","prompt":"😀'.encode()
     for less in range(5):
-        assert decipher_create(answer(body[: len(body) - less])).request_id == "req_1"
+        assert decode_create(answer(body[: len(body) - less])).request_id == "req_1"
 
 
 def test_a_byte_order_mark_does_not_hide_the_id():
     mark = b"\xef\xbb\xbf"
     whole = b'{"requestId":"req_1","status":"queued"}'
-    assert decipher_create(answer(mark + whole)).request_id == "req_1"
-    assert decipher_create(answer(mark + whole[:-5])).request_id == "req_1"
+    assert decode_create(answer(mark + whole)).request_id == "req_1"
+    assert decode_create(answer(mark + whole[:-5])).request_id == "req_1"
     broken = mark + b'{"requestId":"req_1","prompt":"' + "é".encode() + b"\xff"
-    assert decipher_create(answer(broken)).request_id == "req_1"
+    assert decode_create(answer(broken)).request_id == "req_1"
 
 
 @pytest.mark.parametrize(
@@ -733,14 +733,14 @@ def test_a_byte_order_mark_does_not_hide_the_id():
 )
 def test_no_id_is_guessed_from_what_is_not_a_member_of_the_answer(body):
     with pytest.raises(ResponseFormatError) as caught:
-        decipher_create(answer(body, broken="the connection broke"))
+        decode_create(answer(body, broken="the connection broke"))
     assert "the connection broke" in str(caught.value)
 
 
 def test_a_cut_answer_to_a_query_is_not_salvaged():
     """It can be asked again, and half an answer may lack the output."""
     with pytest.raises(ResponseFormatError, match="incomplete: it was cut"):
-        decipher_get(answer(sample("answer_query"), broken="it was cut"), ID)
+        decode_get(answer(sample("answer_query"), broken="it was cut"), ID)
 
 
 # --- what a failure allows ----------------------------------------------------------------------
@@ -749,9 +749,9 @@ RETRY, THROTTLED = Verdict.RETRY, Verdict.THROTTLED
 REFUSED, UNCERTAIN = Verdict.REFUSED, Verdict.UNCERTAIN
 
 
-def failure_of(status, body=None, decipher=decipher_create, **headers):
+def failure_of(status, body=None, decode=decode_create, **headers):
     with pytest.raises(SeedanceError) as caught:
-        decipher(answer(error_body() if body is None else body, status, **headers))
+        decode(answer(error_body() if body is None else body, status, **headers))
     return caught.value
 
 
@@ -822,7 +822,7 @@ def test_what_a_failure_without_an_answer_allows(error, submit, repeatable):
 )
 def test_what_a_query_answered_with_a_status_allows(status, verdict):
     body = b"<html>" if status == 200 else None
-    error = failure_of(status, body, lambda response: decipher_get(response, ID))
+    error = failure_of(status, body, lambda response: decode_get(response, ID))
     assert judge_repeatable(error) is verdict
 
 

@@ -20,7 +20,7 @@ def test_a_command_polls_and_learns_as_a_session_does():
 def test_an_interval_of_the_user_makes_all_of_them_longer_or_shorter(interval):
     poll = Connection(Screen(), poll_interval=interval).session()._options.poll
     floor = min(0.01, interval)
-    longest = pytest.approx(2.65 * interval)
+    longest = pytest.approx(1.75 * interval)
     assert (poll.backoff.initial, poll.backoff.floor) == (interval, floor)
     assert poll.backoff.maximum == longest
     assert isinstance(poll.backoff, Backoff)

@@ -10,9 +10,9 @@ import pytest
 
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal, move_journal, read_charges, read_entries
+from seedance_async.journal.database import Database
 from seedance_async.journal.journal_file import OpenJournal
 from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS
-from seedance_async.journal.tables import Database
 from tests.journal.conftest import claimed, files_in, fill, intent, sqlite
 
 

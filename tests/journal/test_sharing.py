@@ -12,8 +12,8 @@ import pytest
 
 from seedance_async import JournalError
 from seedance_async.journal import CreditsInUseError, SQLiteJournal, owner, read_entries
+from seedance_async.journal.database import Database
 from seedance_async.journal.owner import DOUBT_SECONDS, Owner, this_place
-from seedance_async.journal.tables import Database
 from tests.journal.conftest import START, claimed, fill, intent, sqlite
 from tests.support.open_together import open_each
 

@@ -8,7 +8,7 @@ import pytest
 
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal
-from seedance_async.journal.tables import Database
+from seedance_async.journal.database import Database
 from tests.journal.conftest import claimed, file_held, fill, intent, sqlite, turns
 
 

@@ -50,8 +50,8 @@ def states(path):
 
 async def left_by_a_killed_run(path, request=A, **changes):
     """An intent on disk, and whatever else the run came to write before it was killed."""
+    from seedance_async.api.long_waits import Waits
     from seedance_async.api.prepared_request import prepare
-    from seedance_async.api.waits import Waits
     from seedance_async.jobs.registry import TaskRegistry
     from seedance_async.session.journaling import JournalRecorder
 

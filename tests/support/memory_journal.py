@@ -12,10 +12,10 @@ from typing import Any, TypeVar, Unpack
 from seedance_async.api.errors import JournalError
 from seedance_async.journal import Changes, Intent, JournalEntry
 from seedance_async.journal.contract import checked_intent
+from seedance_async.journal.database import Database
 from seedance_async.journal.entry import checked, checked_changes, checked_key
 from seedance_async.journal.open_state import Lifecycle
 from seedance_async.journal.schema import migrate
-from seedance_async.journal.tables import Database
 
 #: In place of a file, in errors.
 NAME = "in memory"

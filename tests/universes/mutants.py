@@ -65,7 +65,7 @@ _SUBMITTER, _CLIENT, _RETRY = (
     "api.retry",
 )
 _OUTCOMES = "session.outcomes:SubmitOutcomes"
-_JOURNALING, _DATABASE = "session.journaling:JournalRecorder", "journal.tables:Database"
+_JOURNALING, _DATABASE = "session.journaling:JournalRecorder", "journal.database:Database"
 _LIMIT = "session.credit_limit:CreditLimit"
 _GATE, _REGISTRY = "api.rate_limit.gate:Gate", "jobs.registry:TaskRegistry"
 _SECRETS = "api.transport.failures:Secrets"
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant("an error that reports a charge counts as a refusal",
            "api.protocol:_raise_if_accepted", "if evident:", "if False:"),
     Mutant("an answer about another job is believed",
-           "api.protocol:decipher_get", "if answered_id != request_id:", "if False:"),
+           "api.protocol:decode_get", "if answered_id != request_id:", "if False:"),
     Mutant("Retry-After is not read",
            "api.protocol:_asked_wait", "if asked is None:", "if True:"),
     Mutant("a hold of the gate holds nobody",
@@ -223,7 +223,7 @@ MUTANTS = [
     Mutant("an end is overwritten",
            f"{_DATABASE}._record_job", 'f"state NOT IN ({_ENDED})"', '"true"'),
     Mutant("an acceptance is taken back",
-           "journal.tables:_state_after", 'before == "sending"',
+           "journal.database:_state_after", 'before == "sending"',
            'before in ("sending", "accepted")'),
     Mutant("a refusal settles an earlier doubt",
            f"{_DATABASE}._record_job",

@@ -16,9 +16,9 @@ import attrs
 
 from seedance_async import JournalError
 from seedance_async.journal import SQLiteJournal, owner, sqlite, tables
+from seedance_async.journal.database import Database
 from seedance_async.journal.owner import BEAT_SECONDS
 from seedance_async.journal.schema import migrate
-from seedance_async.journal.tables import Database
 from seedance_async.journal.writer import Operation, Writer, _resolve_futures
 
 _CLOSED = JournalError("the process was killed")

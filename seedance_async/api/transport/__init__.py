@@ -12,7 +12,7 @@ import attrs
 
 from seedance_async.api.errors import ConfigurationError
 from seedance_async.api.options import Endpoint, TransportOptions
-from seedance_async.api.transport.client_session import AiohttpTransport
+from seedance_async.api.transport.aiohttp_transport import AiohttpTransport
 from seedance_async.api.transport.contract import MediaResponse, Transport
 from seedance_async.api.transport.direct import DirectTransport
 

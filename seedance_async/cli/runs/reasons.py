@@ -1,4 +1,4 @@
-"""Why a request had no good end, in words, and what the user can do about it."""
+"""Why a request did not succeed, in words, and what the user can do about it."""
 
 from __future__ import annotations
 

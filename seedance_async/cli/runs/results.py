@@ -14,11 +14,11 @@ from typing import Any, Literal
 import attrs
 
 from seedance_async import GenerationRequest, JobMedium, dump_request
+from seedance_async._utils.whole_file import write_whole
 from seedance_async.api.local_media import LocalMedium, is_local
 from seedance_async.cli.console import Screen
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.outcome import Outcome
-from seedance_async.cli.takes.files import write_whole
 from seedance_async.journal import move_journal
 
 RESULTS = "results.jsonl"
@@ -87,7 +87,7 @@ def drop_outcomes(folder: Path, keys: Container[str | None]) -> None:
     before = path.read_bytes().splitlines(keepends=True)
     kept = [row for row in before if row.endswith(b"\n") and _key_in(row) not in keys]
     if kept != before:
-        write_whole(path, b"".join(kept).decode("utf-8"))
+        write_whole(path, b"".join(kept), on_disk=True)
 
 
 def _key_in(row: bytes) -> str | None:

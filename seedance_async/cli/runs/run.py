@@ -39,7 +39,7 @@ from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.streams import Stream, submit_lines
 from seedance_async.cli.runs.unsaved import UnsavedVideos
 from seedance_async.cli.signals import Interrupts
-from seedance_async.jobs.downloads.stream import VideoTarget
+from seedance_async.jobs.downloads.video_stream import VideoTarget
 from seedance_async.journal import JournalEntry
 
 #: Where the video of a line's job goes.

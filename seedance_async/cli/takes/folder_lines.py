@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from seedance_async import load_request
+from seedance_async._utils.whole_file import write_whole
 from seedance_async.cli.chains import named_by
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.options import DEFAULT_FOLDER
 from seedance_async.cli.runs.results import line_of_request
-from seedance_async.cli.takes.files import write_whole
 
 LINES = "lines.jsonl"
 
@@ -41,7 +41,7 @@ def write_lines(folder: Path, lines: Iterable[Line]) -> None:
     """Write the lines, without their further takes. Raises OSError if that fails."""
     rows = (_as_row(line) for line in lines if line.take == 1)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_whole(folder / LINES, text)
+    write_whole(folder / LINES, text.encode("utf-8", "backslashreplace"), on_disk=True)
 
 
 def read_folder_lines(folder: Path) -> dict[int, Line]:

@@ -22,10 +22,10 @@ import attrs
 import click
 
 from seedance_async import JobState
+from seedance_async._utils.whole_file import make_folder, write_whole
 from seedance_async.cli.extra_option import changed, option_words
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
-from seedance_async.cli.takes.files import make_folder, write_whole
 from seedance_async.cli.takes.folder_lines import with_dependants
 from seedance_async.cli.takes.keys import from_takes, split_key, take_key
 from seedance_async.journal import JournalEntry
@@ -163,7 +163,9 @@ class Rerolls:
         keys = {str(number): key for number, key in reroll.keys.items()}
         row = {"asked": reroll.asked, "changes": reroll.changes, "keys": keys}
         make_folder(self.folder / REROLLS)
-        write_whole(self.folder / REROLLS / reroll.file_name, json.dumps(row) + "\n")
+        write_whole(
+            self.folder / REROLLS / reroll.file_name, f"{json.dumps(row)}\n".encode(), on_disk=True
+        )
 
     def finish(self, reroll: Reroll) -> None:
         """Forget that a reroll was begun: it is done. Raises OSError."""

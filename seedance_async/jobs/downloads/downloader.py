@@ -25,7 +25,6 @@ from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
 from seedance_async.api.transport import MediaResponse, Transport
 from seedance_async.jobs.downloads.part_file import PartFile, checked_target, free_space
-from seedance_async.jobs.downloads.stream import VideoStream, VideoTarget
 from seedance_async.jobs.downloads.transfers import (
     Attempts,
     BrokenTransferError,
@@ -35,6 +34,7 @@ from seedance_async.jobs.downloads.transfers import (
     Refresh,
     checked_body,
 )
+from seedance_async.jobs.downloads.video_stream import VideoStream, VideoTarget
 from seedance_async.jobs.registry import SavedFile
 
 _T = TypeVar("_T")

@@ -25,7 +25,7 @@ SCRIPTS = (
     "dom",
     "shots",
     "marks",
-    "selection",
+    "filter_and_sort",
     "preview",
     "cards",
     "viewer",

@@ -8,7 +8,7 @@ import zlib
 import brotli
 import pytest
 
-from seedance_async.api.protocol import WireResponse, decipher_create
+from seedance_async.api.protocol import WireResponse, decode_create
 from seedance_async.api.transport.decoding import decoded
 
 BODY = b'{"success": true, "requestId": "req_1", "status": "queued", "creditsCharged": 40}'
@@ -72,7 +72,7 @@ def test_what_cannot_be_unpacked_is_kept_and_searched_for_its_id(encoding):
     body, problem = decoded(BODY, encoding, LIMIT)
     assert body == BODY
     assert problem
-    assert decipher_create(WireResponse(200, {}, body, problem)).request_id == "req_1"
+    assert decode_create(WireResponse(200, {}, body, problem)).request_id == "req_1"
 
 
 def without(monkeypatch, *names):

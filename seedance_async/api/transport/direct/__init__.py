@@ -8,7 +8,7 @@ from typing import Any
 from seedance_async.api.errors import ConfigurationError
 from seedance_async.api.option_fields import takes
 from seedance_async.api.options import TransportArguments
-from seedance_async.api.transport.client_session import AiohttpTransport, APICalls
+from seedance_async.api.transport.aiohttp_transport import AiohttpTransport, APICalls
 
 _log = logging.getLogger(__name__)
 

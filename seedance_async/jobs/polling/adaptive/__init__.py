@@ -4,7 +4,7 @@ Plain backoff polls all jobs alike. This polls a job by when similar jobs ended:
 first of them can be expected to end, and densely where most of them do. It makes fewer polls than
 plain backoff, and notices ends sooner where they can be foreseen.
 
-`survival` estimates when jobs end, `plans` places the polls, `planner` does both for each kind of
+`end_times` estimates when jobs end, `plans` places the polls, `planner` does both for each kind of
 job, `policy` is what a session is given. All of it is arithmetic: no clock, no waiting, no I/O, and
 randomness is passed in. A kind is what the caller considers similar (model, duration, resolution,
 mode). The planner proposes delays only; the poller adds deadlines, the poll rate and the server's

@@ -6,7 +6,7 @@ const SORTS = {
   order: ["Input order", inOrder],
   rating: ["Best rated first", (a, b) => (markOf(b.id).rating || 0) - (markOf(a.id).rating || 0) || inOrder(a, b)],
   newest: ["Newest first", (a, b) => (b.began ?? 0) - (a.began ?? 0) || inOrder(a, b)],
-  cost: ["Dearest first", (a, b) => (b.credits ?? -1) - (a.credits ?? -1) || inOrder(a, b)],
+  cost: ["Highest cost first", (a, b) => (b.credits ?? -1) - (a.credits ?? -1) || inOrder(a, b)],
 };
 const RATINGS = [["1", "Rated"], ["3", "3 stars and more"], ["4", "4 stars and more"], ["5", "5 stars"], ["0", "Not rated"]];
 
