@@ -93,7 +93,8 @@ def observed(make_session, exported):
 # --- spans --------------------------------------------------------------------------------------
 
 
-async def test_a_job_is_one_span_from_submit_to_end(observed, exported):
+async def test_a_job_is_one_span_from_submit_to_end(observed, exported, api):
+    api.seconds = 30.0  # long enough that a poll finds it in processing
     async with observed() as session:
         await session.generate(REQUEST)
     (span,) = exported.spans

@@ -230,24 +230,6 @@ class TaskRegistry:
             self.move(record, JobState.SUBMITTING)
         self.move(record, JobState.QUEUED)
 
-    def disown(self, record: JobRecord, error: SeedanceError) -> None:
-        """The id of a running job turns out to be another job's: its submit is uncertain.
-
-        Raises:
-            RuntimeError: the job is not running; nothing is changed.
-        """
-        self._check_here(record)
-        if record.request_id is None or not record.state.is_running:
-            raise RuntimeError(f"job {record.key} is {record.state}, and has no id to lose")
-        del self._by_request_id[record.request_id]
-        if record.credits_charged is None:
-            self._credits_unknown -= 1
-        else:
-            self._credits_charged -= record.credits_charged
-        record.request_id = record.credits_charged = None
-        record.generation = record.accepted_at = None
-        self.move(record, JobState.UNCERTAIN, error=error)
-
     def observe(self, record: JobRecord, generation: Generation) -> bool:
         """Record what the server says of a job; whether the job's state changed.
 
@@ -268,12 +250,16 @@ class TaskRegistry:
     ) -> None:
         """The one mutator of a job's state. What is kept of an error is a copy without tracebacks.
 
+        A running job becomes uncertain if its id turns out to be another job's: it has none then.
+
         Raises:
             RuntimeError: `TRANSITIONS` has no such step, or the job is not in the tables; nothing
                 is changed.
         """
         self._check_step(record, state)
         before = record.state
+        if before.is_running and state is JobState.UNCERTAIN:
+            self._take_id(record)
         self._counts[before] -= 1
         self._counts[state] += 1
         record.state = state
@@ -314,6 +300,11 @@ class TaskRegistry:
             raise ValueError(f"the request id {request_id!r} belongs to job {holder.key}")
         record.request_id = request_id
         self._by_request_id[request_id] = record
+
+    def _take_id(self, record: JobRecord) -> None:
+        self._by_request_id.pop(record.request_id or "", None)
+        record.request_id = record.credits_charged = None
+        record.generation = record.accepted_at = None
 
     def _enter_running(self, record: JobRecord, status: GenerationStatus) -> None:
         processing = status is GenerationStatus.PROCESSING

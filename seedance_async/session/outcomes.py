@@ -133,7 +133,7 @@ class SubmitOutcomes:
         )
         self.uncertain_in_a_row += 1
         _log.error("job %s: %s", record.key, unknown)
-        self._registry.disown(record, unknown)
+        self._registry.move(record, JobState.UNCERTAIN, error=unknown)
         await journal.written()
 
 

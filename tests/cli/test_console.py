@@ -26,7 +26,9 @@ def test_what_would_be_lost_is_shown_without_verbose(capsys):
 
 
 def test_long_waits_are_shown_without_being_asked_for(capsys):
-    waits, others = (logging.getLogger(f"seedance_async.api.{name}") for name in ("waits", "x"))
+    waits, others = (
+        logging.getLogger(f"seedance_async.api.{name}") for name in ("long_waits", "x")
+    )
     with Screen().logging(verbose=False):
         waits.warning("waiting since 10 s for the network")
         waits.info("waiting since 10 s for a slot")

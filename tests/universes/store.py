@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import attrs
 
 from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal, owner, sqlite, tables
+from seedance_async.journal import SQLiteJournal, database, owner, sqlite
 from seedance_async.journal.database import Database
 from seedance_async.journal.owner import BEAT_SECONDS
 from seedance_async.journal.schema import migrate
@@ -289,7 +289,7 @@ def use_disks():
     """From now on, journals of this interpreter are on the disks of universes; undone by a call."""
     stack = contextlib.ExitStack()
     _replace(stack, sqlite, Writer=_EventWriter)
-    _replace(stack, tables, os=SimpleNamespace(getpid=lambda: _here.number), this_place=_place)
+    _replace(stack, database, os=SimpleNamespace(getpid=lambda: _here.number), this_place=_place)
     _replace(stack, owner, this_place=_place, _runs=lambda pid: _here.world.runs(pid))
     return stack.close
 
