@@ -10,6 +10,7 @@ from obstore.store import S3Store
 from seedance_async.journal import read_entries
 from seedance_async.media.sidecar import Sidecar
 from tests.cli.conftest import results
+from tests.support.pictures import PNG
 from tests.support.s3 import environment_of, options_of, s3_server
 
 STATE = Path("films-may")
@@ -47,6 +48,32 @@ def sizes(store):
 
 def fetched(emulator):
     return len(emulator.media_requests)
+
+
+def test_a_table_of_fifty_pictures_becomes_a_folder_and_a_page_by_one_command(
+    seedance, seedance_emulator, bucket
+):
+    """Each picture is put into the bucket once, however many lines name it."""
+    rows = ["prompt,media_urls"]
+    for number in range(50):
+        picture = Path(f"shot {number}.png")
+        picture.write_bytes(PNG + bytes([number]))
+        rows.append(f"prompt {number},{picture}")
+    rows += [f"from the left {number},shot {number}.png" for number in range(10)]
+    Path("shots.csv").write_text("\n".join(rows))
+    done = seedance("batch", "shots.csv", "--upload", "s3://films/may/inputs", "--gallery")
+    assert done.code == 0, done.err
+    stored = [name for name in objects_in(bucket) if name.startswith("inputs/")]
+    assert len(stored) == 50
+    assert all(
+        "Signature" in url
+        for job in seedance_emulator.jobs.values()
+        for url in job.body["mediaUrls"]
+    )
+    videos = sorted(path.name for path in Path("videos").glob("*.mp4"))
+    page = Path("videos/gallery.html").read_text()
+    assert len(videos) == 60
+    assert all(name in page for name in videos)
 
 
 def test_a_batch_fills_a_bucket_and_is_recorded_here(seedance, seedance_emulator, bucket, prompts):
