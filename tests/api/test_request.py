@@ -29,6 +29,7 @@ from seedance_async.api.models import ModelInfo
 from seedance_async.api.prepared_request import prepare
 from seedance_async.api.vocabulary import DURATIONS, MAX_MEDIA
 from seedance_async.jobs.job import JobToken
+from tests.support.for_each import for_each
 
 PHOTO = "https://example.com/photo.jpg"
 
@@ -49,8 +50,8 @@ def test_a_request_of_a_prompt_alone_is_sound_and_takes_the_best_model():
     assert request.model == "seedance-2.0"
 
 
-@pytest.mark.parametrize("field", ["prompt", "model"])
-@pytest.mark.parametrize(
+@for_each("field", ["prompt", "model"])
+@for_each(
     ("value", "rule"),
     [
         ("", "must not be blank"),
@@ -82,7 +83,7 @@ def test_every_broken_rule_is_reported_and_not_only_the_first():
     assert told == ["prompt", "media_urls[0]", "aspect_ratio", "resolution", "duration"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("model", "allowed"),
     [
         ("seedance-2.0", range(4, 16)),
@@ -100,10 +101,8 @@ def test_the_rule_of_a_duration_names_the_model_and_what_it_takes():
     assert told == ("duration", "must be 5 or 10 seconds for seedance-1.5-pro")
 
 
-@pytest.mark.parametrize(
-    "value", [0, -5, True, 5.0, "5", float("nan"), [], pytest.param(10**5000, id="huge")]
-)
-@pytest.mark.parametrize("model", ["seedance-2.0", "another-model"])
+@for_each("value", [0, -5, True, 5.0, "5", float("nan"), [], 10**5000])
+@for_each("model", ["seedance-2.0", "another-model"])
 def test_a_duration_is_a_whole_number_above_zero_for_any_model(model, value):
     rule = "must be a whole number of seconds above zero"
     assert broken(model=model, duration=value) == [("duration", rule)]
@@ -139,10 +138,9 @@ def test_one_to_five_media_urls_are_taken_and_none_is_text_to_video():
     assert broken(media_urls=[PHOTO] * 6) == [("media_urls", "must have at most 5 URLs")]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [PHOTO, {PHOTO}, frozenset({PHOTO}), {PHOTO: 1}, 5, iter([PHOTO])],
-    ids=lambda value: type(value).__name__,
 )
 def test_media_urls_must_be_a_list_or_tuple(value):
     """A set has no order, and the order decides which image is the first frame."""
@@ -183,19 +181,19 @@ URL_RULES = [
 ]
 
 
-@pytest.mark.parametrize(("url", "rule"), URL_RULES, ids=[repr(url) for url, _ in URL_RULES])
+@for_each(("url", "rule"), URL_RULES)
 def test_a_url_that_breaks_a_rule_is_reported_with_its_place(url, rule):
     assert broken(media_urls=[PHOTO, url]) == [("media_urls[1]", rule)]
     assert broken(webhook_url=url) == [("webhook_url", rule)]
 
 
-@pytest.mark.parametrize("file", ["example.com/a.jpg", "a.jpg", b"\xff\xd8\xff", Path("a.jpg")])
+@for_each("file", ["example.com/a.jpg", "a.jpg", b"\xff\xd8\xff", Path("a.jpg")])
 def test_a_file_of_this_machine_needs_an_uploader(file):
     told = f"{PUBLIC}; to send a file from this machine, give the session an uploader"
     assert broken(media_urls=[PHOTO, file]) == [("media_urls[1]", told)]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "HTTPS://EXAMPLE.COM/A.JPG",
@@ -282,12 +280,12 @@ NOT_LOCAL_HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("host", LOCAL, ids=ascii)
+@for_each("host", LOCAL)
 def test_a_host_that_is_not_public_is_known_in_every_spelling(host):
     assert is_local_host(host)
 
 
-@pytest.mark.parametrize("host", NOT_LOCAL_HOSTS, ids=ascii)
+@for_each("host", NOT_LOCAL_HOSTS)
 def test_a_public_host_is_not_taken_for_a_local_one(host):
     assert not is_local_host(host)
 
@@ -364,7 +362,7 @@ class RogueDict(dict):
         return self
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         {},
@@ -377,7 +375,6 @@ class RogueDict(dict):
         {"a": 2**2048 - 1},
         {"a": [0] * 99_998},
     ],
-    ids=lambda value: f"{value!r:.30}",
 )
 def test_metadata_that_json_can_hold_is_taken(value):
     request = GenerationRequest("a river", metadata=value)
@@ -410,10 +407,10 @@ NOT_JSON = {
 }
 
 
-@pytest.mark.parametrize("value", NOT_JSON.values(), ids=NOT_JSON.keys())
-def test_metadata_that_json_cannot_hold_is_refused(value):
+@for_each(("kind", "value"), NOT_JSON.items())
+def test_metadata_that_json_cannot_hold_is_refused(kind, value):
     ((field, rule),) = broken(metadata=value)
-    assert field == "metadata"
+    assert field == "metadata", kind
     assert rule.startswith("must be a JSON object")
 
 
@@ -508,13 +505,13 @@ def test_the_mode_follows_the_number_of_images():
     assert mode_of("a.jpg", "b.png", "c.bmp") is GenerationMode.MULTIMODAL
 
 
-@pytest.mark.parametrize("kind", IMAGES)
+@for_each("kind", IMAGES)
 def test_each_documented_image_type_is_a_frame(kind):
     assert mode_of(f"a.{kind}") is GenerationMode.FIRST_FRAME
     assert mode_of(f"A.{kind.upper()}") is GenerationMode.FIRST_FRAME
 
 
-@pytest.mark.parametrize("kind", VIDEOS + SOUNDS)
+@for_each("kind", VIDEOS + SOUNDS)
 def test_each_documented_video_or_audio_type_makes_a_request_multimodal(kind):
     for name in (f"a.{kind}", f"A.{kind.upper()}", f"a.{kind}?v=1.jpg", f"a.{kind}#b.jpg"):
         assert mode_of(name) is GenerationMode.MULTIMODAL
@@ -560,7 +557,7 @@ def test_expand_reads_its_first_values_only_as_they_are_needed():
     assert next(prompts) == "prompt 2"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("values", "words"),
     [
         ({"promt": ["a"]}, "'promt' is not a field"),
@@ -584,7 +581,7 @@ def test_expand_checks_no_rules_so_that_one_bad_value_ends_nothing():
 # --- statuses -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("spelling", "status"),
     [
         ("queued", GenerationStatus.QUEUED),
@@ -605,7 +602,7 @@ def test_three_statuses_are_terminal_and_all_five_are_known():
     assert all(s.is_known for s in GenerationStatus)
 
 
-@pytest.mark.parametrize("value", ["paused", "", "succeeded!", "UNKNOWN", "sücceeded", "\ud800"])
+@for_each("value", ["paused", "", "succeeded!", "UNKNOWN", "sücceeded", "\ud800"])
 def test_an_unknown_status_survives_and_is_not_terminal(value):
     status = GenerationStatus(value)
     assert isinstance(status, GenerationStatus)
@@ -618,7 +615,7 @@ def test_an_unknown_status_survives_and_is_not_terminal(value):
     assert repr(status)
 
 
-@pytest.mark.parametrize("value", ["paused", " Paused ", "UNKNOWN", "succeeded"])
+@for_each("value", ["paused", " Paused ", "UNKNOWN", "succeeded"])
 def test_a_status_known_or_not_pickles_and_copies(value):
     status = GenerationStatus(value)
     protocols = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -641,7 +638,7 @@ def test_two_unknown_statuses_differ():
     assert GenerationStatus("paused") != GenerationStatus("moderating")
 
 
-@pytest.mark.parametrize("value", [None, 5, b"queued"])
+@for_each("value", [None, 5, b"queued"])
 def test_what_is_no_text_is_no_status(value):
     with pytest.raises(ValueError, match="not a valid GenerationStatus"):
         GenerationStatus(value)
@@ -675,7 +672,7 @@ def test_a_bare_request_id_is_a_token_without_a_key():
     assert JobToken.parse("req_1\n") == JobToken("req_1")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "garbage",
     [
         "",
@@ -695,7 +692,6 @@ def test_a_bare_request_id_is_a_token_without_a_key():
         5,
         b"req_1",
     ],
-    ids=lambda value: f"{value!r:.40}",
 )
 def test_garbage_is_no_token(garbage):
     with pytest.raises(ValueError, match=r"request.id|token"):
@@ -715,7 +711,7 @@ def test_any_text_is_a_token_or_a_value_error(text):
 # --- redaction ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "shown"),
     [
         ("https://example.com/a.jpg", "https://example.com/a.jpg"),
