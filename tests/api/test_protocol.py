@@ -45,6 +45,7 @@ from seedance_async.api.protocol import (
     decode_models,
 )
 from seedance_async.api.retry import Verdict, judge_repeatable, judge_submit, stops_submits
+from tests.support.for_each import for_each
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 ID = "req_1234567890"
@@ -110,7 +111,7 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@for_each("name", EXAMPLES)
 def test_the_examples_of_the_page_are_built_as_they_stand_there(name):
     request, mode = EXAMPLES[name]
     wire = build_create(prepare(request))
@@ -168,7 +169,7 @@ def test_a_request_that_breaks_a_rule_is_not_built():
     assert [v.field for v in caught.value.violations] == ["prompt", "duration"]
 
 
-@pytest.mark.parametrize("thing", [None, "a river", {"prompt": "a river"}, 5], ids=repr)
+@for_each("thing", [None, "a river", {"prompt": "a river"}, 5])
 def test_what_is_no_request_is_refused_as_one(thing):
     with pytest.raises(InvalidRequestError, match="must be a GenerationRequest"):
         prepare(thing)
@@ -221,7 +222,7 @@ def test_fields_are_loaded_by_their_python_names_too_and_null_is_absent():
     assert load_request({"prompt": "a", "mediaUrls": None}) == GenerationRequest("a")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "fields"),
     [
         ({}, ["prompt"]),
@@ -279,15 +280,14 @@ def test_whatever_the_id_it_stays_one_part_of_the_path(request_id):
     assert build_cancel(request_id).path == wire.path + "/cancel"
 
 
-@pytest.mark.parametrize("request_id", HOSTILE_IDS)
+@for_each("request_id", HOSTILE_IDS)
 def test_an_odd_id_can_still_be_queried(request_id):
     assert build_get(request_id).path
 
 
-@pytest.mark.parametrize(
+@for_each(
     "request_id",
     ["", " ", ".", "..", "a\x00b", "a\nb", "\x7f", "\ud800", "\u200b", "x" * 2000, None, 5, b"a"],
-    ids=lambda value: f"{value!a:.20}",
 )
 def test_what_cannot_be_an_id_is_refused(request_id):
     for build in (build_get, build_cancel):
@@ -325,7 +325,7 @@ def test_the_error_of_the_page_is_understood():
     assert error.retry_after is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("told", "credits"),
     [
         (64, 64),
@@ -340,7 +340,6 @@ def test_the_error_of_the_page_is_understood():
         (float("nan"), None),
         (float("inf"), None),
     ],
-    ids=repr,
 )
 def test_a_charge_that_makes_no_sense_is_unknown_but_the_job_is_accepted(told, credits):
     body = {"requestId": ID, "status": "queued", "creditsCharged": told}
@@ -353,7 +352,7 @@ def test_a_submit_answered_without_a_status_or_charge_is_accepted():
     assert decode_create(answer(body, 202)).status is GenerationStatus.QUEUED
 
 
-@pytest.mark.parametrize(
+@for_each(
     "request_id",
     [None, "", " ", 5, 5.0, True, [ID], {"id": ID}, "a\x00b", "x" * 2000, "..", "\ud800"],
 )
@@ -364,7 +363,7 @@ def test_a_submit_answered_without_a_usable_id_is_no_answer(request_id):
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body", [b"", b"null", b"[]", b'"req_1"', b"<html>", b"\xff\xfe", b"{", b"{}", b"[" * 10**5]
 )
 def test_an_answer_that_is_not_the_apis_is_reported_as_such(body):
@@ -385,7 +384,7 @@ def test_a_query_answered_about_another_job_is_refused():
     assert decode_get(answer({"status": "queued"}), ID).request_id == ID
 
 
-@pytest.mark.parametrize("status", [None, 5, [], {}])
+@for_each("status", [None, 5, [], {}])
 def test_a_query_answered_without_a_status_is_refused(status):
     with pytest.raises(ResponseFormatError, match="no status"):
         decode_get(answer({"requestId": ID, "status": status}), ID)
@@ -405,7 +404,7 @@ def test_fields_of_a_wrong_type_are_dropped():
         )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("told", "detail"),
     [
         (None, None),
@@ -438,7 +437,7 @@ def test_the_models_are_read_leniently_and_kept_raw():
     assert (first.pricing, first.raw) == ({"720p": 8}, entry)
 
 
-@pytest.mark.parametrize("data", [None, {}, "x", 5])
+@for_each("data", [None, {}, "x", 5])
 def test_an_answer_without_a_list_of_models_is_refused(data):
     with pytest.raises(ResponseFormatError, match="list of models"):
         decode_models(answer({"success": True, "data": data}))
@@ -447,7 +446,7 @@ def test_an_answer_without_a_list_of_models_is_refused(data):
 # --- errors by status ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "kind"),
     [
         (400, BadRequestError),
@@ -465,9 +464,7 @@ def test_an_answer_without_a_list_of_models_is_refused(data):
         (599, ServerError),
     ],
 )
-@pytest.mark.parametrize(
-    "decode", [decode_create, decode_models, lambda response: decode_get(response, ID)]
-)
+@for_each("decode", [decode_create, decode_models, lambda response: decode_get(response, ID)])
 def test_each_status_becomes_its_error(decode, status, kind):
     with pytest.raises(APIError) as caught:
         decode(answer(error_body("some_code", "some words"), status, retry_after="7"))
@@ -477,14 +474,14 @@ def test_each_status_becomes_its_error(decode, status, kind):
     assert error.retry_after == 7
 
 
-@pytest.mark.parametrize("status", [100, 199, 300, 301, 302, 304, 307, 308, 399])
+@for_each("status", [100, 199, 300, 301, 302, 304, 307, 308, 399])
 def test_what_is_no_2xx_and_no_error_is_no_usable_answer(status):
     with pytest.raises(ResponseFormatError) as caught:
         decode_create(answer(sample("answer_submit"), status))
     assert caught.value.status == status
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         b"<html>Bad Gateway</html>",
@@ -581,10 +578,8 @@ def test_no_answer_however_odd_raises_anything_but_the_documented_errors(
             assert isinstance(error, (APIError, ResponseFormatError))  # noqa: PT017
 
 
-@pytest.mark.parametrize(
-    "place", ['{"requestId":%s}', '{"success":false,"error":{"code":"x","message":%s}}']
-)
-@pytest.mark.parametrize("status", [200, 400])
+@for_each("place", ['{"requestId":%s}', '{"success":false,"error":{"code":"x","message":%s}}'])
+@for_each("status", [200, 400])
 def test_nesting_just_below_what_can_be_parsed_does_no_harm(place, status):
     for levels in range(100, 1100, 25):
         body = place % ("[" * levels + "]" * levels)
@@ -664,7 +659,7 @@ def test_a_cut_answer_gives_the_true_id_or_none_at_every_position(case, broken):
         assert submission.status in ("queued", "processing")
 
 
-@pytest.mark.parametrize("broken", [True, False])
+@for_each("broken", [True, False])
 def test_the_id_of_the_pages_answer_is_found_as_soon_as_it_is_whole(broken):
     body = sample("answer_submit")
     whole = body.index(ID.encode()) + len(ID) + 1
@@ -712,7 +707,7 @@ def test_a_byte_order_mark_does_not_hide_the_id():
     assert decode_create(answer(broken)).request_id == "req_1"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         b'{"metadata":{"requestId":"req_wrong"',
@@ -729,7 +724,6 @@ def test_a_byte_order_mark_does_not_hide_the_id():
         b'{"requestId":12345',
         b'{"a":' + b"[" * 10**5,
     ],
-    ids=lambda body: f"{body!r:.40}",
 )
 def test_no_id_is_guessed_from_what_is_not_a_member_of_the_answer(body):
     with pytest.raises(ResponseFormatError) as caught:
@@ -771,12 +765,12 @@ SUBMIT_TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "headers", "verdict"), SUBMIT_TABLE)
+@for_each(("status", "headers", "verdict"), SUBMIT_TABLE)
 def test_what_a_submit_answered_with_a_status_allows(status, headers, verdict):
     assert judge_submit(failure_of(status, **headers)) is verdict
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         b"",
@@ -795,7 +789,7 @@ def test_a_429_is_throttled_whoever_says_it():
     assert judge_submit(failure_of(429, b"<html>")) is THROTTLED
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "submit", "repeatable"),
     [
         (TransportError("x", delivered="no"), RETRY, RETRY),
@@ -812,7 +806,7 @@ def test_what_a_failure_without_an_answer_allows(error, submit, repeatable):
     assert judge_repeatable(error) is repeatable
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "verdict"),
     [
         *((status, REFUSED) for status in (400, 401, 402, 403, 404, 409, 410, 422)),
@@ -836,7 +830,7 @@ def test_a_submit_is_sent_again_after_an_answer_only_for_429_and_the_apis_own_50
     assert again is (status == 429 or (status == 503 and in_its_words and with_wait))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "code", "stops"),
     [
         (401, "unauthorized", True),
