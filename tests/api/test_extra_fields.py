@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seedance_async import GenerationRequest, InvalidRequestError, dump_request, load_request
 from seedance_async.api.prepared_request import fingerprint_of, prepare
 from seedance_async.journal import fingerprint, kind_text
+from tests.support.for_each import for_each
 
 PLAIN = GenerationRequest("a river", duration=5, resolution="720p")
 WIRE_NAMES = ("prompt", "model", "mediaUrls", "aspectRatio", "duration", "resolution", "webhookUrl")
@@ -139,8 +140,8 @@ def test_the_kind_of_long_extra_fields_is_short_and_still_their_own():
 # --- the rules ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("documented", [*WIRE_NAMES, "metadata", "media_urls", "webhook_url"])
-@pytest.mark.parametrize("spelled", [str, str.upper, str.title, lambda name: f" {name}-"])
+@for_each("documented", [*WIRE_NAMES, "metadata", "media_urls", "webhook_url"])
+@for_each("spelled", [str, str.upper, str.title, lambda name: f" {name}-"])
 def test_a_name_that_is_or_looks_like_a_documented_field_is_refused(documented, spelled):
     name = spelled(documented)
     (violation,) = GenerationRequest("a river", extra={name: 5}).violations()
@@ -160,7 +161,7 @@ NAMES = "must have names that are text, and not blank"
 UNICODE = "must have names that are valid Unicode, without lone surrogates"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("extra", "field", "rule"),
     [
         ({"a": float("nan")}, "extra.a", "must be JSON: "),
