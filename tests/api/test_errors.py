@@ -43,6 +43,7 @@ from seedance_async.api.models import ErrorDetail
 from seedance_async.api.prepared_request import load_request, prepare
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import JobState
+from tests.support.for_each import for_each
 
 # --- the drawing --------------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ def test_the_drawn_statuses_are_those_that_make_the_class():
             assert type(made).__name__ == name
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "kind"), [(418, APIError), (413, APIError), (500, ServerError), (999, ServerError)]
 )
 def test_a_status_without_a_class_of_its_own_is_a_plain_api_or_server_error(status, kind):
@@ -137,10 +138,6 @@ SAMPLES = [
 ]
 
 
-def name(error):
-    return f"{type(error).__name__}-{getattr(error, 'status', '')}"
-
-
 def test_there_is_a_sample_of_every_class():
     assert {type(error).__name__ for error in SAMPLES} == set(real_tree())
 
@@ -161,7 +158,7 @@ DUPLICATES = [copy.copy, copy.deepcopy] + [
 ]
 
 
-@pytest.mark.parametrize("error", SAMPLES, ids=name)
+@for_each("error", SAMPLES)
 def test_an_error_pickles_and_copies_with_all_its_attributes(error):
     for duplicate in DUPLICATES:
         other = duplicate(error)
@@ -238,7 +235,7 @@ def test_a_rule_that_does_not_say_must_is_not_ended_with_not_none():
     assert str(caught.value).endswith("what the server takes besides goes into extra")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "message"),
     [
         ({"prompt": ""}, "prompt must not be blank (it is '')"),
@@ -284,7 +281,7 @@ def deep():
     return value
 
 
-@pytest.mark.parametrize("make", [Rogue, deep, lambda: 10**5000], ids=["rogue", "deep", "huge"])
+@for_each("make", [Rogue, deep, lambda: 10**5000])
 def test_a_value_that_cannot_be_shown_is_refused_all_the_same(make):
     error = InvalidRequestError([Violation("prompt", make(), "must be text")])
     assert re.fullmatch(r"prompt must be text, not a \w+ that cannot be shown", str(error))
