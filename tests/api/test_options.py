@@ -7,6 +7,7 @@ import pytest
 from seedance_async import Backoff, ConfigurationError, RetryPolicy, Timeouts
 from seedance_async.api.options import DEFAULT_BASE_URL, Endpoint
 from seedance_async.session.options import SessionOptions
+from tests.support.for_each import for_each
 
 KEY = "sd2_live_a_key_that_must_never_be_seen"
 
@@ -36,7 +37,7 @@ def test_the_process_environment_is_the_default(monkeypatch):
     assert Endpoint.resolve() == Endpoint("https://other.example", KEY)
 
 
-@pytest.mark.parametrize("environ", [{}, {"SEEDANCE_BASE_URL": ""}])
+@for_each("environ", [{}, {"SEEDANCE_BASE_URL": ""}])
 def test_without_a_base_url_the_vendors_is_taken(environ):
     assert resolve(**environ).base_url == DEFAULT_BASE_URL == "https://www.seedance2.ink"
 
@@ -47,7 +48,7 @@ def test_an_empty_base_url_argument_is_a_mistake_and_not_the_vendors_api():
         resolve("")
 
 
-@pytest.mark.parametrize("key", [None, "", 5, b"key"], ids=repr)
+@for_each("key", [None, "", 5, b"key"])
 def test_a_missing_key_is_refused_with_what_to_do(key):
     with pytest.raises(ConfigurationError, match="pass api_key or set SEEDANCE_API_KEY"):
         resolve(api_key=key)
@@ -58,14 +59,14 @@ def test_an_empty_key_argument_does_not_fall_back_to_the_environment():
         resolve(api_key="", SEEDANCE_API_KEY=KEY)
 
 
-@pytest.mark.parametrize("bad", [" ", "\n", "\r\nX-Evil: 1", "\x00", "\x7f", "ü", "\u200b"])
+@for_each("bad", [" ", "\n", "\r\nX-Evil: 1", "\x00", "\x7f", "ü", "\u200b"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(bad):
     with pytest.raises(ConfigurationError, match="printable ASCII") as caught:
         resolve(api_key=KEY + bad)
     assert KEY not in f"{caught.value!r} {caught.value} {caught.value.__dict__}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "key"),
     [
         ("https://api.example", KEY + "\n"),
@@ -87,7 +88,7 @@ def test_the_key_is_in_no_repr():
 # --- the base URL -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "taken"),
     [
         ("https://api.example", "https://api.example"),
@@ -103,7 +104,7 @@ def test_a_sound_base_url_is_taken_without_its_last_slash(given, taken):
     assert resolve(given).base_url == taken
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "words"),
     [
         ("http://api.example", "must be https://"),
@@ -129,7 +130,6 @@ def test_a_sound_base_url_is_taken_without_its_last_slash(given, taken):
         (5, "must be text"),
         (b"https://api.example", "must be text"),
     ],
-    ids=lambda value: f"{value!a:.40}",
 )
 def test_a_bad_base_url_is_refused_with_words_and_without_its_secrets(url, words):
     with pytest.raises(ConfigurationError, match=words) as caught:
@@ -191,7 +191,7 @@ ELSEWHERE = {"api_key", "base_url", "proxy", "ssl", "headers", "http", "transpor
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "name"), SECONDS)
+@for_each(("kind", "name"), SECONDS)
 def test_seconds_are_finite_numbers_above_zero_or_refused_by_name(kind, name):
     assert getattr(kind(**{name: 0.001}), name) == 0.001
     for bad in (0, -1, math.nan, math.inf, True, "5", 10**400):
@@ -199,7 +199,7 @@ def test_seconds_are_finite_numbers_above_zero_or_refused_by_name(kind, name):
             kind(**{name: bad})
 
 
-@pytest.mark.parametrize(("kind", "name"), COUNTS)
+@for_each(("kind", "name"), COUNTS)
 def test_counts_are_whole_numbers_above_zero_or_refused_by_name(kind, name):
     assert getattr(kind(**{name: 1}), name) == 1
     optional = name == "max_credits"  # None is no limit
@@ -208,7 +208,7 @@ def test_counts_are_whole_numbers_above_zero_or_refused_by_name(kind, name):
             kind(**{name: bad})
 
 
-@pytest.mark.parametrize(("kind", "name", "type_"), POLICIES)
+@for_each(("kind", "name", "type_"), POLICIES)
 def test_a_policy_of_another_kind_is_refused_by_name_and_not_in_the_middle_of_a_retry(
     kind, name, type_
 ):
@@ -218,9 +218,7 @@ def test_a_policy_of_another_kind_is_refused_by_name_and_not_in_the_middle_of_a_
             kind(**{name: bad})
 
 
-@pytest.mark.parametrize(
-    "bad", [5, [("acme", 5)], {"": 5}, {" ": 5}, {5: 5}, {"acme": 0}, {"acme": "5"}]
-)
+@for_each("bad", [5, [("acme", 5)], {"": 5}, {" ": 5}, {5: 5}, {"acme": 0}, {"acme": "5"}])
 def test_budgets_that_are_no_numbers_by_name_are_refused_by_name(bad):
     with pytest.raises(ConfigurationError, match="budgets"):
         SessionOptions(budgets=bad)
