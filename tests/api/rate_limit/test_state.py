@@ -9,11 +9,12 @@ import pytest
 from seedance_async import Backoff, GenerationRequest, LimitsChanged
 from seedance_async.api.rate_limit import Gate, GateState
 from tests.support.fakes import error_reply
+from tests.support.for_each import for_each
 
 REQUEST = GenerationRequest("a river", duration=5)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("state", "told", "differs"),
     [
         (GateState(held_for=4.0), GateState(), False),
