@@ -8,9 +8,10 @@ import pytest
 
 from seedance_async import GenerationMode, GenerationRequest, JobMedium, dump_request, load_request
 from seedance_async.api.prepared_request import fingerprint_of, prepare
+from tests.support.for_each import for_each
 
 
-@pytest.mark.parametrize("medium", [JobMedium("shot-3", "last"), JobMedium("shot-3")])
+@for_each("medium", [JobMedium("shot-3", "last"), JobMedium("shot-3")])
 def test_a_request_keeps_them_through_json(medium):
     request = GenerationRequest("x", media_urls=[medium, "https://example.com/a.png"])
     data = json.loads(json.dumps(dump_request(request)))
@@ -34,7 +35,7 @@ def test_the_fingerprint_is_that_of_the_job_and_of_how_much_is_taken_of_it():
     assert len({known(JobMedium("a", "last")), *map(known, others)}) == 4
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [{"from": ""}, {"from": 3}, {"from": "a", "frame": "first"}, {"frame": "last"}, {},
      {"from": "a", "at": 3}, {"from": ["a"]}],
@@ -51,7 +52,7 @@ def test_a_frame_needs_somebody_who_uploads_it_and_a_video_does_not():
     assert GenerationRequest("x", media_urls=[JobMedium("a")]).violations() == []
 
 
-@pytest.mark.parametrize("arguments", [("",), (3,), ("a", "first")])
+@for_each("arguments", [("",), (3,), ("a", "first")])
 def test_a_medium_that_cannot_be_is_refused_at_once(arguments):
     with pytest.raises(ValueError, match=r"key|frame"):
         JobMedium(*arguments)
