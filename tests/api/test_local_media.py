@@ -9,6 +9,7 @@ import pytest
 from seedance_async import GenerationMode, GenerationRequest, InvalidRequestError, load_request
 from seedance_async.api.local_media import LocalMedium, is_local, local_medium
 from seedance_async.api.prepared_request import dump_request, fingerprint_of, prepare
+from tests.support.for_each import for_each
 from tests.support.pictures import JPEG, MP4, PNG, WAV
 
 BEGINNINGS = {
@@ -21,7 +22,7 @@ BEGINNINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", BEGINNINGS)
+@for_each("suffix", BEGINNINGS)
 def test_each_format_is_recognised_and_no_other_name_fits(tmp_path, suffix):
     path = tmp_path / f"a file{suffix.upper()}"
     path.write_bytes(BEGINNINGS[suffix] + b"rest")
@@ -46,7 +47,7 @@ def test_a_medium_that_is_far_too_large_is_refused_without_being_read(tmp_path, 
         local_medium(BEGINNINGS[".png"] + b"1234")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "rule"),
     [
         (b"", "must not be empty"),
