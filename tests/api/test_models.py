@@ -1,13 +1,12 @@
 """What the API answers, as values."""
 
-import pytest
-
 from seedance_async import Generation, GenerationStatus
+from tests.support.for_each import for_each
 
 LONG = "A river in autumn, seen from a slow boat at dawn, with rain on the water"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("shown", "same"),
     [
         (LONG, True),
