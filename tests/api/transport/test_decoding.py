@@ -10,6 +10,7 @@ import pytest
 
 from seedance_async.api.protocol import WireResponse, decode_create
 from seedance_async.api.transport.decoding import decoded
+from tests.support.for_each import for_each
 
 BODY = b'{"success": true, "requestId": "req_1", "status": "queued", "creditsCharged": 40}'
 LIMIT = 1 << 20
@@ -35,7 +36,7 @@ PACK = {
 }
 
 
-@pytest.mark.parametrize("encoding", PACK)
+@for_each("encoding", PACK)
 def test_what_a_proxy_packs_is_unpacked(encoding):
     assert decoded(PACK[encoding](BODY), encoding, LIMIT) == (BODY, None)
 
@@ -45,7 +46,7 @@ def test_several_encodings_are_undone_from_the_last_to_the_first():
     assert decoded(packed, "br, identity, gzip", LIMIT) == (BODY, None)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+@for_each("encoding", ["gzip", "deflate", "br", "zstd"])
 def test_a_bomb_is_bounded(encoding):
     body, problem = decoded(PACK[encoding](ZEROS), encoding, LIMIT)
     assert len(body) == LIMIT + 1
@@ -59,14 +60,14 @@ def test_a_frame_that_asks_for_a_huge_window_gets_none():
     assert "not zstd" in decoded(packed, "zstd", LIMIT)[1]
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+@for_each("encoding", ["gzip", "deflate", "br", "zstd"])
 def test_a_stream_that_ends_early_says_so(encoding):
     body, problem = decoded(PACK[encoding](BODY)[:-3], encoding, LIMIT)
     assert BODY.startswith(body)
     assert "ends early" in problem
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "utf-8", "br, snappy"])
+@for_each("encoding", ["gzip", "deflate", "br", "zstd", "utf-8", "br, snappy"])
 def test_what_cannot_be_unpacked_is_kept_and_searched_for_its_id(encoding):
     """A header that is wrong must not cost a paid job."""
     body, problem = decoded(BODY, encoding, LIMIT)
