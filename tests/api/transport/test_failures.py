@@ -2,11 +2,11 @@
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async.api.transport.failures import Secrets
+from tests.support.for_each import for_each
 
 KEY = "sd2_live_a/key=that+must.never\"be'seen"
 SECRETS = Secrets(KEY)
@@ -16,7 +16,7 @@ def escaped(characters):
     return "".join(f"\\u{ord(c):04x}" for c in characters)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "spelt",
     [
         KEY,
@@ -34,7 +34,7 @@ def test_a_key_that_is_escaped_in_an_answer_is_hidden(spelt):
     assert hidden == b'{"requestId": "req_1", "error": "no key [api key]"'
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-le"])
+@for_each("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-le"])
 def test_a_key_in_an_answer_of_another_encoding_is_hidden(encoding):
     body = json.dumps({"error": f"no key {KEY}"}, ensure_ascii=False).replace('\\"', '"')
     assert KEY not in SECRETS.hide_key(body.encode(encoding)).decode(encoding)
