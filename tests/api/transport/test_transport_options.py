@@ -7,12 +7,13 @@ import pytest
 
 from seedance_async import ConfigurationError, SeedanceClient
 from seedance_async.api.options import TransportOptions
+from tests.support.for_each import for_each
 
 KEY = "sd2_live_a_key_that_must_never_be_seen"
 SECRET = "s3cret"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         f"socks5://user:{SECRET}@proxy.example",
@@ -39,7 +40,7 @@ def test_a_good_proxy_is_taken_and_not_shown():
     assert SECRET not in repr(options)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("headers", "rule"),
     [
         ("X-Team: films", "must be a mapping"),
