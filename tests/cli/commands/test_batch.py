@@ -10,6 +10,7 @@ import pytest
 from seedance_async.cli.runs.results import ResultsFile
 from seedance_async.emulator import Fault
 from tests.cli.conftest import results
+from tests.support.for_each import for_each
 
 THREE = "A river\nA fox\nA boat\n"
 
@@ -58,7 +59,7 @@ def test_rows_of_a_table_are_numbered_from_one_in_messages_results_and_names(
     assert "1 line of a.csv failed, 40 credits charged:\n  line 1 req_" in done.err
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "why"),
     [
         (("Text",), "'Text' is not of the form"),
