@@ -13,6 +13,7 @@ import pytest
 from seedance_async import emulator as emulator_package
 from seedance_async.emulator import KINDS
 from tests.cli.conftest import QUICK, command
+from tests.support.for_each import for_each
 
 
 async def environment(process):
@@ -68,7 +69,7 @@ def test_faults_are_given_by_operation_kind_and_probability(seedance, monkeypatc
     assert (options.seed, options.gpus) == (7, 3)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fault", "message"),
     [
         ("nonsense", "write OPERATION:KIND=PROBABILITY"),
@@ -167,7 +168,7 @@ def test_model_cards_are_a_document_a_list_or_one_a_line(seedance, monkeypatch):
     assert options_of(seedance, monkeypatch).models is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "words"),
     [
         (b"seedance-3.0", "not JSON"),
