@@ -8,6 +8,7 @@ import pytest
 
 from seedance_async import GenerationRequest
 from seedance_async.emulator import Fault
+from tests.support.for_each import for_each
 
 
 def test_a_prompt_becomes_a_video_and_its_path_is_printed(seedance, seedance_emulator):
@@ -98,7 +99,7 @@ def test_a_broken_rule_is_shown_and_nothing_is_sent(seedance, seedance_emulator)
     assert len(seedance_emulator.ledger) == 0
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+@for_each("text", ["{", "[1]", "[" * 100_000])
 def test_metadata_must_be_a_json_object(seedance, text):
     done = seedance("generate", "A river", "--metadata", text)
     assert done.code == 2
