@@ -1,9 +1,8 @@
 """`seedance models`, against a real emulator."""
 
-import pytest
-
 from seedance_async import ModelInfo
 from seedance_async.cli.commands.models import _row
+from tests.support.for_each import for_each
 
 
 def test_models_are_listed(seedance, seedance_emulator):
@@ -17,7 +16,7 @@ def test_models_are_listed(seedance, seedance_emulator):
     assert seedance("models", "--json").records[0]["id"] == "seedance-2.0"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("durations", "pricing", "row"),
     [
         (
