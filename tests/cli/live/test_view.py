@@ -15,6 +15,7 @@ from seedance_async.cli.inputs import Line
 from seedance_async.cli.live.clock import clock
 from seedance_async.cli.live.jobs import RunningJobs
 from seedance_async.cli.live.view import Moment, View
+from tests.support.for_each import for_each
 
 NOW = 1000.0
 
@@ -62,7 +63,7 @@ def drawn(columns, height=40, *, jobs=None, **counts):
 MUST_STAY = ["1.1/s", "ETA 0:12", "1,234 credits", "11/24", "0:10 elapsed"]
 
 
-@pytest.mark.parametrize("columns", [24, 40, 60, 80, 120, 200])
+@for_each("columns", [24, 40, 60, 80, 120, 200])
 def test_at_any_width_the_figures_stay_and_no_line_is_longer_than_the_terminal(columns):
     lines = drawn(columns, jobs=running(5, ended=[20.0]))
     for part in MUST_STAY:
@@ -178,8 +179,6 @@ def test_after_ctrl_c_the_eta_is_that_of_the_running_jobs():
     assert "interrupted: only running jobs are waited for" in found.troubles()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")]
-)
+@for_each(("seconds", "shown"), [(0, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")])
 def test_durations_are_shown_like_a_clock(seconds, shown):
     assert clock(seconds) == shown
