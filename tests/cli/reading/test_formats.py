@@ -4,12 +4,12 @@ import csv
 import io
 import json
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seedance_async.cli.inputs import read_lines
 from seedance_async.cli.reading.formats import InputFormat
+from tests.support.for_each import for_each
 
 
 def read(text, name="prompts", **options):
@@ -31,17 +31,16 @@ def table(records, delimiter, header=None):
     return written.getvalue()
 
 
-@pytest.mark.parametrize("name", ["shots", "shots.txt", "shots.csv", "standard input"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@for_each("name", ["shots", "shots.txt", "shots.csv", "standard input"])
+@for_each("delimiter", [",", ";", "\t"])
 def test_a_table_is_understood_with_any_separator_under_any_name(name, delimiter):
     assert read(table(RECORDS, delimiter), name) == (FOUND, [])
 
 
-@pytest.mark.parametrize("name", ["shots", "shots.txt", "shots.json", "shots.jsonl"])
-@pytest.mark.parametrize(
+@for_each("name", ["shots", "shots.txt", "shots.json", "shots.jsonl"])
+@for_each(
     "text",
     [json.dumps(RECORDS), json.dumps(RECORDS, indent=2), "\n".join(map(json.dumps, RECORDS))],
-    ids=["array", "indented", "lines"],
 )
 def test_json_is_understood_in_either_form_under_any_name(name, text):
     assert read(text, name) == (FOUND, [])
@@ -60,13 +59,13 @@ def test_a_spreadsheet_may_name_its_separator_in_the_first_line():
     assert read(text, "a.csv") == ([("A river, slow", {"scene": "1"})], [])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@for_each("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_the_encodings_of_spreadsheets_are_read(encoding):
     text = "prompt\tscene\nEin Fluß im Herbst\tÜ\n"
     assert read(text.encode(encoding)) == ([("Ein Fluß im Herbst", {"scene": "Ü"})], [])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "where", "what"),
     [
         ("prompt\nEin Fluß\n".encode("cp1252"), "line 2", "save as “CSV UTF-8”; elsewhere, `iconv"),
@@ -114,7 +113,7 @@ NO_PROMPTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "name"), NO_PROMPTS)
+@for_each(("text", "name"), NO_PROMPTS)
 def test_what_does_not_look_like_prompts_is_refused_with_one_sentence(text, name):
     lines, problems = read(text, name)
     assert lines == []
@@ -122,14 +121,14 @@ def test_what_does_not_look_like_prompts_is_refused_with_one_sentence(text, name
     assert "--format plain" in problem
 
 
-@pytest.mark.parametrize(("text", "name"), NO_PROMPTS)
+@for_each(("text", "name"), NO_PROMPTS)
 def test_the_user_may_say_that_they_are_prompts(text, name):
     lines, problems = read_lines(text.encode(), InputFormat.PLAIN, name=name)
     assert problems == []
     assert lines
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "A river, slow, in autumn\nA fox, quick, in snow\nA boat, old, at sea\n",
