@@ -2,9 +2,8 @@
 
 import json
 
-import pytest
-
 from seedance_async.cli.inputs import read_lines
+from tests.support.for_each import for_each
 
 
 def read(text, name="a.csv", **options):
@@ -12,7 +11,7 @@ def read(text, name="a.csv", **options):
     return lines, list(map(str, problems))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("header", "field"),
     [
         ("Aspect Ratio", "aspect_ratio"),
@@ -28,7 +27,7 @@ def test_case_and_spaces_of_a_name_do_not_count(header, field):
     assert line.columns == {}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "meant"),
     [
         ("durations", "duration"),
@@ -67,7 +66,7 @@ def test_a_mapped_name_is_the_field_or_the_column_that_it_is_mapped_to():
     assert line.columns == {"shot": "7", "idea": "wet"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "names", "problem"),
     [
         ("prompt\na\n", {"Secs": "duration"}, "--map: 'Secs' is no name in the file, which has 'p"),
