@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.for_each import for_each
+
 pytestmark = pytest.mark.seedance_emulator(speed=5000, media="shared")
 
 
@@ -17,7 +19,7 @@ def test_a_dash_reads_the_prompt_from_standard_input(seedance, seedance_emulator
     assert bought(seedance_emulator) == ["A river"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "why"),
     [
         (b" \n", "has no prompt"),
