@@ -20,6 +20,7 @@ from seedance_async.cli.runs.file_names import (
 )
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.journal import JournalEntry
+from tests.support.for_each import for_each
 
 JOB = SimpleNamespace(request_id="req_7", key="auto-key", saved=None)
 
@@ -54,7 +55,7 @@ def test_a_name_has_what_the_request_and_the_line_say():
     assert name("{{a}}.mp4") == "{a}.mp4"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("prompt", "safe"),
     [
         ("../../etc/passwd", "etc-passwd.mp4"),
@@ -98,7 +99,7 @@ def test_a_slug_has_whole_words():
     assert slug("x" * 90) == "x" * 40
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("template", "words"),
     [
         ("{lin}", "did you mean {line}"),
