@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from seedance_async import (
     AuthenticationError,
     BadRequestError,
@@ -25,6 +23,7 @@ from seedance_async.cli.runs.next_steps import NextSteps
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.runs.report import Report, ranges
 from seedance_async.jobs.registry import JobRecord
+from tests.support.for_each import for_each
 
 STEPS = NextSteps(Path("videos"), Path("videos/run.db"))
 KEY_REFUSED = AuthenticationError(401, "Invalid API key", code="unauthorized")
@@ -113,7 +112,7 @@ def test_a_job_that_took_too_long_is_abandoned(capsys):
     assert lines[1] == "  line 3 req_3 “a”: the session stopped waiting"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "remedy"),
     [
         (BadRequestError(400, "violates our content policy"), "moderation: change the prompt"),
