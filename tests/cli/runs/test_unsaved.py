@@ -3,15 +3,14 @@
 import asyncio
 from types import SimpleNamespace
 
-import pytest
-
 from seedance_async.cli.runs.unsaved import UnsavedVideos, expiry
+from tests.support.for_each import for_each
 
 S3 = "https://b.example/v.mp4?X-Amz-Date=20261130T120000Z&X-Amz-Expires=3600&X-Amz-Signature=x"
 NOON = 1796040000.0
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "expected"),
     [
         (S3, NOON + 3600),
