@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from seedance_async.cli.takes.keys import split_key, take_key
 from tests.cli.conftest import entries, write_prompts
 from tests.cli.takes.conftest import outcomes, prompts
+from tests.support.for_each import for_each
 
 
 def test_more_takes_buy_only_those_that_are_missing(seedance, seedance_emulator):
@@ -98,7 +97,7 @@ def test_a_line_with_the_key_of_anothers_take_is_refused(seedance, seedance_emul
     assert len(seedance_emulator.ledger) == 2
 
 
-@pytest.mark.parametrize("key", ["shot", "shot.take", "shot.take1", "shot.take0", ".take2", ""])
+@for_each("key", ["shot", "shot.take", "shot.take1", "shot.take0", ".take2", ""])
 def test_a_key_of_a_line_is_that_of_its_first_take(key):
     assert split_key(key) == (key, 1)
     for take in (1, 2, 10):
