@@ -16,6 +16,7 @@ import pytest
 from seedance_async import SeedanceError
 from seedance_async.cli import app, connection, main
 from tests.cli.conftest import QUICK, command, emulator
+from tests.support.for_each import for_each
 
 
 def exit_code(*args, monkeypatch):
@@ -31,30 +32,22 @@ def test_the_version_is_the_packages(monkeypatch, capsys):
 
 
 def commands_under(group, *path):
-    """Every command, with the words that call it."""
+    """The words that call each command."""
     for name, each in group.commands.items():
-        yield pytest.param((*path, name), each, id=" ".join((*path, name)))
+        yield *path, name
         if isinstance(each, click.Group):
             yield from commands_under(each, *path, name)
 
 
-EACH_COMMAND = pytest.mark.parametrize(("path", "each"), list(commands_under(app.cli)))
-
-
-@EACH_COMMAND
-def test_every_command_explains_itself(path, each, seedance):
+@for_each("path", commands_under(app.cli))
+def test_every_command_explains_itself_with_an_example_that_it_understands(path, seedance):
     done = seedance(*path, "--help")
     assert done.code == 0
     assert f"Usage: seedance {' '.join(path)}" in done.out
-
-
-@EACH_COMMAND
-def test_the_help_of_every_command_has_an_example_that_it_understands(path, each, seedance):
-    shown = seedance(*path, "--help").out
     calls = "seedance " + " ".join(path) + " "
     examples = [
         shlex.split(line)
-        for line in re.findall(r"^ {4}(seedance .*)", shown, re.MULTILINE)
+        for line in re.findall(r"^ {4}(seedance .*)", done.out, re.MULTILINE)
         if f"{line} ".startswith(calls)
     ]
     assert examples, "there is none on a line of its own"
@@ -71,9 +64,7 @@ def test_the_help_of_every_command_has_an_example_that_it_understands(path, each
                 parameter.type_cast_value(context, value)
 
 
-@pytest.mark.parametrize(
-    "args", [["nonsense"], ["generate"], ["batch", "a", "--max-in-flight", "0"], []]
-)
+@for_each("args", [["nonsense"], ["generate"], ["batch", "a", "--max-in-flight", "0"], []])
 def test_a_wrong_command_line_exits_with_2(args):
     assert app.run(args) == 2
 
