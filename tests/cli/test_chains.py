@@ -2,13 +2,13 @@
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async import GenerationRequest, JobMedium
 from seedance_async.cli.chains import in_order, joined_key, named_by
 from seedance_async.cli.inputs import Line, read_lines
+from tests.support.for_each import for_each
 
 
 def film(*shots):
@@ -68,7 +68,7 @@ def test_a_line_without_a_key_is_known_by_what_it_is_made_from():
     assert ordered(lines)[1].key is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("shots", "wrong"),
     [
         ([["a"], ["b", "shot"]], ["line 2: media_urls[0].from: 'shot' must be the key of another"]),
