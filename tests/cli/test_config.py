@@ -7,6 +7,7 @@ import pytest
 from seedance_async.cli import app, connection
 from seedance_async.cli.config import ANYWHERE, OWN, read_settings
 from tests.cli.conftest import write_prompts
+from tests.support.for_each import for_each
 
 SECRET = "sd2_live_a_key_of_the_file"
 
@@ -86,7 +87,7 @@ def test_every_option_that_a_file_may_have_is_one():
     assert read_settings(app.cli).defaults["batch"]["verbose"] is True
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "message"),
     [
         ("max-in-fligt = 1", "max-in-fligt is no option; did you mean max-in-flight?"),
@@ -146,7 +147,7 @@ def test_the_key_may_be_in_a_file_that_nobody_else_can_read(
     assert seedance("models").code == 4, "the environment comes first"
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+@for_each("mode", [0o644, 0o640, 0o604])
 def test_a_key_that_others_can_read_is_refused(seedance, mode):
     path = own(f'api-key = "{SECRET}"\n', mode)
     done = seedance("models")
@@ -160,7 +161,7 @@ def test_a_file_without_the_key_may_be_read_by_anybody(options):
     assert options()["max_in_flight"] == 7
 
 
-@pytest.mark.parametrize("text", ["api-key = 5", "api-key = ' '", f"api-kye = '{SECRET}'"])
+@for_each("text", ["api-key = 5", "api-key = ' '", f"api-kye = '{SECRET}'"])
 def test_a_key_that_is_none_is_not_shown(seedance, text):
     own(text)
     done = seedance("models")
