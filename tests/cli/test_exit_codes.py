@@ -4,11 +4,10 @@ import itertools
 import re
 from pathlib import Path
 
-import pytest
-
 import seedance_async
 from seedance_async import SeedanceError
 from seedance_async.cli.exit_codes import PRECEDENCE, ExitCode, code_of, worst
+from tests.support.for_each import for_each
 
 DOCS = Path(seedance_async.__file__).parents[1] / "docs" / "cli.md"
 
@@ -17,7 +16,7 @@ def test_no_error_is_success():
     assert code_of(None) is worst([]) is worst([ExitCode.SUCCESS]) is ExitCode.SUCCESS
 
 
-@pytest.mark.parametrize("pair", list(itertools.combinations(PRECEDENCE, 2)))
+@for_each("pair", list(itertools.combinations(PRECEDENCE, 2)))
 def test_the_first_in_order_of_precedence_wins(pair):
     assert worst(pair) is worst(reversed(pair)) is pair[0]
 
