@@ -13,6 +13,7 @@ from seedance_async.cli.extra_option import changed, json_or_text, option_words
 from seedance_async.cli.inputs import read_lines
 from seedance_async.cli.reading.formats import InputFormat
 from seedance_async.emulator import Fault
+from tests.support.for_each import for_each
 
 CARD = {
     "id": "seedance-2.0",
@@ -78,7 +79,7 @@ def test_a_line_keeps_its_own_value_of_what_an_option_gives_too():
     assert extras(text, defaults=defaults) == [usual, {"seed": 8, "style": "noir"}, None]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "form", "words"),
     [
         ('{"prompt": "a", "extra": {"seed": 7}, "extra.seed": 7}', "jsonl", "extra.seed"),
@@ -124,7 +125,7 @@ def test_a_change_of_one_extra_field_leaves_the_others():
     assert changed(request, {"prompt": "b"}).extra == request.extra
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given_", "words"),
     [
         (["seed"], "not of the form NAME=VALUE"),
@@ -133,7 +134,7 @@ def test_a_change_of_one_extra_field_leaves_the_others():
         (['camera={"pan": 1'], "the value of 'camera' is not JSON"),
     ],
 )
-@pytest.mark.parametrize("command", ["generate", "batch"])
+@for_each("command", ["generate", "batch"])
 def test_an_option_that_cannot_be_read_is_a_mistake_in_the_command(
     seedance, command, given_, words
 ):
