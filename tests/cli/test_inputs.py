@@ -4,13 +4,13 @@ import csv
 import io
 import json
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seedance_async import GenerationRequest
 from seedance_async.cli.inputs import Line, Problem, read_lines
 from seedance_async.cli.reading.formats import InputFormat
+from tests.support.for_each import for_each
 
 JSONL, CSV, PLAIN = InputFormat.JSONL, InputFormat.CSV, InputFormat.PLAIN
 
@@ -106,7 +106,7 @@ def test_a_line_overrides_the_defaults_under_either_name():
     assert (third.request.aspect_ratio, third.request.model) == ("16:9", "seedance-2.0")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "form", "message"),
     [
         ('{"prompt": ', JSONL, "line 1: line: '{\"prompt\":' must be a JSON object ("),
