@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
 from seedance_async.emulator.contract import Contract, load_document
+from tests.support.for_each import for_each
 
 from .conftest import BODY, Api, Start
 
@@ -204,7 +205,7 @@ def test_one_to_five_media_urls_pass() -> None:
         assert (problem is None) == (1 <= count <= 5), count
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "strict", "loopback", "anything"),
     [
         ("https://example.com/a.jpg", True, True, True),
