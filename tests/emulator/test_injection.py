@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedance_async.emulator import KINDS, Fault, FaultRates, Faults
+from tests.support.for_each import for_each
 
 from .conftest import SEED
 
@@ -90,7 +91,7 @@ def test_rates_can_be_replaced_and_are_shown() -> None:
     assert repr(made) == "<Faults scripted [submit: 500], rates for ['poll']>"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("operation", "fault", "message"),
     [
         ("submit", "meteor", "no such fault"),
@@ -114,7 +115,7 @@ def test_a_match_on_a_prompt_that_is_not_read_yet_is_refused() -> None:
     faults().script("poll", "drop_before_read", match="req_1")
 
 
-@pytest.mark.parametrize("rates", [{"502": -0.1}, {"502": float("nan")}, {"502": 0.7, "504": 0.4}])
+@for_each("rates", [{"502": -0.1}, {"502": float("nan")}, {"502": 0.7, "504": 0.4}])
 def test_impossible_probabilities_are_refused(rates: dict[str | Fault, float]) -> None:
     with pytest.raises(ValueError, match="probabilit"):
         FaultRates("submit", rates)
