@@ -7,6 +7,7 @@ import pytest
 from seedance_async.emulator.contract import Contract, load_document
 from seedance_async.emulator.model_cards import ModelCards, cards_in
 from seedance_async.emulator.render import Picture
+from tests.support.for_each import for_each
 
 from .conftest import BODY, Start
 
@@ -137,7 +138,7 @@ def test_the_documented_models_as_cards_refuse_what_the_document_refuses() -> No
             assert found[0] is found[1], body
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("cards", "words"),
     [
         ([], "one or more"),
@@ -168,7 +169,7 @@ def test_cards_are_found_in_what_the_endpoint_answers_in_a_list_and_alone() -> N
             cards_in(document)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("resolution", "ratio", "size"),
     [
         ("4k", "16:9", (3840, 2160)),
