@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from seedance_async.emulator import Fault
 from seedance_async.emulator.webhooks import is_loopback
+from tests.support.for_each import for_each
 
 from .conftest import Api, Start
 
@@ -199,7 +200,7 @@ async def test_stopping_abandons_undelivered_callbacks(start: Start) -> None:
     assert not any("Webhooks" in name for name in names)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "expected"),
     [
         ("http://127.0.0.1/x", True),
