@@ -6,11 +6,11 @@ from base64 import b64encode
 from hashlib import sha256
 from html import unescape
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async.media.gallery import Gallery, Shot, page
+from tests.support.for_each import for_each
 
 HOSTILE = (
     "</script><script>document.title='run'</script>",
@@ -42,7 +42,7 @@ def script_of(text):
     return re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("prompt", HOSTILE)
+@for_each("prompt", HOSTILE)
 def test_any_prompt_comes_out_as_it_went_in(prompt):
     text = made(shot(request={"prompt": prompt}, error=prompt))
     (kept,) = data_of(text)["shots"]
