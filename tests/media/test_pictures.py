@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seedance_async.media.pictures import fit
+from tests.support.for_each import for_each
 from tests.support.pictures import PNG
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP"]
@@ -34,7 +35,7 @@ def colour(data, place):
     return names[red > 128, green > 128, blue > 128]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@for_each("form", FORMATS)
 def test_a_picture_is_cropped_around_its_centre_in_its_own_format(form):
     found = fit(stripes(300, 90, form=form), "1:1", "crop")
     assert opened(found).format == form
@@ -42,7 +43,7 @@ def test_a_picture_is_cropped_around_its_centre_in_its_own_format(form):
     assert {colour(found, (x, 0.5)) for x in (0.05, 0.5, 0.95)} == {"green"}
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@for_each("form", FORMATS)
 def test_a_picture_gets_black_bars_in_its_own_format(form):
     found = fit(stripes(300, 90, form=form), "1:1", "pad")
     assert opened(found).format == form
@@ -51,20 +52,20 @@ def test_a_picture_gets_black_bars_in_its_own_format(form):
     assert {colour(found, (0.5, y)) for y in (0.05, 0.95)} == {"black"}
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@for_each("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_pictures_of_all_kinds_are_fitted(mode):
     for how, size in (("crop", (90, 90)), ("pad", (300, 300))):
         assert opened(fit(stripes(300, 90, mode), "1:1", how)).size == size
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@for_each("mode", ["L", "CMYK"])
 def test_a_jpeg_stays_what_it_is(mode):
     found = fit(stripes(300, 90, mode, "JPEG"), "1:1", "pad")
     assert opened(found).mode == mode
     assert colour(found, (0.5, 0.05)) == "black"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "ratio", "cropped", "padded"),
     [
         ((1920, 1080), "1:1", (1080, 1080), (1920, 1920)),
@@ -95,15 +96,15 @@ def test_nothing_is_scaled_and_what_is_fitted_once_is_left_alone(size, ratio):
     assert fit(padded, wanted, "pad") is padded
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@for_each("form", FORMATS)
 def test_a_picture_that_has_the_ratio_is_not_touched(form):
     picture = stripes(160, 90, form=form)
     assert fit(picture, "16:9", "crop") is picture
     assert fit(picture, "32:18", "pad") is picture
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("ratio", ["1:3", "1:1"])
+@for_each("form", ["JPEG", "PNG", "WEBP"])
+@for_each("ratio", ["1:3", "1:1"])
 def test_the_orientation_of_a_camera_is_applied(form, ratio):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise: what is at the left comes to the top
@@ -128,7 +129,7 @@ def test_transparent_parts_stay_transparent():
     assert [opened(found).getpixel((15, y))[3] for y in (0, 15)] == [255, 0]
 
 
-@pytest.mark.parametrize("ratio", ["adaptive", "16/9", "0:1", "16:0", "٣:1", "16:9 ", ""])
+@for_each("ratio", ["adaptive", "16/9", "0:1", "16:0", "٣:1", "16:9 ", ""])
 def test_what_is_no_ratio_is_refused(ratio):
     with pytest.raises(ValueError, match="ratio such as 16:9"):
         fit(stripes(30, 30), ratio, "crop")
