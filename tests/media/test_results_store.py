@@ -20,6 +20,7 @@ from seedance_async.journal import read_entries
 from seedance_async.media import StoredObject, StoreFolder, multipart, results_store
 from tests.conftest import QUICK_POLL
 from tests.support.downloads import VIDEO, Media, box, cut, downloader, rest, succeeded, whole
+from tests.support.for_each import for_each
 from tests.support.s3 import options_of, s3_server
 
 PART = 5 << 20  # the least that S3 takes
@@ -219,7 +220,7 @@ async def test_a_bucket_that_does_not_answer_is_not_waited_for(s3, monkeypatch):
         await StoreFolder("s3://films/", **options_of(s3)).check_writable()
 
 
-@pytest.mark.parametrize("url", ["bucket", "ftp://bucket", "s3://"])
+@for_each("url", ["bucket", "ftp://bucket", "s3://"])
 def test_what_is_no_store_is_refused(url):
     with pytest.raises(ConfigurationError, match="a bucket is s3://"):
         StoreFolder(url)
