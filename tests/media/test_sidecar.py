@@ -11,6 +11,7 @@ from seedance_async.api.prepared_request import prepare
 from seedance_async.media.fitting import fit_media
 from seedance_async.media.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from tests.media.test_pictures import stripes
+from tests.support.for_each import for_each
 from tests.support.pictures import PNG
 
 REQUEST = GenerationRequest(
@@ -95,7 +96,7 @@ def test_lone_surrogates_of_a_column_are_kept(tmp_path):
     assert read_sidecar(tmp_path / "a.mp4").columns == {"a": "\udc80"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "reason"),
     [
         ("", "no JSON"),
