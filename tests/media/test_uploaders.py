@@ -13,6 +13,7 @@ from seedance_async import ConfigurationError, GenerationRequest, MediaUploadErr
 from seedance_async.api.local_media import local_medium
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.media import EmulatorUploader, StoreUploader
+from tests.support.for_each import for_each
 from tests.support.pictures import JPEG, MP4, PNG
 from tests.support.s3 import environment_of, options_of, s3_server
 
@@ -159,7 +160,7 @@ async def test_a_bucket_that_is_not_there_costs_nothing(s3, emulator):
     assert media_sent(emulator) == []
 
 
-@pytest.mark.parametrize("url", ["bucket", "https://bucket", "s3://", "file:///tmp"])
+@for_each("url", ["bucket", "https://bucket", "s3://", "file:///tmp"])
 def test_what_is_no_bucket_is_refused(url):
     with pytest.raises(ConfigurationError, match="a bucket is"):
         StoreUploader(url)
