@@ -20,6 +20,7 @@ from seedance_async.api.models import ModelInfo
 from seedance_async.emulator import Emulator, EmulatorOptions
 from tests.conftest import QUICK_POLL
 from tests.support.fakes import NOT_SENT, error_reply, reply
+from tests.support.for_each import for_each
 
 virtual = pytest.mark.virtual_time
 
@@ -310,7 +311,7 @@ def test_a_list_of_models_can_be_given_to_the_rules_themselves():
     assert short.violations(models=[card(), card(id="seedance-1.5-pro", durations=[6])]) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("durations", "words"),
     [
         ([5], "5"),
