@@ -1,12 +1,11 @@
 """What jobs are expected to cost, by what was charged and by what the server lists."""
 
-import pytest
-
 from seedance_async import GenerationRequest
 from seedance_async.api.models import ModelInfo
 from seedance_async.journal import kind_text
 from seedance_async.session.credit_limit import PriceTable
 from seedance_async.session.estimate import Cost, cost_of, learn_charges
+from tests.support.for_each import for_each
 
 PRICES = {"unit": "credits_per_second", "480p": 4, "1080p": 15.5}
 
@@ -21,7 +20,7 @@ def cost(table, **fields):
     return cost_of(GenerationRequest("a river", **fields).kind, table)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "expected"),
     [
         ({"duration": 5, "resolution": "480p"}, Cost(20)),
@@ -39,7 +38,7 @@ def test_a_listed_price_is_a_ceiling_where_the_request_leaves_things_to_the_serv
     assert cost(listed(), **fields) == expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     "gaps",
     [{"durations": ()}, {"resolutions": ()}, {"resolutions": ("480p", "4k")}, {"pricing": 7}],
 )
