@@ -30,6 +30,7 @@ from seedance_async.emulator import Emulator, EmulatorOptions, Fault
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY, SEED
 from tests.support.downloads import VIDEO
 from tests.support.fakes import LOST, error_reply, reply
+from tests.support.for_each import for_each
 from tests.support.raw_server import RawServer
 
 SIGNATURE = "a-signature-that-opens-the-video"
@@ -242,8 +243,8 @@ def all_of_but_the_job(error):
 # --- what is made to be looked at ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [SeedanceClient, SeedanceSession])
-@pytest.mark.parametrize(
+@for_each("make", [SeedanceClient, SeedanceSession])
+@for_each(
     "bad",
     [
         {"max_connections": 0},
@@ -313,7 +314,7 @@ async def test_the_command_line_shows_no_key_however_talkative(tmp_path):
         check_unseen(shown)
 
 
-@pytest.mark.parametrize("make", [lambda e: e, AiohttpTransport], ids=["endpoint", "transport"])
+@for_each("make", [lambda e: e, AiohttpTransport])
 def test_what_holds_the_key_is_never_pickled(make):
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(make(Endpoint("https://api.example", KEY)))
