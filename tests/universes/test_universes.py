@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from seedance_async.journal import database, owner, sqlite
+from tests.support.for_each import for_each
 from tests.universes.__main__ import main
 from tests.universes.mutants import MUTANTS, Mutant
 from tests.universes.plan import make_plan
@@ -65,7 +66,7 @@ def test_a_safeguard_that_is_taken_out_is_missed(name):
         assert first_violations(QUICK[name])
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@for_each("mutant", MUTANTS)
 def test_each_mutant_changes_something_and_is_undone(mutant):
     function = mutant.function
     before = function.__code__
