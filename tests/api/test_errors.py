@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import seedance_async
 from seedance_async import (
     APIError,
     BadRequestError,
@@ -96,10 +95,6 @@ def test_the_drawn_statuses_are_those_that_make_the_class():
 )
 def test_a_status_without_a_class_of_its_own_is_a_plain_api_or_server_error(status, kind):
     assert type(APIError.from_status(status, "words", code=None, retry_after=None)) is kind
-
-
-def test_every_error_is_public():
-    assert set(real_tree()) <= set(seedance_async.__all__)
 
 
 # --- one of each --------------------------------------------------------------------------------
@@ -194,9 +189,8 @@ async def test_the_job_of_an_unpickled_error_can_be_read_but_not_acted_on():
             await act()
 
 
-def test_an_error_says_something_and_is_caught_by_the_root():
+def test_an_error_says_something():
     for error in SAMPLES:
-        assert isinstance(error, SeedanceError)
         assert any(word in str(error) for word in ("words", "must", "credits", "charged")), error
 
 
