@@ -241,11 +241,6 @@ def test_every_option_of_every_policy_is_tested_here():
     assert tested == there
 
 
-def test_a_configuration_error_is_a_value_error_too():
-    with pytest.raises(ValueError, match="attempts"):
-        RetryPolicy(attempts=0)
-
-
 def test_the_former_name_of_an_option_still_holds():
     assert SessionOptions(poll_patience=60.0).poll_failure_timeout == 60.0
     assert SessionOptions().poll_failure_timeout == 900.0
