@@ -29,7 +29,7 @@ from seedance_async import (
 )
 from seedance_async.session.shutdown import SessionShutdown
 from seedance_async.session.webhook_callbacks import Callbacks
-from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply, told
+from tests.support.fakes import LOST, NOT_SENT, accepted, error_reply, reply, told
 from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
@@ -1059,10 +1059,6 @@ async def settle():
     gc.collect()
     for _ in range(20):
         await asyncio.sleep(0)
-
-
-def test_the_fake_is_a_transport(api: FakeAPI):
-    assert hasattr(api, "send")
 
 
 async def test_a_printed_batch_says_why_jobs_did_not_succeed_and_equal_reasons_once(
