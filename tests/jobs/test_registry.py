@@ -12,6 +12,7 @@ from seedance_async import Generation, GenerationRequest, GenerationStatus, JobS
 from seedance_async.api.errors import SeedanceError
 from seedance_async.jobs.registry import TaskRegistry
 from seedance_async.jobs.state import TRANSITIONS
+from tests.support.for_each import for_each
 
 REQUEST = GenerationRequest("a river")
 QUEUED, PROCESSING = JobState.QUEUED, JobState.PROCESSING
@@ -95,7 +96,7 @@ def test_final_and_running_states_are_distinguished():
     }
 
 
-@pytest.mark.parametrize("start", JobState)
+@for_each("start", JobState)
 def test_a_step_is_taken_if_the_table_has_it_and_else_changes_nothing(start):
     for to in JobState:
         registry = TaskRegistry()
