@@ -203,7 +203,7 @@ def _over_the_limit(world, evidence):
         hidden = sum(
             each.credits
             for each in unknown
-            if not _was_heard(each, evidence, charge.at) and _is_hidden_from(charge, each)
+            if not _was_heard(each, evidence, charge) and _is_hidden_from(charge, each)
         )
         before = charge.spent_before
         if charge.surprise:
@@ -217,10 +217,12 @@ def _over_the_limit(world, evidence):
             yield f"over the limit: {total} of {limit} by {charge.request_id}, at a known price"
 
 
-def _was_heard(charge, evidence, at):
-    """Whether others could know of a charge by then."""
-    told = charge.request_id in evidence.priced if evidence.has_journal else charge.priced
-    return told and _heard_at(charge) <= at
+def _was_heard(earlier, evidence, charge):
+    """Whether the price of an earlier charge could be known when another one was made."""
+    told = earlier.request_id in evidence.priced if evidence.has_journal else earlier.priced
+    if earlier.process.life.disk_full and earlier.process is not charge.process:
+        return False  # it may be on the disk now, and was not then
+    return told and _heard_at(earlier) <= charge.at
 
 
 def _heard_at(charge):
