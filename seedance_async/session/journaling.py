@@ -372,10 +372,10 @@ class JournalRecorder:
         return None
 
     def _changes(self, record: JobRecord) -> Changes:
-        named = _named_id(record.error)
-        if named is not None:
-            self._holders.setdefault(named, record.key)
-        return _as_changes(record)
+        changes, named = _as_changes(record), _named_id(record.error)
+        if named is not None and self._holders.setdefault(named, record.key) != record.key:
+            changes["request_id"] = None  # another job's, though that may not be on record
+        return changes
 
     def _record_soon(self, record: JobRecord, attempt: int, changes: Changes) -> None:
         try:

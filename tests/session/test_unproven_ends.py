@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from seedance_async import GenerationRequest, SubmitUncertainError
-from tests.support.fakes import FakeAPI, error_reply
+from seedance_async import GenerationRequest, JournalError, SubmitUncertainError
+from tests.support.fakes import FakeAPI, accepted, error_reply
 from tests.support.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.virtual_time
@@ -113,3 +113,36 @@ async def test_a_submit_that_waits_at_the_gate_is_no_intent(make_session, api):
         await asyncio.gather(first, second)
         assert all(entry.request_id for entry in journal.recorded.values())
     assert api.prompts == {REQUEST.prompt: 2, "another": 1}
+
+
+class FullAtFirst(MemoryJournal):
+    """There is no room for the first acceptance."""
+
+    full = True
+
+    async def record(self, attempt, **changes):
+        if self.full and changes["state"] == "queued":
+            self.full = False
+            raise JournalError("the disk is full", request_id=changes["request_id"])
+        await super().record(attempt, **changes)
+
+
+async def test_the_id_of_a_job_that_is_not_on_record_is_not_recorded_as_that_of_another(
+    make_session, api
+):
+    """A server that answers with it must not make the next run follow the wrong job."""
+    journal = FullAtFirst()
+    api.script["create"] += [accepted("req_1"), accepted("req_1")]
+    api.jobs["req_1"] = 0.0
+    async with make_session(transport=api, journal=journal) as session:
+        with pytest.raises(JournalError, match="the disk is full"):
+            await session.submit(REQUEST, key="first")
+        with pytest.raises(SubmitUncertainError, match="'req_1' belongs to"):
+            await session.submit(REQUEST, key="second")
+        assert journal.recorded["second"].request_id is None
+        (first,) = (job for job in session.jobs() if job.key == "first")
+        await first
+    assert (journal.recorded["first"].state, journal.recorded["first"].request_id) == (
+        "succeeded",
+        "req_1",
+    )
