@@ -4,6 +4,7 @@ A mutant replaces one piece of the text of one function, for as long as its cont
 must be there exactly once, so that a mutant never silently does nothing.
 """
 
+from __future__ import annotations
 import __future__
 
 import contextlib
@@ -22,22 +23,25 @@ class Mutant:
         name: what no longer happens.
         place: "module:qualified.name" of the function, below `seedance_async`.
         old, new: the text that is replaced, and what replaces it.
+        before: a safeguard that catches the same earlier; it is taken out as well.
     """
 
     name: str
     place: str
     old: str
     new: str
+    before: Mutant | None = None
 
     @contextlib.contextmanager
     def applied(self):
         """Within, the SDK does not have the safeguard."""
         function = self.function
-        before, function.__code__ = function.__code__, self._mutated(function)
+        kept, function.__code__ = function.__code__, self._mutated(function)
         try:
-            yield
+            with self.before.applied() if self.before else contextlib.nullcontext():
+                yield
         finally:
-            function.__code__ = before
+            function.__code__ = kept
 
     @property
     def function(self):
@@ -234,7 +238,9 @@ MUTANTS = [
     Mutant("the answer to an uncertain submit takes another job's id",
            f"{_DATABASE}.record",
            "told is JobState.UNCERTAIN and holder is not None",
-           "False"),
+           "False",
+           before=Mutant("a doubt is recorded under the id of another job of the session",
+                         f"{_JOURNALING}._changes", 'changes["request_id"] = None', "pass")),
     Mutant("a claim that came too late is repeated as it was",
            f"{_JOURNALING}._claim", "self._attempts.pop(intent.key, None)", "pass"),
     Mutant("a session does not learn what others have spent",
