@@ -58,9 +58,8 @@ class Consent:
         """Whether nothing is to be asked: what is bought certainly costs no more."""
         if self.yes or not purchase.lines:
             return True
-        if limit is not None and limit.left <= self.ask_above:
-            return True
-        return not purchase.unknown and purchase.credits <= self.ask_above
+        most = purchase.most(None if limit is None else limit.left)
+        return most is not None and most <= self.ask_above
 
 
 def may_buy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from seedance_async import AuthenticationError, RetryPolicy, SeedanceError, Timeouts
@@ -36,23 +36,32 @@ async def priced(
         JournalError: the journal cannot be read.
     """
     prices, problem = PriceTable(), None
-    _learn_charged(prices, lines, journal, connection.offline_session().client.base_url)
+    known_to_limit = _learn_charged(
+        prices, lines, journal, connection.offline_session().client.base_url
+    )
     if _is_lacking(prices, lines):
         has_key = os.environ.get("SEEDANCE_API_KEY")
         problem = await _list_models(prices, connection) if has_key else _NO_KEY
     costs = [cost_of(line.request.kind, prices) for line in lines]
-    return Purchase(lines, costs, problem)
+    return Purchase(lines, costs, problem, known_to_limit)
 
 
 def _learn_charged(
     prices: PriceTable, lines: Sequence[Line], journal: Path | None, origin: str
-) -> None:
-    """Learn what was charged in the journal; if that is not enough, in all of the user's."""
+) -> Collection[object]:
+    """Learn what was charged in the journal; if that is not enough, in all of the user's.
+
+    Returns:
+        The kinds that were charged in this journal.
+    """
     if journal is not None and journal.exists():
         learn_charges(prices, read_charges(journal, origin))
-    if _is_lacking(prices, lines):
+    kinds = {line.request.kind for line in lines}
+    found = {kind for kind in kinds if prices.price(kind) is not None}
+    if found != kinds:
         for charges in charged(origin):
             learn_charges(prices, charges)
+    return found
 
 
 def _is_lacking(prices: PriceTable, lines: Sequence[Line]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
@@ -24,11 +24,13 @@ class Purchase:
         lines: in the order of the input.
         costs: what each is expected to cost.
         problem: why nobody knows better, if something failed.
+        charged: the kinds whose price the limit on credits knows from a charge.
     """
 
     lines: Sequence[Line]
     costs: Sequence[Cost]
     problem: str | None = None
+    charged: Collection[object] = frozenset()
 
     @property
     def credits(self) -> int:
@@ -39,6 +41,23 @@ class Purchase:
     def unknown(self) -> int:
         """How many are not in that sum."""
         return sum(cost.credits is None for cost in self.costs)
+
+    def most(self, left: int | None) -> int | None:
+        """The most credits that can be spent on it; None if nobody knows.
+
+        Args:
+            left: what the limit on credits leaves, if there is one. A job of a kind that was never
+                charged may pass it, and is then the last one.
+        """
+        if left == 0:
+            return 0
+        if self.unknown:
+            return None
+        if left is None:
+            return self.credits
+        pairs = zip(self.lines, self.costs, strict=True)
+        new = (cost.credits or 0 for line, cost in pairs if line.request.kind not in self.charged)
+        return min(self.credits, left + max(new, default=0))
 
     @property
     def columns(self) -> str:

@@ -100,6 +100,28 @@ def test_a_limit_bounds_what_can_be_spent_and_shows_what_is_left(seedance, seeda
     assert "Limit: 500 credits, of which 120 are spent: 380 left" in done.err
 
 
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_small_limit_is_no_consent_to_one_dear_job(seedance, seedance_emulator, by_file):
+    """A job whose price was never seen may pass the limit; so may the file of a foreign folder."""
+    if by_file:
+        Path("seedance.toml").write_text("max-credits = 5\n")
+    limit = () if by_file else ("--max-credits", "5")
+    done = seedance("batch", write("A river\n", "prompts.txt"), *limit)
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
+    assert "Limit: 5 credits, of which 0 are spent: 5 left" in done.err
+    assert "1 job would cost at most 240 credits. --yes buys" in done.err
+    unasked = ("batch", "prompts.txt", *limit, "--ask-above", "240")
+    assert (seedance(*unasked).code, len(seedance_emulator.ledger)) == (0, 1)
+    six = ("batch", write(SHOTS), "-o", "other", *limit, "--ask-above", "44")
+    assert "6 jobs would cost about 240 credits" in seedance(*six).err, "one passes the limit"
+    assert "raise --max-credits" in seedance(*six[:-1], "45").err
+
+
+def test_a_limit_with_an_unknown_price_is_no_consent(seedance, seedance_emulator):
+    done = seedance("batch", write("prompt,model\na,next-model\n"), "--max-credits", "20")
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
+
+
 def test_a_price_that_nobody_tells_is_said_to_be_unknown(seedance, seedance_emulator):
     done = seedance("batch", write("prompt,model\na,next-model\n"))
     assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
@@ -226,13 +248,26 @@ def test_a_thousand_kinds_are_not_shown_one_by_one():
     assert "40,000" in rows[-1]
 
 
-@given(COSTS, st.integers(0, 500), st.none() | st.tuples(st.integers(0, 900), st.integers(0, 900)))
-def test_what_is_bought_unasked_cannot_cost_more_than_was_agreed_to(costs, bound, limit):
-    purchase = Purchase([Line(n, GenerationRequest("a")) for n, _ in enumerate(costs)], costs)
+@given(
+    COSTS,
+    st.integers(0, 500),
+    st.none() | st.tuples(st.integers(0, 900), st.integers(0, 900)),
+    st.sets(st.integers(0, 4)),
+)
+def test_what_is_bought_unasked_cannot_cost_more_than_was_agreed_to(costs, bound, limit, charged):
+    lines = [Line(n, GenerationRequest("a", duration=n)) for n, _ in enumerate(costs)]
+    purchase = Purchase(
+        lines, costs, charged={line.request.kind for line in lines if line.number in charged}
+    )
     limit = limit and Limit(*limit)
+    left = limit.left if limit else float("inf")
     if Consent(bound, yes=False).covers(purchase, limit) and costs:
-        most = float("inf") if purchase.unknown else purchase.credits
-        assert min(most, limit.left if limit else most) <= bound
+        spent = 0
+        for number, cost in enumerate(costs):
+            price = float("inf") if cost.credits is None else cost.credits
+            if spent + (price if number in charged else 1) <= left:
+                spent += price
+        assert spent <= bound
     assert Consent(bound, yes=True).covers(purchase, limit)
 
 
