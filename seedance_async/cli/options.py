@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ Command = TypeVar("Command", bound=Callable[..., ExitCode])
 POSITIVE = click.FloatRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 #: Where a batch keeps its videos and its journal by default.
 DEFAULT_FOLDER = Path("videos")
@@ -81,13 +84,29 @@ seed = click.option(
 )
 
 
+def no_url(_context: object, _parameter: object, text: Any) -> Any:
+    """A click callback: the path that the user gave. A URL is none, but would make folders."""
+    if text is not None and _URL.match(str(text)):
+        raise click.BadParameter(
+            f"{text} is no path on this machine; for videos in a bucket: seedance batch -o"
+        )
+    return text
+
+
+class _Folder(click.Path):
+    """A folder on this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(no_url(ctx, param, value), param, ctx)
+
+
 def output_folder(help_text: str, default: Path | None = None) -> Callable[[Command], Command]:
     """`-o`, a folder; made if it does not exist."""
     return click.option(
         "-o",
         "--output",
         "folder",
-        type=FOLDER,
+        type=_Folder(file_okay=False, path_type=Path),
         default=default,
         show_default=default is not None,
         help=help_text,

@@ -263,7 +263,12 @@ class Job(Coroutine[Any, None, Generation]):
             DownloadError: fetching or saving failed, or something is there. The job stays
                 succeeded and the download can be tried again.
             SeedanceError: as `wait`.
+            TypeError: `path` is none of these.
         """
+        if not isinstance(path, (str, Path)) and not callable(getattr(path, "save", None)):
+            raise TypeError(
+                f"path must be text, a Path, or a place with a save method, not {path!r}"
+            )
         await self.wait()
         target = Path(path) if isinstance(path, (str, Path)) else path
         saved = await self._require_actions().download(self._record, target, overwrite)

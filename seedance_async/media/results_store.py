@@ -37,6 +37,15 @@ _PATIENCE = 30.0
 _KNOWN = "s3://bucket/prefix/, gs://bucket/prefix/, az://container/prefix/ or file:///folder/"
 
 
+def _check_key(_place: object, _field: object, key: str) -> None:
+    """Refuse, before anything is paid, a key that a store would refuse, or keep under another."""
+    if not key.strip() or not {"", ".", ".."}.isdisjoint(key.removeprefix("/").split("/")):
+        raise ValueError(
+            f"{key!r} names no object: a key must not be blank, must not end with a slash, and "
+            "must not have //, . or .. in it"
+        )
+
+
 @attrs.frozen(eq=False, repr=False)
 class StoredObject:
     """A place for one video in a store: `job.download(StoredObject(store, "films/river.mp4"))`.
@@ -47,10 +56,14 @@ class StoredObject:
         store: an obstore store.
         key: the object's name, after the prefix of the store if it has one.
         url: what is recorded as the video's place; by default it is made from the store.
+
+    Raises:
+        ValueError: the key names no object: it is blank, ends with a slash, or has `//`, `.` or
+            `..` in it.
     """
 
     store: ObjectStore
-    key: str
+    key: str = attrs.field(validator=_check_key)
     url: str = attrs.field(default=attrs.Factory(lambda self: _url(self), takes_self=True))
 
     def __repr__(self) -> str:

@@ -104,6 +104,12 @@ async def test_a_wait_that_ends_with_its_timeout_still_gets_the_end(registry):
         await Job(record, ACTIONS).wait(3)
 
 
+@pytest.mark.parametrize("path", [5, None, b"river.mp4"])
+async def test_a_download_to_no_place_is_refused_before_any_waiting(registry, path):
+    with pytest.raises(TypeError, match="path must be text, a Path, or a place with a save method"):
+        await Job(running(registry), ACTIONS).download(path)
+
+
 async def test_an_unpickled_job_can_be_read_but_not_awaited(registry):
     job = pickle.loads(pickle.dumps(Job(running(registry), ACTIONS)))
     assert (job.request_id, job.state, job.request.prompt) == ("req_1", "queued", "a river")

@@ -255,3 +255,9 @@ async def test_a_job_is_streamed_and_stored_and_the_journal_says_where(bucket, t
     ) as session:
         again = await session.submit(GenerationRequest("A river"))
     assert again.saved == saved
+
+
+@pytest.mark.parametrize("key", ["", " ", "/", "films/", "films//river.mp4", "./a.mp4", "a/.."])
+def test_a_key_that_names_no_object_is_refused_before_anything_is_paid(key):
+    with pytest.raises(ValueError, match="names no object: a key must not be blank"):
+        StoredObject(MemoryStore(), key)

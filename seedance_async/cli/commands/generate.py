@@ -59,7 +59,13 @@ def _json_object(_context: object, _parameter: object, text: str | None) -> Any:
 )
 @click.option("--webhook-url", help="URL that the server calls with the result.")
 @click.option("--metadata", callback=_json_object, help="A JSON object to store with the job.")
-@click.option("-o", "--output", metavar="FILE_OR_DIR", help="Where to save.  [default: .]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE_OR_DIR",
+    callback=options.no_url,
+    help="Where to save.  [default: .]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--no-download", is_flag=True, help="Print the video's URL instead of saving it.")
 @options.upload

@@ -33,6 +33,14 @@ _LONGEST = 120
 
 _SLUG = 40
 
+#: The widest that a field can be made. No file system takes a longer name.
+_WIDEST = 255
+
+#: Digits of a number in a format.
+_DIGITS = 20
+
+_NUMBER = re.compile(r"\d+")  # of any script, as `format` takes them
+
 _REQUEST = ("prompt", "model", "duration", "resolution", "aspect_ratio", "mode")
 
 #: What tells jobs apart whatever else is in the template; known once a job was submitted.
@@ -72,6 +80,10 @@ class NameTemplate:
                 raise click.UsageError(
                     f"--name {text!r}: each field has a name, and after a colon its format: "
                     "{line:03}"
+                )
+            if any(map(_is_too_wide, _NUMBER.findall(spec or ""))):
+                raise click.UsageError(
+                    f"--name {text!r}: a width or a precision is at most {_WIDEST}"
                 )
             parts.append((literal, field, spec or ""))
         return cls(text, tuple(parts))
@@ -241,7 +253,7 @@ def _formatted(field: str, value: Any, spec: str) -> str:
         value = int(value)  # a cell of a table
     try:
         return format(value, spec)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(f"{{{field}:{spec}}} does not fit {value!r}") from None
 
 
@@ -250,6 +262,11 @@ def _cleaned(text: str) -> str:
     text = _BAD.sub("-", unicodedata.normalize("NFC", text))
     text = "".join("-" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
     return " ".join(text.split())
+
+
+def _is_too_wide(number: str) -> bool:
+    """Whether a number in a format is more than is formatted. Very long ones are not even read."""
+    return len(number) > _DIGITS or int(number) > _WIDEST
 
 
 def _called(line: Line) -> str:

@@ -75,6 +75,16 @@ def test_a_path_that_cannot_be_written_is_an_error_before_anything_is_paid(
     assert "cannot be written" in done.err
 
 
+@pytest.mark.parametrize("output", ["s3://bkt/x.mp4", "file:///tmp/", "S3+x://bkt"])
+def test_a_bucket_is_no_path_and_nothing_is_paid(seedance, seedance_emulator, output):
+    for command in (("generate", "A river"), ("status", "req_1")):
+        done = seedance(*command, "-o", output)
+        assert (done.code, len(seedance_emulator.ledger)) == (2, 0)
+        assert f"{output} is no path on this machine" in done.err
+        assert "seedance batch -o" in done.err
+    assert [path.name for path in Path().iterdir() if ":" in path.name] == []
+
+
 def test_a_folder_without_write_access_is_an_error_before_anything_is_paid(
     seedance, seedance_emulator, monkeypatch
 ):

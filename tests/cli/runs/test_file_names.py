@@ -110,6 +110,10 @@ def test_a_slug_has_whole_words():
         ("{line!r}", "each field has a name"),
         ("{line:{take}}", "each field has a name"),
         ("{slug:d}", "{slug:d} does not fit"),
+        ("{line:99999999999}", "a width or a precision is at most 255"),
+        ("{line:256}", "a width or a precision is at most 255"),
+        ("{line:.0" + "9" * 5000 + "f}", "a width or a precision is at most 255"),
+        ("{line:\u0669\u0669\u0669}", "a width or a precision is at most 255"),
         ("{mode.name}", "nothing is called {mode.name}"),
         ("{resolution}", "the name would be empty"),
     ],
@@ -117,6 +121,15 @@ def test_a_slug_has_whole_words():
 def test_a_template_that_cannot_be_used_is_refused(template, words):
     with pytest.raises(click.UsageError, match=re.escape(words)):
         check(template, line())
+
+
+def test_a_number_that_is_no_character_is_refused():
+    with pytest.raises(click.UsageError, match="{large:c} does not fit"):
+        check("{large:c}", line(columns={"large": "1" * 18}))
+
+
+def test_the_widest_format_makes_a_name():
+    assert name("{line:0255}").endswith(".mp4")
 
 
 def test_two_lines_never_get_one_name():
