@@ -188,8 +188,8 @@ class _File:
                 yield option.name, self._value(name, value, option)
 
     def _value(self, name: str, value: Any, option: click.Option) -> Any:
-        if isinstance(value, bool) != option.is_flag or isinstance(value, list):
-            kind = "true or false" if option.is_flag else "one number or text"
+        types, kind = _accepted(option)
+        if not isinstance(value, types) or isinstance(value, bool) != option.is_flag:
             raise ConfigurationError(f"{self.path}: {name} must be {kind}")
         try:
             return option.type.convert(value, option, None)
@@ -200,6 +200,19 @@ class _File:
         near = difflib.get_close_matches(name.replace("_", "-"), known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return ConfigurationError(f"{self.path}: {text}{hint}")
+
+
+def _accepted(option: click.Option) -> tuple[type | tuple[type, ...], str]:
+    """The types of a value for an option, and what they are called."""
+    if option.is_flag:
+        return bool, "true or false"
+    match option.type:
+        case click.IntRange():
+            return int, "a whole number"
+        case click.FloatRange():
+            return (int, float), "a number"
+        case _:
+            return str, "text"
 
 
 def _options_of(command: click.Command) -> dict[str, click.Option]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seedance_async.cli import app, connection
-from seedance_async.cli.config import ANYWHERE, OWN, read_settings
+from seedance_async.cli.config import ANYWHERE, read_settings
 from tests.cli.conftest import write_prompts
 from tests.support.for_each import for_each
 
@@ -83,7 +83,7 @@ def test_a_command_within_another_has_a_table_of_its_own():
 def test_every_option_that_a_file_may_have_is_one():
     own("".join(f"{name} = 1\n" for name in ANYWHERE - {"verbose"}) + 'upload = "s3://x"\n')
     read_settings(app.cli)
-    own("verbose = true\n" + "".join(f'{name} = "7"\n' for name in OWN))
+    own("verbose = true\n" + "ask-above = 7\nbase-url = 'http://x'\nupload = 's3://x'\n")
     assert read_settings(app.cli).defaults["batch"]["verbose"] is True
 
 
@@ -95,10 +95,14 @@ def test_every_option_that_a_file_may_have_is_one():
         ("[bach]\ntimeout = 1", "[bach] is no command; did you mean batch?"),
         ("[status]\nmax-in-flight = 1", "max-in-flight is no option of seedance status"),
         ("[journal.adopt]\npoll = 1", "poll is no option of seedance journal adopt"),
-        ("max-in-flight = 'many'", "max-in-flight: 'many' is not a valid integer"),
+        ("max-in-flight = 'many'", "max-in-flight must be a whole number"),
+        ("max-credits = '20'", "max-credits must be a whole number"),
+        ("max-credits = 20.9", "max-credits must be a whole number"),
+        ("timeout = '20'", "timeout must be a number"),
+        ("timeout = 2026-11-30", "timeout must be a number"),
         ("max-in-flight = 0", "max-in-flight: 0 is not in the range x>=1"),
-        ("max-in-flight = true", "max-in-flight must be one number or text"),
-        ("max-in-flight = [1]", "max-in-flight must be one number or text"),
+        ("max-in-flight = true", "max-in-flight must be a whole number"),
+        ("max-in-flight = [1]", "max-in-flight must be a whole number"),
         ("verbose = 1", "verbose must be true or false"),
         ("nonsense", "cannot be read: "),
         ("[batch]\ntakes = 4", "takes decides what is done or bought"),

@@ -128,7 +128,9 @@ def test_a_line_overrides_the_defaults_under_either_name():
         ("prompt,metadata\na,[1]\n", CSV, "line 1 (row 2): metadata: '[1]' must be a JSON object"),
         ("prompt,metadata\na,{\n", CSV, "line 1 (row 2): metadata: '{' must be a JSON object ("),
         ("prompt\na,b\n", CSV, "line 1 (row 2): row: ['a', 'b'] has 2 cells, the header 1"),
-        ('prompt\n"a\n', CSV, "row 2: row: '' must be readable CSV ("),
+        ('prompt\n"a\n', CSV, "row 2: row: 2 has a quote that is opened and never closed"),
+        ('prompt\na\n"a"b\n', CSV, "row 3: row: 3 must be readable CSV ('"),
+        ("prompt\n" + "a" * 131_073, CSV, "row 2: row: 2 has a cell of more than 131,072 char"),
         (
             "prompt,prompt\na,b\n",
             CSV,

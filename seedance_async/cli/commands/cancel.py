@@ -20,6 +20,7 @@ from seedance_async.cli.runs.journal_entries import state_of, state_text
 from seedance_async.cli.runs.outcome import Outcome
 from seedance_async.cli.takes.folder_jobs import (
     FolderJob,
+    check_are_ids,
     check_is_place,
     is_place,
     jobs_of_folder,
@@ -71,6 +72,7 @@ async def cancel(
       seedance cancel --all videos
     """
     if not (everything or state or journal or is_place(words[0])):
+        check_are_ids(words)
         return await _cancel_ids(connection, words, as_json)
     check_is_place(words, "--all" if everything else "--state" if state else "--journal")
     folder, lines = Path(words[0]), words[1:]

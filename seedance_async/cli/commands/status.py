@@ -15,7 +15,12 @@ from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.exit_codes import ExitCode, code_of, worst
 from seedance_async.cli.history import own_journal
 from seedance_async.cli.runs.outcome import Outcome
-from seedance_async.cli.takes.folder_jobs import check_is_place, is_place, jobs_of_folder
+from seedance_async.cli.takes.folder_jobs import (
+    check_are_ids,
+    check_is_place,
+    is_place,
+    jobs_of_folder,
+)
 from seedance_async.cli.takes.folder_lines import folder_journal
 
 
@@ -56,6 +61,7 @@ async def status(
     if journal is not None or is_place(words[0]):
         check_is_place(words, "--journal")
         return await _show_jobs(connection, words, journal, wait or folder is not None, as_json)
+    check_are_ids(words)
     if folder is not None:
         options.make_folder(folder)
 

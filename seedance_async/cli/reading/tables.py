@@ -76,12 +76,20 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            rule = f"must be readable CSV ({error})"
-            raise UnreadableError(f"row {row}", Violation("row", "", rule)) from None
+            raise UnreadableError(f"row {row}", Violation("row", row, _rule(error))) from None
         if cells is None:
             return
         yield row, cells
         row += 1
+
+
+def _rule(error: csv.Error) -> str:
+    """What to see to in a row that cannot be read, given what the reader says of it."""
+    if "field limit" in str(error):
+        return f"has a cell of more than {csv.field_size_limit():,} characters: is a quote missing?"
+    if "end of data" in str(error):
+        return "has a quote that is opened and never closed"
+    return f"must be readable CSV ({error})"
 
 
 def _header(row: int, cells: Sequence[str], names: Names) -> list[str]:

@@ -10,9 +10,12 @@ import click
 
 from seedance_async.cli.inputs import Place
 from seedance_async.cli.options import journal_path
-from seedance_async.cli.takes.folder_lines import LINES, chosen_lines, read_folder_lines
+from seedance_async.cli.takes.folder_lines import LINES, chosen_lines, is_range, read_folder_lines
 from seedance_async.cli.takes.keys import split_key
 from seedance_async.journal import JournalEntry, read_entries
+
+#: Characters from which a word may be any server's request id.
+_LONG = 16
 
 
 @attrs.frozen
@@ -65,6 +68,19 @@ def jobs_of_folder(
 def is_place(word: str) -> bool:
     """Whether a word is a journal, or a folder with one, and so no request id."""
     return journal_path(Path(word)).is_file()
+
+
+def check_are_ids(words: Sequence[str]) -> None:
+    """Raise UsageError if words are the lines of a folder that is not there, and no request ids.
+
+    The server decides what an id looks like: a first word that is long, or a number itself, may be
+    one.
+    """
+    first, *rest = words
+    may_be_id = first.startswith("req_") or len(first) >= _LONG or is_range(first)
+    if not may_be_id and any(map(is_range, rest)):
+        missing = "has no journal" if Path(first).is_dir() else "is no folder"
+        raise click.UsageError(f"{first} {missing}, so it has no line {' '.join(rest)}")
 
 
 def check_is_place(words: Sequence[str], option: str) -> None:

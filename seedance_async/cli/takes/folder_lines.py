@@ -80,6 +80,8 @@ def chosen_lines(lines: Mapping[int, Line], words: Iterable[str]) -> list[Line]:
         if not is_range(word):
             raise click.UsageError(f"{word!r} is no line: give numbers and ranges, such as 3 7-9")
         first, _, last = word.partition("-")
+        if last and int(last) < int(first):
+            raise click.UsageError(f"the range {word} is backwards")
         within = {number for number in lines if int(first) <= number <= int(last or first)}
         if not within:
             raise click.UsageError(f"the batch of this folder has no line {word}")

@@ -83,14 +83,19 @@ WRONG = [
     (["--all", "req_1"], "--all needs the folder of a batch, and req_1 is none"),
     (["req_1", "--state", "queued"], "--state needs the folder of a batch"),
     (["videos", "9"], "the batch of this folder has no line 9"),
+    (["videos", "3-1"], "the range 3-1 is backwards"),
+    (["nodir", "1"], "nodir is no folder, so it has no line 1"),
+    (["config", "2-4", "7"], "config has no journal, so it has no line 2-4 7"),
 ]
 
 
 def test_what_names_no_job_cancels_none(seedance, seedance_emulator, running):
+    Path("config").mkdir()
     for words, message in WRONG:
         done = seedance("cancel", *words)
         assert done.code == 2
         assert message in done.err
+    assert "nodir is no folder" in seedance("status", "nodir", "1").err
     assert "cancelled" not in states(seedance_emulator).values()
 
 
