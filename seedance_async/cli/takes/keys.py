@@ -57,6 +57,11 @@ def from_takes(request: GenerationRequest, key_of_take: Callable[[str], str]) ->
     return attrs.evolve(request, media_urls=media)
 
 
+def sources(request: GenerationRequest) -> list[JobMedium]:
+    """The media that are the videos of other jobs."""
+    return [each for each in request.media_urls if isinstance(each, JobMedium)]
+
+
 def with_takes(
     lines: Sequence[Line],
     takes: int,
@@ -75,7 +80,9 @@ def with_takes(
         media_key: see `SessionOptions`.
 
     Raises:
-        UsageError: a line has the key that a take of another line needs.
+        UsageError: a line has the key that a take of another line needs; or a take would be bought
+            from which nothing is made, as the same take of a line that depends on it was made from
+            another one.
     """
     keys = keys_of([line.item for line in lines], media_key=media_key)
     first = [attrs.evolve(line, key=key) for line, key in zip(lines, keys, strict=True)]
@@ -92,6 +99,7 @@ def with_takes(
                 f"line {own[line.key]}: its key “{line.key}” is that of take {line.take} of line "
                 f"{line.number}; nothing was sent"
             )
+    _check_films(first, further, bought)
     return first + sorted(further, key=lambda line: line.take)
 
 
@@ -118,5 +126,37 @@ def _take_of(line: Line, take: int, bought: Mapping[int, JournalEntry]) -> Line:
 
 
 def _request(entry: JournalEntry, of_line: GenerationRequest) -> GenerationRequest:
-    """The request of a take. All takes share their media, which a journal does not hold."""
-    return attrs.evolve(request_of(entry), media_urls=of_line.media_urls)
+    """The request of a take: with the takes that it was made from, and else the line's media.
+
+    A journal does not hold those.
+    """
+    bought = request_of(entry)
+    made_from, media = sources(bought), list(of_line.media_urls)
+    places = [place for place, each in enumerate(media) if isinstance(each, JobMedium)]
+    if len(places) == len(made_from):
+        for place, medium in zip(places, made_from, strict=True):
+            media[place] = medium
+    return attrs.evolve(bought, media_urls=media)
+
+
+def _check_films(
+    first: Iterable[Line], further: Iterable[Line], bought: Mapping[str, Mapping[int, JournalEntry]]
+) -> None:
+    """Refuse to buy a take that the same take of another line was to be made from, and was not."""
+    new = {line.key: line for line in further if line.take not in bought[_line_key(line)]}
+    for line in first:
+        for take, entry in bought.get(line.key or "", {}).items():
+            made_from = [each.key for each in sources(request_of(entry))]
+            for each in sources(line.request):
+                needless = new.get(take_key(each.key, take))
+                if needless is not None and needless.key not in made_from:
+                    raise click.UsageError(
+                        f"take {take} of line {line.number} was made from another take than take "
+                        f"{take} of line {needless.number}, which would be bought, and nothing "
+                        "made from it; nothing was sent. To make one more take of both: "
+                        f"seedance reroll FOLDER {needless.number}"
+                    )
+
+
+def _line_key(take: Line) -> str:
+    return split_key(take.key or "")[0]

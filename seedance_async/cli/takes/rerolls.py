@@ -14,7 +14,7 @@ import hashlib
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from seedance_async.cli.extra_option import changed, option_words
 from seedance_async.cli.inputs import Line
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.takes.folder_lines import with_dependants
-from seedance_async.cli.takes.keys import from_takes, split_key, take_key
+from seedance_async.cli.takes.keys import from_takes, sources, split_key, take_key
 from seedance_async.journal import JournalEntry
 
 REROLLS = "rerolls"
@@ -50,10 +50,31 @@ class Reroll:
 
     @property
     def file_name(self) -> str:
-        """The same for the same words, as long as the lines are the same."""
-        of_lines = {number: split_key(key)[0] for number, key in self.keys.items()}
-        words = json.dumps([*self.asked, sorted(of_lines.items()), sorted(self.changes.items())])
+        """The same for the same lines and changes, whatever numbers the lines have."""
+        asked = sorted(split_key(self.keys[number])[0] for number in self.asked)
+        of_lines = sorted(split_key(key)[0] for key in self.keys.values())
+        words = json.dumps([asked, of_lines, sorted(self.changes.items())])
         return f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
+
+    def renumbered(self, numbers: Mapping[str | None, int]) -> Reroll:
+        """The same with the numbers that its lines have now; those that are no more are left out.
+
+        Args:
+            numbers: those of the folder's lines, by their keys.
+        """
+        now = {
+            number: numbers[line_key]
+            for number, key in self.keys.items()
+            if (line_key := split_key(key)[0]) in numbers
+        }
+        asked = sorted(now[number] for number in self.asked if number in now)
+        keys = {now[number]: key for number, key in self.keys.items() if number in now}
+        return Reroll(asked, self.changes, keys)
+
+    def without(self, keys: Collection[str]) -> Reroll:
+        """What else it buys than the takes with these keys."""
+        rest = {number: key for number, key in self.keys.items() if key not in keys}
+        return Reroll([number for number in self.asked if number in rest], self.changes, rest)
 
     def lines(self, lines: Iterable[Line]) -> list[Line]:
         """The lines as they are submitted: with the changes, and the take's key and number."""
@@ -104,7 +125,7 @@ class Rerolls:
         folder: the folder.
         lines: all lines of the folder, by number.
         entries: the journal's.
-        begun: the rerolls that are not done.
+        begun: the rerolls that are not done, with the numbers that their lines have now.
     """
 
     folder: Path
@@ -116,9 +137,10 @@ class Rerolls:
     def read(
         cls, folder: Path, lines: Mapping[int, Line], entries: Sequence[JournalEntry]
     ) -> Rerolls:
-        """From the folder's file. Raises UsageError if that cannot be read."""
-        paths = sorted((folder / REROLLS).glob("*.json"))
-        return cls(folder, lines, entries, [_read(path) for path in paths])
+        """From the folder's files. Raises UsageError if one cannot be read."""
+        numbers = _numbers_by_key(lines)
+        begun = [_read(path).renumbered(numbers) for path in _paths(folder)]
+        return cls(folder, lines, entries, [each for each in begun if each.asked])
 
     def plan(self, chosen: Sequence[Line], changes: Mapping[str, Any]) -> Reroll:
         """The reroll that these words mean: one that was begun, or the next take of each line.
@@ -153,8 +175,8 @@ class Rerolls:
                 raise click.UsageError(f"{_named(line)} has the key of another line")
             if entry is not None and is_bought(entry) and not _is_alike(entry, line):
                 raise click.UsageError(
-                    f"{_named(line)} was bought with another prompt or other options; "
-                    "nothing was sent"
+                    f"{_named(line)} was bought with another prompt, other options or from "
+                    "another take; nothing was sent"
                 )
         return found
 
@@ -162,14 +184,24 @@ class Rerolls:
         """Have on disk that a reroll is begun. Raises OSError."""
         keys = {str(number): key for number, key in reroll.keys.items()}
         row = {"asked": reroll.asked, "changes": reroll.changes, "keys": keys}
-        make_folder(self.folder / REROLLS)
-        write_whole(
-            self.folder / REROLLS / reroll.file_name, f"{json.dumps(row)}\n".encode(), on_disk=True
-        )
+        path = self.folder / REROLLS / reroll.file_name
+        make_folder(path.parent)
+        write_whole(path, f"{json.dumps(row)}\n".encode(), on_disk=True)
 
     def finish(self, reroll: Reroll) -> None:
-        """Forget that a reroll was begun: it is done. Raises OSError."""
-        (self.folder / REROLLS / reroll.file_name).unlink(missing_ok=True)
+        """Forget that a reroll was begun: it is done. Raises OSError.
+
+        What it was to buy of lines that are no more stays on record: they may come back.
+        """
+        numbers = _numbers_by_key(self.lines)
+        for path in _paths(self.folder):
+            begun = _read(path)
+            here = begun.renumbered(numbers)
+            if here.asked and here.file_name == reroll.file_name:
+                rest = begun.without(set(here.keys.values()))
+                if rest.asked:
+                    self.begin(rest)
+                path.unlink(missing_ok=True)
 
     def _taken(self) -> defaultdict[str | None, int]:
         """The number of the last take of each line, by its key."""
@@ -195,6 +227,14 @@ class Rerolls:
                     )
 
 
+def _paths(folder: Path) -> list[Path]:
+    return sorted((folder / REROLLS).glob("*.json"))
+
+
+def _numbers_by_key(lines: Mapping[int, Line]) -> dict[str | None, int]:
+    return {line.key: number for number, line in lines.items()}
+
+
 def _numbers(lines: Iterable[Line]) -> list[int]:
     return sorted(line.number for line in lines)
 
@@ -204,9 +244,13 @@ def _named(line: Line) -> str:
 
 
 def _is_alike(entry: JournalEntry, line: Line) -> bool:
-    """Whether a take was bought with this request; takes of one line have the same media."""
+    """Whether a take was bought with this request, and made from the same takes.
+
+    Its other media are those of its line.
+    """
     bought, asked = request_of(entry), line.request
-    return attrs.evolve(bought, media_urls=()) == attrs.evolve(asked, media_urls=())
+    is_same = attrs.evolve(bought, media_urls=()) == attrs.evolve(asked, media_urls=())
+    return is_same and sources(bought) == sources(asked)
 
 
 def _read(path: Path) -> Reroll:

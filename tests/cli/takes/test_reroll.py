@@ -132,6 +132,67 @@ def test_a_reroll_beside_a_run_that_writes_the_journal_leaves_no_trace(seedance,
     assert (begun(), len(three.ledger)) == ([], 3)
 
 
+def insert_above():
+    """The same lines, each with the next number."""
+    text = Path("prompts.txt").read_text(encoding="utf-8")
+    Path("prompts.txt").write_text(f"another\n{text}", encoding="utf-8")
+
+
+def test_a_reroll_in_doubt_is_known_when_its_line_has_moved(seedance, three):
+    three.faults.script("submit", "drop_after_accept")
+    assert seedance("reroll", "1").code == 5
+    insert_above()
+    assert seedance("batch", "prompts.txt", "--leave-unmatched").code == 5
+    refused = seedance("reroll", "2", "--prompt", "other")
+    assert refused.code == 2
+    assert "take 2 of line 2 is uncertain, and its reroll is not done" in refused.err
+    assert "seedance reroll videos 2 resumes that" in refused.err
+    assert seedance("reroll", "2").code == 5
+    assert prompts(three) == {"prompt 1": 2, "prompt 2": 1, "prompt 3": 1, "another": 1}
+    assert seedance("reroll", "2", "--resubmit-uncertain").code == 0
+    assert begun() == []
+    assert prompts(three)["prompt 1"] == 3
+
+
+def test_a_reroll_that_runs_is_resumed_when_its_line_has_moved(seedance, three):
+    three.faults.script("job", "stuck", match="prompt 1")
+    assert seedance("reroll", "1", "--timeout", "0.2").code == 5
+    insert_above()
+    assert seedance("batch", "prompts.txt", "--timeout", "0.2").code == 5
+    finish_all(three)
+    assert seedance("reroll", "2").code == 0
+    assert begun() == []
+    assert prompts(three)["prompt 1"] == 2
+
+
+def test_one_that_was_killed_before_anything_was_sent_goes_on_when_its_line_has_moved(
+    seedance, three
+):
+    begin({1: f"{key_of(1)}.take2"})
+    insert_above()
+    assert seedance("batch", "prompts.txt").code == 0
+    done = seedance("reroll", "2")
+    assert done.code == 0
+    assert "Resuming a reroll that was not finished: take 2 of line 2." in done.err
+    assert begun() == []
+    assert seedance("reroll", "2").code == 0
+    assert (2, 3) in outcomes()
+
+
+def test_what_a_reroll_was_for_is_kept_until_its_line_comes_back(seedance, three):
+    begin({1: f"{key_of(1)}.take2", 2: f"{key_of(2)}.take2"})
+    text = Path("prompts.txt").read_text(encoding="utf-8")
+    Path("prompts.txt").write_text(text.partition("\n")[2], encoding="utf-8")
+    assert seedance("batch", "prompts.txt").code == 0
+    assert seedance("reroll", "1").code == 0
+    assert (outcomes()[1, 2]["prompt"], len(begun())) == ("prompt 2", 1)
+    assert "Rerolling: take 3 of line 1." in seedance("reroll", "1").err
+    Path("prompts.txt").write_text(text, encoding="utf-8")
+    assert seedance("batch", "prompts.txt").code == 0
+    assert "not finished: take 2 of line 1." in seedance("reroll", "1").err
+    assert begun() == []
+
+
 # --- again, or one more ---------------------------------------------------------------------------
 
 
@@ -153,7 +214,7 @@ def test_a_numbered_take_is_bought_once_for_good(seedance, three):
     assert prompts(three)["prompt 1"] == 2
     done = seedance("reroll", "videos", "1", "--take", "2", "--prompt", "other")
     assert done.code == 2
-    assert "take 2 of line 1 was bought with another prompt or other options" in done.err
+    assert "take 2 of line 1 was bought with another prompt, other options or from" in done.err
     assert len(three.ledger) == 4
 
 
@@ -299,6 +360,51 @@ def test_two_takes_of_a_film_are_two_films(seedance, seedance_emulator):
     assert list(sources(seedance_emulator)) == [
         ("one", None), ("two", 0), ("three", 1), ("one", None), ("two", 3), ("three", 4),
     ]  # fmt: skip
+
+
+def test_a_take_of_a_film_is_not_taken_for_one_that_was_made_from_another(
+    seedance, seedance_emulator
+):
+    assert seedance("batch", film()).code == 0
+    for _ in range(2):
+        assert seedance("reroll", "2", "--take", "2").code == 0
+    done = seedance("reroll", "1", "--take", "2")
+    assert done.code == 2
+    assert "take 2 of line 2 was bought with another prompt, other options or from" in done.err
+    assert len(seedance_emulator.ledger) == 5
+    assert seedance("reroll", "1", "--take", "3").code == 0
+    assert list(sources(seedance_emulator))[5:] == [("one", None), ("two", 5), ("three", 6)]
+
+
+def test_no_take_is_bought_from_which_no_film_goes_on(seedance, seedance_emulator):
+    assert seedance("batch", film()).code == 0
+    assert seedance("reroll", "2").code == 0
+    for more in ([], ["--dry-run"]):
+        done = seedance("batch", film(), "--takes", "2", *more)
+        assert done.code == 2
+        assert "take 2 of line 2 was made from another take than take 2 of line 1" in done.err
+    assert len(seedance_emulator.ledger) == 5
+    assert seedance("reroll", "1").code == 0
+    assert list(sources(seedance_emulator))[5:] == [("one", None), ("two", 5), ("three", 6)]
+    assert seedance("batch", film(), "--takes", "2").code == 0, "nothing is missing"
+    assert len(seedance_emulator.ledger) == 8
+
+
+def test_a_take_in_doubt_is_submitted_again_with_what_it_was_made_from(seedance, seedance_emulator):
+    assert seedance("batch", film()).code == 0
+    seedance_emulator.faults.script("submit", "drop_after_accept", match="two")
+    assert seedance("reroll", "1").code != 0
+    assert seedance("batch", film(), "--resubmit-uncertain").code == 0
+    assert list(sources(seedance_emulator))[3:] == [("one", None), ("two", 3), ("two", 3)]
+
+
+def test_a_take_outlives_the_one_that_it_was_made_from(seedance, seedance_emulator):
+    assert seedance("batch", film()).code == 0
+    assert seedance("reroll", "1").code == 0
+    assert seedance("journal", "forget", "--force", "--yes", "videos", "one.take2").code == 0
+    assert seedance("batch", film()).code == 0
+    assert len(seedance_emulator.ledger) == 6
+    assert outcomes()[2, 2]["state"] == "succeeded"
 
 
 # --- what cannot be rerolled ----------------------------------------------------------------------
