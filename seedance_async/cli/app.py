@@ -26,7 +26,8 @@ from seedance_async.cli.commands.sheet import sheet
 from seedance_async.cli.commands.status import status
 from seedance_async.cli.config import Settings, read_settings
 from seedance_async.cli.console import Screen
-from seedance_async.cli.exit_codes import ExitCode, code_of
+from seedance_async.cli.exit_codes import ExitCode, code_of, worst
+from seedance_async.cli.outlets import guarded
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,13 +57,23 @@ for _command in _COMMANDS:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code. Expected errors are shown as one message."""
+    with guarded(_say_stdout_failed) as stdout:
+        code = _run(args)
+    return code if stdout.failure is None else worst([ExitCode(code), ExitCode.NOT_SAVED])
+
+
+def _say_stdout_failed(error: OSError) -> None:
+    Screen().say(f"seedance: stdout cannot be written: {error}", style="red")
+
+
+def _run(args: Sequence[str]) -> int:
     try:
         settings = Settings() if _needs_no_settings(args) else read_settings(cli)
     except ConfigurationError as error:
         Screen().say(f"seedance: {error}", style="red")
         return ExitCode.CONFIGURATION
     with settings.in_use():
-        return _run(args, settings)
+        return _run_with(settings, args)
 
 
 def _needs_no_settings(args: Sequence[str]) -> bool:
@@ -71,7 +82,7 @@ def _needs_no_settings(args: Sequence[str]) -> bool:
     return not helps.isdisjoint(args) or args[:1] == ["completion"] or COMPLETING in os.environ
 
 
-def _run(args: Sequence[str], settings: Settings) -> int:
+def _run_with(settings: Settings, args: Sequence[str]) -> int:
     screen = Screen()
     try:
         code = cli.main(

@@ -1,7 +1,7 @@
 """The screen: the one place where the command writes to stdout and stderr.
 
-Results go to stdout, messages to stderr. The API key is redacted in both, and no text of a server
-or a file can send control codes to the terminal.
+Results go to stdout, messages to stderr; `outlets` sees to it that no write to them raises. The API
+key is redacted in both, and no text of a server or a file can send control codes to the terminal.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from seedance_async import Event
+from seedance_async.cli.outlets import stdout_has_failed
 
 #: A shorter key is a placeholder; redacting it would garble ordinary words.
 _SHORTEST_SECRET = 8
@@ -30,7 +30,6 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(stderr=True, markup=False, highlight=False)
         self._key = os.environ.get("SEEDANCE_API_KEY", "")
-        self._reader_left = False
         self.has_answers = True  # else stdout belongs to something else
         self.listeners: list[Callable[[Event], None]] = []
 
@@ -54,31 +53,27 @@ class Screen:
         self.console.print(printable(self.without_key(text)), style=style, soft_wrap=soft)
 
     def answer(self, text: str) -> None:
-        """Write a line of the command's result to stdout, at once."""
+        """Write a line of the command's result to stdout, at once; to stderr if that fails."""
         if self.has_answers:
-            self._write(printable(self.without_key(text)))
-        else:
+            print(printable(self.without_key(text)), flush=True)
+        if not self.has_answers or stdout_has_failed():
             self.say(text, whole=True)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Write a result as one line of JSON to stdout, at once."""
-        self._write(self.without_key(json.dumps(record)))
+        """Write a result as one line of JSON to stdout, at once; to stderr if that fails."""
+        self.stream(record)
+        if stdout_has_failed():
+            self.say(json.dumps(record), whole=True)
+
+    def stream(self, record: Mapping[str, Any]) -> None:
+        """Write something as one line of JSON to stdout, at once; nowhere if that fails."""
+        print(self.without_key(json.dumps(record)), flush=True)
 
     def without_key(self, text: str) -> str:
         """The text with the API key redacted, should a server have echoed it."""
         if len(self._key) < _SHORTEST_SECRET:
             return text
         return text.replace(self._key, "***")
-
-    def _write(self, line: str) -> None:
-        """A reader that left (`| head`) must not end the run: its jobs are paid for."""
-        if self._reader_left:
-            return
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:
-            self._reader_left = True
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the exit
 
     @contextmanager
     def logging(self, verbose: bool) -> Iterator[None]:

@@ -104,11 +104,19 @@ class Command:
 
     async def done(self):
         out, err = await asyncio.wait_for(self.process.communicate(), 20)
-        return Done(self.process.returncode, out.decode(), "".join(self.shown) + err.decode())
+        shown = "".join(self.shown) + (err or b"").decode()
+        return Done(self.process.returncode, (out or b"").decode(), shown)
 
 
 @asynccontextmanager
-async def command(*args, served=None, stdin=asyncio.subprocess.DEVNULL, **environment):
+async def command(
+    *args,
+    served=None,
+    stdin=asyncio.subprocess.DEVNULL,
+    stdout=asyncio.subprocess.PIPE,
+    stderr=asyncio.subprocess.PIPE,
+    **environment,
+):
     """Start `python -m seedance_async.cli` in the current folder."""
     environment = {**os.environ, "PYTHONWARNINGS": "error", **environment}
     if served is not None:
@@ -120,8 +128,8 @@ async def command(*args, served=None, stdin=asyncio.subprocess.DEVNULL, **enviro
         *args,
         env=environment,
         stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
     )
     try:
         yield Command(process)

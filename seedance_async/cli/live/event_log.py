@@ -42,7 +42,7 @@ class EventLog:
     def hear(self, event: Event) -> None:
         """Write an event, at once. A file that cannot be written ends nothing but the writing."""
         if self._file is None:
-            self._screen.record(as_record(event))
+            self._screen.stream(as_record(event))
         elif not self._broken:
             try:
                 self._file.write(self._screen.without_key(json.dumps(as_record(event))) + "\n")

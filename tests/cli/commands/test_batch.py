@@ -2,7 +2,6 @@
 
 import errno
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -310,23 +309,6 @@ def test_a_full_disk_stops_the_submitting_and_loses_no_outcome(
     shown = [json.loads(line) for line in done.err.splitlines() if line.startswith('{"line"')]
     assert len(shown) + len(results()) == 40
     assert len(seedance_emulator.ledger) < 10
-
-
-def test_a_reader_that_leaves_stdout_does_not_end_the_run(seedance, seedance_emulator, monkeypatch):
-    class Closed:
-        def write(self, text):
-            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
-        def flush(self):
-            pass
-
-    write(THREE)
-    monkeypatch.setattr(sys, "stdout", Closed())
-    from seedance_async.cli.app import run
-
-    assert run(["batch", "prompts.txt", "--json", "--poll-interval", "0.03"]) == 0
-    sys.stdout.close()
-    assert len(results()) == 3
 
 
 def test_a_server_echoing_the_key_does_not_get_it_into_the_results(seedance, seedance_emulator):
