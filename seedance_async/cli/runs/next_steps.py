@@ -55,10 +55,16 @@ class NextSteps:
         """How to buy lines of a batch, such as `3` and `7-9`, once more; None if it has none."""
         if self.journal is None or not lines:
             return None
-        words = ["seedance", "reroll", str(self.folder or "."), *lines[:_FEW]]
-        words += [] if self._is_default else ["--journal", str(self.journal)]
         more = " and so on" if len(lines) > _FEW else ""
-        return f"to buy it again as it is: {shlex.join(words)}{more}"
+        return f"to buy it again as it is: {self._reroll(lines[:_FEW])}{more}"
+
+    def repeat_source(self, line: int) -> str:
+        """How to buy a line of a batch once more, and with it all that is made from it."""
+        return f"to buy line {line} again, and what is made from it: {self._reroll([str(line)])}"
+
+    def _reroll(self, lines: Sequence[str]) -> str:
+        words = ["seedance", "reroll", str(self.folder or "."), *lines]
+        return shlex.join(words + ([] if self._is_default else ["--journal", str(self.journal)]))
 
     def _status(self, ids: Iterable[str], *, wait: bool) -> str:
         ids = list(ids)

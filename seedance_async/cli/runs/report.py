@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from seedance_async import JobState
+from seedance_async import JobState, SourceJobError
 from seedance_async._utils.plural import counted
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, InterruptedRunError, code_of, worst
@@ -21,6 +21,9 @@ _LISTED = 10
 
 #: Ranges of lines that are named for one reason.
 _PIECES = 10
+
+#: States of jobs that are paid for and have no video.
+_ENDED = (JobState.FAILED, JobState.CANCELLED)
 
 #: A job that goes on at the server although nobody waits for it: the user has left.
 _STILL_RUNNING = "still running"
@@ -126,11 +129,23 @@ class Report:
             screen.say(f"  … and {len(by_reason) - _LISTED:,} more reasons")
 
     def _repeat(self, outcomes: Sequence[Outcome]) -> str | None:
-        """How to buy outcomes that have ended, and are paid for, once more."""
-        ended = outcomes[0].state in (JobState.FAILED, JobState.CANCELLED)
-        if not ended or self._source is None:
+        """How to buy outcomes once more: they are paid for, or what they are made from is."""
+        if isinstance(outcomes[0].error, SourceJobError):
+            return self._see_to_source(outcomes[0].error.key)
+        if outcomes[0].state not in _ENDED or self._source is None:
             return None
         return self._next_steps.repeat(ranges(each.line for each in outcomes if each.line))
+
+    def _see_to_source(self, key: str) -> str | None:
+        """What to do about the line whose video others are made from; None if it is not here."""
+        source = next((each for each in self.outcomes if each.key == key), None)
+        if source is None or source.line is None:
+            return None
+        if remedy := remedy_for(source):
+            return f"see to line {source.line} first: {remedy}"
+        if source.state in _ENDED:
+            return self._next_steps.repeat_source(source.line)
+        return f"see to line {source.line} first, and run again"
 
     def _show_uncertain(self, screen: Screen) -> None:
         uncertain = self._in(JobState.UNCERTAIN)

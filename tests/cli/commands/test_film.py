@@ -7,6 +7,7 @@ import av
 import pytest
 
 from seedance_async.cli.runs.shots import ShotFolder
+from seedance_async.emulator import Fault
 from seedance_async.media.joining import join_clips
 from tests.cli.conftest import entries, results
 
@@ -82,11 +83,31 @@ def test_nothing_is_bought_after_a_shot_that_failed_until_it_is_made(seedance, s
     assert results()[3]["error"]["type"] == "SourceJobError"
     assert "the last frame of job shot-2@" in results()[3]["error"]["message"]
     assert results()[3]["credits_charged"] is None
+    step = "What to do: see to line 2 first: moderation: change the prompt"
+    assert done.err.count(step) == 2, "for line 3, and for line 4, which waited for it"
     first, second, third, fourth = film()
     second |= {"key": "shot-2b"}
     third |= {"mediaUrls": [{"from": "shot-2b", "frame": "last"}]}
     assert seedance("batch", write(first, second, third, fourth, shot(9))).code == 0
     assert [prompt for prompt, _ in bought(seedance_emulator)[3:]] == ["shot 2", "shot 3", "shot 4"]
+
+
+def test_the_command_that_is_told_makes_the_rest_of_a_film(seedance, seedance_emulator):
+    dull = Fault("failed", code="internal", message="Too dull")
+    seedance_emulator.faults.script("job", dull, match="shot 2", times=1)
+    for _ in range(2):  # the second one has it from the journal
+        done = seedance("batch", write(*film()))
+        assert done.code == 1
+        step = "to buy line 2 again, and what is made from it: seedance reroll videos 2\n"
+        assert done.err.count(step) == 2
+    assert seedance("reroll", "videos", "2").code == 0
+    assert [prompt for prompt, _ in bought(seedance_emulator)[2:]] == ["shot 2", "shot 3", "shot 4"]
+
+
+def test_a_line_whose_source_was_refused_is_told_what_to_do_about_that(seedance, seedance_emulator):
+    seedance_emulator.faults.script("submit", Fault("error", message="an unsafe prompt"))
+    done = seedance("batch", write(*film()[:2]))
+    assert "What to do: see to line 1 first: moderation: change the prompt" in done.err
 
 
 @pytest.mark.parametrize(
