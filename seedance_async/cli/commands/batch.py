@@ -36,6 +36,7 @@ from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_
 from seedance_async.cli.runs.gallery_page import with_gallery
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.runs.next_steps import JOURNAL
+from seedance_async.cli.runs.reworded import reworded, reworded_text
 from seedance_async.cli.takes.keys import takes_option, with_takes
 from seedance_async.session.estimate import plan
 
@@ -216,6 +217,10 @@ async def batch(
     purchase = await priced(connection, new, None if overwrite else record)
     if dry_run:
         chosen_names(name, lines, known)
+        again = {line.place for line in new}
+        kept = (place[0] for place in reworded(known, lines) if place not in again)
+        if text := reworded_text(kept):
+            screen.say(text, style="yellow")
         show_forecast(purchase, planned, left, record, screen, as_json=as_json)
         return ExitCode.SUCCESS
     destination = await destinations.opened(output)

@@ -34,6 +34,7 @@ from seedance_async.cli.runs.results import (
     move_results,
     write_remaining,
 )
+from seedance_async.cli.runs.reworded import Reworded, reworded
 from seedance_async.cli.runs.run import Run
 from seedance_async.cli.runs.streams import submit_lines
 from seedance_async.cli.takes.folder_lines import write_lines
@@ -124,6 +125,7 @@ class _BatchRecord:
         self._columns = {line.number: line.columns for line in lines}
         self._folder, self._journal = options.folder, options.journal
         self._results: ResultsFile | None = None
+        self._reworded = Reworded({}, options.journal)
         self.next_steps = NextSteps(options.folder, options.journal)
         self.report = Report(self.next_steps, source=options.source)
         self.stop: Callable[[StoppedRunError], None] = lambda reason: None
@@ -158,7 +160,9 @@ class _BatchRecord:
             raise cannot_write(self._folder, error) from None
         if self._journal is None:
             return {}
-        sent = KnownJobs.read(self._journal, self._options.media_key).sent_before(self._lines)
+        known = KnownJobs.read(self._journal, self._options.media_key)
+        sent = known.sent_before(self._lines)
+        self._reworded = Reworded(reworded(known, self._lines), self._journal)
         self.report.charged_earlier = credits_charged(sent.values())
         if sent:
             self._screen.say(
@@ -185,7 +189,8 @@ class _BatchRecord:
         """Keep one outcome."""
         assert self._results is not None
         if outcome.line is not None:
-            outcome = attrs.evolve(outcome, columns=self._columns[outcome.line])
+            columns = self._columns[outcome.line]
+            outcome = attrs.evolve(outcome, columns=columns, prompt=self._reworded.prompt(outcome))
         self._results.write(outcome)
         self.report.add(outcome)
         if self._options.as_json:
@@ -198,6 +203,8 @@ class _BatchRecord:
         assert self._results is not None
         self._results.close()
         self.report.show_details(self._screen)
+        if text := self._reworded.text():
+            self._screen.say(text, style="yellow")
         if self._results.broken is not None:
             self.report.also(ExitCode.NOT_SAVED)
         if self._journal is None:

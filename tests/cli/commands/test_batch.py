@@ -377,6 +377,48 @@ def test_a_key_column_keeps_a_line_the_same_whatever_changes(seedance, seedance_
     assert len(seedance_emulator.ledger.charged) == 1
 
 
+def reworded_shots(*prompts):
+    rows = "".join(f"shot-{at},{prompt}\n" for at, prompt in enumerate(prompts))
+    Path("shots.csv").write_text(f"key,prompt\n{rows}")
+
+
+def test_a_line_whose_prompt_has_changed_under_its_key_is_reported_as_it_was_bought(
+    seedance, seedance_emulator
+):
+    reworded_shots("a river", "a road", "a wood", "a hill")
+    assert seedance("batch", "shots.csv").code == 0
+    reworded_shots("a lake", "a road", "a wood", "a dune")
+    text = (
+        "lines 1, 4 were bought with another prompt and are not bought again; "
+        "give them another key to buy them"
+    )
+    assert text in " ".join(seedance("batch", "shots.csv", "--dry-run").err.split())
+    done = seedance("batch", "shots.csv")
+    assert text in " ".join(done.err.split())
+    found = {record["line"]: record["prompt"] for record in results("videos").values()}
+    assert found == {1: "a river", 2: "a road", 3: "a wood", 4: "a hill"}
+    assert len(seedance_emulator.ledger.charged) == 4
+    reworded_shots("a river", "a road", "a wood", "a hill")
+    assert "another prompt" not in seedance("batch", "shots.csv").err
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt"), [((), "a river"), (("--resubmit-uncertain",), "a lake")]
+)
+def test_a_line_in_doubt_has_the_prompt_that_was_sent_last(
+    seedance, seedance_emulator, options, prompt
+):
+    reworded_shots("a river")
+    seedance_emulator.faults.script("submit", "drop_after_accept")
+    assert seedance("batch", "shots.csv").code == 5
+    reworded_shots("a lake")
+    dry = seedance("batch", "shots.csv", "--dry-run", *options)
+    done = seedance("batch", "shots.csv", *options)
+    assert results("videos")[1]["prompt"] == prompt
+    for each in (dry, done):
+        assert ("line 1 was bought with another prompt" in each.err) is not bool(options)
+
+
 def test_signed_urls_are_known_again_if_told_so(seedance, seedance_emulator):
     for signature in ("monday", "tuesday"):
         line = {"prompt": "a river", "mediaUrls": [f"https://media.example/a.jpg?s={signature}"]}
