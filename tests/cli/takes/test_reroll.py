@@ -414,7 +414,7 @@ def test_a_take_outlives_the_one_that_it_was_made_from(seedance, seedance_emulat
 WRONG = [
     (["videos"], "name the lines of videos to reroll"),
     (["videos", "7"], "the batch of this folder has no line 7"),
-    (["3-1"], "the batch of this folder has no line 3-1"),
+    (["3-1"], "the range 3-1 is backwards"),
     (["videos", "x"], "'x' is no line: give numbers and ranges, such as 3 7-9"),
     (["nowhere", "1"], "nowhere has no lines.jsonl"),
     (["1", "--prompt", " "], "line 1: prompt: ' ' must not be blank"),
