@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import click
 
 from seedance_async import JournalError, SeedanceSession, Violation
+from seedance_async._utils.plural import counted
 from seedance_async.api.models import ModelInfo
 from seedance_async.cli import options
+from seedance_async.cli.buying.asking import agrees
 from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
 from seedance_async.cli.buying.prices import priced
 from seedance_async.cli.buying.purchase import new_lines
@@ -28,6 +31,7 @@ from seedance_async.cli.runs.batch_run import BatchOptions, run_batch, video_nam
 from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_option
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.runs.next_steps import JOURNAL
+from seedance_async.cli.runs.report import ranges
 from seedance_async.cli.takes.folder_lines import (
     chosen_lines,
     folder_journal,
@@ -35,6 +39,7 @@ from seedance_async.cli.takes.folder_lines import (
     split_folder,
     with_dependants,
 )
+from seedance_async.cli.takes.replaced_files import with_replaced_files
 from seedance_async.cli.takes.rerolls import Reroll, Rerolls
 from seedance_async.journal import read_entries
 
@@ -52,6 +57,11 @@ _NAMED = 10
     "number",
     type=click.IntRange(min=2),
     help="Buy the take with this number, and no other: one that was bought is not bought again.",
+)
+@click.option(
+    "--replaced-files",
+    is_flag=True,
+    help="Buy takes with files that have been replaced since their line was bought.",
 )
 @name_option
 @options.tags
@@ -73,6 +83,7 @@ async def reroll(
     connection: Connection,
     words: Sequence[str],
     number: int | None,
+    replaced_files: bool,
     name: NameTemplate | None,
     tags: bool,
     journal: Path | None,
@@ -153,6 +164,9 @@ async def reroll(
     names = chosen_names(name, takes, KnownJobs(rerolls.entries, None), destination.is_taken)
     entries = rerolls.entries
     new = new_lines(takes, entries, resubmit_uncertain=resubmit_uncertain)
+    replaced = await asyncio.to_thread(with_replaced_files, new, entries)
+    if not (replaced_files or _may_replace(replaced, connection.screen)):
+        return ExitCode.USAGE
     limit = Limit.of(max_credits, entries)
     if not may_buy(await priced(connection, new, record), consent, connection.screen, limit):
         return ExitCode.USAGE
@@ -206,6 +220,22 @@ async def _are_good(
     if problems:
         screen.say("Nothing was sent.", style="red")
     return not problems
+
+
+def _may_replace(replaced: Sequence[Line], screen: Screen) -> bool:
+    """Whether to buy takes with other files than their lines had; asks, if there are any."""
+    if not replaced:
+        return True
+    numbers = ", ".join(ranges(line.number for line in replaced))
+    screen.say(
+        f"The files of these lines are others than those that they were bought with: {numbers}",
+        style="yellow",
+    )
+    return agrees(
+        f"Buy {counted(len(replaced), 'take')} with the files as they are now?",
+        "--replaced-files buys them nevertheless.",
+        screen,
+    )
 
 
 def _announce(takes: Sequence[Line], screen: Screen, *, is_resumed: bool) -> None:

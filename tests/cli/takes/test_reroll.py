@@ -322,6 +322,28 @@ def test_pictures_of_this_machine_are_found_again(seedance, seedance_emulator, t
     assert len(seedance_emulator.ledger) == 2
 
 
+@pytest.mark.parametrize("key", [{}, {"key": "shot"}])
+def test_a_picture_that_was_replaced_is_not_bought_unasked(
+    seedance, seedance_emulator, tmp_path, key
+):
+    from tests.support.pictures import PNG
+
+    picture = Path("river.png")
+    picture.write_bytes(PNG)
+    Path("a.jsonl").write_text(json.dumps({**key, "prompt": "x", "media_urls": ["river.png"]}))
+    assert seedance("batch", "a.jsonl").code == 0
+    picture.write_bytes(PNG + b"another")
+    refused = seedance("reroll", "1", "--yes")
+    assert refused.code == 2
+    assert "are others than those that they were bought with: 1" in refused.err
+    assert (begun(), len(seedance_emulator.ledger)) == ([], 1)
+    assert seedance("reroll", "1", "--replaced-files").code == 0
+    assert seedance("reroll", "1").code == 0, "a take has it already"
+    picture.write_bytes(PNG)
+    assert seedance("reroll", "1").code == 0, "as it was"
+    assert len(seedance_emulator.ledger) == 4
+
+
 # --- shots of a film ------------------------------------------------------------------------------
 
 
