@@ -24,6 +24,7 @@ from seedance_async.api.models import Generation, GenerationStatus, Submission
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.state import (
     FINAL_STATES,
+    RUNNING_STATES,
     STATE_OF,
     TRANSITIONS,
     UNSETTLED_STATES,
@@ -258,7 +259,7 @@ class TaskRegistry:
         """
         self._check_step(record, state)
         before = record.state
-        if before.is_running and state is JobState.UNCERTAIN:
+        if state is JobState.UNCERTAIN and before in RUNNING_STATES:
             self._take_id(record)
         self._counts[before] -= 1
         self._counts[state] += 1
