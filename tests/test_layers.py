@@ -23,6 +23,8 @@ _utils:
 _utils.cancellation:
 _utils.deadlines:
 _utils.json_values:
+_utils.number_runs:
+_utils.packages:
 _utils.plural:
 _utils.urls:
 _utils.version:
@@ -47,14 +49,14 @@ api.protocol: api.backoff api.errors api.models api.prepared_request
 api.rate_limit: api.backoff
 api.request: api.extra_fields api.job_media api.local_media api.models api.rules api.vocabulary
 api.retry: api.errors api.options api.rate_limit
-api.rules: _utils.json_values _utils.urls api.extra_fields api.job_media api.local_media api.models
-    api.vocabulary
+api.rules: _utils.json_values _utils.number_runs _utils.urls api.extra_fields api.job_media
+    api.local_media api.models api.vocabulary
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.vocabulary:
-cli: _utils.plural _utils.whole_file api.job_media api.local_media api.models api.retry emulator
-    jobs.downloads jobs.stats journal journal.keys media media.extra media.fitting media.frames
-    media.gallery media.joining media.posters media.sheet media.sidecar media.tags root
-    session.credit_limit session.estimate
+cli: _utils.number_runs _utils.packages _utils.plural _utils.whole_file api.job_media
+    api.local_media api.models api.retry emulator jobs.downloads jobs.stats journal journal.keys
+    media media.extra media.fitting media.frames media.gallery media.joining media.posters
+    media.sheet media.sidecar media.tags root session.credit_limit session.estimate
 emulator:
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
@@ -90,7 +92,7 @@ media: api.local_media jobs.downloads media.emulator_uploader media.results_stor
 media.boxes:
 media.clips: media.extra
 media.emulator_uploader: api.errors api.local_media
-media.extra: api.errors
+media.extra: _utils.packages api.errors
 media.fitting: api.errors api.local_media api.request media.pictures
 media.frames: media.clips media.extra
 media.gallery:

@@ -21,6 +21,7 @@ from seedance_async._utils.json_values import (
     is_json_object,
     is_unicode,
 )
+from seedance_async._utils.number_runs import number_runs
 from seedance_async._utils.urls import broken_url_rule, redact_url
 from seedance_async.api.extra_fields import broken_rules
 from seedance_async.api.job_media import BAD_REFERENCE, NO_UPLOADER_FOR_FRAME, JobMedium
@@ -241,12 +242,7 @@ def _duration_violations(value: object, model: str, rules: _Rules) -> Iterator[V
 
 def _in_words(numbers: Collection[int]) -> str:
     """Whole numbers in words: 4 to 15, or 5 or 10."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    runs = number_runs(numbers)
     words = list[str]()
     for run in runs[:_NAMED]:
         words += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
+from seedance_async._utils.packages import packages_required
 from seedance_async.cli.exit_codes import MissingExtraError
 
 
-@contextmanager
-def emulator_required() -> Iterator[None]:
-    """Around imports of the emulator: a package that is missing is one clear line.
-
-    Raises:
-        MissingExtraError: the extra `emulator` is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("seedance_async"):
-            raise
-        raise MissingExtraError(
-            f"{missing.name} is not installed; "
+def emulator_required() -> AbstractContextManager[None]:
+    """Around imports of the emulator: MissingExtraError if a package that it needs is missing."""
+    return packages_required(
+        lambda name: MissingExtraError(
+            f"{name} is not installed; "
             'pip install "seedance-async[emulator]" installs what the emulator needs'
-        ) from None
+        )
+    )

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
+from seedance_async._utils.packages import packages_required
 from seedance_async.api.errors import ConfigurationError
 
 
-@contextmanager
-def media_required() -> Iterator[None]:
-    """Around imports of Pillow and PyAV.
-
-    Raises:
-        ConfigurationError: one of them is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("seedance_async"):
-            raise
-        raise ConfigurationError(
-            f"{missing.name} is not installed; "
+def media_required() -> AbstractContextManager[None]:
+    """Around imports of Pillow and PyAV: ConfigurationError if one of them is not installed."""
+    return packages_required(
+        lambda name: ConfigurationError(
+            f"{name} is not installed; "
             'pip install "seedance-async[media]" installs what pictures and clips need'
-        ) from None
+        )
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from seedance_async import ModelInfo
+from seedance_async._utils.number_runs import number_runs
 from seedance_async.cli import options
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.exit_codes import ExitCode
@@ -67,13 +68,7 @@ def _as_text(value: Any) -> str:
 
 def _ranges(numbers: Sequence[int]) -> str:
     """Whole numbers, with those that follow each other as a range."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
     return ", ".join(
         f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run))
-        for run in runs
+        for run in number_runs(numbers)
     )
