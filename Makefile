@@ -55,10 +55,18 @@ browser:
 	  --no-install-recommends chromium chromium-driver; } || \
 	  echo "Chromium and chromedriver are missing: the tests of the gallery will fail"
 
+# The journal in Postgres is tested on a real server, which the tests start themselves.
+.PHONY: postgres
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy \
+	  --no-install-recommends postgresql; } || \
+	  echo "PostgreSQL is missing: the tests of the journal in Postgres do not run"
+
 demo: $(READY)
 	$(BIN)/seedance demo --output demo-out
 
-test: $(READY) browser
+test: $(READY) browser postgres
 	$(BIN)/python -m pytest -n auto $(TESTS)
 
 # The summary comes last, whatever failed before it.
@@ -83,7 +91,7 @@ types: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Branches of the whole package, child processes included.
-coverage: $(READY) browser
+coverage: $(READY) browser postgres
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet

@@ -14,7 +14,7 @@ from seedance_async import Backoff, RetryPolicy, SeedanceClient, SeedanceSession
 from tests.support.fakes import FakeAPI
 from tests.support.virtual_time import VirtualTimeLoop
 
-pytest_plugins = ["seedance_async.testing", "pytester"]
+pytest_plugins = ["seedance_async.testing", "pytester", "tests.support.postgres"]
 
 # The same examples in every run; HYPOTHESIS_PROFILE=searching looks for new ones. How long an
 # example takes says something of the machine alone.
