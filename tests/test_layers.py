@@ -58,6 +58,14 @@ cli: _utils.number_runs _utils.packages _utils.plural _utils.whole_file api.job_
     media media.extra media.fitting media.frames media.gallery media.joining media.posters
     media.sheet media.sidecar media.tags root session.credit_limit session.estimate
 emulator:
+engines: engines.contract engines.task engines.work
+engines.contract: engines.task root
+engines.dbos: _utils.packages api.errors engines.contract engines.results engines.task engines.work
+    journal journal.keys root
+engines.making: api.retry engines.results engines.task journal root
+engines.results: engines.task jobs.downloads media root
+engines.task: root
+engines.work: engines.making engines.results engines.task root
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
     jobs.registry
@@ -163,6 +171,7 @@ WHOLE = {"cli", "emulator"}
 
 #: Modules that need an extra.
 WITH_EXTRAS = {
+    "engines.dbos",
     "media.clips",
     "media.frames",
     "media.joining",

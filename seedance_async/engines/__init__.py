@@ -1,0 +1,10 @@
+"""Many machines on one run: what one key's work is, and the engines that hand out keys.
+
+The journal makes the money safe; an engine only hands out keys, and may hand one out twice.
+"""
+
+from seedance_async.engines.contract import Queue, RunStatus
+from seedance_async.engines.task import Outcome, Task
+from seedance_async.engines.work import Work
+
+__all__ = ["Outcome", "Queue", "RunStatus", "Task", "Work"]

@@ -1,0 +1,93 @@
+"""`Queue`: what every engine does for those who give it work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Protocol, TypeAlias
+
+import attrs
+
+from seedance_async import GenerationRequest
+from seedance_async.engines.task import Outcome, Task
+
+#: What can be given to a queue: a request, a pair of a key and a request, or a whole task.
+Requests: TypeAlias = Iterable[GenerationRequest | tuple[str, GenerationRequest] | Task]
+
+
+@attrs.frozen
+class RunStatus:
+    """A run at one moment.
+
+    Attributes:
+        waiting: tasks that no worker has.
+        running: tasks that a worker has.
+        ended: outcomes, by state.
+        workers: tasks by the worker that has them.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    ended: Mapping[str, int] = attrs.field(factory=dict)
+    workers: Mapping[str, int] = attrs.field(factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All tasks of the run."""
+        return self.waiting + self.running + sum(self.ended.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every task has its outcome."""
+        return not self.waiting and not self.running
+
+
+class Queue(Protocol):
+    """Hands out the tasks of runs, each to one worker after the other until it has an outcome.
+
+    A run is a name: tasks that are enqueued under it belong together. A key may be in several runs,
+    and is one job nevertheless, which is paid once; each run is told its outcome.
+    """
+
+    async def enqueue(self, requests: Requests, *, run: str) -> list[str]:
+        """Add tasks to a run; those whose key it has are left as they are.
+
+        A request without a key of its own gets that of its content, and of how often it has
+        occurred in this call, as in a session. So a call that was broken off can be repeated.
+
+        Returns:
+            The keys, in the order of the requests.
+
+        Raises:
+            ValueError: a request that cannot be made on another machine, or a key that is no name.
+        """
+
+    def results(self, *, run: str) -> AsyncGenerator[Outcome]:
+        """Each outcome of the run once, from its first on, however late this begins.
+
+        Ends once every task of the run has its outcome. A run that has no tasks ends at once.
+        """
+
+    async def cancel(self, *, run: str, keys: Iterable[str] | None = None) -> int:
+        """Cancel tasks of a run; all that have no outcome, if no keys are given.
+
+        What is not sent is never sent; what runs is cancelled at the server, which may have made it
+        nevertheless. Each is told by `results`, with what became of it.
+
+        Returns:
+            How many had no outcome yet.
+        """
+
+    async def status(self, *, run: str) -> RunStatus:
+        """How far the run is."""
+
+    async def forget(self, *, run: str) -> int:
+        """Remove a run whose tasks all have their outcomes, and return how many there were.
+
+        The journal keeps what was paid: a key that is enqueued again is not bought again.
+
+        Raises:
+            ValueError: a task has no outcome yet.
+        """
+
+    async def aclose(self) -> None:
+        """Release what the queue holds. Runs go on."""

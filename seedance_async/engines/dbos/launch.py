@@ -1,0 +1,78 @@
+"""The one DBOS of this process: started for a worker, and stopped with it.
+
+DBOS runs workflows on an event loop of its own, in a thread of its own; what they do is handed over
+to the worker's loop. So DBOS's blocking calls hold up no job, and its thread pool is not the one of
+the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from dbos import DBOS, DBOSConfig
+
+from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION
+
+#: Makes the task of a workflow, in the worker of this process; DBOS keeps the text it returns.
+Make = Callable[[str, dict[str, Any]], Coroutine[Any, Any, str]]
+
+_making: tuple[asyncio.AbstractEventLoop, Make] | None = None
+
+
+@DBOS.workflow(name=MAKE, max_recovery_attempts=None)
+async def _make(task: dict[str, Any]) -> str:
+    if _making is None:
+        raise asyncio.CancelledError  # the worker has gone; the task stays for others
+    loop, make = _making
+    workflow_id = DBOS.workflow_id
+    assert workflow_id is not None
+    future = asyncio.run_coroutine_threadsafe(make(workflow_id, task), loop)
+    return await asyncio.wrap_future(future)
+
+
+async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awaitable[None]]:
+    """Start DBOS; returns what stops it. What was being made is cancelled then, and has no outcome.
+
+    Args:
+        url: where the queue is.
+        make: makes a task, on this event loop.
+        executor_id: the worker, as DBOS knows it.
+
+    Raises:
+        RuntimeError: another worker runs in this process.
+    """
+    global _making
+    if _making is not None:
+        raise RuntimeError("a process can have one worker at a time")
+    _making = (asyncio.get_running_loop(), make)
+    config = DBOSConfig(
+        name=APPLICATION,
+        system_database_url=url,
+        application_version=VERSION,
+        executor_id=executor_id,
+        sys_db_pool_size=8,
+        max_executor_threads=8,
+        log_level="WARNING",
+        enable_otlp=False,
+    )
+
+    def start() -> None:
+        DBOS(config=config)
+        DBOS.listen_queues([QUEUE])
+        DBOS.launch()
+
+    async def stop() -> None:
+        global _making
+        try:
+            await asyncio.to_thread(DBOS.destroy)
+        finally:
+            _making = None
+
+    try:
+        await asyncio.to_thread(start)
+    except BaseException:
+        await stop()
+        raise
+    return stop

@@ -1,0 +1,61 @@
+"""One URL for a queue and its journal: where DBOS keeps the one, and the workers the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from dbos import DBOS, DBOSClient
+from sqlalchemy import Engine, create_engine, event, make_url
+
+from seedance_async import ConfigurationError
+from seedance_async.engines.dbos.names import APPLICATION
+from seedance_async.journal import Journal, SQLiteJournal
+
+#: Seconds that a writer of an SQLite queue waits for the others.
+_BUSY = 30.0
+
+# Whoever configures logging has DBOS's messages, too; without this it writes to stderr by itself.
+logging.getLogger("dbos").addHandler(logging.NullHandler())
+
+
+def checked_url(url: str) -> str:
+    """The URL. Raises ConfigurationError if no queue can be there."""
+    scheme = url.partition("://")[0]
+    if scheme == "sqlite" and make_url(url).database:
+        return url
+    if scheme in ("postgresql", "postgres"):
+        return "postgresql" + url[len(scheme) :]
+    raise ConfigurationError("the queue must be at postgresql://… or sqlite:///path/run.db")
+
+
+def journal_at(url: str) -> Journal:
+    """The journal of a queue: in the same database, or in a file beside that of SQLite."""
+    file = make_url(url).database
+    if url.startswith("sqlite") and file is not None:
+        return SQLiteJournal(Path(file).with_suffix(".journal.db"), shared=True)
+    raise ConfigurationError("there is no journal for Postgres yet")
+
+
+def engine_at(url: str) -> Engine:
+    """Connections for what is written in one transaction."""
+    if not url.startswith("sqlite"):
+        return create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=1)
+    engine = create_engine(url, connect_args={"timeout": _BUSY})
+
+    @event.listens_for(engine, "connect")
+    def _write_at_once(connection: object, _: object) -> None:
+        connection.isolation_level = "IMMEDIATE"  # type: ignore[attr-defined]
+
+    return engine
+
+
+async def client_at(url: str) -> DBOSClient:
+    """A client of a queue, whose tables are made if they are missing."""
+
+    def opened() -> DBOSClient:
+        DBOS.migrate(url)
+        return DBOSClient(system_database_url=url, application_name=APPLICATION)
+
+    return await asyncio.to_thread(opened)

@@ -1,0 +1,165 @@
+"""`SeedanceQueue`: runs are given to DBOS, and their outcomes are read from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
+from types import TracebackType
+
+from dbos import DBOSClient, EnqueueOptions, WorkflowSerializationFormat
+from sqlalchemy import Connection
+
+from seedance_async.engines.contract import Requests, RunStatus
+from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
+from seedance_async.engines.dbos.places import checked_url, client_at, engine_at
+from seedance_async.engines.dbos.watch import RunWatch
+from seedance_async.engines.task import Outcome, Task
+from seedance_async.journal.keys import Occurrences, fingerprint
+
+#: Tasks that are enqueued in one transaction. SQLite has one writer at a time.
+_AT_ONCE = 2000
+
+
+class SeedanceQueue:
+    """A `Queue` on DBOS, at `postgresql://…` or `sqlite:///path/run.db`.
+
+    ```python
+    async with SeedanceQueue("sqlite:///run.db") as queue:
+        await queue.enqueue(requests, run="autumn")
+        async for outcome in queue.results(run="autumn"):
+            print(outcome.key, outcome.state, outcome.file)
+    ```
+
+    Args:
+        url: where the queue is; its tables are made if they are missing.
+        media_key: see `SessionOptions`.
+        look_every: seconds between two looks for outcomes.
+
+    Raises:
+        ConfigurationError: no queue can be there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        media_key: Callable[[str], str] | None = None,
+        look_every: float = 0.5,
+    ) -> None:
+        self._url, self._media_key = checked_url(url), media_key
+        self._look_every = look_every
+        self._opening = asyncio.Lock()
+        self._client: DBOSClient | None = None
+        self._watches: dict[str, RunWatch] = {}
+
+    def __repr__(self) -> str:
+        return f"<SeedanceQueue of {', '.join(self._watches) or 'no run yet'}>"
+
+    async def __aenter__(self) -> SeedanceQueue:
+        await self._opened()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _opened(self) -> DBOSClient:
+        async with self._opening:
+            if self._client is None:
+                self._client = await client_at(self._url)
+            return self._client
+
+    async def enqueue(self, requests: Requests, *, run: str) -> list[str]:
+        """See `Queue`. Some thousands are enqueued in one transaction.
+
+        Tasks are handed out in the order of their call; those of several calls take turns.
+        """
+        client = await self._opened()
+        tasks = self._tasks(requests)
+        rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
+        await asyncio.to_thread(self._enqueue, client, rows)
+        return [task.key for task in tasks]
+
+    def _tasks(self, requests: Requests) -> list[Task]:
+        occurrences = Occurrences()
+
+        def task_of(item: object) -> Task:
+            if isinstance(item, Task):
+                return item
+            if isinstance(item, tuple):
+                return Task(*item)
+            key = occurrences.key(fingerprint(item, media_key=self._media_key))  # type: ignore[arg-type]
+            return Task(key, item)  # type: ignore[arg-type]
+
+        return [task_of(item) for item in requests]
+
+    def _enqueue(
+        self, client: DBOSClient, rows: list[tuple[EnqueueOptions, dict[str, object]]]
+    ) -> None:
+        engine = engine_at(self._url)
+        try:
+            for start in range(0, len(rows), _AT_ONCE):
+                with engine.begin() as connection:
+                    _insert(client, connection, rows[start : start + _AT_ONCE])
+        finally:
+            engine.dispose()
+
+    async def results(self, *, run: str) -> AsyncGenerator[Outcome]:
+        """See `Queue`."""
+        watch = RunWatch(await self._opened(), run)
+        while True:
+            for outcome in await watch.look():
+                yield outcome
+            if watch.status.is_complete:
+                return
+            await asyncio.sleep(self._look_every)
+
+    async def status(self, *, run: str) -> RunStatus:
+        """See `Queue`. A second call looks only for what is new."""
+        client = await self._opened()
+        watch = self._watches.setdefault(run, RunWatch(client, run))
+        await watch.look()
+        return watch.status
+
+    async def cancel(self, *, run: str, keys: Iterable[str] | None = None) -> int:
+        """See `Queue`."""
+        raise NotImplementedError
+
+    async def forget(self, *, run: str) -> int:
+        """See `Queue`."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """See `Queue`."""
+        client, self._client = self._client, None
+        if client is not None:
+            await asyncio.to_thread(client.destroy)
+
+
+def _options(run: str, key: str, place: int) -> EnqueueOptions:
+    if not key.strip():
+        raise ValueError("a key must not be blank")
+    return EnqueueOptions(
+        workflow_name=MAKE,
+        queue_name=QUEUE,
+        workflow_id=workflow_id(run, key),
+        app_version=VERSION,
+        application_name=APPLICATION,
+        priority=place + 1,
+        serialization_type=WorkflowSerializationFormat.PORTABLE,
+    )
+
+
+def _insert(
+    client: DBOSClient,
+    connection: Connection,
+    rows: list[tuple[EnqueueOptions, dict[str, object]]],
+) -> None:
+    insert = partial(client.enqueue_in_transaction, connection)
+    for options, task in rows:
+        insert(options, task)

@@ -1,0 +1,289 @@
+"""`Making`: one key in one session, from its submit, or what is known of it, to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+import attrs
+
+from seedance_async import (
+    APIError,
+    Backoff,
+    DownloadError,
+    Job,
+    JobState,
+    JournalError,
+    RateLimitError,
+    SavedFile,
+    SeedanceError,
+    SeedanceSession,
+    ServerError,
+    SubmitUncertainError,
+    TooManyAbandonedError,
+    TransportError,
+)
+from seedance_async.api.retry import stops_submits
+from seedance_async.engines.results import Results
+from seedance_async.engines.task import Outcome, Task
+from seedance_async.journal import JournalEntry
+
+_log = logging.getLogger(__name__)
+
+#: What is not about one task, besides what `stops_submits` knows.
+_FOR_NOW = (TransportError, RateLimitError, TooManyAbandonedError)
+
+#: Tries of what may fail for one task alone, before that is its outcome.
+TRIES = 8
+
+#: Tries of a download before its task is told without a file: it is paid, and can be fetched later.
+DOWNLOADS = 4
+
+#: Seconds between two looks at a submit that is on its way.
+LOOK_AGAIN = 0.1
+
+
+@attrs.frozen(eq=False)
+class Means:
+    """What all tasks of a session share.
+
+    Attributes:
+        session: open, with a journal.
+        results: where videos go; None to download none.
+        submits: lets so many submits through at once.
+        patience: delays between tries of what fails for every task alike.
+        hold: is told why nothing can be submitted at this moment; None once something can.
+    """
+
+    session: SeedanceSession
+    results: Results | None
+    submits: asyncio.Semaphore
+    patience: Backoff
+    hold: Callable[[str | None], None]
+
+    async def pause(self, tries: int) -> None:
+        """Wait before the next of some tries."""
+        await asyncio.sleep(self.patience.delay(tries, random.Random()))  # noqa: S311
+
+
+class Making:
+    """One key that is being made; everybody who asks for it waits for the same outcome.
+
+    Args:
+        means: what all tasks of the session share.
+        task: what is made.
+        after: an earlier one of the key, which was cancelled and has not ended.
+        done: called once it has ended.
+
+    Attributes:
+        is_left: whether everybody who waited for it has gone.
+    """
+
+    def __init__(
+        self, means: Means, task: Task, after: Making | None, done: Callable[[Making], None]
+    ) -> None:
+        self.task, self.is_left = task, False
+        self._means, self._session, self._after = means, means.session, after
+        self._waiting = 0
+        self._is_cancelled = False
+        self._submitting: asyncio.Task[Job] | None = None
+        self._job: Job | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+        self._making = asyncio.create_task(self._make(), name=f"seedance-make {task.key}")
+        self._making.add_done_callback(lambda _: done(self))
+
+    async def outcome(self) -> Outcome:
+        """Its outcome. If all who wait are cancelled, it is; what was sent goes on."""
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._making)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self._making.done():
+                self.is_left = True
+                self._making.cancel()
+                await asyncio.wait({self._making})
+
+    def cancel(self) -> None:
+        """Submit it no more; if it is accepted, cancel it at the server."""
+        if self._is_cancelled:
+            return
+        self._is_cancelled = True
+        if self._job is not None:
+            self._cancelling = asyncio.create_task(self._cancel_job(self._job))
+        elif self._submitting is not None:
+            self._submitting.cancel()
+
+    async def _make(self) -> Outcome:
+        if self._after is not None:
+            await asyncio.wait({self._after._making})
+        try:
+            return await self._outcome_of(await self._accepted())
+        except SeedanceError as error:
+            return await self._told(str(error))
+        except Exception as error:
+            _log.exception("job %s could not be made", self.task.key)
+            return await self._told(repr(error))
+        finally:
+            if self._cancelling is not None:
+                self._cancelling.cancel()
+
+    async def _outcome_of(self, job: Job | None) -> Outcome:
+        """The outcome of an accepted job; of one that was cancelled before it was sent for None."""
+        if job is None:
+            return await self._told(None)
+        self._job = job
+        if self._is_cancelled:
+            await self._cancel_job(job)
+        try:
+            await job.wait()
+        except SeedanceError as error:
+            return await self._told(str(error))
+        return await self._saved(job)
+
+    # --- the submit -------------------------------------------------------------------------
+
+    async def _accepted(self) -> Job | None:
+        """The job, once it is accepted; None if it is cancelled before anything was sent."""
+        if not self._is_cancelled:
+            self._submitting = asyncio.create_task(self._submit())
+            try:
+                return await self._submitting
+            except asyncio.CancelledError:
+                if not self._is_cancelled or _is_being_cancelled():
+                    raise
+        known = await self._settled()
+        if known is None or known.state == JobState.REJECTED:
+            return None
+        return await self._submit()  # it is on record as sent, so that nothing is
+
+    async def _submit(self) -> Job:
+        tries = 0
+        while True:
+            try:
+                return await self._submit_once()
+            except SeedanceError as error:
+                if not await self._is_for_now(error, tries):
+                    raise
+                await self._means.pause(tries)
+                tries += 1
+
+    async def _submit_once(self) -> Job:
+        task, known = self.task, await self._session.recorded(self.task.key)
+        if known is not None and known.state != JobState.REJECTED:
+            return await self._session.submit(task.request, key=task.key, budget=task.budget)
+        async with self._means.submits:
+            job = await self._session.submit(task.request, key=task.key, budget=task.budget)
+        self._means.hold(None)
+        return job
+
+    async def _is_for_now(self, error: SeedanceError, tries: int) -> bool:
+        """Whether a submit that failed, and was not charged, is tried again."""
+        if isinstance(error, SubmitUncertainError):
+            return False
+        if isinstance(error, JournalError):
+            is_for_now = await self._is_ours()
+        elif isinstance(error, ServerError):
+            return tries < TRIES
+        else:
+            is_for_now = stops_submits(error) or isinstance(error, _FOR_NOW)
+        if is_for_now:
+            self._means.hold(str(error))
+        return is_for_now
+
+    async def _is_ours(self) -> bool:
+        """Whether the key is free, or that of a job of the API that the session talks to."""
+        try:
+            return self._is_here(await self._session.recorded(self.task.key))
+        except JournalError:
+            return True
+
+    def _is_here(self, known: JournalEntry | None) -> bool:
+        return known is None or known.origin in (None, self._session.client.base_url)
+
+    # --- cancelling -------------------------------------------------------------------------
+
+    async def _settled(self) -> JournalEntry | None:
+        """What is on record of the key, once nobody is submitting it any more."""
+        while True:
+            known, here = await self._recorded(), self._session.registry.find(key=self.task.key)
+            submitting = here is not None and here.state is JobState.SUBMITTING
+            if not submitting and not (known is not None and known.is_held):
+                return known
+            await asyncio.sleep(LOOK_AGAIN)
+
+    async def _cancel_job(self, job: Job) -> None:
+        for tries in range(TRIES):
+            try:
+                await job.cancel()
+            except (APIError, TransportError) as error:
+                _log.warning("job %s is not cancelled yet: %s", job.request_id, error)
+                await self._means.pause(tries)
+            else:
+                return
+
+    # --- the video --------------------------------------------------------------------------
+
+    async def _saved(self, job: Job) -> Outcome:
+        results = self._means.results
+        if results is None or await results.has(self.task, job.saved):
+            return await self._told(None, job.saved)
+        error: DownloadError | None = None
+        for tries in range(DOWNLOADS):
+            try:
+                await job.download(results.place(self.task), overwrite=True)
+            except DownloadError as failure:
+                error = failure
+                _log.warning("the video of job %s is not saved yet: %s", job.request_id, failure)
+                await self._means.pause(tries)
+            else:
+                return await self._told(None, job.saved)
+        return await self._told(f"the video is made, and could not be saved: {error}", None)
+
+    # --- what is told -----------------------------------------------------------------------
+
+    async def _recorded(self) -> JournalEntry | None:
+        tries = 0
+        while True:
+            try:
+                return await self._session.recorded(self.task.key)
+            except JournalError as error:
+                self._means.hold(str(error))
+                await self._means.pause(tries)
+                tries += 1
+
+    async def _told(self, error: str | None, saved: SavedFile | None = None) -> Outcome:
+        """The outcome, in the words of the journal."""
+        known, key = await self._recorded(), self.task.key
+        if not self._is_here(known):
+            return Outcome(key, JobState.REJECTED.value, error=error)
+        if known is None or (known.state == JobState.REJECTED and known.request_id is None):
+            reason = error or (None if self._is_cancelled or known is None else known.error)
+            state = JobState.CANCELLED if self._is_cancelled else JobState.REJECTED
+            return Outcome(key, state.value, error=reason)
+        state = _ended_state(known)
+        return Outcome(
+            key=key,
+            state=state.value,
+            request_id=known.request_id,
+            credits_charged=known.credits_charged,
+            file=None if saved is None else saved.place,
+            sha256=None if saved is None else saved.sha256,
+            error=None if state is JobState.SUCCEEDED and error is None else known.error or error,
+            sent=True,
+        )
+
+
+def _ended_state(known: JournalEntry) -> JobState:
+    """The state of a job that this session does no more about."""
+    state = JobState(known.state)
+    if known.is_uncertain:
+        return JobState.UNCERTAIN
+    return JobState.ABANDONED if state.is_resumable else state
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

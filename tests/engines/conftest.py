@@ -1,0 +1,64 @@
+"""An emulator for all tests of a module, and the engines that the contract is checked with."""
+
+import random
+import secrets
+
+import attrs
+import pytest
+import pytest_asyncio
+
+from seedance_async import GenerationRequest
+from seedance_async.emulator import Emulator, EmulatorOptions
+from seedance_async.engines.dbos import SeedanceQueue, SeedanceWorker
+from tests.conftest import QUICK_POLL, QUICK_RETRY, SEED
+
+#: Seconds between two looks, of everybody who looks.
+SOON = 0.05
+
+
+@attrs.frozen
+class OnDBOS:
+    """DBOS at one URL: queues and workers as the contract wants them."""
+
+    url: str
+    emulator: Emulator
+    videos: object
+
+    def queue(self, **options):
+        return SeedanceQueue(self.url, look_every=SOON, **options)
+
+    def worker(self, results=True, **options):
+        options = {
+            "base_url": self.emulator.url,
+            "api_key": self.emulator.api_key,
+            "poll": QUICK_POLL,
+            "retry": QUICK_RETRY,
+            "rng": random.Random(SEED),
+            "look_every": SOON,
+            **options,
+        }
+        return SeedanceWorker(self.url, self.videos if results else None, **options)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def emulator(tmp_path_factory):
+    ledger = tmp_path_factory.mktemp("emulator") / "ledger.jsonl"
+    options = EmulatorOptions(seed=SEED, speed=1000.0, gpus=100, media="shared", ledger_path=ledger)
+    async with Emulator(options) as emulator:
+        yield emulator
+
+
+@pytest.fixture(params=["sqlite"])
+def engine(request, emulator, tmp_path):
+    return OnDBOS(f"sqlite:///{tmp_path / 'run.db'}", emulator, tmp_path / "videos")
+
+
+@pytest.fixture
+def make_requests(emulator):
+    """Requests that no other test has made, and how the ledger shows what they cost."""
+    name = secrets.token_hex(4)
+
+    def make(count):
+        return [GenerationRequest(f"river {number} of {name}") for number in range(count)]
+
+    return make

@@ -1,0 +1,101 @@
+"""What every engine does, whatever is below it: see `Queue`."""
+
+from collections import Counter
+
+import pytest
+
+from seedance_async.engines import Task
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def outcomes(queue, run):
+    return [outcome async for outcome in queue.results(run=run)]
+
+
+def charged(emulator, requests):
+    """How often each of the requests was charged."""
+    by_prompt = emulator.ledger.charged_prompts()
+    return Counter(by_prompt[request.prompt] for request in requests)
+
+
+async def test_each_task_is_made_once_and_its_outcome_told_once(engine, emulator, make_requests):
+    requests = make_requests(20)
+    async with engine.queue() as queue:
+        keys = await queue.enqueue(requests, run="autumn")
+        before = await queue.status(run="autumn")
+        async with engine.worker():
+            told = await outcomes(queue, "autumn")
+        after = await queue.status(run="autumn")
+    assert (before.waiting, before.total, before.is_complete) == (20, 20, False)
+    assert (after.ended, after.total, after.is_complete) == ({"succeeded": 20}, 20, True)
+    assert sorted(each.key for each in told) == sorted(keys)
+    assert {each.state for each in told} == {"succeeded"}
+    assert charged(emulator, requests) == {1: 20}
+    assert len({each.file for each in told}) == len(list(engine.videos.iterdir())) == 20
+
+
+async def test_outcomes_are_told_however_late_somebody_asks(engine, make_requests):
+    async with engine.queue() as queue:
+        await queue.enqueue(make_requests(3), run="autumn")
+        async with engine.worker():
+            first = await outcomes(queue, "autumn")
+    async with engine.queue() as late:
+        assert sorted(map(str, await outcomes(late, "autumn"))) == sorted(map(str, first))
+
+
+async def test_a_run_without_tasks_ends_at_once(engine):
+    async with engine.queue() as queue:
+        assert await outcomes(queue, "nothing") == []
+
+
+async def test_what_is_enqueued_again_is_not_made_again(engine, emulator, make_requests):
+    requests = make_requests(3)
+    async with engine.queue() as queue, engine.worker():
+        keys = await queue.enqueue(requests, run="autumn")
+        assert await queue.enqueue(requests, run="autumn") == keys
+        assert len(await outcomes(queue, "autumn")) == 3
+        assert await queue.enqueue(requests, run="autumn") == keys
+        assert len(await outcomes(queue, "autumn")) == 3
+    assert charged(emulator, requests) == {1: 3}
+
+
+async def test_equal_requests_of_a_call_are_jobs_of_their_own(engine, emulator, make_requests):
+    [request] = make_requests(1)
+    async with engine.queue() as queue, engine.worker():
+        keys = await queue.enqueue([request, request], run="autumn")
+        assert len(set(keys)) == 2
+        assert len(await outcomes(queue, "autumn")) == 2
+    assert charged(emulator, [request]) == {2: 1}
+
+
+async def test_a_key_in_two_runs_is_one_job(engine, emulator, make_requests):
+    requests = make_requests(3)
+    async with engine.queue() as queue, engine.worker():
+        keys = await queue.enqueue(requests, run="autumn")
+        assert await queue.enqueue(requests, run="Autumn") == keys
+        first, second = await outcomes(queue, "autumn"), await outcomes(queue, "Autumn")
+    assert {each.key: each for each in first} == {each.key: each for each in second}
+    assert charged(emulator, requests) == {1: 3}
+
+
+async def test_a_task_says_what_its_file_is_called(engine, make_requests):
+    first, second = make_requests(2)
+    async with engine.queue() as queue, engine.worker():
+        keys = await queue.enqueue(
+            [Task("a/b", first, file="first.mp4"), ("a\\b", second)], run="autumn"
+        )
+        told = {each.key: each async for each in queue.results(run="autumn")}
+    assert keys == ["a/b", "a\\b"]
+    assert told["a/b"].file == str(engine.videos / "first.mp4")
+    assert told["a\\b"].file != told["a/b"].file
+
+
+async def test_what_the_server_refuses_is_rejected_and_not_sent(engine, make_requests):
+    [request] = make_requests(1)
+    impossible = type(request)(request.prompt, duration=10_000)
+    async with engine.queue() as queue, engine.worker():
+        await queue.enqueue([impossible], run="autumn")
+        [told] = await outcomes(queue, "autumn")
+    assert (told.state, told.sent, told.request_id) == ("rejected", False, None)
+    assert "duration" in told.error
