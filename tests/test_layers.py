@@ -81,20 +81,24 @@ jobs.stats: api.long_waits jobs.state
 jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
 journal.contract: api.errors journal.entry
-journal.database: api.errors jobs.state journal.contract journal.entry journal.owner
-    journal.statements
+journal.database: api.errors jobs.state journal.contract journal.entry journal.owner journal.owners
+    journal.spending journal.statements
 journal.entry: api.errors api.prepared_request api.request jobs.state
 journal.journal_file: api.errors journal.database journal.entry journal.lock journal.schema
-    journal.statements
+    journal.sqlite_statements
 journal.keys: api.prepared_request api.request journal.entry
 journal.lock: api.errors
 journal.open_state: api.errors
 journal.owner:
+journal.owners: api.errors journal.owner journal.statements
 journal.schema: api.prepared_request journal.entry
-journal.sqlite: _utils.cancellation api.errors journal.contract journal.database journal.entry
-    journal.open_state journal.writer
+journal.spending: api.errors journal.contract journal.owners journal.statements
+journal.sqlite: journal.journal_file journal.owner journal.threaded journal.writer
+journal.sqlite_statements: journal.statements
 journal.statements:
-journal.writer: api.errors journal.database journal.journal_file journal.owner
+journal.threaded: _utils.cancellation api.errors journal.contract journal.database journal.entry
+    journal.open_state journal.writer
+journal.writer: api.errors journal.database
 media: api.local_media jobs.downloads media.emulator_uploader media.results_store
     media.store_uploader
 media.boxes:

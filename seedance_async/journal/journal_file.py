@@ -19,7 +19,7 @@ from seedance_async.journal.database import Database
 from seedance_async.journal.entry import JournalEntry
 from seedance_async.journal.lock import SHARED_TIMEOUT, WriteLock, create_private, is_held
 from seedance_async.journal.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
-from seedance_async.journal.statements import connect
+from seedance_async.journal.sqlite_statements import SQLiteStatements, connect
 
 # Modes of an SQLite URI for reading. With `immutable`, SQLite takes no locks and creates no files.
 _WITH_LOG, _WITHOUT_LOG = "ro", "ro&immutable=1"
@@ -37,13 +37,15 @@ class OpenJournal:
     Args:
         path: the file.
         is_shared: whether other sessions that say so, too, may write it at the same time.
-        now: seconds since the epoch.
+        clock: returns seconds since the epoch.
 
     Raises:
         JournalError: another run is writing the file, or it cannot be used as a journal.
     """
 
-    def __init__(self, path: str, *, is_shared: bool = False, now: float = 0.0) -> None:
+    def __init__(
+        self, path: str, *, is_shared: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
         with _journal_errors(path):
             file = _resolve(path)
             if is_shared and _size(file) == 0:
@@ -52,28 +54,33 @@ class OpenJournal:
             self._lock.acquire()
             try:
                 connection = _open(file, path, is_shared=is_shared)
-                self.database = Database(connection, path, is_shared=is_shared)
-                self._register(now)
+                statements = SQLiteStatements(connection, path, clock)
+                self.database = Database(statements, is_shared=is_shared)
+                self._register()
                 self._file, self._opened = file, file.stat()
             except BaseException:
                 self._lock.undo()
                 raise
 
-    def _register(self, now: float) -> None:
+    def _register(self) -> None:
         try:
             self.database.begin()
-            self.database.register(now)
+            self.database.owners.register()
             self.database.commit()
         except BaseException:
             self.database.close()
             raise
 
-    def check_in_place(self) -> None:
-        """Check that the file is still the one that was opened, before something is written.
+    def begin(self, *, writes: bool) -> None:
+        """Start a transaction.
 
         Raises:
-            OSError: it was removed or replaced: what is written would be lost with it.
+            OSError: the file was removed or replaced: what is written would be lost with it.
         """
+        self._check_in_place()
+        self.database.begin(writes=writes)
+
+    def _check_in_place(self) -> None:
         try:
             in_place = os.path.samestat(self._opened, self._file.stat())
         except FileNotFoundError:
@@ -84,7 +91,7 @@ class OpenJournal:
     def close(self) -> None:
         """Close the file, then release the lock."""
         try:
-            self.database.leave()
+            self.database.owners.leave()
         finally:
             self._close()
 
@@ -124,7 +131,7 @@ def read_charges(path: str | os.PathLike[str], origin: str) -> dict[str, int]:
         file = _resolve(name)
 
         def charges(database: Database) -> dict[str, int]:
-            return database.charges(origin)
+            return database.spending.charges(origin)
 
         return _undisturbed(file, lambda mode: _read(file, mode, name, charges)) or {}
 
@@ -188,7 +195,7 @@ def _read(file: Path, mode: str, path: str, read: Callable[[Database], _T]) -> _
     with closing(connect(file, mode)) as connection:
         _check_kind(connection, path)
         with _migrated(connection) as current:
-            return read(Database(current, path))
+            return read(Database(SQLiteStatements(current, path)))
 
 
 @contextmanager
@@ -315,7 +322,7 @@ def _check_tables(connection: sqlite3.Connection, path: str) -> None:
     if found != "ok":
         raise JournalError(f"it is damaged: {found}", path=path)
     with _migrated(connection) as current:
-        Database(current, path).find("")
+        Database(SQLiteStatements(current, path)).find("")
 
 
 def _reading_mode(file: Path) -> str:

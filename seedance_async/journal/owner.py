@@ -31,11 +31,11 @@ class Owner:
     pid: int
     seen_at: float
 
-    def is_alive(self, now: float) -> bool:
-        """Whether it may be alive. Wrong in one direction only, for `DOUBT_SECONDS` at most."""
+    def is_alive(self, now: float, doubt: float = DOUBT_SECONDS) -> bool:
+        """Whether it may be alive. Wrong in one direction only, for `doubt` seconds at most."""
         if self.place == this_place() and not _runs(self.pid):
             return False
-        return now - self.seen_at <= DOUBT_SECONDS
+        return now - self.seen_at <= doubt
 
 
 @cache

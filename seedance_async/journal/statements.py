@@ -1,84 +1,89 @@
 """SQL by the names of tables and columns, over one connection. It knows no table.
 
-All rows are fetched at once, because a cursor that an exception keeps alive would keep the file
-open. Everything here blocks.
+What the rules of a journal need of a database is `Statements`; each kind of database has its own.
+Statements are built from names of the code only. Values are always bound as parameters, which are
+written `?`. Everything here blocks.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-class Statements:
+class Statements(ABC):
     """Statements over an open connection.
 
-    Args:
-        connection: a connection in autocommit mode.
-        path: its file, for errors.
+    Attributes:
+        path: names the database in errors.
+        numbers: SQL for the owners of a group of attempts, with commas between them.
+        page: how many rows are read at once at most.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        # Text that is not UTF-8 is read too, and then refused by the rules of an entry.
-        connection.text_factory = _lenient_text
-        self.connection = connection
-        self.path = path
+    path: str
+    numbers: str
+    page: int
 
-    def begin(self) -> None:
-        """Start a transaction that may write."""
-        self.connection.execute("BEGIN IMMEDIATE")
+    @abstractmethod
+    def now(self) -> float:
+        """The time by the clock that all who write the database share."""
 
+    @abstractmethod
+    def begin(self, *, writes: bool = True) -> None:
+        """Start a transaction; nobody else is in one that writes meanwhile."""
+
+    @abstractmethod
     def commit(self) -> None:
         """Make everything since `begin` durable."""
-        self.connection.execute("COMMIT")
 
+    @abstractmethod
     def rollback(self) -> None:
         """Undo everything since `begin`. Never raises."""
-        with suppress(sqlite3.Error):
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connection."""
-        self.connection.close()
 
-    # Statements are built from names of the code only. Values are always bound as parameters.
+    @abstractmethod
+    def next_number(self, table: str) -> int:
+        """The number of the next row of a table: higher than all before, and never given again."""
 
-    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        return self.connection.execute(statement, values)
+    @abstractmethod
+    def run(self, statement: str, *values: Any) -> None:
+        """Run a statement; that it failed may be told later, at the latest by `commit`."""
 
-    def _rows(self, statement: str, *values: Any) -> list[Any]:
-        return self.connection.execute(statement, values).fetchall()
+    @abstractmethod
+    def run_each(self, statement: str, values: Iterable[tuple[Any, ...]]) -> int:
+        """Run a statement for each tuple of values; how many rows it changed."""
 
-    def _value(self, statement: str, *values: Any) -> Any:
-        rows = self._rows(statement, *values)
+    @abstractmethod
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        """All rows that a statement returns."""
+
+    @abstractmethod
+    def insert_numbered(self, table: str, values: Mapping[str, Any]) -> int | None:
+        """The number that the database gives a new row; None if such a row is there already."""
+
+    def value(self, statement: str, *values: Any) -> Any:
+        """The first value of the first row; None if there is none."""
+        rows = self.rows(statement, *values)
         return rows[0][0] if rows else None
 
-    def _insert(
-        self, table: str, values: Mapping[str, Any], *, or_ignore: bool = False
-    ) -> int | None:
-        """The new row's number; None if it is there already, and that is to be ignored."""
-        columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        conflict = " ON CONFLICT DO NOTHING" if or_ignore else ""
-        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks}){conflict}"  # noqa: S608
-        cursor = self._run(statement, *values.values())
-        return cursor.lastrowid if cursor.rowcount else None
+    def insert(self, table: str, values: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self.run(insertion(table, values), *values.values())
 
-    def _change(
-        self, table: str, number: int, values: Mapping[str, Any], where: str = "true"
+    def change(
+        self, table: str, number: int, values: Mapping[str, Any], where: str = "true", *more: Any
     ) -> None:
+        """Change a row by its number, if the condition holds for it; `more` are its values."""
         columns = ", ".join(f"{name} = ?" for name in values)
         statement = f"UPDATE {table} SET {columns} WHERE number = ? AND {where}"  # noqa: S608
-        self._run(statement, *values.values(), number)
+        self.run(statement, *values.values(), number, *more)
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Connect to an existing file in autocommit mode; `mode` is the mode of an SQLite URI."""
-    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
-
-
-def _lenient_text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+def insertion(table: str, values: Mapping[str, Any]) -> str:
+    """The statement that adds a row with these columns."""
+    columns, marks = ", ".join(values), ", ".join("?" * len(values))
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608

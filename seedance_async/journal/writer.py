@@ -1,4 +1,4 @@
-"""The thread of an SQLite journal: runs operations in order, many in one transaction.
+"""The thread of a journal: runs operations in order, many in one transaction.
 
 Everything that is queued when the thread is free is committed at once, so the callers share the
 cost of one flush to the disk. The event loop never waits for the disk, and the thread never waits
@@ -11,21 +11,30 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from enum import Enum
+from typing import Any, Protocol
 
 import attrs
 
 from seedance_async.api.errors import BudgetExceededError, JournalError, SeedanceError
 from seedance_async.journal.database import Database
-from seedance_async.journal.journal_file import OpenJournal
-from seedance_async.journal.owner import BEAT_SECONDS
 
 _log = logging.getLogger(__name__)
 
 # Futures resolved in one turn of the event loop. Whoever waits for them runs in the next turn.
 _RESOLVED_PER_TURN = 100
+
+
+class Role(Enum):
+    """What an operation is for: while a database is away, that decides how long it waits."""
+
+    READ = "read"
+    WRITE = "write"
+    CLAIM = "claim"  # of which nothing may be on record once it has failed
+    RECORD = "record"  # of what was learnt, which is never dropped
 
 
 @attrs.frozen(eq=False)
@@ -34,38 +43,54 @@ class Operation:
 
     Attributes:
         run: does it, in the thread.
+        role: what it is for.
         future: receives the outcome; None if nobody waits for it.
         request_id: the id that is not recorded if this fails.
         raises_kept: whether a kept failure, one that nobody waited for, is raised instead.
+        again: does it once more where its outcome was lost; None if `run` does.
+        asked_at: when it was asked for, on the monotonic clock.
     """
 
     run: Callable[[Database], Any]
+    role: Role = Role.READ
     future: asyncio.Future[Any] | None = None
     request_id: str | None = None
     raises_kept: bool = True
+    again: Callable[[Database, Any], object] | None = None
+    asked_at: float = attrs.field(factory=time.monotonic)
+
+
+class Opened(Protocol):
+    """A database that is open for the thread that has opened it."""
+
+    database: Database
+
+    def begin(self, *, writes: bool) -> None:
+        """Start a transaction."""
+
+    def close(self) -> None:
+        """Close the database."""
 
 
 class Writer:
-    """The only thread that uses the file.
+    """The only thread that uses the database.
 
     Args:
-        path: the journal's file.
+        path: names the journal.
         loop: the event loop of the futures.
-        is_shared: whether other sessions may write the file, too; they are given signs of life.
-        clock: returns seconds since the epoch.
+        opener: opens the database, in the thread.
+        beat: seconds between signs of life, of which others are told; None for none.
     """
 
     def __init__(
         self,
         path: str,
         loop: asyncio.AbstractEventLoop,
+        opener: Callable[[], Opened],
         *,
-        is_shared: bool,
-        clock: Callable[[], float],
+        beat: float | None,
     ) -> None:
-        self._path = path
-        self._loop = loop
-        self._is_shared, self._clock = is_shared, clock
+        self._path, self._loop, self._opener, self._beat = path, loop, opener, beat
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._kept: JournalError | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -91,7 +116,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            journal = OpenJournal(self._path, is_shared=self._is_shared, now=self._clock())
+            journal = self._opener()
         except Exception as error:
             failure = error if isinstance(error, JournalError) else self._failure(error)
             self._resolve([(self.opened, failure), (self.closed, None)])
@@ -105,7 +130,7 @@ class Writer:
         finally:
             self._resolve([(self.closed, None)])
 
-    def _process_queue(self, journal: OpenJournal) -> None:
+    def _process_queue(self, journal: Opened) -> None:
         stopping = False
         while not stopping:
             batch, stopping = self._next_batch()
@@ -122,9 +147,9 @@ class Writer:
         """Wait for an operation, then take everything queued; and whether to stop after it."""
         batch: list[Operation] = []
         try:
-            item = self._queue.get(timeout=BEAT_SECONDS if self._is_shared else None)
+            item = self._queue.get(timeout=self._beat)
         except queue.Empty:
-            return [Operation(self._beat)], False
+            return [sign_of_life()], False
         while item is not None:
             batch.append(item)
             try:
@@ -133,15 +158,11 @@ class Writer:
                 return batch, False
         return batch, True
 
-    def _beat(self, database: Database) -> None:
-        database.beat(self._clock())
-
-    def _commit(self, journal: OpenJournal, batch: list[Operation]) -> list[Any]:
+    def _commit(self, journal: Opened, batch: list[Operation]) -> list[Any]:
         """Run a batch in one transaction; each outcome is a result or an error of ours."""
         kept, database = self._kept, journal.database
         try:
-            journal.check_in_place()
-            database.begin()
+            journal.begin(writes=any(each.role is not Role.READ for each in batch))
             outcomes = [self._outcome(database, operation) for operation in batch]
             database.commit()
         except Exception as error:
@@ -176,6 +197,11 @@ class Writer:
         if outcomes and not self._loop.is_closed():
             with suppress(RuntimeError):  # the loop was closed just now: nobody is waiting
                 self._loop.call_soon_threadsafe(_resolve_futures, self._loop, outcomes)
+
+
+def sign_of_life() -> Operation:
+    """Tells others that this session is alive."""
+    return Operation(lambda database: database.owners.beat(), Role.WRITE, raises_kept=False)
 
 
 def _resolve_futures(

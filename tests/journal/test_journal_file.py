@@ -69,7 +69,7 @@ async def test_only_the_owner_may_read_the_files(path, on_disk):
 def test_every_commit_is_flushed_to_the_disk(path):
     journal = OpenJournal(str(path))
     settings = [
-        journal.database.connection.execute(f"PRAGMA {name}").fetchone()[0]
+        journal.database.sql.connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "application_id", "user_version")
     ]
     journal.close()

@@ -111,13 +111,13 @@ async def test_a_file_that_others_write_while_it_is_opened_is_not_taken_for_dama
     """The others have closed it, so it has no log and is read without locks; then they write."""
     find, looks = Database.find, []
 
-    def find_beside_a_writer(database, key, now=0.0):
+    def find_beside_a_writer(database, key):
         looks.append(key)
         if len(looks) == 1:
             with sqlite(path) as connection:
                 connection.execute("UPDATE jobs SET size = 1")
             raise sqlite3.DatabaseError("half old, half new")
-        return find(database, key, now)
+        return find(database, key)
 
     await fill(path, 1)
     monkeypatch.setattr(Database, "find", find_beside_a_writer)

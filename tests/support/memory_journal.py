@@ -16,6 +16,7 @@ from seedance_async.journal.database import Database
 from seedance_async.journal.entry import checked, checked_changes, checked_key
 from seedance_async.journal.open_state import Lifecycle
 from seedance_async.journal.schema import migrate
+from seedance_async.journal.sqlite_statements import SQLiteStatements
 
 #: In place of a file, in errors.
 NAME = "in memory"
@@ -44,13 +45,12 @@ class MemoryJournal:
         own: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._clock = clock
         self._lifecycle = Lifecycle(NAME)
         self._own = store is None or own
         self.store = memory_store() if store is None else store
         if self._own:
             weakref.finalize(self, self.store.close).atexit = False
-        self._database = Database(self.store, NAME, is_shared=shared)
+        self._database = Database(SQLiteStatements(self.store, NAME, clock), is_shared=shared)
         self._kept: JournalError | None = None
         self._last: dict[str, JournalEntry] = {}
 
@@ -58,7 +58,7 @@ class MemoryJournal:
     def recorded(self) -> dict[str, JournalEntry]:
         """By key, what is recorded; once the journal is closed, what was."""
         if self._lifecycle.state != "closed":
-            self._last = {entry.key: entry for entry in self._database.entries(self._clock())}
+            self._last = {entry.key: entry for entry in self._database.entries()}
         return self._last
 
     def __repr__(self) -> str:
@@ -70,32 +70,32 @@ class MemoryJournal:
 
     async def open(self) -> None:
         self._lifecycle.start_opening()
-        self._do(lambda: self._database.register(self._clock()))
+        self._do(self._database.owners.register)
         self._lifecycle.finish_opening()
 
     async def claim(self, intent: Intent, *, after: int | None = None) -> int | None:
         self._lifecycle.check_open()
         plain = checked_intent(intent, journal=NAME)
         self._raise_kept()
-        return self._do(lambda: self._database.claim(plain, after, self._clock()))
+        return self._do(lambda: self._database.claim(plain, after))
 
     async def adopt(self, intent: Intent, request_id: str) -> int:
         self._lifecycle.check_open()
         plain = checked_intent(intent, journal=NAME)
         named = checked({"request_id": request_id}, journal=NAME)["request_id"]
         self._raise_kept()
-        return self._do(lambda: self._database.adopt(plain, named, self._clock()))
+        return self._do(lambda: self._database.adopt(plain, named))
 
     async def record(self, attempt: int, **changes: Unpack[Changes]) -> None:
         self._lifecycle.check_open()
         values = checked_changes(changes, journal=NAME)
-        self._do(lambda: self._database.record(attempt, values, self._clock()))
+        self._do(lambda: self._database.record(attempt, values))
 
     def record_soon(self, attempt: int, **changes: Unpack[Changes]) -> None:
         self._lifecycle.check_open()
         try:
             values = checked_changes(changes, journal=NAME)
-            self._do(lambda: self._database.record(attempt, values, self._clock()))
+            self._do(lambda: self._database.record(attempt, values))
         except JournalError as error:
             _log.error("not recorded: %s", error)
             self._kept = self._kept or error
@@ -104,18 +104,18 @@ class MemoryJournal:
         self._lifecycle.check_open()
         plain = checked_key(key, journal=NAME)
         values = checked({"path": path, "size": size, "sha256": sha256}, journal=NAME)
-        self._do(lambda: self._database.record_file(plain, values, self._clock()))
+        self._do(lambda: self._database.record_file(plain, values))
 
     async def find(self, key: str) -> JournalEntry | None:
         self._lifecycle.check_open()
         plain = checked_key(key, journal=NAME)
         self._raise_kept()
-        return self._database.find(plain, self._clock())
+        return self._database.find(plain)
 
     async def entries(self) -> list[JournalEntry]:
         self._lifecycle.check_open()
         self._raise_kept()
-        return self._database.entries(self._clock())
+        return self._database.entries()
 
     async def forget(self, keys: Iterable[str]) -> int:
         self._lifecycle.check_open()
@@ -126,22 +126,22 @@ class MemoryJournal:
     async def spent(self, budget: str = "") -> int:
         self._lifecycle.check_open()
         self._raise_kept()
-        return self._database.spent(budget)
+        return self._database.spending.spent(budget)
 
     async def prices(self) -> dict[str, int]:
         self._lifecycle.check_open()
         self._raise_kept()
-        return self._database.prices()
+        return self._database.spending.prices()
 
     async def unpriced(self) -> dict[str, int]:
         self._lifecycle.check_open()
         self._raise_kept()
-        return self._database.unpriced()
+        return self._database.spending.unpriced()
 
     async def price(self, kind: str, credits: int) -> None:
         self._lifecycle.check_open()
         self._raise_kept()
-        self._do(lambda: self._database.price(kind, credits))
+        self._do(lambda: self._database.spending.price(kind, credits))
 
     async def secret(self) -> bytes:
         self._lifecycle.check_open()
@@ -156,7 +156,7 @@ class MemoryJournal:
         if self._lifecycle.state == "open":
             self._lifecycle.check_open()
             self._last = self.recorded
-            self._do(self._database.leave)
+            self._do(self._database.owners.leave)
         if self._lifecycle.state != "closed" and self._own:
             self.store.close()
         self._lifecycle.close()

@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import attrs
 
 from seedance_async import JournalError
-from seedance_async.journal import SQLiteJournal, database, owner, sqlite
+from seedance_async.journal import SQLiteJournal, owner, owners, sqlite
 from seedance_async.journal.database import Database
-from seedance_async.journal.owner import BEAT_SECONDS
 from seedance_async.journal.schema import migrate
-from seedance_async.journal.writer import Operation, Writer, _resolve_futures
+from seedance_async.journal.sqlite_statements import SQLiteStatements
+from seedance_async.journal.writer import Writer, _resolve_futures, sign_of_life
 
 _CLOSED = JournalError("the process was killed")
 
@@ -83,7 +83,7 @@ class Disk:
         connection.execute("UPDATE secret SET value = ?", (world.rng.randbytes(32),))
         connection.executescript(_WATCHERS)
         self.connection = connection
-        self._database = Database(connection, "run.db")
+        self._database = Database(SQLiteStatements(connection, "run.db"))
         self._writers = {}  # by process
 
     def journal(self):
@@ -146,21 +146,24 @@ class Disk:
         else:
             self._writers[writer.process] = writer
             with _at(writer.process):
-                writer.database.register(self.world.clock)
+                writer.database.owners.register()
             writer.opened.set_result(None)
             writer.beat_later()
 
     def commit(self, writer, batch):
         """Run the operations in one transaction; each outcome."""
-        file = SimpleNamespace(
-            database=writer.database, check_in_place=lambda: self._check(writer.process)
-        )
+
+        def begin(*, writes):
+            self._check(writer.process)
+            writer.database.begin(writes=writes)
+
         with _at(writer.process):
+            file = SimpleNamespace(database=writer.database, begin=begin)
             return writer._commit(file, batch)
 
     def release(self, writer):
         """Give the lock back."""
-        writer.database.leave()
+        writer.database.owners.leave()
         self._writers.pop(writer.process, None)
 
     def has(self, writer):
@@ -187,15 +190,16 @@ class Disk:
 class _EventWriter(Writer):
     """The writer of a journal, without a thread."""
 
-    def __init__(self, path, loop, *, is_shared, clock):
-        self._is_shared, self._clock = is_shared, clock
+    def __init__(self, path, loop, opener, *, beat):
+        self._beat = beat
         self.process, self._scheduled = loop.process, False
         self.disk, self.world = self.process.world.disk, self.process.world
         self._path, self._loop, self._kept = path, loop, None
         self._queue = queue.SimpleQueue()
         self.opened, self.closed = loop.create_future(), loop.create_future()
         self.thread = SimpleNamespace(join=lambda: None)
-        self.database = Database(self.disk.connection, path, is_shared=is_shared)
+        statements = SQLiteStatements(self.disk.connection, path, lambda: self.world.clock)
+        self.database = Database(statements, is_shared=beat is not None)
 
     def start(self):
         self._later(self._open)
@@ -210,12 +214,12 @@ class _EventWriter(Writer):
 
     def beat_later(self):
         """Give signs of life from now on, as a thread with nothing else to do."""
-        if self._is_shared:
-            self._later(self._give_sign, BEAT_SECONDS)
+        if self._beat is not None:
+            self._later(self._give_sign, self._beat)
 
     def _give_sign(self):
         if self.disk.has(self):
-            self._queue.put(Operation(self._beat))
+            self._queue.put(sign_of_life())
             self.drain(acknowledge=True)
             self.beat_later()
 
@@ -289,7 +293,7 @@ def use_disks():
     """From now on, journals of this interpreter are on the disks of universes; undone by a call."""
     stack = contextlib.ExitStack()
     _replace(stack, sqlite, Writer=_EventWriter)
-    _replace(stack, database, os=SimpleNamespace(getpid=lambda: _here.number), this_place=_place)
+    _replace(stack, owners, os=SimpleNamespace(getpid=lambda: _here.number), this_place=_place)
     _replace(stack, owner, this_place=_place, _runs=lambda pid: _here.world.runs(pid))
     return stack.close
 

@@ -7,7 +7,7 @@ import sys
 import attrs
 import pytest
 
-from seedance_async.journal import database, owner, sqlite
+from seedance_async.journal import owner, owners, sqlite
 from tests.support.for_each import for_each
 from tests.universes.__main__ import main
 from tests.universes.mutants import MUTANTS, Mutant
@@ -119,9 +119,9 @@ def steps(plan):
 
 def test_what_a_kill_leaves_behind_disturbs_nobody():
     """The SDK's own journal is back, and so is every hook, when no universe is played."""
-    before = sqlite.Writer, owner.this_place, database.os, sys.unraisablehook
+    before = sqlite.Writer, owner.this_place, owners.os, sys.unraisablehook
     list(play_seeds(range(3)))
-    assert (sqlite.Writer, owner.this_place, database.os, sys.unraisablehook) == before
+    assert (sqlite.Writer, owner.this_place, owners.os, sys.unraisablehook) == before
 
 
 def test_the_command_plays_shows_and_counts(capsys):

@@ -1,0 +1,84 @@
+"""The open journals on one database, as they know of each other: who is alive, who may send."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from seedance_async.api.errors import JournalError
+from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS, Owner, this_place
+from seedance_async.journal.statements import Statements
+
+#: An owner that was silent for so many seconds, and left nothing behind, is removed.
+KEPT_SECONDS = 86_400.0
+
+
+class Owners:
+    """The table of owners, for one of them.
+
+    Args:
+        sql: the database.
+        is_shared: whether others may write it at the same time.
+        beat: seconds between two signs of life.
+        doubt: seconds of silence after which an owner counts as dead.
+
+    Attributes:
+        own: the number of this owner.
+    """
+
+    def __init__(
+        self,
+        sql: Statements,
+        *,
+        is_shared: bool,
+        beat: float = BEAT_SECONDS,
+        doubt: float = DOUBT_SECONDS,
+    ) -> None:
+        self._sql, self.is_shared = sql, is_shared
+        self._beat, self._doubt = beat, doubt
+        self.own = 0
+        self._seen_at = 0.0
+
+    def register(self) -> None:
+        """Become one of the journal's owners; those that are of no use any more are removed."""
+        now = self._sql.now()
+        self._sql.run(
+            "DELETE FROM owners WHERE seen_at < ? AND number NOT IN "
+            "(SELECT owner FROM attempts WHERE state = 'sending' AND owner IS NOT NULL)",
+            now - KEPT_SECONDS,
+        )
+        self.own = self._sql.next_number("owners")
+        self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life. Others may have removed this owner while it could give none."""
+        now = self._seen_at = self._sql.now()
+        self._sql.run(
+            "INSERT INTO owners (number, place, pid, opened_at, seen_at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (number) DO UPDATE SET seen_at = excluded.seen_at",
+            *(self.own, this_place(), os.getpid(), now, now),
+        )
+
+    def leave(self) -> None:
+        """Be no owner any more. What it was sending is uncertain from now on."""
+        self._sql.run("DELETE FROM owners WHERE number = ?", self.own)
+
+    def check(self) -> None:
+        """Nothing is sent by an owner that others take for dead, or that was replaced."""
+        if self.is_shared:
+            if self._sql.now() - self._seen_at >= self._beat:
+                self.beat()
+            return
+        newest = self._sql.value("SELECT max(number) FROM owners")
+        if newest != self.own:
+            raise JournalError("another session has opened it meanwhile", path=self._sql.path)
+
+    def any_alive(self, numbers: Iterable[int | None]) -> bool:
+        """Whether any of these owners is another one than this, and may be alive."""
+        return any(self._is_alive(number) for number in numbers)
+
+    def _is_alive(self, number: int | None) -> bool:
+        if number is None or number == self.own or not self.is_shared:
+            return False
+        rows = self._sql.rows("SELECT place, pid, seen_at FROM owners WHERE number = ?", number)
+        return bool(rows) and Owner(*rows[0]).is_alive(self._sql.now(), self._doubt)
