@@ -79,7 +79,8 @@ jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: api.long_waits jobs.state
 jobs.updates: jobs.registry jobs.state jobs.stats
-journal: journal.contract journal.entry journal.journal_file journal.keys journal.sqlite
+journal: journal.contract journal.entry journal.journal_file journal.keys journal.postgres
+    journal.sqlite
 journal.contract: api.errors journal.entry
 journal.database: api.errors jobs.state journal.contract journal.entry journal.owner journal.owners
     journal.spending journal.statements
@@ -91,6 +92,8 @@ journal.lock: api.errors
 journal.open_state: api.errors
 journal.owner:
 journal.owners: api.errors journal.owner journal.statements
+journal.postgres: _utils.packages api.errors journal.database journal.statements journal.threaded
+    journal.writer
 journal.schema: api.prepared_request journal.entry
 journal.spending: api.errors journal.contract journal.owners journal.statements
 journal.sqlite: journal.journal_file journal.owner journal.threaded journal.writer
@@ -175,6 +178,7 @@ WHOLE = {"cli", "emulator"}
 
 #: Modules that need an extra.
 WITH_EXTRAS = {
+    "journal.postgres",
     "engines.dbos",
     "media.clips",
     "media.frames",

@@ -4,9 +4,12 @@ When a run was killed and the same command is started again, the journal says wh
 running, which are finished, which were never sent, and for which that is unknown. To that end an
 attempt is on disk before its POST, and an acceptance before the caller learns of it.
 
-`Journal` is the contract, with the rules that every journal keeps, and `SQLiteJournal` implements
-it. This package knows nothing of sessions and makes no decision about a job.
+`Journal` is the contract, with the rules that every journal keeps; `SQLiteJournal` and
+`PostgresJournal` implement it. This package knows nothing of sessions and makes no decision about
+a job.
 """
+
+from typing import TYPE_CHECKING
 
 from seedance_async.journal.contract import (
     ATTACHED,
@@ -20,6 +23,9 @@ from seedance_async.journal.journal_file import move_journal, read_charges, read
 from seedance_async.journal.keys import Occurrences, fingerprint, keys_of, match_entries
 from seedance_async.journal.sqlite import SQLiteJournal
 
+if TYPE_CHECKING:
+    from seedance_async.journal.postgres import PostgresJournal
+
 __all__ = [
     "ATTACHED",
     "Changes",
@@ -28,6 +34,7 @@ __all__ = [
     "Journal",
     "JournalEntry",
     "Occurrences",
+    "PostgresJournal",
     "RequestIdTakenError",
     "SQLiteJournal",
     "fingerprint",
@@ -40,3 +47,11 @@ __all__ = [
     "read_entries",
     "request_in",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name != "PostgresJournal":  # with the extra `postgres` behind it: only if needed
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from seedance_async.journal.postgres import PostgresJournal
+
+    return PostgresJournal

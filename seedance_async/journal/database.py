@@ -2,7 +2,7 @@
 
 A statement that fails undoes its own changes and no others, or all of its transaction, and every
 operation checks before it writes, so the operations of one transaction are independent. Everything
-here blocks: it runs in the journal's own thread. The tables are in `schema` and `postgres_schema`;
+here blocks: it runs in the journal's own thread. The tables are in `schema` and `postgres.schema`;
 what the two kinds of database do differently is in their `Statements`.
 """
 
@@ -100,6 +100,7 @@ class Database:
 
     def rollback(self) -> None:
         """Undo everything since `begin`. Never raises."""
+        self.owners.rolled_back()
         self.spending.rolled_back()
         self.sql.rollback()
 

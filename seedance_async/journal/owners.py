@@ -59,6 +59,20 @@ class Owners:
             *(self.own, this_place(), os.getpid(), now, now),
         )
 
+    def mark(self, batch: int) -> None:
+        """Give a sign of life, and have it tell which transaction was the last (in Postgres)."""
+        now = self._seen_at = self._sql.now()
+        statement = "UPDATE owners SET batch = ?, seen_at = ? WHERE number = ?"
+        self._sql.run(statement, batch, now, self.own)
+
+    def has_marked(self, batch: int) -> bool:
+        """Whether the transaction that was marked so is on record, and was this owner's last."""
+        return bool(self._sql.value("SELECT batch FROM owners WHERE number = ?", self.own) == batch)
+
+    def rolled_back(self) -> None:
+        """The last sign of life may not be on record."""
+        self._seen_at = 0.0
+
     def leave(self) -> None:
         """Be no owner any more. What it was sending is uncertain from now on."""
         self._sql.run("DELETE FROM owners WHERE number = ?", self.own)

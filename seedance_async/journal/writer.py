@@ -48,6 +48,7 @@ class Operation:
         request_id: the id that is not recorded if this fails.
         raises_kept: whether a kept failure, one that nobody waited for, is raised instead.
         again: does it once more where its outcome was lost; None if `run` does.
+        about: what it tells, for the log should it be lost.
         asked_at: when it was asked for, on the monotonic clock.
     """
 
@@ -57,7 +58,15 @@ class Operation:
     request_id: str | None = None
     raises_kept: bool = True
     again: Callable[[Database, Any], object] | None = None
+    about: str = ""
     asked_at: float = attrs.field(factory=time.monotonic)
+
+    def repeat(self, database: Database, outcome: Any) -> None:
+        """Have the database know again what it knew when this had that outcome."""
+        if self.again is None:
+            self.run(database)
+        else:
+            self.again(database, outcome)
 
 
 class Opened(Protocol):
@@ -93,6 +102,7 @@ class Writer:
         self._path, self._loop, self._opener, self._beat = path, loop, opener, beat
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._kept: JournalError | None = None
+        self._beaten_at, self._stopping = time.monotonic(), False
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.thread = threading.Thread(target=self._run, name=f"journal {path}", daemon=True)
@@ -116,7 +126,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            journal = self._opener()
+            journal = self._open()
         except Exception as error:
             failure = error if isinstance(error, JournalError) else self._failure(error)
             self._resolve([(self.opened, failure), (self.closed, None)])
@@ -130,45 +140,59 @@ class Writer:
         finally:
             self._resolve([(self.closed, None)])
 
-    def _process_queue(self, journal: Opened) -> None:
-        stopping = False
-        while not stopping:
-            batch, stopping = self._next_batch()
-            outcomes = self._commit(journal, batch) if batch else []
-            self._resolve(
-                [
-                    (operation.future, outcome)
-                    for operation, outcome in zip(batch, outcomes, strict=True)
-                    if operation.future is not None
-                ]
-            )
+    def _open(self) -> Opened:
+        return self._opener()
 
-    def _next_batch(self) -> tuple[list[Operation], bool]:
-        """Wait for an operation, then take everything queued; and whether to stop after it."""
+    def _process_queue(self, journal: Opened) -> None:
+        while not self._is_over():
+            batch = self._next_batch()
+            done = self._commit(journal, batch) if batch else []
+            self._resolve([(op.future, outcome) for op, outcome in done if op.future is not None])
+
+    def _is_over(self) -> bool:
+        return self._stopping
+
+    def _next_batch(self) -> list[Operation]:
+        """Wait for an operation, then take everything queued."""
         batch: list[Operation] = []
         try:
-            item = self._queue.get(timeout=self._beat)
+            self._take(self._queue.get(timeout=self._until_beat()), batch)
+            self._take_queued(batch)
         except queue.Empty:
-            return [sign_of_life()], False
-        while item is not None:
-            batch.append(item)
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return batch, False
-        return batch, True
+            pass
+        if self._beat is not None and self._until_beat() == 0 and not self._stopping:
+            self._beaten_at = time.monotonic()
+            batch.append(sign_of_life())
+        return batch
 
-    def _commit(self, journal: Opened, batch: list[Operation]) -> list[Any]:
+    def _take_queued(self, batch: list[Operation]) -> None:
+        with suppress(queue.Empty):
+            while not self._stopping:
+                self._take(self._queue.get_nowait(), batch)
+
+    def _take(self, item: Operation | None, batch: list[Operation]) -> None:
+        if item is None:
+            self._stopping = True
+        else:
+            batch.append(item)
+
+    def _until_beat(self) -> float | None:
+        """Seconds until the next sign of life; None without any."""
+        if self._beat is None:
+            return None
+        return max(0.0, self._beaten_at + self._beat - time.monotonic())
+
+    def _commit(self, journal: Opened, batch: list[Operation]) -> list[tuple[Operation, Any]]:
         """Run a batch in one transaction; each outcome is a result or an error of ours."""
         kept, database = self._kept, journal.database
         try:
             journal.begin(writes=any(each.role is not Role.READ for each in batch))
-            outcomes = [self._outcome(database, operation) for operation in batch]
+            outcomes = [(each, self._outcome(database, each)) for each in batch]
             database.commit()
         except Exception as error:
             database.rollback()
             self._kept = kept
-            outcomes = [self._failed(op, self._failure(error, op.request_id)) for op in batch]
+            outcomes = [(op, self._failed(op, self._failure(error, op))) for op in batch]
         return outcomes
 
     def _outcome(self, database: Database, operation: Operation) -> Any:
@@ -187,8 +211,9 @@ class Writer:
             self._kept = self._kept or error
         return error
 
-    def _failure(self, error: Exception, request_id: str | None = None) -> JournalError:
+    def _failure(self, error: Exception, operation: Operation | None = None) -> JournalError:
         message = f"it cannot be read or written: {error}"
+        request_id = None if operation is None else operation.request_id
         failure = JournalError(message, path=self._path, request_id=request_id)
         failure.__cause__ = error
         return failure

@@ -5,9 +5,12 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import attrs
+import psycopg
 import pytest
 
-from seedance_async.journal import Intent, SQLiteJournal
+from seedance_async.journal import Intent, PostgresJournal, SQLiteJournal
+from seedance_async.journal.postgres.schema import migrate
+from seedance_async.journal.postgres.target import Target
 from tests.support.memory_journal import MemoryJournal, memory_store
 
 START = 1_700_000_000.0
@@ -45,24 +48,50 @@ def path(tmp_path):
     return tmp_path / "run.db"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def postgres_tables(postgres):
+    """The URL of a database with the tables of a journal, in whatever state."""
+    dsn = postgres.dsn(postgres.new_database())
+    target = Target(dsn, "default")
+    with target.connect() as connection:
+        migrate(connection, target.schema, target.lock, target.name)
+    return dsn
+
+
+@pytest.fixture
+def empty_postgres(postgres_tables):
+    """The URL of a database whose journal is empty."""
+    tables = ("jobs", "attempts", "prices", "owners", "budgets")
+    with psycopg.connect(postgres_tables) as connection:
+        connection.execute("; ".join(f"DELETE FROM seedance.{table}" for table in tables))
+        connection.execute("INSERT INTO seedance.budgets VALUES ('')")
+    return postgres_tables
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def new_journal(request, clock, path):
     """Creates a journal of each kind, not yet open. Add other kinds of journal here."""
     if request.param == "memory":
         return lambda: MemoryJournal(clock=clock)
-    return lambda: SQLiteJournal(path, clock=clock)
+    if request.param == "sqlite":
+        return lambda: SQLiteJournal(path, clock=clock)
+    dsn = request.getfixturevalue("empty_postgres")
+    return lambda: PostgresJournal(dsn, clock=clock)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def open_shared(request, clock, path):
     """Opens one more journal on the same store, for several sessions at once."""
     store, opened = memory_store(), []
+    dsn = request.getfixturevalue("empty_postgres") if request.param == "postgres" else None
 
     async def open_one():
         if request.param == "memory":
             journal = MemoryJournal(store, shared=True, clock=clock)
-        else:
+        elif request.param == "sqlite":
             journal = SQLiteJournal(path, shared=True, clock=clock)
+        else:
+            journal = PostgresJournal(dsn, clock=clock)
         await journal.open()
         opened.append(journal)
         return journal

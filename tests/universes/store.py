@@ -262,11 +262,7 @@ class _EventWriter(Writer):
         if not self.process.effect():
             return _fail(operations)
         if acknowledge:
-            told = [
-                (each.future, outcome)
-                for each, outcome in zip(operations, outcomes, strict=True)
-                if each.future is not None
-            ]
+            told = [(each.future, outcome) for each, outcome in outcomes if each.future is not None]
             _resolve_futures(self._loop, told)
         if stopping:
             self.disk.release(self)

@@ -1,0 +1,235 @@
+"""A journal in Postgres, open for the thread that uses it, over as many connections as it takes.
+
+When a connection breaks, three things may have been lost: the answer to a commit, some of the last
+transactions if another server took over, and this owner's signs of life. So the first transaction
+on a new connection finds out whether the last commit took effect, tells again what this journal
+was told in the last minutes, and gives a sign of life. It does so before anything else is done; and
+if the server is another than the one before, nobody claims for some seconds, until all have told.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from seedance_async.api.errors import JournalError, SeedanceError
+from seedance_async.journal.database import Database
+from seedance_async.journal.postgres.schema import MIGRATIONS, migrate, version_of
+from seedance_async.journal.postgres.statements import PostgresStatements
+from seedance_async.journal.postgres.target import Target, is_passing
+from seedance_async.journal.writer import Operation, Role
+
+_log = logging.getLogger(__name__)
+
+#: What was told so many seconds ago is on every server that may take over.
+REMEMBERED_SECONDS = 300.0
+
+#: After another server took over, nobody claims for so many seconds. All have connected by then:
+#: they try every second.
+EMBARGO_SECONDS = 10.0
+
+#: Why an attempt whose caller has gone is on record as rejected.
+WITHDRAWN = "it was never sent: the journal was not to be reached in time"
+
+#: The server, and its timeline: another one after each promotion and each restored backup.
+_SERVER = (
+    "SELECT (SELECT system_identifier FROM pg_control_system())::text || ' ' || "
+    "left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+)
+
+Outcomes = list[tuple[Operation, Any]]
+
+
+class PostgresLink:
+    """The connection of one journal's thread, and what is needed to replace it.
+
+    Args:
+        target: where the journal is.
+        beat: seconds between two signs of life.
+        doubt: seconds of silence after which another session counts as dead.
+        clock: for tests.
+
+    Raises:
+        JournalError: the tables are those of a newer release, or cannot be made.
+        psycopg.Error: there is no connection.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        beat: float,
+        doubt: float,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._target = target
+        self._sql = PostgresStatements(target.name, target.lock, clock)
+        self.database = Database(self._sql, is_shared=True, beat=beat, doubt=doubt)
+        self._told: deque[tuple[float, Operation, Any]] = deque()
+        self._unsure: tuple[int, Outcomes] | None = None
+        self._withdrawn: set[Operation] = set()
+        self.recovered: dict[Operation, Any] = {}
+        connection = target.connect()
+        try:
+            migrate(connection, target.schema, target.lock, target.name)
+        except BaseException:
+            connection.close()
+            raise
+        self._sql.use(connection)
+        self._in_transaction(self._begin_as_owner)
+
+    def begin(self, *, writes: bool) -> None:
+        """Start a transaction, on a new connection if need be, which is then brought up to date."""
+        self.connect()
+        self.database.begin(writes=writes)
+
+    def connect(self) -> None:
+        """See to it that there is a connection, and that nothing was lost before it."""
+        if self._sql.is_connected:
+            return
+        connection = self._target.connect()
+        self._sql.use(connection)
+        version = version_of(connection, self._target.schema)
+        if version < len(MIGRATIONS):
+            self._sql.close()
+            raise psycopg.OperationalError("the server does not have the journal, or an old one")
+        self._in_transaction(self._catch_up)
+
+    def close(self) -> None:
+        """Be no owner any more, and close the connection."""
+        try:
+            if self._sql.is_connected:
+                self._in_transaction(self.database.owners.leave)
+        finally:
+            self._sql.close()
+
+    # --- transactions -----------------------------------------------------------------------
+
+    def commit(self, outcomes: Outcomes, *, wrote: bool) -> None:
+        """Commit what was done since `begin`, and remember it."""
+        if wrote:
+            batch = secrets.randbits(62)
+            self.database.owners.mark(batch)
+            self._unsure = (batch, outcomes)
+        self.database.commit()
+        self._unsure = None
+        if wrote:
+            self._remember(outcomes)
+
+    def failed(self, error: Exception) -> None:
+        """Something was raised since `begin`: nothing of it is on record, but for a lost answer."""
+        self.database.rollback()
+        if self._sql.is_connected:
+            self._unsure = None
+        elif self._unsure is not None:
+            _log.info("the answer to a commit was lost: %s", error)
+
+    def withdraw(self, operation: Operation) -> None:
+        """An operation was given up: if it took effect after all, that is undone."""
+        if self._unsure is not None:
+            self._withdrawn.add(operation)
+
+    def check_claims(self) -> bool:
+        """Whether claims can be made now, in a transaction that writes.
+
+        Raises:
+            JournalError: a newer release has changed the tables.
+        """
+        if self._sql.version != len(MIGRATIONS):
+            message = f"a newer release has changed it to version {self._sql.version}"
+            raise JournalError(f"{message}: update seedance-async", path=self._target.name)
+        return self._sql.embargo_until <= self._server_time()
+
+    def _server_time(self) -> float:
+        return self._sql.now()
+
+    def _in_transaction(self, work: Callable[[], object]) -> None:
+        try:
+            self.database.begin()
+            work()
+            self.database.commit()
+        except BaseException:
+            self.database.rollback()
+            self._sql.close()
+            raise
+
+    # --- after a connection has broken --------------------------------------------------------
+
+    def _begin_as_owner(self) -> None:
+        self._check_server()
+        self.database.owners.register()
+
+    def _catch_up(self) -> None:
+        self._check_server()
+        self.database.spending.rolled_back()
+        self._settle_commit()
+        self._tell_again()
+        self.database.owners.beat()
+
+    def _check_server(self) -> None:
+        """Have nobody claim for a while if this is not the server that was written on last."""
+        server = self._sql.value(_SERVER)
+        known = self._sql.value("SELECT server FROM journal")
+        if server == known:
+            return
+        until = 0.0 if known is None else self._sql.now() + EMBARGO_SECONDS
+        self._sql.run("UPDATE journal SET server = ?, embargo_until = ?", server, until)
+        if known is not None:
+            _log.warning(
+                "%s: another server has taken over, or a backup was restored; nothing new is "
+                "submitted for %g seconds",
+                *(self._target.name, EMBARGO_SECONDS),
+            )
+
+    def _settle_commit(self) -> None:
+        """Find out whether the transaction took effect whose commit had no answer."""
+        if self._unsure is None:
+            return
+        batch, outcomes = self._unsure
+        if self.database.owners.has_marked(batch):
+            self._remember(outcomes)
+            for operation, outcome in outcomes:
+                if operation not in self._withdrawn:
+                    self.recovered[operation] = outcome
+                elif operation.role is Role.CLAIM and isinstance(outcome, int):
+                    rejected = {"state": "rejected", "error": WITHDRAWN}
+                    self.database.record(outcome, rejected)
+        self._withdrawn.clear()
+        self._unsure = None
+
+    def _remember(self, outcomes: Outcomes) -> None:
+        now = time.monotonic()
+        for operation, outcome in outcomes:
+            if _is_worth_telling(operation, outcome):
+                self._told.append((now, operation, outcome))
+        while self._told and self._told[0][0] < now - REMEMBERED_SECONDS:
+            self._told.popleft()
+
+    def _tell_again(self) -> None:
+        try:
+            for _, operation, outcome in self._told:
+                try:
+                    operation.repeat(self.database, outcome)
+                except JournalError as error:
+                    _log.error("not recorded again: %s", error)
+        except psycopg.Error as error:
+            if not is_passing(error):
+                _log.critical(
+                    "%s: what was recorded in the last minutes cannot be recorded again, should "
+                    "the server have lost it: %s",
+                    *(self._target.name, error),
+                )
+                self._told.clear()
+            raise
+
+
+def _is_worth_telling(operation: Operation, outcome: Any) -> bool:
+    if operation.role is Role.CLAIM:
+        return isinstance(outcome, int)
+    return operation.role is Role.RECORD and not isinstance(outcome, SeedanceError)

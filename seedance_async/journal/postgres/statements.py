@@ -1,0 +1,166 @@
+"""Statements over a connection to Postgres, which is replaced when it breaks.
+
+A transaction is a pipeline: a statement whose rows nobody looks at rides along with the next one
+that is waited for. Whoever writes holds one lock, so that transactions have the same order as in
+SQLite; reading takes no lock.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import cache
+from typing import Any
+
+import psycopg
+
+from seedance_async.journal.postgres.schema import Connection
+from seedance_async.journal.statements import Statements, insertion
+
+#: What every transaction that writes begins with, once it has the lock.
+_STATE = (
+    "SELECT extract(epoch FROM clock_timestamp())::float8, version, embargo_until, "
+    "(SELECT max(number) FROM attempts) FROM journal"
+)
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+#: Numbers are microseconds since then, and random bits below. They last until 2091.
+_FIRST_DAY = 1_577_836_800  # 2020-01-01
+_RANDOM_BITS = 12
+
+
+class PostgresStatements(Statements):
+    """Statements over a connection to Postgres.
+
+    Args:
+        path: names the journal in errors.
+        lock: the number of the lock of those who write it.
+        clock: for tests: returns seconds since the epoch; the server's own clock otherwise.
+
+    Attributes:
+        connection: the present one; closed while there is none.
+    """
+
+    numbers = "string_agg(owner::text, ',')"
+    page = 1000
+
+    def __init__(self, path: str, lock: int, clock: Callable[[], float] | None = None) -> None:
+        self.path, self._lock, self._clock = path, lock, clock
+        self.connection: Connection | None = None
+        self._pipeline: AbstractContextManager[psycopg.Pipeline] | None = None
+        self._asked: psycopg.Cursor[tuple[Any, ...]] | None = None
+        self._state: tuple[float, int, float, int | None] | None = None
+        self._last = 0
+
+    def use(self, connection: Connection | None) -> None:
+        """From now on, use this connection."""
+        self.close()
+        self.connection = connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection that is not known to be broken."""
+        return self.connection is not None and not self.connection.closed
+
+    # --- transactions -----------------------------------------------------------------------
+
+    def begin(self, *, writes: bool = True) -> None:  # noqa: D102
+        if self.connection is None:
+            raise psycopg.OperationalError("there is no connection")
+        self._state = self._asked = None
+        pipeline = self.connection.pipeline()
+        pipeline.__enter__()
+        self._pipeline = pipeline
+        self.connection.execute("BEGIN" if writes else "BEGIN READ ONLY")
+        if writes:
+            self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
+            self._asked = self.connection.execute(_STATE)
+
+    def commit(self) -> None:  # noqa: D102
+        assert self.connection is not None
+        assert self._pipeline is not None
+        done = self.connection.execute("COMMIT")
+        pipeline, self._pipeline = self._pipeline, None
+        pipeline.__exit__(None, None, None)
+        if done.statusmessage != "COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
+
+    def rollback(self) -> None:  # noqa: D102
+        pipeline, self._pipeline = self._pipeline, None
+        if self.connection is None:
+            return
+        try:
+            if pipeline is not None:
+                with suppress(psycopg.Error):  # which of the statements failed was told before
+                    pipeline.__exit__(None, None, None)
+            if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                self.connection.execute("ROLLBACK")
+        except Exception:
+            self.close()
+
+    def close(self) -> None:  # noqa: D102
+        self._pipeline = None
+        if self.connection is not None:
+            with suppress(Exception):
+                self.connection.close()
+        self.connection = None
+
+    # --- what the journal says of itself ----------------------------------------------------
+
+    def now(self) -> float:  # noqa: D102
+        return self._state_now()[0] if self._clock is None else self._clock()
+
+    @property
+    def version(self) -> int:
+        """The version of the tables, in a transaction that writes."""
+        return self._state_now()[1]
+
+    @property
+    def embargo_until(self) -> float:
+        """When claims are made again, in a transaction that writes."""
+        return self._state_now()[2]
+
+    def _state_now(self) -> tuple[float, int, float, int | None]:
+        if self._state is None and self._asked is not None:
+            rows = self._asked.fetchall()
+            if len(rows) != 1:
+                raise psycopg.DataError("the table `journal` does not have one row")
+            self._state = rows[0]
+        elif self._state is None:
+            self._state = (self.value(_CLOCK), 0, 0.0, None)
+        return self._state
+
+    def next_number(self, table: str) -> int:  # noqa: D102
+        clock, _, _, highest = self._state_now()
+        passed = int((clock - _FIRST_DAY) * 1e6)
+        least = (passed << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
+        self._last = max(least, 1 + secrets.randbits(4) + max(self._last, highest or 0))
+        return self._last
+
+    # --- statements -------------------------------------------------------------------------
+
+    def run(self, statement: str, *values: Any) -> None:  # noqa: D102
+        self._execute(statement, values)
+
+    def run_each(self, statement: str, values: Iterable[tuple[Any, ...]]) -> int:  # noqa: D102
+        asked = [self._execute(f"{statement} RETURNING 1", each) for each in values]
+        return sum(len(each.fetchall()) for each in asked)
+
+    def rows(self, statement: str, *values: Any) -> list[Any]:  # noqa: D102
+        return self._execute(statement, values).fetchall()
+
+    def insert_numbered(self, table: str, values: Mapping[str, Any]) -> int | None:  # noqa: D102
+        statement = f"{insertion(table, values)} ON CONFLICT DO NOTHING RETURNING number"
+        number: int | None = self.value(statement, *values.values())
+        return number
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> psycopg.Cursor[tuple[Any, ...]]:
+        assert self.connection is not None
+        return self.connection.execute(_with_marks(statement), values)
+
+
+@cache
+def _with_marks(statement: str) -> str:
+    """The statement with the marks of psycopg for values. No text in it has any mark."""
+    return statement.replace("?", "%s")
