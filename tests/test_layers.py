@@ -82,6 +82,8 @@ jobs.updates: jobs.registry jobs.state jobs.stats
 journal: journal.contract journal.entry journal.journal_file journal.keys journal.postgres
     journal.sqlite
 journal.contract: api.errors journal.entry
+journal.copying: _utils.plural api.errors jobs.state journal.database journal.journal_file
+    journal.postgres journal.reading journal.rows journal.statements
 journal.database: api.errors jobs.state journal.contract journal.entry journal.owner journal.owners
     journal.spending journal.statements
 journal.entry: api.errors api.prepared_request api.request jobs.state
@@ -94,6 +96,8 @@ journal.owner:
 journal.owners: api.errors journal.owner journal.statements
 journal.postgres: _utils.packages api.errors journal.database journal.statements journal.threaded
     journal.writer
+journal.reading: journal.database journal.journal_file journal.postgres
+journal.rows: jobs.state journal.database
 journal.schema: api.prepared_request journal.entry
 journal.spending: api.errors journal.contract journal.owners journal.statements
 journal.sqlite: journal.journal_file journal.owner journal.threaded journal.writer

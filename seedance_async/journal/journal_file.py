@@ -10,7 +10,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -110,10 +110,7 @@ def read_entries(path: str | os.PathLike[str]) -> list[JournalEntry]:
     Raises:
         JournalError: there is no such file, or it is no journal, damaged or of a newer version.
     """
-    name = os.fspath(path)
-    with _journal_errors(name):
-        file = _resolve(name)
-        return _undisturbed(file, lambda mode: _read(file, mode, name, Database.entries)) or []
+    return read_file(path, Database.entries) or []
 
 
 def read_charges(path: str | os.PathLike[str], origin: str) -> dict[str, int]:
@@ -126,14 +123,30 @@ def read_charges(path: str | os.PathLike[str], origin: str) -> dict[str, int]:
     Raises:
         JournalError: see `read_entries`.
     """
+    return read_file(path, lambda database: database.spending.charges(origin)) or {}
+
+
+def read_file(
+    path: str | os.PathLike[str], read: Callable[[Database], _T], *, alone: bool = False
+) -> _T | None:
+    """What a function reads from the journal in a file; None if there is nothing in it. Blocks.
+
+    Args:
+        path: the file.
+        read: may be called again, if the file is written meanwhile.
+        alone: whether it is refused if a run writes the journal.
+
+    Raises:
+        JournalError: see `read_entries`; or a run writes it, and that is refused.
+    """
     name = os.fspath(path)
-    with _journal_errors(name):
+    with _journal_errors(name), ExitStack() as stack:
         file = _resolve(name)
-
-        def charges(database: Database) -> dict[str, int]:
-            return database.spending.charges(origin)
-
-        return _undisturbed(file, lambda mode: _read(file, mode, name, charges)) or {}
+        if alone and file.exists():
+            lock = WriteLock(file)
+            lock.acquire()
+            stack.callback(lock.release)
+        return _undisturbed(file, lambda mode: _read(file, mode, name, read))
 
 
 def move_journal(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
