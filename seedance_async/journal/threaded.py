@@ -85,6 +85,7 @@ class ThreadedJournal(ABC):
             lambda database: database.adopt(plain, named),
             Role.RECORD,
             request_id=request_id,
+            about=f"key {plain.key!r}",
             again=lambda database, attempt: database.restore(plain, attempt, request_id=named),
         )
 
@@ -95,6 +96,7 @@ class ThreadedJournal(ABC):
             Role.RECORD,
             request_id=changes.get("request_id"),
             raises_kept=False,
+            about=_about(attempt, changes),
         )
 
     def record_soon(self, attempt: int, **changes: Unpack[Changes]) -> None:  # noqa: D102
@@ -103,8 +105,15 @@ class ThreadedJournal(ABC):
             run = self._record(attempt, changes)
         except JournalError as error:
             run = partial(_fail, error)
-        request_id = changes.get("request_id")
-        self._put(Operation(run, Role.RECORD, request_id=request_id, raises_kept=False))
+        self._put(
+            Operation(
+                run,
+                Role.RECORD,
+                request_id=changes.get("request_id"),
+                raises_kept=False,
+                about=_about(attempt, changes),
+            )
+        )
 
     async def record_file(  # noqa: D102
         self, key: str, *, path: str, size: int, sha256: str
@@ -113,7 +122,10 @@ class ThreadedJournal(ABC):
         plain = checked_key(key, journal=self._path)
         values = checked({"path": path, "size": size, "sha256": sha256}, journal=self._path)
         await self._run(
-            lambda database: database.record_file(plain, values), Role.RECORD, raises_kept=False
+            lambda database: database.record_file(plain, values),
+            Role.RECORD,
+            raises_kept=False,
+            about=f"the video of {plain!r} is {path}",
         )
 
     async def find(self, key: str) -> JournalEntry | None:  # noqa: D102
@@ -144,7 +156,7 @@ class ThreadedJournal(ABC):
 
     async def price(self, kind: str, credits: int) -> None:  # noqa: D102
         self._lifecycle.check_open()
-        await self._run(lambda database: database.spending.price(kind, credits), Role.WRITE)
+        await self._run(lambda database: database.spending.price(kind, credits), Role.RECORD)
 
     async def secret(self) -> bytes:  # noqa: D102
         self._lifecycle.check_open()
@@ -174,9 +186,10 @@ class ThreadedJournal(ABC):
         request_id: str | None = None,
         raises_kept: bool = True,
         again: Callable[[Database, Any], object] | None = None,
+        about: str = "",
     ) -> _T:
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._put(Operation(run, role, future, request_id, raises_kept, again))
+        self._put(Operation(run, role, future, request_id, raises_kept, again, about))
         return await future
 
     def _put(self, operation: Operation) -> None:
@@ -195,6 +208,11 @@ class ThreadedJournal(ABC):
         self._writer.thread.join()  # it is about to end
         if cancelled:
             raise asyncio.CancelledError
+
+
+def _about(attempt: int, changes: Changes) -> str:
+    state = f" is {changes['state']}" if "state" in changes else ""
+    return f"attempt {attempt}{state}"
 
 
 def _fail(error: JournalError, _: Database) -> None:

@@ -226,6 +226,24 @@ class PostgresServer:
         standby.start()
         return standby
 
+    def wait_for(self, primary):
+        """Wait until a standby has all that its primary has."""
+        (now,) = primary.execute("SELECT pg_current_wal_lsn()::text")[0]
+        self._wait_until(f"SELECT pg_last_wal_replay_lsn() >= '{now}'")
+
+    def stop_following(self):
+        """From now on, a standby lacks what its primary commits."""
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.execute("SELECT pg_reload_conf()")
+        self._wait_until("SELECT NOT EXISTS (SELECT 1 FROM pg_stat_wal_receiver)")
+
+    def _wait_until(self, condition, seconds=30.0):
+        until = time.monotonic() + seconds
+        while self.execute(condition) != [(True,)]:
+            if time.monotonic() > until:
+                raise TimeoutError(condition)
+            time.sleep(0.01)
+
     def promote(self):
         """Make a primary of a standby; returns when it takes writes."""
         self.execute("SELECT pg_promote()")

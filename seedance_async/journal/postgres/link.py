@@ -23,6 +23,7 @@ from seedance_async.journal.database import Database
 from seedance_async.journal.postgres.schema import MIGRATIONS, migrate, version_of
 from seedance_async.journal.postgres.statements import PostgresStatements
 from seedance_async.journal.postgres.target import Target, is_passing
+from seedance_async.journal.postgres.watch import SILENT_SECONDS, Watch
 from seedance_async.journal.writer import Operation, Role
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class PostgresLink:
             raise
         self._sql.use(connection)
         self._in_transaction(self._begin_as_owner)
+        self._watch = Watch(self._sql, SILENT_SECONDS)
 
     def begin(self, *, writes: bool) -> None:
         """Start a transaction, on a new connection if need be, which is then brought up to date."""
@@ -107,6 +109,7 @@ class PostgresLink:
             if self._sql.is_connected:
                 self._in_transaction(self.database.owners.leave)
         finally:
+            self._watch.end()
             self._sql.close()
 
     # --- transactions -----------------------------------------------------------------------
@@ -124,7 +127,7 @@ class PostgresLink:
 
     def failed(self, error: Exception) -> None:
         """Something was raised since `begin`: nothing of it is on record, but for a lost answer."""
-        self.database.rollback()
+        self._roll_back(error)
         if self._sql.is_connected:
             self._unsure = None
         elif self._unsure is not None:
@@ -144,20 +147,22 @@ class PostgresLink:
         if self._sql.version != len(MIGRATIONS):
             message = f"a newer release has changed it to version {self._sql.version}"
             raise JournalError(f"{message}: update seedance-async", path=self._target.name)
-        return self._sql.embargo_until <= self._server_time()
-
-    def _server_time(self) -> float:
-        return self._sql.now()
+        return self._sql.embargo_until <= self._sql.now()
 
     def _in_transaction(self, work: Callable[[], object]) -> None:
         try:
             self.database.begin()
             work()
             self.database.commit()
-        except BaseException:
-            self.database.rollback()
+        except BaseException as error:
+            self._roll_back(error)
             self._sql.close()
             raise
+
+    def _roll_back(self, error: BaseException) -> None:
+        self.database.rollback()
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            self._sql.evict()
 
     # --- after a connection has broken --------------------------------------------------------
 

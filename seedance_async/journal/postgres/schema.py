@@ -117,13 +117,20 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 
 
+# The catalogue itself is read: `to_regclass` may not see yet what another process has just made.
+_HAS_SCHEMA = "SELECT FROM pg_namespace WHERE nspname = %s"
+_HAS_TABLES = (
+    "SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+    "WHERE nspname = %s AND relname = 'journal'"
+)
+
+
 def version_of(connection: Connection, schema: str) -> int:
     """The version of the tables; 0 if there are none yet."""
-    table = sql.Identifier(schema, "journal").as_string(connection)
-    found = connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()
-    if found is None or found[0] is None:
+    if not connection.execute(_HAS_TABLES, (schema,)).fetchall():
         return 0
-    row = connection.execute(f"SELECT version FROM {table}").fetchone()  # noqa: S608
+    table = sql.Identifier(schema, "journal")
+    row = connection.execute(sql.SQL("SELECT version FROM {}").format(table)).fetchone()
     return 0 if row is None else int(row[0])
 
 
@@ -153,8 +160,7 @@ def migrate(
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
         version = _checked(version_of(connection, schema), latest, path)
-        exists = connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone()
-        if exists is None or exists[0] is None:
+        if not connection.execute(_HAS_SCHEMA, (schema,)).fetchall():
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         for steps in migrations[version:]:
             for step in steps:

@@ -1,13 +1,17 @@
 """Statements over a connection to Postgres, which is replaced when it breaks.
 
 A transaction is a pipeline: a statement whose rows nobody looks at rides along with the next one
-that is waited for. Whoever writes holds one lock, so that transactions have the same order as in
-SQLite; reading takes no lock.
+that is waited for. Each wait is a synchronisation: only after one does the server count the
+transaction as idle, and throws it out in time if this process is stopped. Whoever writes holds one
+lock, so that transactions have the same order as in SQLite; reading takes no lock.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cache
@@ -23,6 +27,14 @@ _STATE = (
     "SELECT extract(epoch FROM clock_timestamp())::float8, version, embargo_until, "
     "(SELECT max(number) FROM attempts) FROM journal"
 )
+#: Who holds the lock, but has been waited for: its process was stopped, or its machine has gone.
+_EVICT = """
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = %s
+    AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '5 s'
+"""
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 #: Numbers are microseconds since then, and random bits below. They last until 2091.
@@ -39,7 +51,9 @@ class PostgresStatements(Statements):
         clock: for tests: returns seconds since the epoch; the server's own clock otherwise.
 
     Attributes:
-        connection: the present one; closed while there is none.
+        connection: the present one; None while there is none.
+        busy_since: when its transaction began, on the monotonic clock; None if there is none.
+        socket: its socket, to be cut off by another thread.
     """
 
     numbers = "string_agg(owner::text, ',')"
@@ -49,14 +63,17 @@ class PostgresStatements(Statements):
         self.path, self._lock, self._clock = path, lock, clock
         self.connection: Connection | None = None
         self._pipeline: AbstractContextManager[psycopg.Pipeline] | None = None
+        self._sync: Callable[[], None] = _nothing
         self._asked: psycopg.Cursor[tuple[Any, ...]] | None = None
         self._state: tuple[float, int, float, int | None] | None = None
         self._last = 0
+        self.busy_since: float | None = None
+        self.socket: socket.socket | None = None
 
-    def use(self, connection: Connection | None) -> None:
+    def use(self, connection: Connection) -> None:
         """From now on, use this connection."""
         self.close()
-        self.connection = connection
+        self.connection, self.socket = connection, _copy_of_socket(connection)
 
     @property
     def is_connected(self) -> bool:
@@ -69,9 +86,9 @@ class PostgresStatements(Statements):
         if self.connection is None:
             raise psycopg.OperationalError("there is no connection")
         self._state = self._asked = None
-        pipeline = self.connection.pipeline()
-        pipeline.__enter__()
-        self._pipeline = pipeline
+        self.busy_since = time.monotonic()
+        self._pipeline = self.connection.pipeline()
+        self._sync = self._pipeline.__enter__().sync
         self.connection.execute("BEGIN" if writes else "BEGIN READ ONLY")
         if writes:
             self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
@@ -81,13 +98,14 @@ class PostgresStatements(Statements):
         assert self.connection is not None
         assert self._pipeline is not None
         done = self.connection.execute("COMMIT")
-        pipeline, self._pipeline = self._pipeline, None
+        pipeline, self._pipeline, self._sync = self._pipeline, None, _nothing
         pipeline.__exit__(None, None, None)
+        self.busy_since = None
         if done.statusmessage != "COMMIT":
             raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
 
     def rollback(self) -> None:  # noqa: D102
-        pipeline, self._pipeline = self._pipeline, None
+        pipeline, self._pipeline, self._sync = self._pipeline, None, _nothing
         if self.connection is None:
             return
         try:
@@ -98,9 +116,18 @@ class PostgresStatements(Statements):
                 self.connection.execute("ROLLBACK")
         except Exception:
             self.close()
+        self.busy_since = None
+
+    def evict(self) -> None:
+        """The lock was not to be had: end the session that holds it and does nothing."""
+        if self.connection is not None:
+            with suppress(psycopg.Error):
+                self.connection.execute(_EVICT, (self._lock,))
 
     def close(self) -> None:  # noqa: D102
-        self._pipeline = None
+        self._pipeline = self.busy_since = None
+        if self.socket is not None:
+            self.socket.close()
         if self.connection is not None:
             with suppress(Exception):
                 self.connection.close()
@@ -123,6 +150,7 @@ class PostgresStatements(Statements):
 
     def _state_now(self) -> tuple[float, int, float, int | None]:
         if self._state is None and self._asked is not None:
+            self._sync()
             rows = self._asked.fetchall()
             if len(rows) != 1:
                 raise psycopg.DataError("the table `journal` does not have one row")
@@ -145,10 +173,13 @@ class PostgresStatements(Statements):
 
     def run_each(self, statement: str, values: Iterable[tuple[Any, ...]]) -> int:  # noqa: D102
         asked = [self._execute(f"{statement} RETURNING 1", each) for each in values]
+        self._sync()
         return sum(len(each.fetchall()) for each in asked)
 
     def rows(self, statement: str, *values: Any) -> list[Any]:  # noqa: D102
-        return self._execute(statement, values).fetchall()
+        cursor = self._execute(statement, values)
+        self._sync()
+        return cursor.fetchall()
 
     def insert_numbered(self, table: str, values: Mapping[str, Any]) -> int | None:  # noqa: D102
         statement = f"{insertion(table, values)} ON CONFLICT DO NOTHING RETURNING number"
@@ -158,6 +189,18 @@ class PostgresStatements(Statements):
     def _execute(self, statement: str, values: tuple[Any, ...]) -> psycopg.Cursor[tuple[Any, ...]]:
         assert self.connection is not None
         return self.connection.execute(_with_marks(statement), values)
+
+
+def _nothing() -> None:
+    """Outside of a pipeline, there is nothing to wait for."""
+
+
+def _copy_of_socket(connection: Connection) -> socket.socket | None:
+    """The connection's socket, which stays itself even when its number is another one's."""
+    try:
+        return socket.socket(fileno=os.dup(connection.fileno()))
+    except OSError:  # Windows
+        return None
 
 
 @cache

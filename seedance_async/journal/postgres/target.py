@@ -24,12 +24,12 @@ _DEFAULTS: dict[str, Any] = {
     "target_session_attrs": "read-write",
 }
 
-#: Of each session. A process that was stopped while it holds the lock of the journal is thrown out,
-#: so that others go on; whoever waits for the lock gives up and tries again.
+#: Of each session. One that is stopped while it holds the lock of the journal is thrown out, so
+#: that others go on: by the server, or else by the first that has waited for the lock for so long.
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "5s",
-    "lock_timeout": "15s",
+    "lock_timeout": "8s",
     "statement_timeout": "60s",
     "tcp_user_timeout": "15s",
 }

@@ -173,5 +173,6 @@ class PatientWriter(Writer):
         )
         if operation.role is Role.RECORD:
             _log.critical("NOT on record, and now lost: %s (%s)", error, operation.about)
+        failure = self._failed(operation, error)
         if operation.future is not None:
-            self._resolve([(operation.future, self._failed(operation, error))])
+            self._resolve([(operation.future, failure)])

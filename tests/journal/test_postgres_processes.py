@@ -1,0 +1,137 @@
+"""Several processes on one journal in Postgres: killed, stopped, or left behind by a fail-over."""
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+
+import attrs
+import pytest
+
+from seedance_async.journal import PostgresJournal
+from seedance_async.journal.postgres import link, statements, target
+from tests.journal.conftest import claimed, intent
+
+WRITER = """
+import asyncio, sys
+from seedance_async.journal import Intent, PostgresJournal
+
+async def main(dsn, count):
+    journal = PostgresJournal(dsn)
+    await journal.open()
+    async def work(number):
+        attempt = await journal.claim(Intent(f"key-{number}", "f", "{}", kind="k", credits=1))
+        if attempt is not None:
+            await journal.record(
+                attempt, state="queued", request_id=f"req_{attempt}", credits_charged=1
+            )
+            print(number)
+    await asyncio.gather(*map(work, range(count)))
+    await journal.aclose()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def start(*command):
+    return subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+def test_processes_that_open_an_empty_database_at_once_share_it_and_its_keys(
+    postgres, postgres_dsn
+):
+    writers = [start("-c", WRITER, postgres_dsn, "200") for _ in range(3)]
+    mine = [writer.communicate(timeout=60)[0].split() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 3
+    assert sorted(itertools.chain(*mine), key=int) == [str(number) for number in range(200)]
+    database = postgres_dsn.rsplit("/", 1)[1]
+    counts = "SELECT (SELECT count(*) FROM seedance.jobs), count(*), count(DISTINCT number) FROM "
+    found = postgres.execute(f"{counts} seedance.attempts", database=database)
+    assert found == [(200, 200, 200)]
+    assert postgres.execute("SELECT spent FROM seedance.budgets", database=database) == [(200,)]
+
+
+@pytest.mark.parametrize("how", ["idle", "busy"])
+async def test_a_process_that_is_stopped_with_the_lock_does_not_hold_others_up(
+    empty_postgres, monkeypatch, how
+):
+    """The server throws it out, or else who waits for it does. Woken, it finds the key taken."""
+    monkeypatch.setitem(target._SETTINGS, "lock_timeout", "300ms")
+    silence = "1 h" if how == "idle" else "200 ms"
+    monkeypatch.setattr(statements, "_EVICT", statements._EVICT.replace("5 s", silence))
+    stopped = start("-m", "tests.journal.postgres_process", empty_postgres, "a", how)
+    try:
+        assert (await asyncio.to_thread(stopped.stdout.readline)).strip() == "stopping"
+        journal = PostgresJournal(empty_postgres)
+        await asyncio.wait_for(journal.open(), 5)
+        assert await asyncio.wait_for(journal.claim(intent("a")), 5) is not None
+        os.kill(stopped.pid, signal.SIGCONT)
+        told, _ = await asyncio.to_thread(stopped.communicate, timeout=20)
+        assert told.strip() == "None"
+        assert len(await journal.entries()) == 1
+        await journal.aclose()
+    finally:
+        stopped.kill()
+        stopped.communicate()
+
+
+@pytest.fixture
+def standby(own_postgres):
+    """Of `own_postgres`, which it follows."""
+    follower = own_postgres.new_standby()
+    yield follower
+    follower.close()
+
+
+async def test_a_server_that_takes_over_without_the_last_transactions_is_told_them_again(
+    own_postgres, standby, monkeypatch, caplog
+):
+    """And until all have told it nobody claims, so that nothing is paid twice."""
+    monkeypatch.setattr(link, "EMBARGO_SECONDS", 1.0)
+    hosts = f"127.0.0.1:{own_postgres.port},127.0.0.1:{standby.port}"
+    journals = [PostgresJournal(f"postgresql://postgres@{hosts}/postgres") for _ in range(2)]
+    for each in journals:
+        await each.open()
+    one, other = journals
+    kept = await claimed(one, "kept", kind="k", credits=40, limits={"": 1000})
+    standby.wait_for(own_postgres)
+    standby.stop_following()
+    # From now on, what is acknowledged is on the first server alone.
+    sent = await claimed(one, "sent", kind="k", credits=40, limits={"": 1000})
+    await one.record(kept, state="queued", request_id="req_kept", credits_charged=45)
+    done = await claimed(other, "done", credits=1)
+    await other.record(done, state="queued", request_id="req_done", credits_charged=7)
+    other.record_soon(done, state="succeeded", output_url="https://media.example/1.mp4")
+    attached = await other.adopt(intent("attached"), "req_attached")
+    await other.record_file("done", path="a.mp4", size=1, sha256="a" * 64)
+    before = await one.entries(), await one.spent(), await one.prices()
+    assert standby.execute("SELECT count(*) FROM seedance.attempts") == [(1,)]
+    own_postgres.stop("immediate")
+    standby.promote()
+    taken = await asyncio.gather(
+        *(
+            journal.claim(intent(key))
+            for journal in journals
+            for key in ("sent", "done", "attached")
+        )
+    )
+    assert taken == [None] * 6
+    assert "nothing new is submitted for 1 seconds" in caplog.text
+    after = await one.entries(), await one.spent(), await one.prices()
+    assert in_order(after[0]) == in_order(before[0])
+    assert after[1:] == before[1:]
+    await one.record(sent, state="queued", request_id="req_sent", credits_charged=40)
+    await other.record(attached, state="processing")
+    assert (await other.find("sent")).request_id == "req_sent"
+    for each in journals:
+        await each.aclose()
+
+
+def in_order(entries):
+    """What the entries tell, but for times."""
+    entries = [attrs.evolve(each, created_at=0.0, updated_at=0.0) for each in entries]
+    return sorted(entries, key=lambda each: each.key)
