@@ -80,6 +80,16 @@ class Queue(Protocol):
     async def status(self, *, run: str) -> RunStatus:
         """How far the run is."""
 
+    async def again(self, *, run: str, keys: Iterable[str]) -> int:
+        """Hand tasks out again that have an outcome: that were rejected or cancelled, say.
+
+        What was accepted is not submitted again, whatever its outcome, and neither is what is
+        uncertain: the journal knows. A reader who was told the earlier outcome is not told again.
+
+        Returns:
+            How many had an outcome.
+        """
+
     async def forget(self, *, run: str) -> int:
         """Remove a run whose tasks all have their outcomes, and return how many there were.
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
 import attrs
 
 from seedance_async import (
     APIError,
-    Backoff,
     DownloadError,
     Job,
     JobState,
@@ -27,6 +25,7 @@ from seedance_async import (
 )
 from seedance_async.api.retry import stops_submits
 from seedance_async.engines.results import Results
+from seedance_async.engines.submits import Submits
 from seedance_async.engines.task import Outcome, Task
 from seedance_async.journal import JournalEntry
 
@@ -52,20 +51,12 @@ class Means:
     Attributes:
         session: open, with a journal.
         results: where videos go; None to download none.
-        submits: lets so many submits through at once.
-        patience: delays between tries of what fails for every task alike.
-        hold: is told why nothing can be submitted at this moment; None once something can.
+        submits: lets them through.
     """
 
     session: SeedanceSession
     results: Results | None
-    submits: asyncio.Semaphore
-    patience: Backoff
-    hold: Callable[[str | None], None]
-
-    async def pause(self, tries: int) -> None:
-        """Wait before the next of some tries."""
-        await asyncio.sleep(self.patience.delay(tries, random.Random()))  # noqa: S311
+    submits: Submits
 
 
 class Making:
@@ -85,7 +76,8 @@ class Making:
         self, means: Means, task: Task, after: Making | None, done: Callable[[Making], None]
     ) -> None:
         self.task, self.is_left = task, False
-        self._means, self._session, self._after = means, means.session, after
+        self._means, self._after = means, after
+        self._session, self._submits = means.session, means.submits
         self._waiting = 0
         self._is_cancelled = False
         self._submitting: asyncio.Task[Job] | None = None
@@ -167,17 +159,15 @@ class Making:
             except SeedanceError as error:
                 if not await self._is_for_now(error, tries):
                     raise
-                await self._means.pause(tries)
+                await self._submits.pause(tries)
                 tries += 1
 
     async def _submit_once(self) -> Job:
         task, known = self.task, await self._session.recorded(self.task.key)
         if known is not None and known.state != JobState.REJECTED:
             return await self._session.submit(task.request, key=task.key, budget=task.budget)
-        async with self._means.submits:
-            job = await self._session.submit(task.request, key=task.key, budget=task.budget)
-        self._means.hold(None)
-        return job
+        async with self._submits.place():
+            return await self._session.submit(task.request, key=task.key, budget=task.budget)
 
     async def _is_for_now(self, error: SeedanceError, tries: int) -> bool:
         """Whether a submit that failed, and was not charged, is tried again."""
@@ -190,7 +180,7 @@ class Making:
         else:
             is_for_now = stops_submits(error) or isinstance(error, _FOR_NOW)
         if is_for_now:
-            self._means.hold(str(error))
+            self._submits.hold(str(error))
         return is_for_now
 
     async def _is_ours(self) -> bool:
@@ -220,7 +210,7 @@ class Making:
                 await job.cancel()
             except (APIError, TransportError) as error:
                 _log.warning("job %s is not cancelled yet: %s", job.request_id, error)
-                await self._means.pause(tries)
+                await self._submits.pause(tries)
             else:
                 return
 
@@ -237,7 +227,7 @@ class Making:
             except DownloadError as failure:
                 error = failure
                 _log.warning("the video of job %s is not saved yet: %s", job.request_id, failure)
-                await self._means.pause(tries)
+                await self._submits.pause(tries)
             else:
                 return await self._told(None, job.saved)
         return await self._told(f"the video is made, and could not be saved: {error}", None)
@@ -250,8 +240,8 @@ class Making:
             try:
                 return await self._session.recorded(self.task.key)
             except JournalError as error:
-                self._means.hold(str(error))
-                await self._means.pause(tries)
+                self._submits.hold(str(error))
+                await self._submits.pause(tries)
                 tries += 1
 
     async def _told(self, error: str | None, saved: SavedFile | None = None) -> Outcome:

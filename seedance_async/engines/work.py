@@ -6,16 +6,13 @@ the journal lets one submit through, and all get the same outcome.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from pathlib import Path
 
 from seedance_async import Backoff, SeedanceSession
 from seedance_async.engines.making import Making, Means
 from seedance_async.engines.results import Results
+from seedance_async.engines.submits import Submits
 from seedance_async.engines.task import Outcome, Task
-
-_log = logging.getLogger(__name__)
 
 #: Between two tries of what fails for every task: a refused key, no credits, no journal.
 PATIENCE = Backoff(initial=1.0, multiplier=2.0, maximum=60.0)
@@ -27,12 +24,7 @@ class Work:
     Args:
         session: open, with a journal, which the other workers share.
         results: where videos go: a folder, a URL of a bucket, a `Results`; None to download none.
-        at_once: submits that are on their way at once. What a killed process had on its way is
-            uncertain, so a few are enough.
-        patience: delays between tries of what fails for every task alike.
-
-    Attributes:
-        held_by: why no task can be submitted at this moment: the key is refused, say; else None.
+        submits: lets them through; by default, eight are on their way at once.
     """
 
     def __init__(
@@ -40,22 +32,14 @@ class Work:
         session: SeedanceSession,
         results: Results | Path | str | None = None,
         *,
-        at_once: int = 8,
-        patience: Backoff = PATIENCE,
+        submits: Submits | None = None,
     ) -> None:
-        self._means = Means(
-            session, Results.at(results), asyncio.Semaphore(at_once), patience, self._hold
-        )
-        self.held_by: str | None = None
+        self._submits = submits or Submits(at_once=8, patience=PATIENCE, max_uncertain=10)
+        self._means = Means(session, Results.at(results), self._submits)
         self._makings: dict[str, Making] = {}
 
     def __repr__(self) -> str:
         return f"<Work on {len(self._makings)} tasks in {self._means.session!r}>"
-
-    @property
-    def keys(self) -> set[str]:
-        """The keys that are being made at this moment."""
-        return set(self._makings)
 
     async def make(self, task: Task) -> Outcome:
         """Make a task, once: submit it if nobody has, wait for its end, download its video.
@@ -75,14 +59,10 @@ class Work:
         making.cancel()
         return await making.outcome()
 
-    def _hold(self, reason: str | None) -> None:
-        """Take note of why nothing can be submitted; None once something can."""
-        if reason != self.held_by:
-            if reason is not None:
-                _log.warning("nothing can be submitted for now, and is tried again: %s", reason)
-            else:
-                _log.warning("submits go on")
-            self.held_by = reason
+    @property
+    def held_by(self) -> str | None:
+        """Why nothing can be submitted at this moment: the key is refused, say; else None."""
+        return self._submits.held_by
 
     def _making(self, task: Task) -> Making:
         making = self._makings.get(task.key)

@@ -48,9 +48,21 @@ async def emulator(tmp_path_factory):
         yield emulator
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def held_emulator():
+    """Its jobs start and end by the hand of the test, and can be cancelled until then."""
+    async with Emulator(EmulatorOptions(seed=SEED, media="shared", hold=True)) as emulator:
+        yield emulator
+
+
 @pytest.fixture(params=["sqlite"])
 def engine(request, emulator, tmp_path):
     return OnDBOS(f"sqlite:///{tmp_path / 'run.db'}", emulator, tmp_path / "videos")
+
+
+@pytest.fixture
+def held_engine(engine, held_emulator):
+    return attrs.evolve(engine, emulator=held_emulator)
 
 
 @pytest.fixture

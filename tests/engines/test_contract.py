@@ -13,10 +13,13 @@ async def outcomes(queue, run):
     return [outcome async for outcome in queue.results(run=run)]
 
 
+def charged_prompts(emulator, requests):
+    return [emulator.ledger.charged_prompts()[each.prompt] for each in requests]
+
+
 def charged(emulator, requests):
-    """How often each of the requests was charged."""
-    by_prompt = emulator.ledger.charged_prompts()
-    return Counter(by_prompt[request.prompt] for request in requests)
+    """How many of the requests were charged how often."""
+    return Counter(charged_prompts(emulator, requests))
 
 
 async def test_each_task_is_made_once_and_its_outcome_told_once(engine, emulator, make_requests):
@@ -99,3 +102,85 @@ async def test_what_the_server_refuses_is_rejected_and_not_sent(engine, make_req
         [told] = await outcomes(queue, "autumn")
     assert (told.state, told.sent, told.request_id) == ("rejected", False, None)
     assert "duration" in told.error
+
+
+# --- cancelling -----------------------------------------------------------------------------------
+
+
+async def test_what_no_worker_has_is_cancelled_and_never_sent(engine, emulator, make_requests):
+    requests = make_requests(3)
+    async with engine.queue() as queue:
+        first, *others = await queue.enqueue(requests, run="autumn")
+        assert await queue.cancel(run="autumn", keys=[first, "of another run"]) == 1
+        assert await queue.cancel(run="autumn") == 2
+        assert await queue.cancel(run="autumn") == 0
+        told = await outcomes(queue, "autumn")
+        async with engine.worker():
+            await queue.enqueue(make_requests(3), run="autumn")
+            assert await outcomes(queue, "autumn") == told
+    assert {each.key for each in told} == {first, *others}
+    assert {(each.state, each.sent) for each in told} == {("cancelled", False)}
+    assert charged(emulator, requests) == {0: 3}
+
+
+async def test_what_runs_is_cancelled_at_the_server_and_told(held_engine, make_requests):
+    requests, emulator = make_requests(2), held_engine.emulator
+    async with held_engine.queue() as queue, held_engine.worker():
+        first, second = await queue.enqueue(requests, run="autumn")
+        await emulator.wait_until(lambda: charged(emulator, requests) == {1: 2})
+        assert await queue.cancel(run="autumn", keys=[first]) == 1
+        told = await anext(queue.results(run="autumn"))
+        status = await queue.status(run="autumn")
+        await queue.cancel(run="autumn")
+        assert len(await outcomes(queue, "autumn")) == 2
+    assert (told.key, told.state, told.sent) == (first, "cancelled", True)
+    assert told.request_id
+    assert (status.running, status.ended) == (1, {"cancelled": 1})
+    assert charged(emulator, requests) == {1: 2}
+
+
+async def test_what_is_enqueued_after_all_was_cancelled_is_made(engine, make_requests):
+    first, second = make_requests(2)
+    async with engine.queue() as queue:
+        await queue.enqueue([first], run="autumn")
+        await queue.cancel(run="autumn")
+        async with engine.worker():
+            await queue.enqueue([second], run="autumn")
+            states = [each.state for each in await outcomes(queue, "autumn")]
+    assert sorted(states) == ["cancelled", "succeeded"]
+
+
+async def test_what_was_cancelled_can_be_handed_out_again(engine, emulator, make_requests):
+    requests = make_requests(2)
+    async with engine.queue() as queue:
+        keys = await queue.enqueue(requests, run="autumn")
+        await queue.cancel(run="autumn")
+        assert await queue.again(run="autumn", keys=keys[:1]) == 1
+        async with engine.worker():
+            told = {each.key: each.state for each in await outcomes(queue, "autumn")}
+    assert told == {keys[0]: "succeeded", keys[1]: "cancelled"}
+    assert charged(emulator, requests) == {1: 1, 0: 1}
+
+
+# --- forgetting -----------------------------------------------------------------------------------
+
+
+async def test_a_run_that_is_forgotten_is_not_bought_again(engine, emulator, make_requests):
+    requests = make_requests(2)
+    async with engine.queue() as queue, engine.worker():
+        await queue.enqueue(requests, run="autumn")
+        first = await outcomes(queue, "autumn")
+        assert await queue.forget(run="autumn") == 2
+        assert await outcomes(queue, "autumn") == []
+        await queue.enqueue(requests, run="autumn")
+        second = await outcomes(queue, "autumn")
+    assert {each.key: each for each in first} == {each.key: each for each in second}
+    assert charged(emulator, requests) == {1: 2}
+
+
+async def test_a_run_with_tasks_that_have_no_outcome_is_not_forgotten(engine, make_requests):
+    async with engine.queue() as queue:
+        await queue.enqueue(make_requests(1), run="autumn")
+        with pytest.raises(ValueError, match="no outcome"):
+            await queue.forget(run="autumn")
+        assert (await queue.status(run="autumn")).waiting == 1

@@ -56,6 +56,7 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
         max_executor_threads=8,
         log_level="WARNING",
         enable_otlp=False,
+        notification_listener_polling_interval_sec=0.1,
     )
 
     def start() -> None:

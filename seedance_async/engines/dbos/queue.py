@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from seedance_async.engines.contract import Requests, RunStatus
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
 from seedance_async.engines.dbos.places import checked_url, client_at, engine_at
+from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome, Task
 from seedance_async.journal.keys import Occurrences, fingerprint
@@ -50,7 +51,7 @@ class SeedanceQueue:
         self._url, self._media_key = checked_url(url), media_key
         self._look_every = look_every
         self._opening = asyncio.Lock()
-        self._client: DBOSClient | None = None
+        self._rows: Rows | None = None
         self._watches: dict[str, RunWatch] = {}
 
     def __repr__(self) -> str:
@@ -68,18 +69,18 @@ class SeedanceQueue:
     ) -> None:
         await self.aclose()
 
-    async def _opened(self) -> DBOSClient:
+    async def _opened(self) -> Rows:
         async with self._opening:
-            if self._client is None:
-                self._client = await client_at(self._url)
-            return self._client
+            if self._rows is None:
+                self._rows = Rows(await client_at(self._url))
+            return self._rows
 
     async def enqueue(self, requests: Requests, *, run: str) -> list[str]:
         """See `Queue`. Some thousands are enqueued in one transaction.
 
         Tasks are handed out in the order of their call; those of several calls take turns.
         """
-        client = await self._opened()
+        client = (await self._opened()).client
         tasks = self._tasks(requests)
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
         await asyncio.to_thread(self._enqueue, client, rows)
@@ -121,24 +122,58 @@ class SeedanceQueue:
 
     async def status(self, *, run: str) -> RunStatus:
         """See `Queue`. A second call looks only for what is new."""
-        client = await self._opened()
-        watch = self._watches.setdefault(run, RunWatch(client, run))
+        rows = await self._opened()
+        watch = self._watches.setdefault(run, RunWatch(rows, run))
         await watch.look()
         return watch.status
 
     async def cancel(self, *, run: str, keys: Iterable[str] | None = None) -> int:
+        """See `Queue`.
+
+        What no worker has is cancelled at once; a worker hears of it within seconds, and cancels
+        what it has at the server. What it sends in these seconds is cancelled there, too.
+        """
+        rows, wanted = await self._opened(), _ids(run, keys)
+        found = await rows.of_run(run, status=UNFINISHED)
+        left = [row for row in found if wanted is None or row.workflow_id in wanted]
+        unseen = [row.workflow_id for row in left if row.executor_id is None]
+        taken = await rows.cancel_unseen(unseen)
+        seen = [row.workflow_id for row in left if row.executor_id is not None]
+        await rows.note(run, [*seen, *taken], cancels=True)
+        await rows.hand_out_again(taken)
+        return len(left)
+
+    async def again(self, *, run: str, keys: Iterable[str]) -> int:
         """See `Queue`."""
-        raise NotImplementedError
+        rows, wanted = await self._opened(), _ids(run, keys)
+        found = await rows.of_run(run, status=ENDED)
+        ids = [row.workflow_id for row in found if wanted is None or row.workflow_id in wanted]
+        await rows.note(run, ids, cancels=False)
+        for each in ids:
+            await rows.rewind(each)
+        self._watches.pop(run, None)
+        return len(ids)
 
     async def forget(self, *, run: str) -> int:
         """See `Queue`."""
-        raise NotImplementedError
+        rows = await self._opened()
+        if await rows.of_run(run, status=UNFINISHED):
+            raise ValueError(f"tasks of the run {run!r} have no outcome yet: cancel them first")
+        ids = [row.workflow_id for row in await rows.of_run(run)]
+        await rows.delete(ids)
+        await rows.delete_notes(run)
+        self._watches.pop(run, None)
+        return len(ids)
 
     async def aclose(self) -> None:
         """See `Queue`."""
-        client, self._client = self._client, None
-        if client is not None:
-            await asyncio.to_thread(client.destroy)
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            await rows.close()
+
+
+def _ids(run: str, keys: Iterable[str] | None) -> set[str] | None:
+    return None if keys is None else {workflow_id(run, key) for key in keys}
 
 
 def _options(run: str, key: str, place: int) -> EnqueueOptions:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import platform
-import secrets
-from contextlib import AsyncExitStack
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dbos import DBOSClient
-
 from seedance_async import ConfigurationError, SeedanceSession
+from seedance_async.engines.dbos.keeper import Keeper, Signs, executor_id
 from seedance_async.engines.dbos.launch import launch
-from seedance_async.engines.dbos.names import APPLICATION, QUEUE
+from seedance_async.engines.dbos.names import APPLICATION, QUEUE, key_in
 from seedance_async.engines.dbos.places import checked_url, client_at, journal_at
+from seedance_async.engines.dbos.rows import Rows
 from seedance_async.engines.results import Results
-from seedance_async.engines.task import Task
-from seedance_async.engines.work import Work
+from seedance_async.engines.submits import Submits
+from seedance_async.engines.task import Outcome, Task
+from seedance_async.engines.work import PATIENCE, Work
+
+_log = logging.getLogger(__name__)
 
 
 class SeedanceWorker:
@@ -30,21 +33,32 @@ class SeedanceWorker:
         await worker.serve()
     ```
 
+    Leaving the block hands back what is not done: others go on with it within seconds. A worker
+    that dies is taken over by the others within two leases; if its process is gone from the same
+    machine, within one fifth of one.
+
     Args:
         url: the queue's.
         results: where videos go: a folder that all workers see, or a URL of a bucket; None to
             download none.
         concurrency: tasks at once over all workers; None for no limit.
         at_once: submits on their way at once, in this worker.
+        lease: seconds without a sign of life after which others take its tasks over.
         leave_within: seconds that leaving may take.
         look_every: seconds between two looks into the queue.
-        options: those of `SeedanceSession`, of which `max_in_flight` says how many tasks this
-            worker has at once. The journal is made from the URL, unless one is given.
+        options: those of `SeedanceSession`. `max_in_flight` says how many tasks this worker has at
+            once. `poll_rate` is that of all workers, who share it. A journal is made from the URL;
+            one that is given must be at the same place, and shared.
 
-    The limits are kept with the queue, so those of the worker that started last hold for all.
+    The limits on tasks at once are kept with the queue, so those of the worker that started last
+    hold for all.
 
     Attributes:
-        executor_id: its name in DBOS, which no other worker has, nor this one after a restart.
+        executor_id: its name in DBOS, which no other worker has, nor this one after a restart;
+            None before it is open.
+
+    Raises:
+        ConfigurationError: no queue can be at the URL, or the session is refused its options.
     """
 
     def __init__(
@@ -54,6 +68,7 @@ class SeedanceWorker:
         *,
         concurrency: int | None = None,
         at_once: int = 8,
+        lease: float = 60.0,
         leave_within: float = 5.0,
         look_every: float = 1.0,
         **options: Any,
@@ -61,30 +76,49 @@ class SeedanceWorker:
         if options.get("resubmit_uncertain"):
             raise ConfigurationError("a worker never submits again what is uncertain")
         self._url, self._results = checked_url(url), results
-        self._concurrency, self._at_once, self._look_every = concurrency, at_once, look_every
-        self._leave_within = leave_within
+        self._concurrency, self._at_once = concurrency, at_once
+        self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
         options.setdefault("journal", journal_at(self._url))
         self._options = options
-        self.executor_id = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(6)}"
-        self._work: Work | None = None
+        self._session = SeedanceSession(**options)
+        self.executor_id: str | None = None
+        self._running: dict[str, Task] = {}
+        self._cancelling: set[asyncio.Task[Outcome]] = set()
+        self._leaving = False
         self._left = asyncio.Event()
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"<SeedanceWorker {self.executor_id} {self._work!r}>"
+        return f"<SeedanceWorker {self.executor_id}, {len(self._running)} running>"
 
     async def __aenter__(self) -> SeedanceWorker:
         """Open the session and take tasks from now on."""
         async with AsyncExitStack() as stack:
-            session = SeedanceSession(**self._options)
-            await session.open()
-            stack.push_async_callback(session.aclose, leave=True, within=self._leave_within)
-            self._work = Work(session, self._results, at_once=self._at_once)
-            client = await client_at(self._url)
-            stack.callback(client.destroy)
-            await self._register(client)
-            stop = await launch(self._url, self._make, executor_id=self.executor_id)
-            stack.push_async_callback(stop)
+            rows = Rows(await client_at(self._url))
+            stack.push_async_callback(rows.close)
+            stack.push_async_callback(self._hand_back, rows)
+            await self._session.open()
+            stack.push_async_callback(self._session.aclose, leave=True, within=self._leave_within)
+            signs: Signs = self._options["journal"]
+            number, _ = await signs.roll_call(self._lease)
+            self.executor_id = executor_id(number, platform.node())
+            self._work = Work(self._session, self._results, submits=self._submits())
+            self._keeper = Keeper(
+                rows,
+                signs,
+                lease=self._lease,
+                look_every=self._look_every,
+                executor_id=self.executor_id,
+                running=self._running.keys,
+                cancel=self._cancel,
+            )
+            await self._keeper.hear()
+            await self._register(rows)
+            stack.push_async_callback(
+                await launch(self._url, self._make, executor_id=self.executor_id)
+            )
+            keeping = asyncio.create_task(self._keeper.run(), name="seedance-keeper")
+            stack.push_async_callback(_ended, keeping)
             self._stack = stack.pop_all()
         return self
 
@@ -94,6 +128,9 @@ class SeedanceWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._leaving = True
+        for task in self._cancelling:
+            task.cancel()
         await self._stack.aclose()
 
     async def serve(self) -> None:
@@ -104,8 +141,12 @@ class SeedanceWorker:
         """Let `serve` return."""
         self._left.set()
 
-    async def _register(self, client: DBOSClient) -> None:
-        await client.register_queue_async(
+    def _submits(self) -> Submits:
+        most = self._options.get("max_uncertain_in_a_row", 10)
+        return Submits(at_once=self._at_once, patience=PATIENCE, max_uncertain=most)
+
+    async def _register(self, rows: Rows) -> None:
+        await rows.client.register_queue_async(
             QUEUE,
             global_concurrency=self._concurrency,
             worker_concurrency=self._options.get("max_in_flight", 20),
@@ -114,6 +155,50 @@ class SeedanceWorker:
         )
 
     async def _make(self, workflow_id: str, data: dict[str, Any]) -> str:
-        assert self._work is not None
-        outcome = await self._work.make(Task.load(data))
-        return outcome.dump()
+        try:
+            task = Task.load(data)
+        except ValueError as error:
+            return _unreadable(workflow_id, error).dump()
+        self._running[workflow_id] = task
+        try:
+            return (await self._outcome(workflow_id, task)).dump()
+        except Exception:
+            if self._leaving:
+                raise asyncio.CancelledError from None  # DBOS records no end of it
+            raise
+        finally:
+            self._running.pop(workflow_id, None)
+
+    async def _outcome(self, workflow_id: str, task: Task) -> Outcome:
+        if workflow_id not in self._keeper.cancelled:
+            return await self._work.make(task)
+        await self._keeper.cancelled.settled(workflow_id)
+        return await self._work.cancel(task)
+
+    def _cancel(self, workflow_ids: Iterable[str]) -> None:
+        for workflow_id in workflow_ids:
+            cancelling = asyncio.create_task(self._work.cancel(self._running[workflow_id]))
+            self._cancelling.add(cancelling)
+            cancelling.add_done_callback(self._cancelling.discard)
+
+    async def _hand_back(self, rows: Rows) -> None:
+        """Put what this worker had into the queue again; if that fails, its lease runs out."""
+        if self.executor_id is None:
+            return
+        try:
+            async with asyncio.timeout(self._leave_within):
+                left = await rows.running(self.executor_id)
+                await rows.hand_out_again([row.workflow_id for row in left])
+        except Exception as error:
+            _log.warning("the tasks of this worker are taken over later: %r", error)
+
+
+def _unreadable(workflow_id: str, error: ValueError) -> Outcome:
+    reason = f"this worker cannot read the task, which a newer version may have written: {error}"
+    return Outcome(key_in(workflow_id), "rejected", error=reason)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

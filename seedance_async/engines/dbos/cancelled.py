@@ -1,0 +1,48 @@
+"""`Cancelled`: the tasks that were cancelled, as a worker knows them from the notes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from seedance_async.engines.dbos.rows import Rows, newest
+
+
+class Cancelled:
+    """The workflows that are cancelled, whoever has them.
+
+    Args:
+        rows: of the queue.
+        settled_after: seconds after which all workers know of what this one has just learned.
+    """
+
+    def __init__(self, rows: Rows, settled_after: float) -> None:
+        self._rows, self._settled_after = rows, settled_after
+        self._since: dict[str, float] = {}  # by workflow: when this worker heard of it
+        self._read: set[str] = set()
+        self._newest: int | None = None
+
+    def __contains__(self, workflow_id: str) -> bool:
+        return workflow_id in self._since
+
+    async def look(self) -> set[str]:
+        """The workflows that were cancelled since the last look."""
+        new = set[str]()
+        for note_id, created_at, note in await self._rows.notes(self._newest):
+            self._newest = newest((created_at,), self._newest)
+            if note_id in self._read:
+                continue
+            self._read.add(note_id)
+            if note.cancels:
+                new.update(note.ids)
+            else:
+                new.difference_update(note.ids)
+                for each in note.ids:
+                    self._since.pop(each, None)
+        now = asyncio.get_running_loop().time()
+        self._since |= dict.fromkeys(new - self._since.keys(), now)
+        return new
+
+    async def settled(self, workflow_id: str) -> None:
+        """Wait until no worker submits this any more that had it when it was cancelled."""
+        heard_at = self._since.get(workflow_id, 0.0)
+        await asyncio.sleep(heard_at + self._settled_after - asyncio.get_running_loop().time())

@@ -1,0 +1,139 @@
+"""`Keeper`: what a worker does beside its tasks: hears what is cancelled, and takes over tasks.
+
+A worker is dead once it has given no sign of life for the time of a lease, or its process is gone.
+Its tasks are put into the queue again. One worker does that at a time, the one that has been there
+the longest; if two do, a task is handed out twice, which the journal makes harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from dbos import WorkflowStatus
+
+from seedance_async._utils.plural import counted
+from seedance_async.engines.dbos.cancelled import Cancelled
+from seedance_async.engines.dbos.rows import Rows
+
+_log = logging.getLogger(__name__)
+
+#: Signs of life in the time of a lease.
+SIGNS = 5
+
+
+class Signs(Protocol):
+    """The part of a shared journal by which workers know of each other."""
+
+    async def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
+        """Give a sign of life; the own number, and those of all that are alive.
+
+        Args:
+            within: seconds of silence after which one is not, or its process is gone.
+        """
+
+
+class Keeper:
+    """Keeps one worker in touch with the others.
+
+    Args:
+        rows: of the queue.
+        signs: the journal that the workers share.
+        lease: seconds without a sign of life after which a worker counts as dead.
+        look_every: seconds between two looks for what is cancelled.
+        executor_id: the worker's.
+        running: returns the workflows that it makes at this moment.
+        cancel: cancels some of these.
+
+    Attributes:
+        cancelled: what is cancelled, as far as this worker has heard.
+        living: how many workers share the queue.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        signs: Signs,
+        *,
+        lease: float,
+        look_every: float,
+        executor_id: str,
+        running: Callable[[], Collection[str]],
+        cancel: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._rows, self._signs = rows, signs
+        self._lease, self._look_every = lease, look_every
+        self._executor_id, self._running, self._cancel = executor_id, running, cancel
+        self._unknown: set[str] = set()
+        self.cancelled = Cancelled(rows, settled_after=3 * look_every)
+        self.living = 1
+
+    async def run(self) -> None:
+        """Keep in touch until this is cancelled. What fails is logged, and tried again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_regularly(self.hear, self._look_every, "what is cancelled"))
+            tasks.create_task(_regularly(self.look_after, self._lease / SIGNS, "the other workers"))
+
+    async def hear(self) -> None:
+        """Cancel what this worker makes and somebody has cancelled since the last time."""
+        new = await self.cancelled.look()
+        if new:
+            self._cancel(new.intersection(self._running()))
+
+    async def look_after(self) -> None:
+        """Give a sign of life, and put into the queue again what nobody makes any more."""
+        own, living = await self._signs.roll_call(self._lease)
+        self.living = max(1, len(living))
+        is_first = own == min(living, default=own)
+        rows = await self._rows.running(None if is_first else self._executor_id)
+        left = self._left_here(rows)
+        if is_first:
+            left += self._left_by_others(rows, living)
+        await self._rows.hand_out_again(left)
+
+    def _left_here(self, rows: list[WorkflowStatus]) -> list[str]:
+        """What is said to be with this worker, at two looks in a row, and is not.
+
+        A database that lost its last moments has tasks run that have their outcome.
+        """
+        mine = {row.workflow_id for row in rows if row.executor_id == self._executor_id}
+        unknown = mine - set(self._running())
+        left, self._unknown = unknown & self._unknown, unknown
+        return sorted(left)
+
+    def _left_by_others(self, rows: list[WorkflowStatus], living: frozenset[int]) -> list[str]:
+        left = [row for row in rows if number_in(row.executor_id) not in living]
+        workers = {row.executor_id for row in left}
+        if left:
+            _log.warning(
+                "%s of %s that died: others go on with them",
+                *(counted(len(left), "task"), counted(len(workers), "worker")),
+            )
+        return [row.workflow_id for row in left]
+
+
+def executor_id(number: int, place: str) -> str:
+    """The name of a worker in DBOS: its number in the journal, and where it is."""
+    return f"{number}@{place}"
+
+
+def number_in(executor_id: str | None) -> int | None:
+    """The number of a worker in the journal; None if the name is none of ours."""
+    number = (executor_id or "").partition("@")[0]
+    return int(number) if number.isdecimal() else None
+
+
+async def _regularly(look: Callable[[], object], seconds: float, what: str) -> None:
+    failed = False
+    while True:
+        try:
+            await look()  # type: ignore[misc]
+        except Exception as error:
+            if not failed:
+                _log.warning("this worker cannot look after %s now: %s", what, error)
+            failed = True
+        else:
+            failed = False
+        await asyncio.sleep(seconds)

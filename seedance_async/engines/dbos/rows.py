@@ -1,0 +1,190 @@
+"""The rows that DBOS keeps of runs, by its client's public interface: read, cancelled, resumed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from dbos import DBOSClient, EnqueueOptions, WorkflowSerializationFormat, WorkflowStatus
+
+from seedance_async.engines.dbos.names import (
+    APPLICATION,
+    CANCEL,
+    CANCELS,
+    MAKE,
+    QUEUE,
+    VERSION,
+    prefix_of,
+)
+
+#: Rows of one statement.
+AT_ONCE = 1000
+
+#: Seconds by which a look for what is new reaches back before the newest row that was seen: a row
+#: with an earlier time may have been committed since.
+OVERLAP = 30.0
+
+UNFINISHED = ["ENQUEUED", "PENDING", "DELAYED"]
+ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+
+
+@attrs.frozen
+class Note:
+    """What somebody has said of tasks, in a row that outlives them: cancel these, or do not.
+
+    Attributes:
+        ids: of the workflows.
+        cancels: whether they are cancelled, or no longer.
+    """
+
+    ids: list[str]
+    cancels: bool
+
+
+class Rows:
+    """The rows of a queue.
+
+    Args:
+        client: of the queue.
+    """
+
+    def __init__(self, client: DBOSClient) -> None:
+        self.client = client
+
+    async def of_run(
+        self,
+        run: str,
+        *,
+        status: str | list[str] | None = None,
+        since: int | None = None,
+        ended_since: int | None = None,
+    ) -> list[WorkflowStatus]:
+        """The rows of a run, without what goes in and comes out.
+
+        Args:
+            run: its name.
+            status: of DBOS.
+            since: milliseconds of the database's clock; those enqueued then or later, and some
+                from before.
+            ended_since: likewise those that ended.
+        """
+        prefix = prefix_of(run)
+        rows = await self.client.list_workflows_async(
+            name=MAKE,
+            workflow_id_prefix=prefix,
+            status=status,
+            start_time=_some_before(since),
+            completed_after=_some_before(ended_since),
+            load_input=False,
+            load_output=False,
+        )
+        # SQLite makes no difference between upper and lower case here.
+        return [row for row in rows if row.workflow_id.startswith(prefix)]
+
+    async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
+        """The rows with these ids, some at a time, with what came out."""
+        for some in in_pieces(list(ids)):
+            yield await self.client.list_workflows_async(workflow_ids=some, load_input=False)
+
+    async def running(self, executor_id: str | None = None) -> list[WorkflowStatus]:
+        """What workers have, or had when they died; or what one of them has."""
+        return await self.client.list_workflows_async(
+            name=MAKE,
+            status="PENDING",
+            executor_id=executor_id,
+            load_input=False,
+            load_output=False,
+        )
+
+    async def hand_out_again(self, ids: Collection[str]) -> None:
+        """Put workflows into the queue again that have no outcome; harmless for one that runs."""
+        for some in in_pieces(list(ids)):
+            await self.client.resume_workflows_async(some, queue_name=QUEUE)
+
+    async def cancel_unseen(self, ids: Sequence[str]) -> list[str]:
+        """Cancel workflows that no worker has had; those that one has taken meanwhile."""
+        taken = []
+        for some in in_pieces(ids):
+            await self.client.cancel_workflows_async(some)
+            rows = await self.client.list_workflows_async(
+                workflow_ids=some, load_input=False, load_output=False
+            )
+            taken += [row.workflow_id for row in rows if was_taken(row)]
+        return taken
+
+    async def rewind(self, workflow_id: str) -> None:
+        """Put a workflow that has an outcome into the queue again."""
+        await self.client.rewind_workflow_async(
+            workflow_id, application_version=VERSION, queue_name=QUEUE
+        )
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Remove rows, and all that DBOS keeps beside them."""
+        for some in in_pieces(ids):
+            await self.client.delete_workflows_async(some)
+
+    # --- notes ------------------------------------------------------------------------------
+
+    async def note(self, run: str, ids: Sequence[str], *, cancels: bool) -> None:
+        """Tell all workers, those that start later too, that tasks are cancelled, or no longer."""
+        for some in in_pieces(ids):
+            options = EnqueueOptions(
+                workflow_name=CANCEL,
+                queue_name=CANCELS,
+                workflow_id=f"{CANCEL}/{prefix_of(run)}{secrets.token_hex(8)}",
+                app_version=VERSION,
+                application_name=APPLICATION,
+                serialization_type=WorkflowSerializationFormat.PORTABLE,
+            )
+            await self.client.enqueue_async(options, attrs.asdict(Note(some, cancels)))
+
+    async def notes(self, since: int | None) -> list[tuple[str, int, Note]]:
+        """The id of each note since then, its time, and what it says; in their order."""
+        rows = await self.client.list_workflows_async(
+            name=CANCEL, start_time=_some_before(since), load_output=False
+        )
+        return [(row.workflow_id, row.created_at or 0, _note_in(row)) for row in rows]
+
+    async def delete_notes(self, run: str) -> None:
+        """Remove the notes about a run."""
+        prefix = f"{CANCEL}/{prefix_of(run)}"
+        rows = await self.client.list_workflows_async(
+            name=CANCEL, workflow_id_prefix=prefix, load_input=False, load_output=False
+        )
+        ids = [row.workflow_id for row in rows if row.workflow_id.startswith(prefix)]
+        await self.delete(ids)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await asyncio.to_thread(self.client.destroy)
+
+
+def was_taken(row: WorkflowStatus) -> bool:
+    """Whether a cancelled workflow was with a worker before: that one says what became of it."""
+    return row.status == "CANCELLED" and row.executor_id is not None
+
+
+def in_pieces(items: Sequence[str]) -> Iterator[list[str]]:
+    """The items, as many at a time as one statement takes."""
+    for start in range(0, len(items), AT_ONCE):
+        yield list(items[start : start + AT_ONCE])
+
+
+def newest(times: Iterable[int | None], before: int | None) -> int | None:
+    """The newest of some times, in milliseconds of the database's clock."""
+    return max((time for time in (*times, before) if time is not None), default=None)
+
+
+def _note_in(row: WorkflowStatus) -> Note:
+    given: Any = row.input
+    return Note(**given["args"][0])
+
+
+def _some_before(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000 - OVERLAP, UTC).isoformat()
