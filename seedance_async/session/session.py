@@ -411,6 +411,17 @@ class SeedanceSession:
             self._check_home()
         self.client.submit_gate.shut(reason, math.inf)
 
+    @property
+    def poll_rate(self) -> float:
+        """Polls a second over all jobs, as in the options; may be changed while it is open."""
+        return self._poller.poll_rate
+
+    @poll_rate.setter
+    def poll_rate(self, rate: float) -> None:
+        if not rate > 0:
+            raise ConfigurationError(f"poll_rate must be above 0, not {rate!r}")
+        self._poller.poll_rate = rate
+
     def stats(self) -> SessionStats:
         """The session at this moment."""
         counts, times = self.registry.counts, self._poller.finish_times

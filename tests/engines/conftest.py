@@ -2,10 +2,12 @@
 
 import random
 import secrets
+import shutil
 
 import attrs
 import pytest
 import pytest_asyncio
+from sqlalchemy import make_url
 
 from seedance_async import GenerationRequest
 from seedance_async.emulator import Emulator, EmulatorOptions
@@ -23,6 +25,13 @@ class OnDBOS:
     url: str
     emulator: Emulator
     videos: object
+
+    def save(self):
+        """A copy of the queue as it is now, without the journal."""
+        return shutil.copy(make_url(self.url).database, self.videos.with_suffix(".copy"))
+
+    def restore(self, copy):
+        shutil.copy(copy, make_url(self.url).database)
 
     def queue(self, **options):
         return SeedanceQueue(self.url, look_every=SOON, **options)

@@ -46,10 +46,10 @@ class Keeper:
         executor_id: the worker's.
         running: returns the workflows that it makes at this moment.
         cancel: cancels some of these.
+        share: is told how many workers there are, whenever that changes.
 
     Attributes:
         cancelled: what is cancelled, as far as this worker has heard.
-        living: how many workers share the queue.
     """
 
     def __init__(
@@ -62,13 +62,14 @@ class Keeper:
         executor_id: str,
         running: Callable[[], Collection[str]],
         cancel: Callable[[Iterable[str]], None],
+        share: Callable[[int], None],
     ) -> None:
         self._rows, self._signs = rows, signs
         self._lease, self._look_every = lease, look_every
         self._executor_id, self._running, self._cancel = executor_id, running, cancel
         self._unknown: set[str] = set()
         self.cancelled = Cancelled(rows, settled_after=3 * look_every)
-        self.living = 1
+        self._share, self._living = share, 1
 
     async def run(self) -> None:
         """Keep in touch until this is cancelled. What fails is logged, and tried again."""
@@ -85,7 +86,9 @@ class Keeper:
     async def look_after(self) -> None:
         """Give a sign of life, and put into the queue again what nobody makes any more."""
         own, living = await self._signs.roll_call(self._lease)
-        self.living = max(1, len(living))
+        if len(living) != self._living:
+            self._living = len(living)
+            self._share(self._living)
         is_first = own == min(living, default=own)
         rows = await self._rows.running(None if is_first else self._executor_id)
         left = self._left_here(rows)

@@ -111,6 +111,7 @@ class SeedanceWorker:
                 executor_id=self.executor_id,
                 running=self._running.keys,
                 cancel=self._cancel,
+                share=self._share_polls,
             )
             await self._keeper.hear()
             await self._register(rows)
@@ -180,6 +181,11 @@ class SeedanceWorker:
             cancelling = asyncio.create_task(self._work.cancel(self._running[workflow_id]))
             self._cancelling.add(cancelling)
             cancelling.add_done_callback(self._cancelling.discard)
+
+    def _share_polls(self, workers: int) -> None:
+        rate = self._options.get("poll_rate")
+        if rate is not None:
+            self._session.poll_rate = rate / workers
 
     async def _hand_back(self, rows: Rows) -> None:
         """Put what this worker had into the queue again; if that fails, its lease runs out."""

@@ -18,12 +18,12 @@ _MOST_STATUSES = 100
 class PollNotices:
     """Warnings that are given once.
 
-    Args:
+    Attributes:
         poll_rate: polls a second over all jobs.
     """
 
     def __init__(self, poll_rate: float) -> None:
-        self._poll_rate = poll_rate
+        self.poll_rate = poll_rate
         self._unknown_statuses: set[str] = set()
         self._is_stretch_told = self._is_silence_told = False
 
@@ -37,7 +37,7 @@ class PollNotices:
                 " stats().poll_stretch follows it",
                 jobs,
                 stretch,
-                self._poll_rate,
+                self.poll_rate,
             )
 
     def unanswered(self, seconds: float, jobs: int) -> None:
@@ -48,7 +48,7 @@ class PollNotices:
                 "jobs are abandoned without an answer to their final poll within %g s: the server"
                 " does not answer, or the poll rate of %g a second is too low for all jobs (%d)",
                 seconds,
-                self._poll_rate,
+                self.poll_rate,
                 jobs,
             )
 

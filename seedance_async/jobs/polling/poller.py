@@ -131,6 +131,15 @@ class Poller:
         """How many times longer than they should be the intervals are, so that the rate holds."""
         return self._scheduler.stretch
 
+    @property
+    def poll_rate(self) -> float:
+        """Polls a second over all jobs; may be changed at any time."""
+        return self._scheduler.rate
+
+    @poll_rate.setter
+    def poll_rate(self, rate: float) -> None:
+        self._scheduler.rate = self._notices.poll_rate = rate
+
     def start(self) -> None:
         """Start polling."""
         self._scheduler.start()

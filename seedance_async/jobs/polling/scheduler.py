@@ -109,6 +109,15 @@ class Scheduler(Generic[_T]):
         """How many times longer than asked for items wait now, so that the budget holds."""
         return 1 / self._clock.pace
 
+    @property
+    def rate(self) -> float:
+        """Services a second over all items; may be changed at any time."""
+        return self._budget.rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._budget.rate = rate
+
     def start(self) -> None:
         """Start serving."""
         self._loop = asyncio.get_running_loop()

@@ -171,6 +171,18 @@ async def test_the_rate_holds_over_all_items_and_none_starves():
     assert max(served.counts.values()) - min(served.counts.values()) <= 1
 
 
+async def test_a_rate_that_is_changed_holds_from_then_on():
+    served = Served(times=10**6, again=1)
+    scheduler = Scheduler(served, rate=20, workers=8)
+    for number in range(30):
+        scheduler.put(number, 0)
+    asyncio.get_running_loop().call_later(100, setattr, scheduler, "rate", 2)
+    await run(scheduler, 200)
+    assert scheduler.rate == 2
+    assert 2150 <= len(served.log) <= 2250
+    assert max(served.counts.values()) - min(served.counts.values()) <= 1
+
+
 @pytest.mark.parametrize("error", [LookupError("a bug"), asyncio.CancelledError("a bug")])
 async def test_a_serve_that_raises_is_logged_and_the_item_is_served_again(caplog, error):
     calls = []

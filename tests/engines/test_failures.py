@@ -1,0 +1,186 @@
+"""Workers that are killed, stopped and told to leave: real processes, and the server's ledger."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.engines.conftest import SOON
+from tests.engines.test_contract import charged, outcomes
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ROOT = Path(__file__).parents[2]
+
+#: Seconds without a sign of life after which a worker of these tests is dead.
+LEASE = 1.0
+
+#: The step at which a worker is killed, and how many of its jobs nobody knows the outcome of.
+KILLS = {
+    "before the claim": 0,
+    "after the claim": 1,
+    "headers sent": 1,
+    "after the submit": 1,
+    "after recording the id": 0,
+    "before a poll": 0,
+    "during a download": 0,
+    "before recording the file": 0,
+}
+
+
+@contextlib.asynccontextmanager
+async def process(engine, step="never", *, stops=False, **options):
+    """A worker in a process of its own, which is killed at the end if it still runs."""
+    options = {"lease": LEASE, "look_every": SOON, "max_in_flight": 1, **options}
+    plan = {
+        "url": engine.url, "videos": str(engine.videos), "base_url": engine.emulator.url,
+        "api_key": engine.emulator.api_key, "step": f"{step}:1", "stops": stops,
+        "options": options,
+    }  # fmt: skip
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "tests.engines.worker_process", json.dumps(plan),
+        cwd=ROOT,
+    )  # fmt: skip
+    try:
+        yield worker
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
+        await worker.wait()
+
+
+async def ended(worker):
+    async with asyncio.timeout(30):
+        return await worker.wait()
+
+
+async def is_stopped(worker):
+    """Wait until a process has been stopped by a signal."""
+    async with asyncio.timeout(30):
+        while " T " not in Path(f"/proc/{worker.pid}/stat").read_text():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("step", "uncertain"), KILLS.items(), ids=list(KILLS))
+async def test_what_a_killed_worker_had_is_taken_over(
+    engine, emulator, make_requests, step, uncertain
+):
+    requests = make_requests(2)
+    async with engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+        async with process(engine, step) as worker:
+            assert await ended(worker) == -signal.SIGKILL
+        async with engine.worker(lease=LEASE):
+            told = await outcomes(queue, "autumn")
+    states = Counter(each.state for each in told)
+    assert states == Counter(uncertain=uncertain, succeeded=2 - uncertain)
+    counts = charged(emulator, requests)
+    assert counts[1] >= 2 - uncertain
+    assert set(counts) <= {0, 1}
+    assert len(list(engine.videos.glob("*.mp4"))) == 2 - uncertain
+    assert all(each.sent for each in told)
+
+
+async def test_a_worker_that_is_stopped_longer_than_its_lease_wakes_to_nothing_worse(
+    held_engine, make_requests
+):
+    requests, emulator = make_requests(1), held_engine.emulator
+    async with held_engine.queue() as queue, process(held_engine) as worker:
+        await queue.enqueue(requests, run="autumn")
+        await emulator.wait_until(lambda: charged(emulator, requests) == {1: 1})
+        worker.send_signal(signal.SIGSTOP)
+        await is_stopped(worker)
+        async with held_engine.worker(lease=LEASE) as other:
+            await is_with(other, queue)
+            finish_all(emulator, requests)
+            [told] = await outcomes(queue, "autumn")
+            worker.send_signal(signal.SIGCONT)
+            worker.terminate()
+            assert await ended(worker) == 0
+            assert await outcomes(queue, "autumn") == [told]
+    assert told.state == "succeeded"
+    assert charged(emulator, requests) == {1: 1}
+
+
+async def test_an_acceptance_that_a_stopped_worker_records_late_is_not_lost(
+    engine, emulator, make_requests
+):
+    requests = make_requests(1)
+    async with engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+        async with process(engine, "after the submit", stops=True) as worker:
+            await is_stopped(worker)
+            async with engine.worker(lease=LEASE) as other:
+                await is_with(other, queue)
+                worker.send_signal(signal.SIGCONT)
+                [told] = await outcomes(queue, "autumn")
+    assert told.state == "succeeded"
+    assert charged(emulator, requests) == {1: 1}
+
+
+async def test_a_worker_that_is_told_to_leave_hands_its_tasks_back(held_engine, make_requests):
+    requests, emulator = make_requests(3), held_engine.emulator
+    async with held_engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+        async with process(held_engine, max_in_flight=2, lease=3600) as worker:
+            await emulator.wait_until(lambda: charged(emulator, requests)[1] == 2)
+            began = time.monotonic()
+            worker.terminate()
+            assert await ended(worker) == 0
+            assert time.monotonic() - began < 5
+        status = await queue.status(run="autumn")
+        assert (status.waiting, status.running, status.ended) == (3, 0, {})
+        async with held_engine.worker():
+            await emulator.wait_until(lambda: charged(emulator, requests) == {1: 3})
+            finish_all(emulator, requests)
+            told = await outcomes(queue, "autumn")
+    assert {each.state for each in told} == {"succeeded"}
+    assert charged(emulator, requests) == {1: 3}
+
+
+async def test_two_workers_that_have_one_key_pay_for_it_once(engine, emulator, make_requests):
+    requests = make_requests(6)
+    async with engine.queue() as queue, process(engine, max_in_flight=6), engine.worker():
+        for run in ("autumn", "winter", "spring"):
+            await queue.enqueue(requests, run=run)
+        told = [await outcomes(queue, run) for run in ("autumn", "winter", "spring")]
+    assert {each.state for some in told for each in some} == {"succeeded"}
+    assert charged(emulator, requests) == {1: 6}
+
+
+async def test_a_queue_that_is_restored_from_an_earlier_copy_tells_again_and_buys_nothing(
+    engine, emulator, make_requests, tmp_path
+):
+    requests = make_requests(3)
+    async with engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+    copy = engine.save()
+    async with engine.queue() as queue, engine.worker():
+        first = await outcomes(queue, "autumn")
+    engine.restore(copy)
+    async with engine.queue() as queue, engine.worker():
+        assert (await queue.status(run="autumn")).ended == {}
+        again = await outcomes(queue, "autumn")
+    assert {each.key: each for each in again} == {each.key: each for each in first}
+    assert charged(emulator, requests) == {1: 3}
+
+
+async def is_with(worker, queue):
+    """Wait until a worker has the only task of the run."""
+    async with asyncio.timeout(30):
+        while worker.executor_id not in (await queue.status(run="autumn")).workers:
+            await asyncio.sleep(0.02)
+
+
+def finish_all(emulator, requests):
+    prompts = {each.prompt for each in requests}
+    for job in emulator.jobs.values():
+        if job.body["prompt"] in prompts:
+            emulator.jobs.start(job.request_id)
+            emulator.jobs.finish(job.request_id)
