@@ -60,12 +60,13 @@ cli: _utils.number_runs _utils.packages _utils.plural _utils.whole_file api.job_
 emulator:
 engines: engines.contract engines.task engines.work
 engines.contract: engines.task root
-engines.dbos: _utils.packages api.errors engines.contract engines.results engines.task engines.work
-    journal journal.keys root
-engines.making: api.retry engines.results engines.task journal root
+engines.dbos: _utils.packages _utils.plural api.errors engines.contract engines.results
+    engines.submits engines.task engines.work journal journal.keys root
+engines.making: api.retry engines.results engines.submits engines.task journal root
 engines.results: engines.task jobs.downloads media root
+engines.submits: root
 engines.task: root
-engines.work: engines.making engines.results engines.task root
+engines.work: engines.making engines.results engines.submits engines.task root
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
     jobs.registry

@@ -73,6 +73,14 @@ class Owners:
         """The last sign of life may not be on record."""
         self._seen_at = 0.0
 
+    def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
+        """Give a sign of life; this owner, and all that have given one within some seconds."""
+        self.beat()
+        rows = self._sql.rows("SELECT number, place, pid, seen_at FROM owners")
+        now = self._sql.now()
+        alive = (number for number, *sign in rows if Owner(*sign).is_alive(now, within))
+        return self.own, frozenset(alive)
+
     def leave(self) -> None:
         """Be no owner any more. What it was sending is uncertain from now on."""
         self._sql.run("DELETE FROM owners WHERE number = ?", self.own)

@@ -162,6 +162,15 @@ class ThreadedJournal(ABC):
         self._lifecycle.check_open()
         return await self._run(lambda database: database.secret())
 
+    async def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
+        """Give a sign of life; the number of this journal, and those of all that are alive.
+
+        Args:
+            within: seconds of silence after which one is not; or once its process is gone.
+        """
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.owners.roll_call(within), Role.WRITE)
+
     async def flush(self) -> None:  # noqa: D102
         self._lifecycle.check_open()
         await self._run(lambda _: None)

@@ -1,8 +1,11 @@
 """An emulator for all tests of a module, and the engines that the contract is checked with."""
 
+import os
 import random
 import secrets
 import shutil
+import tempfile
+from pathlib import Path
 
 import attrs
 import pytest
@@ -13,6 +16,7 @@ from seedance_async import GenerationRequest
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.engines.dbos import SeedanceQueue, SeedanceWorker
 from tests.conftest import QUICK_POLL, QUICK_RETRY, SEED
+from tests.support.postgres import run
 
 #: Seconds between two looks, of everybody who looks.
 SOON = 0.05
@@ -26,12 +30,28 @@ class OnDBOS:
     emulator: Emulator
     videos: object
 
-    def save(self):
-        """A copy of the queue as it is now, without the journal."""
-        return shutil.copy(make_url(self.url).database, self.videos.with_suffix(".copy"))
+    @property
+    def is_sqlite(self):
+        return self.url.startswith("sqlite")
 
-    def restore(self, copy):
-        shutil.copy(copy, make_url(self.url).database)
+    def save(self):
+        """Keep a copy of the queue as it is now, without the journal."""
+        if self.is_sqlite:
+            shutil.copy(make_url(self.url).database, self._copy)
+        else:
+            run("pg_dump", "-n", "dbos", "-d", self.url, "-f", self._copy)
+
+    def restore(self):
+        """Put that copy in the place of the queue."""
+        if self.is_sqlite:
+            shutil.copy(self._copy, make_url(self.url).database)
+            return
+        run("psql", "-q", "-d", self.url, "-c", "DROP SCHEMA dbos CASCADE")
+        run("psql", "-q", "-d", self.url, "-f", self._copy)
+
+    @property
+    def _copy(self):
+        return Path(tempfile.gettempdir(), f"{self.videos.parent.name}-{os.getpid()}.copy")
 
     def queue(self, **options):
         return SeedanceQueue(self.url, look_every=SOON, **options)
@@ -64,9 +84,17 @@ async def held_emulator():
         yield emulator
 
 
-@pytest.fixture(params=["sqlite"])
+def url_of(request, folder):
+    """Where an engine is that nothing has used yet."""
+    if getattr(request, "param", "postgres") == "sqlite":
+        return f"sqlite:///{folder / 'run.db'}"
+    postgres = request.getfixturevalue("postgres")
+    return postgres.dsn(postgres.new_database())
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def engine(request, emulator, tmp_path):
-    return OnDBOS(f"sqlite:///{tmp_path / 'run.db'}", emulator, tmp_path / "videos")
+    return OnDBOS(url_of(request, tmp_path), emulator, tmp_path / "videos")
 
 
 @pytest.fixture

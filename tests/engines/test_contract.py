@@ -126,7 +126,7 @@ async def test_what_no_worker_has_is_cancelled_and_never_sent(engine, emulator, 
 async def test_what_runs_is_cancelled_at_the_server_and_told(held_engine, make_requests):
     requests, emulator = make_requests(2), held_engine.emulator
     async with held_engine.queue() as queue, held_engine.worker():
-        first, second = await queue.enqueue(requests, run="autumn")
+        first, _ = await queue.enqueue(requests, run="autumn")
         await emulator.wait_until(lambda: charged(emulator, requests) == {1: 2})
         assert await queue.cancel(run="autumn", keys=[first]) == 1
         told = await anext(queue.results(run="autumn"))

@@ -14,6 +14,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig
 
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION
+from seedance_async.engines.dbos.places import IDLE_SECONDS
 
 #: Makes the task of a workflow, in the worker of this process; DBOS keeps the text it returns.
 Make = Callable[[str, dict[str, Any]], Coroutine[Any, Any, str]]
@@ -53,6 +54,7 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
         application_version=VERSION,
         executor_id=executor_id,
         sys_db_pool_size=8,
+        sys_db_idle_transaction_timeout_sec=IDLE_SECONDS,
         max_executor_threads=8,
         log_level="WARNING",
         enable_otlp=False,

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbos import DBOS, DBOSClient
 from sqlalchemy import Engine, create_engine, event, make_url
 
 from seedance_async import ConfigurationError
 from seedance_async.engines.dbos.names import APPLICATION
-from seedance_async.journal import Journal, SQLiteJournal
+from seedance_async.journal import SQLiteJournal
+
+#: Seconds after which Postgres ends the transaction of a process that was stopped in the middle.
+IDLE_SECONDS = 5.0
 
 #: Seconds that a writer of an SQLite queue waits for the others.
 _BUSY = 30.0
+
+if TYPE_CHECKING:
+    from seedance_async.journal import PostgresJournal
 
 # Whoever configures logging has DBOS's messages, too; without this it writes to stderr by itself.
 logging.getLogger("dbos").addHandler(logging.NullHandler())
@@ -30,12 +37,19 @@ def checked_url(url: str) -> str:
     raise ConfigurationError("the queue must be at postgresql://… or sqlite:///path/run.db")
 
 
-def journal_at(url: str) -> Journal:
-    """The journal of a queue: in the same database, or in a file beside that of SQLite."""
+def journal_at(url: str, *, lease: float = 60.0) -> SQLiteJournal | PostgresJournal:
+    """The journal of a queue: in the same database, or in a file beside that of SQLite.
+
+    Args:
+        url: the queue's.
+        lease: seconds without a sign of life after which a worker counts as dead.
+    """
     file = make_url(url).database
     if url.startswith("sqlite") and file is not None:
         return SQLiteJournal(Path(file).with_suffix(".journal.db"), shared=True)
-    raise ConfigurationError("there is no journal for Postgres yet")
+    from seedance_async.journal import PostgresJournal  # with psycopg behind it: only if needed
+
+    return PostgresJournal(url, lease=lease)
 
 
 def engine_at(url: str) -> Engine:
@@ -56,6 +70,11 @@ async def client_at(url: str) -> DBOSClient:
 
     def opened() -> DBOSClient:
         DBOS.migrate(url)
-        return DBOSClient(system_database_url=url, application_name=APPLICATION)
+        return DBOSClient(
+            system_database_url=url,
+            application_name=APPLICATION,
+            retry_connection_errors=False,
+            sys_db_idle_transaction_timeout_sec=IDLE_SECONDS,
+        )
 
     return await asyncio.to_thread(opened)
