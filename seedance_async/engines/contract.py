@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -23,12 +23,14 @@ class RunStatus:
         running: tasks that a worker has.
         ended: outcomes, by state.
         workers: tasks by the worker that has them.
+        making: the keys of the running tasks.
     """
 
     waiting: int = 0
     running: int = 0
     ended: Mapping[str, int] = attrs.field(factory=dict)
     workers: Mapping[str, int] = attrs.field(factory=dict)
+    making: Collection[str] = attrs.field(default=(), repr=False)
 
     @property
     def total(self) -> int:
@@ -66,6 +68,15 @@ class Queue(Protocol):
 
         Ends once every task of the run has its outcome. A run that has no tasks ends at once.
         """
+
+    def follow(self, *, run: str) -> AsyncGenerator[tuple[Sequence[Outcome], RunStatus]]:
+        """As `results`, look by look: the outcomes since the last one, and how far the run is."""
+
+    async def tasks(self, *, run: str) -> dict[str, Outcome | None]:
+        """The keys of the run, each with its outcome, if it has one."""
+
+    async def runs(self) -> list[str]:
+        """The names of all runs that have tasks, the oldest first."""
 
     async def cancel(self, *, run: str, keys: Iterable[str] | None = None) -> int:
         """Cancel tasks of a run; all that have no outcome, if no keys are given.

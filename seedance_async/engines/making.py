@@ -114,7 +114,7 @@ class Making:
         try:
             return await self._outcome_of(await self._accepted())
         except SeedanceError as error:
-            return await self._told(str(error))
+            return await self._told(error)
         except Exception as error:
             _log.exception("job %s could not be made", self.task.key)
             return await self._told(repr(error))
@@ -132,7 +132,7 @@ class Making:
         try:
             await job.wait()
         except SeedanceError as error:
-            return await self._told(str(error))
+            return await self._told(error)
         return await self._saved(job)
 
     # --- the submit -------------------------------------------------------------------------
@@ -217,13 +217,13 @@ class Making:
     # --- the video --------------------------------------------------------------------------
 
     async def _saved(self, job: Job) -> Outcome:
-        results = self._means.results
-        if results is None or await results.has(self.task, job.saved):
+        results, request_id = self._means.results, job.request_id or ""
+        if results is None or await results.has(self.task, request_id, job.saved):
             return await self._told(None, job.saved)
         error: DownloadError | None = None
         for tries in range(DOWNLOADS):
             try:
-                await job.download(results.place(self.task), overwrite=True)
+                await job.download(results.place(self.task, request_id), overwrite=True)
             except DownloadError as failure:
                 error = failure
                 _log.warning("the video of job %s is not saved yet: %s", job.request_id, failure)
@@ -244,15 +244,19 @@ class Making:
                 await self._submits.pause(tries)
                 tries += 1
 
-    async def _told(self, error: str | None, saved: SavedFile | None = None) -> Outcome:
+    async def _told(
+        self, reason: SeedanceError | str | None, saved: SavedFile | None = None
+    ) -> Outcome:
         """The outcome, in the words of the journal."""
+        error = None if reason is None else str(reason)
+        error_type = type(reason).__name__ if isinstance(reason, SeedanceError) else None
         known, key = await self._recorded(), self.task.key
         if not self._is_here(known):
-            return Outcome(key, JobState.REJECTED.value, error=error)
+            return Outcome(key, JobState.REJECTED.value, error=error, error_type=error_type)
         if known is None or (known.state == JobState.REJECTED and known.request_id is None):
-            reason = error or (None if self._is_cancelled or known is None else known.error)
+            why = error or (None if self._is_cancelled or known is None else known.error)
             state = JobState.CANCELLED if self._is_cancelled else JobState.REJECTED
-            return Outcome(key, state.value, error=reason)
+            return Outcome(key, state.value, error=why, error_type=error_type)
         state = _ended_state(known)
         return Outcome(
             key=key,
@@ -262,6 +266,7 @@ class Making:
             file=None if saved is None else saved.place,
             sha256=None if saved is None else saved.sha256,
             error=None if state is JobState.SUCCEEDED and error is None else known.error or error,
+            error_type=error_type,
             sent=True,
         )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedance_async import SavedFile
-from seedance_async.engines.task import Task
+from seedance_async.engines.task import ID, Task
+from seedance_async.jobs.downloads.part_file import safe_file_stem
 
 if TYPE_CHECKING:
     from seedance_async.jobs.downloads.video_stream import VideoTarget
@@ -43,18 +44,17 @@ class Results:
             return cls(StoreFolder(place))
         return cls(Path(place))
 
-    def place(self, task: Task) -> Path | VideoTarget:
+    def place(self, task: Task, request_id: str) -> Path | VideoTarget:
         """The place of a task's video, for `Job.download`."""
-        if isinstance(self._folder, Path):
-            return self._folder / task.file_name
-        return self._folder.file(task.file_name)
+        name = task.file_name.replace(ID, safe_file_stem(request_id))
+        return self._folder / name if isinstance(self._folder, Path) else self._folder.file(name)
 
-    async def has(self, task: Task, saved: SavedFile | None) -> bool:
+    async def has(self, task: Task, request_id: str, saved: SavedFile | None) -> bool:
         """Whether a task's video is there as it is on record.
 
         Of a bucket, the record is believed: what has its name there was put whole.
         """
-        place: Any = self.place(task)
+        place: Any = self.place(task, request_id)
         if saved is None:
             return False
         if not isinstance(place, Path):

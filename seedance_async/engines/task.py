@@ -12,6 +12,9 @@ import attrs
 
 from seedance_async import GenerationRequest, dump_request, load_request
 
+#: In the name of a file, this is the job's id: nobody knows it when a task is enqueued.
+ID = "{id}"
+
 #: A key that can be the name of a file as it is, on every system, and of no other key's file.
 _SAFE_KEY = r"[a-z0-9_][a-z0-9_.-]{0,99}(?<![.])"
 
@@ -24,7 +27,7 @@ class Task:
         key: its name over all runs: whatever has this key is the same job, and is paid once.
         request: what to make.
         file: the name of its video in the place that the worker keeps videos in; made of the key if
-            it is None. No two keys may share one.
+            it is None. `{id}` in it is the job's id. No two keys may share one.
         budget: one of the worker's `budgets`, that it counts for.
     """
 
@@ -87,6 +90,7 @@ class Outcome:
         file: where the video is: a path, or a URL of a bucket.
         sha256: of the video, in hexadecimal.
         error: what went wrong.
+        error_type: the name of its class, where an error of this package said it.
         sent: whether a submit was sent, so that it may have been charged.
     """
 
@@ -97,6 +101,7 @@ class Outcome:
     file: str | None = None
     sha256: str | None = None
     error: str | None = None
+    error_type: str | None = None
     sent: bool = False
 
     def dump(self) -> str:

@@ -9,7 +9,7 @@ what the two kinds of database do differently is in their `Statements`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -24,6 +24,9 @@ from seedance_async.journal.spending import Spending
 from seedance_async.journal.statements import Statements
 
 _log = logging.getLogger(__name__)
+
+#: Keys that are looked for in one statement.
+_KEYS_AT_ONCE = 500
 
 #: Bytes of a journal's secret.
 _SECRET = 32
@@ -340,6 +343,15 @@ class Database:
         """The entry with this key."""
         rows = self._rows(f"{self._select} WHERE key = ?", key)
         return self._entry(rows[0][1:]) if rows else None
+
+    def find_all(self, keys: Collection[str]) -> list[JournalEntry]:
+        """The entries with these keys, in no particular order."""
+        entries, wanted = list[JournalEntry](), list(keys)
+        for start in range(0, len(wanted), _KEYS_AT_ONCE):
+            some = wanted[start : start + _KEYS_AT_ONCE]
+            rows = self._rows(f"{self._select} WHERE key IN ({', '.join('?' * len(some))})", *some)
+            entries += [self._entry(row[1:]) for row in rows]
+        return entries
 
     def entries(self) -> list[JournalEntry]:
         """All entries in the order of their creation."""

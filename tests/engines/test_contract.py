@@ -38,6 +38,23 @@ async def test_each_task_is_made_once_and_its_outcome_told_once(engine, emulator
     assert len({each.file for each in told}) == len(list(engine.videos.iterdir())) == 20
 
 
+async def test_runs_their_tasks_and_outcomes_are_known(engine, make_requests):
+    async with engine.queue() as queue:
+        *requests, last = make_requests(3)
+        keys = await queue.enqueue(requests, run="autumn/1")
+        await queue.enqueue([last], run="winter")
+        assert await queue.runs() == ["autumn/1", "winter"]
+        assert await queue.tasks(run="autumn/1") == dict.fromkeys(keys)
+        making = set()
+        async with engine.worker():
+            async for told, status in queue.follow(run="autumn/1"):
+                making |= set(status.making) | {outcome.key for outcome in told}
+        found = await queue.tasks(run="autumn/1")
+        assert await queue.tasks(run="nothing") == {}
+    assert making == set(keys) == set(found)
+    assert {each.state for each in found.values()} == {"succeeded"}
+
+
 async def test_outcomes_are_told_however_late_somebody_asks(engine, make_requests):
     async with engine.queue() as queue:
         await queue.enqueue(make_requests(3), run="autumn")
@@ -83,14 +100,14 @@ async def test_a_key_in_two_runs_is_one_job(engine, emulator, make_requests):
 
 
 async def test_a_task_says_what_its_file_is_called(engine, make_requests):
-    first, second = make_requests(2)
+    first, second, third = make_requests(3)
+    named = [Task("a/b", first, file="first.mp4"), Task("c", third, file="3-{id}.mp4")]
     async with engine.queue() as queue, engine.worker():
-        keys = await queue.enqueue(
-            [Task("a/b", first, file="first.mp4"), ("a\\b", second)], run="autumn"
-        )
+        keys = await queue.enqueue([*named, ("a\\b", second)], run="autumn")
         told = {each.key: each async for each in queue.results(run="autumn")}
-    assert keys == ["a/b", "a\\b"]
+    assert keys == ["a/b", "c", "a\\b"]
     assert told["a/b"].file == str(engine.videos / "first.mp4")
+    assert told["c"].file == str(engine.videos / f"3-{told['c'].request_id}.mp4")
     assert told["a\\b"].file != told["a/b"].file
 
 
@@ -102,6 +119,7 @@ async def test_what_the_server_refuses_is_rejected_and_not_sent(engine, make_req
         [told] = await outcomes(queue, "autumn")
     assert (told.state, told.sent, told.request_id) == ("rejected", False, None)
     assert "duration" in told.error
+    assert told.error_type == "InvalidRequestError"
 
 
 # --- cancelling -----------------------------------------------------------------------------------

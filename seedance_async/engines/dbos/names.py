@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 #: The application that owns the workflows and the queue, in a database that others may use, too.
 APPLICATION = "seedance"
@@ -34,6 +34,11 @@ def prefix_of(run: str) -> str:
     if not run.strip():
         raise ValueError("the name of a run must not be blank")
     return f"{quote(run, safe='')}/"
+
+
+def run_in(workflow_id: str) -> str:
+    """The run of a workflow."""
+    return unquote(workflow_id.partition("/")[0])
 
 
 def key_in(workflow_id: str) -> str:

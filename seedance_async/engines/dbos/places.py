@@ -44,12 +44,23 @@ def journal_at(url: str, *, lease: float = 60.0) -> SQLiteJournal | PostgresJour
         url: the queue's.
         lease: seconds without a sign of life after which a worker counts as dead.
     """
-    file = make_url(url).database
-    if url.startswith("sqlite") and file is not None:
-        return SQLiteJournal(Path(file).with_suffix(".journal.db"), shared=True)
+    place = journal_place(url)
+    if isinstance(place, Path):
+        return SQLiteJournal(place, shared=True)
     from seedance_async.journal import PostgresJournal  # with psycopg behind it: only if needed
 
-    return PostgresJournal(url, lease=lease)
+    return PostgresJournal(place, lease=lease)
+
+
+def journal_place(url: str) -> Path | str:
+    """Where the journal of a queue is: a file, or the URL of a database.
+
+    Raises:
+        ConfigurationError: no queue can be there.
+    """
+    checked, file = checked_url(url), make_url(url).database
+    is_file = checked.startswith("sqlite") and file is not None
+    return Path(str(file)).with_suffix(".journal.db") if is_file else checked
 
 
 def engine_at(url: str) -> Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 
@@ -112,13 +112,29 @@ class SeedanceQueue:
 
     async def results(self, *, run: str) -> AsyncGenerator[Outcome]:
         """See `Queue`."""
+        async for outcomes, _ in self.follow(run=run):
+            for outcome in outcomes:
+                yield outcome
+
+    async def follow(self, *, run: str) -> AsyncGenerator[tuple[Sequence[Outcome], RunStatus]]:
+        """See `Queue`."""
         watch = RunWatch(await self._opened(), run)
         while True:
-            for outcome in await watch.look():
-                yield outcome
+            outcomes = await watch.look()
+            yield outcomes, watch.status
             if watch.status.is_complete:
                 return
             await asyncio.sleep(self._look_every)
+
+    async def tasks(self, *, run: str) -> dict[str, Outcome | None]:
+        """See `Queue`."""
+        watch = RunWatch(await self._opened(), run)
+        outcomes = {outcome.key: outcome for outcome in await watch.look()}
+        return {key: outcomes.get(key) for key in watch.keys}
+
+    async def runs(self) -> list[str]:
+        """See `Queue`."""
+        return await (await self._opened()).runs()
 
     async def status(self, *, run: str) -> RunStatus:
         """See `Queue`. A second call looks only for what is new."""

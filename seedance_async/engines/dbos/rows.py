@@ -19,6 +19,7 @@ from seedance_async.engines.dbos.names import (
     QUEUE,
     VERSION,
     prefix_of,
+    run_in,
 )
 
 #: Rows of one statement.
@@ -84,6 +85,13 @@ class Rows:
         )
         # SQLite makes no difference between upper and lower case here.
         return [row for row in rows if row.workflow_id.startswith(prefix)]
+
+    async def runs(self) -> list[str]:
+        """The names of all runs, the oldest first."""
+        rows = await self.client.list_workflows_async(
+            name=MAKE, load_input=False, load_output=False
+        )
+        return list(dict.fromkeys(run_in(row.workflow_id) for row in rows))
 
     async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
         """The rows with these ids, some at a time, with what came out."""

@@ -33,6 +33,11 @@ class RunWatch:
         self._ended: Counter[str] = Counter()
         self.status = RunStatus()
 
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the run at the last look."""
+        return [key_in(workflow_id) for workflow_id in self._known]
+
     async def look(self) -> list[Outcome]:
         """The outcomes that came since the last look."""
         added = await self._rows.of_run(self._run, since=self._newest)
@@ -46,6 +51,7 @@ class RunWatch:
             running=len(with_workers),
             ended=dict(self._ended),
             workers=Counter(row.executor_id or "" for row in with_workers),
+            making=frozenset(key_in(row.workflow_id) for row in with_workers),
         )
         return found
 
