@@ -1,8 +1,8 @@
-"""Copy the output of the benchmarks into docs/performance.md, between the marks that name them.
+"""Copy the output of the benchmarks into the documents, between the marks that name them.
 
     python -m benchmarks.document
 
-Every table of the document is the unedited output of a command.
+Every table between marks is the unedited output of a command.
 """
 
 import json
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from benchmarks.report import RESULTS
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
-_PLACE = re.compile(r"<!-- printed: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+_DOCS = Path(__file__).parent.parent / "docs"
+DOCUMENT = _DOCS / "performance.md"
+DOCUMENTS = (DOCUMENT, _DOCS / "reliability.md")
+_PLACE = re.compile(r"<!-- printed: ([\w/]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def documented(text: str, results: Path = RESULTS) -> str:
@@ -28,4 +30,5 @@ def documented(text: str, results: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(documented(DOCUMENT.read_text("utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(documented(document.read_text("utf-8")), encoding="utf-8")

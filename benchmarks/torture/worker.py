@@ -48,6 +48,7 @@ class Plan:
         folder: for the journal and `videos`.
         max_credits: see `SeedanceSession`.
         max_in_flight, max_downloads: likewise.
+        usual: whether the session has its usual options, as for jobs that take their time.
     """
 
     url: str
@@ -57,6 +58,7 @@ class Plan:
     max_credits: int | None = None
     max_in_flight: int = 20
     max_downloads: int = 4
+    usual: bool = False
 
     @property
     def journal(self) -> Path:
@@ -83,19 +85,26 @@ class Plan:
                 resolution="480p",
             )
 
+    def options(self) -> dict[str, Any]:
+        """What the session of this work is made with."""
+        usual = {
+            "base_url": self.url,
+            "max_in_flight": self.max_in_flight,
+            "max_downloads": self.max_downloads,
+            "max_credits": self.max_credits,
+        }
+        if self.usual:
+            return usual
+        return {
+            **usual,
+            "poll": _FAR_APART,
+            "poll_rate": 500.0,
+            "job_timeout": 5.0,
+            "retry": RetryPolicy(attempts=4, timeout=20.0, backoff=_QUICK),
+        }
+
     def session(self, **options: Any) -> SeedanceSession:
-        options.setdefault("journal", self.journal)
-        return SeedanceSession(
-            base_url=self.url,
-            max_in_flight=self.max_in_flight,
-            max_downloads=self.max_downloads,
-            max_credits=self.max_credits,
-            poll=_FAR_APART,
-            poll_rate=500.0,
-            job_timeout=5.0,
-            retry=RetryPolicy(attempts=4, timeout=20.0, backoff=_QUICK),
-            **options,
-        )
+        return SeedanceSession(**{"journal": self.journal, **self.options(), **options})
 
 
 class Worker:

@@ -1,13 +1,16 @@
-"""docs/performance.md has the exact output of the benchmarks."""
+"""The documents have the exact output of the benchmarks."""
 
 import json
 
-from benchmarks.document import DOCUMENT, documented
+import pytest
+
+from benchmarks.document import DOCUMENT, DOCUMENTS, documented
 from benchmarks.report import RESULTS, Target, table
 
 
-def test_the_tables_of_the_document_are_from_the_last_runs():
-    text = DOCUMENT.read_text("utf-8")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_the_tables_of_a_document_are_from_the_last_runs(document):
+    text = document.read_text("utf-8")
     assert documented(text) == text
 
 
@@ -22,6 +25,12 @@ def test_every_benchmark_with_results_has_a_plot_that_the_document_shows():
     assert [name for name, plot in plots.items() if f"results/{name}.png)" not in text] == []
     signature = b"\x89PNG"
     assert all(plot.read_bytes().startswith(signature) for plot in plots.values())
+
+
+def test_every_torture_with_a_record_is_in_the_document():
+    text = DOCUMENTS[1].read_text("utf-8")
+    records = (RESULTS / "torture").glob("*.json")
+    assert [p.stem for p in records if f"printed: torture/{p.stem} -->" not in text] == []
 
 
 def test_a_mark_is_filled_with_the_output_of_the_benchmark_it_names(tmp_path):

@@ -1,0 +1,318 @@
+"""The measurements of `benchmarks.fleet`, each in a queue that is empty before."""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+
+from benchmarks.torture.fleet_processes import FleetTally, WorkerProcess
+from benchmarks.torture.fleet_watch import RUN, Takeovers
+from benchmarks.torture.fleet_worker import FleetPlan
+from benchmarks.torture.worker import Plan
+from seedance_async.engines.dbos import SeedanceQueue
+from seedance_async.engines.dbos.places import journal_at
+from tests.support.emulator_process import emulator_process
+
+#: How long a job runs, and how many one process has at once.
+SECONDS = 5.0
+IN_FLIGHT = 200
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_MIB = 1 << 20
+
+
+class Table:
+    """Figures by column and name, as they come.
+
+    Args:
+        columns: their names.
+    """
+
+    def __init__(self, *columns):
+        self.columns = columns
+        self.figures = {column: {} for column in columns}
+
+    def add(self, column, figures):
+        """Add the figures of one measurement."""
+        self.figures[column] |= figures
+
+    def get(self, column, name):
+        """A figure; NaN if it was not measured."""
+        return self.figures[column].get(name, float("nan"))
+
+    def rows(self):
+        """One row for each name."""
+        names = dict.fromkeys(name for column in self.figures.values() for name in column)
+        return [
+            [name, *(self.figures[each].get(name, "") for each in self.columns)] for name in names
+        ]
+
+
+def cpu_seconds(pid):
+    """The CPU that a process has used, without its children."""
+    return _cpu(pid)[0]
+
+
+def _cpu(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own, of_children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+    return own / _TICKS, of_children / _TICKS
+
+
+def server_cpu_seconds(server):
+    """The CPU that a PostgreSQL has used, with that of connections which have ended."""
+    if server is None:
+        return 0.0
+    total = sum(_cpu(server.pid))
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == server.pid:
+                total += cpu_seconds(folder.name)
+        except OSError:
+            continue  # it has ended meanwhile
+    return total
+
+
+def memory_mb(pid):
+    """The most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def emulator(seconds, *, gpus=10_000, sigma=0.0):
+    return emulator_process(
+        speed=1.0, median_seconds=seconds, sigma=sigma, gpus=gpus, media="shared", seed=1
+    )
+
+
+@asynccontextmanager
+async def crew(plan, folder, workers, api_key, *, apart=False):
+    """Some workers, which are killed at the end."""
+    processes = [
+        WorkerProcess(
+            plan, folder / "log", FleetTally(), {"SEEDANCE_API_KEY": api_key}, apart=apart
+        )
+        for _ in range(workers)
+    ]
+    try:
+        await asyncio.gather(*(process.start() for process in processes))
+        yield processes
+    finally:
+        await asyncio.gather(*(process.kill() for process in processes))
+
+
+def plan_of(place, folder, api, jobs, **options):
+    options = {"usual": True, "max_in_flight": IN_FLIGHT, **options}
+    return FleetPlan(
+        url=api.url, queue=place.url, name=RUN, count=jobs, folder=str(folder), **options
+    )
+
+
+async def one_process(folder, jobs):
+    """The same jobs in one process without a queue."""
+    async with emulator(SECONDS) as api:
+        plan = Plan(
+            url=api.url, name=RUN, count=jobs, folder=str(folder), max_in_flight=IN_FLIGHT,
+            usual=True,
+        )  # fmt: skip
+        environment = {
+            **os.environ,
+            "SEEDANCE_API_KEY": api.api_key,
+            "TORTURE_PLAN": json.dumps(attrs.asdict(plan)),
+        }
+        began, before = time.monotonic(), os.times()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "benchmarks.torture.worker"),
+            env=environment,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        assert await process.wait() == 0
+        after, seconds = os.times(), time.monotonic() - began
+        polls = await _polls(api)
+    cpu = after.children_user - before.children_user
+    cpu += after.children_system - before.children_system
+    return {
+        "1 worker: jobs a second": jobs / seconds,
+        "1 worker: CPU ms a job": 1000 * cpu / jobs,
+        "1 worker: polls a job": polls / jobs,
+    }
+
+
+async def work_off(place, folder, jobs, workers):
+    """Jobs a second and CPU a job; with four workers the size of the tables, too."""
+    name = f"{workers} worker{'s' if workers > 1 else ''}"
+    async with emulator(SECONDS) as api:
+        plan = plan_of(place, folder, api, jobs)
+        async with (
+            crew(plan, folder, workers, api.api_key) as processes,
+            SeedanceQueue(place.url) as queue,
+        ):
+            began, server = time.monotonic(), server_cpu_seconds(place.server)
+            cpu = sum(cpu_seconds(process.pid) for process in processes)
+            await queue.enqueue(plan.tasks(), run=RUN)
+            states = [outcome.state async for outcome in queue.results(run=RUN)]
+            seconds, polls = time.monotonic() - began, await _polls(api)
+            cpu = sum(cpu_seconds(process.pid) for process in processes) - cpu
+            server = server_cpu_seconds(place.server) - server
+    assert states == ["succeeded"] * jobs
+    figures = {
+        f"{name}: jobs a second": jobs / seconds,
+        f"{name}: CPU ms a job": 1000 * cpu / jobs,
+        f"{name}: polls a job": polls / jobs,
+    }
+    if place.server is not None:
+        figures[f"{name}: CPU ms a job, Postgres"] = 1000 * server / jobs
+    return figures if workers < 4 else figures | await _sizes(place, jobs)
+
+
+async def _polls(api):
+    polls = (await api.stats())["requests"].get("poll", {})
+    return sum(polls.values())
+
+
+async def _sizes(place, jobs):
+    """The size of the tables, and what is left of them once the run is forgotten."""
+    share = 10_000 / jobs / _MIB
+    figures = {f"MiB for 10,000 jobs, {name}": size * share for name, size in _files(place).items()}
+    async with SeedanceQueue(place.url) as queue:
+        await queue.forget(run=RUN)
+    journal = journal_at(place.url)
+    await journal.open()
+    try:
+        await journal.forget([entry.key for entry in await journal.entries()])
+    finally:
+        await journal.aclose()
+    for name, size in _files(place).items():
+        figures[f"  after `forget`, {name}"] = size * share
+    return figures
+
+
+def _files(place):
+    """Bytes of what the queue and the journal keep, packed."""
+    if place.server is None:
+        import sqlite3
+
+        sizes = {}
+        file = Path(place.url.partition(":///")[2])
+        for name, path in {"queue": file, "journal": file.with_suffix(".journal.db")}.items():
+            connection = sqlite3.connect(path)
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+            sizes[name] = path.stat().st_size
+        return sizes
+    database = place.url.rpartition("/")[2]
+    place.server.execute("VACUUM FULL", database=database)
+    rows = place.server.execute(
+        "SELECT schemaname, sum(pg_total_relation_size(format('%I.%I', schemaname, tablename)"
+        "::regclass))::bigint FROM pg_tables WHERE schemaname IN ('dbos', 'seedance') GROUP BY 1",
+        database=database,
+    )
+    sizes = dict(rows)
+    return {"queue": sizes["dbos"], "journal": sizes["seedance"]}
+
+
+async def enqueue(place, folder, count):
+    """The time that it takes to give a queue many tasks, and to look at them once."""
+    plan = FleetPlan(url="http://127.0.0.1", queue=place.url, name=RUN, count=count, folder="")
+    tasks = list(plan.tasks())
+    async with SeedanceQueue(place.url) as queue:
+        await queue.status(run=RUN)
+        began, cpu = time.monotonic(), time.process_time()
+        await queue.enqueue(tasks, run=RUN)
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        began = time.monotonic()
+        status = await queue.status(run=RUN)
+    assert status.waiting == count
+    name = f"enqueue of {count:,} tasks"
+    return {
+        f"{name}: s": seconds,
+        f"{name}: CPU ms a task": 1000 * cpu / count,
+        f"status of {count:,} tasks: s": time.monotonic() - began,
+    }
+
+
+async def take_over(place, folder, lease, times):
+    """How long the tasks of a worker stay with it once it is dead, or stopped."""
+    takeovers = Takeovers(place.url)
+    apart = place.server is not None and os.geteuid() == 0
+    async with emulator(3600.0) as api:
+        plan = plan_of(place, folder, api, 60, max_in_flight=100, lease=lease)
+        async with (
+            crew(plan, folder, 3, api.api_key, apart=apart) as processes,
+            SeedanceQueue(place.url) as queue,
+        ):
+            watching = asyncio.create_task(takeovers.watch())
+            await queue.enqueue(plan.tasks(), run=RUN)
+            for _ in range(times):
+                victim = await _busiest(queue, plan, processes)
+                takeovers.died(victim.name)
+                await victim.kill()
+                await takeovers.next()
+                await victim.start()
+                victim = await _busiest(queue, plan, processes)
+                takeovers.died(victim.name, stopped=True)
+                stopping = asyncio.create_task(victim.stop(10 * lease))
+                await takeovers.next()
+                await victim.kill()
+                await stopping
+                await victim.start()
+            watching.cancel()
+    name = f"lease {lease:g} s"
+    return {
+        f"takeover from the dead, {name}, s": statistics.median(takeovers.seconds),
+        f"takeover from the dead, {name}, at most s": max(takeovers.seconds),
+        f"takeover from the stopped, {name}, s": statistics.median(takeovers.of_stopped),
+        f"takeover from the stopped, {name}, at most s": max(takeovers.of_stopped),
+    }
+
+
+async def _busiest(queue, plan, processes):
+    """The worker with most tasks, once workers have all, and have had them for a moment."""
+    while True:
+        await asyncio.sleep(1.0)
+        status = await queue.status(run=RUN)
+        if status.running == plan.count:
+            return max(processes, key=lambda process: status.workers.get(process.name, 0))
+
+
+async def hold(place, folder, jobs, seconds):
+    """One worker with many jobs at once: memory, CPU, and how late it notices that they ended."""
+    async with emulator(seconds, gpus=100_000) as api:
+        plan = plan_of(place, folder, api, jobs, max_in_flight=jobs, saves=False)
+        async with (
+            crew(plan, folder, 1, api.api_key) as [worker],
+            SeedanceQueue(place.url) as queue,
+        ):
+            before = cpu_seconds(worker.pid)
+            await queue.enqueue(plan.tasks(), run=RUN)
+            states = [outcome.state async for outcome in queue.results(run=RUN)]
+            cpu, memory = cpu_seconds(worker.pid) - before, memory_mb(worker.pid)
+            stats, ledger = await api.stats(), await api.ledger()
+    assert states == ["succeeded"] * jobs
+    ended = {entry["request_id"]: entry["time"] + seconds for entry in ledger}
+    journal = journal_at(place.url)
+    await journal.open()
+    try:
+        entries = await journal.entries()
+    finally:
+        await journal.aclose()
+    lags = sorted(entry.updated_at - ended[entry.request_id] for entry in entries)
+    name = f"one worker, {jobs:,} jobs"
+    return {
+        f"{name}: at once": stats["peak_active"],
+        f"{name}: most memory, MB": memory,
+        f"{name}: CPU ms a job": 1000 * cpu / jobs,
+        f"{name}: polls a job": sum(stats["requests"]["poll"].values()) / jobs,
+        f"{name}: end noticed after s": statistics.median(lags),
+        f"{name}: end noticed after s, 95 %": lags[len(lags) * 95 // 100],
+        f"{name}: end noticed after s, at most": lags[-1],
+    }
