@@ -151,7 +151,7 @@ def table(torture: FleetTorture, result: FleetResult) -> Iterator[tuple[str, obj
         yield f"told as {state}", figures[f"told as {state}"]
     yield "  uncertain, and charged", figures["uncertain and charged"]
     yield "  uncertain, and not charged", figures["uncertain, not charged"]
-    yield "never sent (over a limit)", figures["never sent"]
+    yield "no POST received (over a limit, or dropped unread)", figures["never sent"]
     yield "still running on the server (stuck)", figures["stuck"]
     yield "wrong ids that the server sent (undetectable)", figures["lies believed"]
     yield "calls of `results` that a restart broke", len(result.reader.broken)

@@ -137,12 +137,12 @@ class WorkerProcess:
                 os.kill(pid, signal.SIGCONT)
 
     async def leave(self) -> None:
-        """Let it end in order.
+        """Let it end in order, if it takes tasks.
 
         Raises:
             TortureError: it does not end.
         """
-        if self._process is None or self._process.returncode is not None:
+        if self._process is None or self.name is None:
             return
         self._tally.leaves += 1
         with suppress(ProcessLookupError):

@@ -175,7 +175,7 @@ class Fleet:
         """Start a worker whenever there is none, a moment later."""
         while True:
             await worker.live()
-            await asyncio.sleep(self._rng.uniform(0.1, 1.0))
+            await asyncio.sleep(self._torture.lease * self._rng.uniform(0.02, 0.2))
 
     async def _chaos(self) -> None:
         events = self._torture.events()
@@ -183,7 +183,7 @@ class Fleet:
             for number, event in enumerate(events):
                 share = _FIRST + (_LAST - _FIRST) * number / max(1, len(events))
                 await self._come_to(share * self._torture.jobs)
-                await asyncio.sleep(self._rng.expovariate(1 / 0.2))
+                await asyncio.sleep(self._rng.expovariate(30 / self._torture.lease))
                 tasks.create_task(getattr(self, f"_{event}")())
 
     async def _come_to(self, ended: float) -> None:
