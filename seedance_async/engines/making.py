@@ -10,6 +10,7 @@ import attrs
 
 from seedance_async import (
     APIError,
+    BudgetExceededError,
     DownloadError,
     Job,
     JobState,
@@ -171,7 +172,7 @@ class Making:
 
     async def _is_for_now(self, error: SeedanceError, tries: int) -> bool:
         """Whether a submit that failed, and was not charged, is tried again."""
-        if isinstance(error, SubmitUncertainError):
+        if isinstance(error, SubmitUncertainError | BudgetExceededError):
             return False
         if isinstance(error, JournalError):
             is_for_now = await self._is_ours()

@@ -202,3 +202,20 @@ async def test_a_run_with_tasks_that_have_no_outcome_is_not_forgotten(engine, ma
         with pytest.raises(ValueError, match="no outcome"):
             await queue.forget(run="autumn")
         assert (await queue.status(run="autumn")).waiting == 1
+
+
+async def test_what_a_limit_keeps_from_being_sent_is_rejected_and_can_be_handed_out_again(
+    engine, emulator, make_requests
+):
+    requests = make_requests(3)  # 40 credits each
+    async with engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+        async with engine.worker(max_credits=100):
+            told = await outcomes(queue, "autumn")
+        [left] = [each for each in told if each.state != "succeeded"]
+        assert (left.state, left.sent) == ("rejected", False)
+        assert "credits" in left.error
+        assert await queue.again(run="autumn", keys=[left.key]) == 1
+        async with engine.worker(max_credits=120):
+            assert {each.state for each in await outcomes(queue, "autumn")} == {"succeeded"}
+    assert charged(emulator, requests) == {1: 3}
