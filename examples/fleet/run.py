@@ -31,7 +31,7 @@ def program(*arguments, environment, **options):
 def main(prompts: Path, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"SEEDANCE_QUEUE": f"sqlite:///{folder / 'queue.db'}", **os.environ}
-    serve = ("-m", "seedance_async.cli", "emulator", "--port", "0", "--media", "shared")
+    serve = ("-m", "seedance_async.cli", "emulator", "--port=0", "--speed=200", "--media=shared")
     with ExitStack() as programs:
         emulator = programs.enter_context(
             program(*serve, environment=environment, stdout=subprocess.PIPE, text=True)

@@ -16,7 +16,9 @@ from seedance_async.engines.dbos import SeedanceWorker
 
 
 async def main(results: str) -> None:
-    async with SeedanceWorker(os.environ["SEEDANCE_QUEUE"], results, max_in_flight=50) as worker:
+    url = os.environ["SEEDANCE_QUEUE"]
+    # After ten seconds without a sign of life others take over, which suits a trial; 60 is usual.
+    async with SeedanceWorker(url, results, max_in_flight=50, lease=10.0) as worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.leave)
         await worker.serve()
