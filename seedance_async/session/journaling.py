@@ -68,8 +68,12 @@ class JournalRecorder:
         self._awaited: set[str] = set()
         self._strangers = 0
 
-    async def open(self) -> list[JournalEntry]:
+    async def open(self, *, read: bool = True) -> list[JournalEntry]:
         """Open the journal; what it holds of the API that the session talks to.
+
+        Args:
+            read: whether to read all of that now, or to return nothing and look up each job when
+                it comes up.
 
         Raises:
             JournalError: the journal cannot be used, or somebody else is writing it.
@@ -79,7 +83,7 @@ class JournalRecorder:
         self._occurrences = Occurrences()
         await self._journal.open()
         self._opened = True
-        entries = await self._entries()
+        entries = await self._entries() if read else []
         self._holders = {each.request_id: each.key for each in entries if each.request_id}
         self._awaited = {each.key for each in entries if each.state != "rejected"}
         return entries

@@ -63,6 +63,11 @@ class SessionOptions(ClientOptions):
             started again with the same requests resumes its own jobs and submits only what was
             never sent. Requests are recognised by their content and by how often it occurred;
             give `submit` a key where that is not what makes a job the same.
+        read_journal: read the whole journal when the session is opened. Without that, one with many
+            thousands of jobs is opened as quickly as an empty one, and each job is looked up when
+            it comes up; but a stream whose credits are used up does not know whether jobs of
+            earlier runs are still to come in its input, and `attach` needs a token to know the key.
+            With `webhooks` it is read all the same.
         media_key: gives each media URL the text by which its medium is known again, where the URL
             itself changes: `without_query` for signed URLs. By default, the whole URL.
         uploader: puts a file from this machine where the API can fetch it: an async function of a
@@ -109,6 +114,7 @@ class SessionOptions(ClientOptions):
     )
     cancel_on_error: bool = flag(False)
     journal: Journal | str | Path | None = None
+    read_journal: bool = flag(True)
     media_key: Callable[[str], str] | None = attrs.field(
         default=None, validator=attrs.validators.optional(function)
     )

@@ -536,7 +536,8 @@ class SeedanceSession:
 
     async def _open_journal(self) -> None:
         """Open the journal, and learn from it what is spent and what jobs cost."""
-        entries = [] if self._journal is None else await self._journal.open()
+        read = self._options.read_journal or self._callbacks is not None
+        entries = [] if self._journal is None else await self._journal.open(read=read)
         if self._journal is not None and self._callbacks is not None:
             uncertain = [each.key for each in entries if each.is_uncertain]
             self._callbacks.restore(await self._journal.secret(), uncertain)

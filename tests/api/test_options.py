@@ -177,6 +177,7 @@ POLICIES = [
     (RetryPolicy, "backoff", Backoff),
     (SessionOptions, "poll", Backoff),
     (SessionOptions, "cancel_on_error", bool),
+    (SessionOptions, "read_journal", bool),
     (SessionOptions, "resubmit_uncertain", bool),
     (SessionOptions, "strict", bool),
     (SessionOptions, "retry", RetryPolicy),

@@ -340,20 +340,31 @@ async def test_what_a_cancelled_caller_did_not_wait_for_is_on_record(begin, api,
     assert read_entries(path)[0].request_id == "req_0"
 
 
+@pytest.mark.parametrize(("read", "words"), [(True, "earlier job"), (False, "belongs to job")])
 async def test_an_id_that_belongs_to_a_job_of_an_earlier_run_makes_a_submit_uncertain(
-    begin, api, path
+    begin, api, path, read, words
 ):
     async with begin() as session:
         first = (await session.run([A]))[0].request_id
     api.script["create"].append(accepted(first))
-    async with begin() as session:
-        with pytest.raises(SubmitUncertainError, match="earlier job") as caught:
+    async with begin(read_journal=read) as session:
+        with pytest.raises(SubmitUncertainError, match=words) as caught:
             await session.submit(B)
         assert caught.value.request_id == first
         assert (await session.generate(C)).status == "succeeded", "no other job is touched"
     assert states(path) == {
         "prompt a": "succeeded", "prompt b": "uncertain", "prompt c": "succeeded",
     }  # fmt: skip
+
+
+async def test_a_session_that_reads_no_journal_ahead_finds_each_job_in_it(begin, api):
+    async with begin() as session:
+        first = await session.run([A, B])
+    async with begin(read_journal=False) as session:
+        again = await session.run([A, B, C])
+    assert [job.request_id for job in again][:2] == [job.request_id for job in first]
+    assert again.counts == {"succeeded": 3}
+    assert len(api.jobs) == 3
 
 
 async def test_a_job_that_is_attached_by_its_id_is_on_record_for_the_next_run(begin, api, path):

@@ -79,6 +79,7 @@ class SeedanceWorker:
         self._concurrency, self._at_once = concurrency, at_once
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
         options.setdefault("journal", journal_at(self._url, lease=lease))
+        options.setdefault("read_journal", False)
         self._options = options
         self._session = SeedanceSession(**options)
         self.executor_id: str | None = None
