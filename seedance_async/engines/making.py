@@ -29,11 +29,12 @@ from seedance_async.engines.results import Results
 from seedance_async.engines.submits import Submits
 from seedance_async.engines.task import Outcome, Task
 from seedance_async.journal import JournalEntry
+from seedance_async.session.journaling import OtherAPIError
 
 _log = logging.getLogger(__name__)
 
 #: What is not about one task, besides what `stops_submits` knows.
-_FOR_NOW = (TransportError, RateLimitError, TooManyAbandonedError)
+_FOR_NOW = (TransportError, RateLimitError, TooManyAbandonedError, JournalError)
 
 #: Tries of what may fail for one task alone, before that is its outcome.
 TRIES = 8
@@ -158,7 +159,7 @@ class Making:
             try:
                 return await self._submit_once()
             except SeedanceError as error:
-                if not await self._is_for_now(error, tries):
+                if not self._is_for_now(error, tries):
                     raise
                 await self._submits.pause(tries)
                 tries += 1
@@ -170,29 +171,16 @@ class Making:
         async with self._submits.place():
             return await self._session.submit(task.request, key=task.key, budget=task.budget)
 
-    async def _is_for_now(self, error: SeedanceError, tries: int) -> bool:
+    def _is_for_now(self, error: SeedanceError, tries: int) -> bool:
         """Whether a submit that failed, and was not charged, is tried again."""
-        if isinstance(error, SubmitUncertainError | BudgetExceededError):
+        if isinstance(error, SubmitUncertainError | BudgetExceededError | OtherAPIError):
             return False
-        if isinstance(error, JournalError):
-            is_for_now = await self._is_ours()
-        elif isinstance(error, ServerError):
+        if isinstance(error, ServerError):
             return tries < TRIES
-        else:
-            is_for_now = stops_submits(error) or isinstance(error, _FOR_NOW)
+        is_for_now = stops_submits(error) or isinstance(error, _FOR_NOW)
         if is_for_now:
             self._submits.hold(str(error))
         return is_for_now
-
-    async def _is_ours(self) -> bool:
-        """Whether the key is free, or that of a job of the API that the session talks to."""
-        try:
-            return self._is_here(await self._session.recorded(self.task.key))
-        except JournalError:
-            return True
-
-    def _is_here(self, known: JournalEntry | None) -> bool:
-        return known is None or known.origin in (None, self._session.client.base_url)
 
     # --- cancelling -------------------------------------------------------------------------
 
@@ -240,6 +228,8 @@ class Making:
         while True:
             try:
                 return await self._session.recorded(self.task.key)
+            except OtherAPIError:
+                return None
             except JournalError as error:
                 self._submits.hold(str(error))
                 await self._submits.pause(tries)
@@ -252,8 +242,6 @@ class Making:
         error = None if reason is None else str(reason)
         error_type = type(reason).__name__ if isinstance(reason, SeedanceError) else None
         known, key = await self._recorded(), self.task.key
-        if not self._is_here(known):
-            return Outcome(key, JobState.REJECTED.value, error=error, error_type=error_type)
         if known is None or (known.state == JobState.REJECTED and known.request_id is None):
             why = error or (None if self._is_cancelled or known is None else known.error)
             state = JobState.CANCELLED if self._is_cancelled else JobState.REJECTED

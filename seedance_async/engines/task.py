@@ -48,16 +48,12 @@ class Task:
             ValueError: a medium of the request is a file on this machine, or another job's video,
                 which a worker elsewhere cannot know.
         """
-        data = dump_request(self.request)
-        try:
-            travels = load_request(data) == self.request
-        except ValueError:
-            travels = False
-        if not travels:
+        if not all(isinstance(medium, str) for medium in self.request.media_urls or ()):
             raise ValueError(
                 f"the request of {self.key!r} cannot be made on another machine: its media must be "
                 "URLs, not files on this one, nor videos of other jobs"
             )
+        data = dump_request(self.request)
         plain = {"key": self.key, "request": data, "file": self.file, "budget": self.budget}
         return {name: value for name, value in plain.items() if value is not None}
 

@@ -49,6 +49,10 @@ class KeyTakenError(JournalError):
     """Another session has claimed a job since this one looked."""
 
 
+class OtherAPIError(JournalError):
+    """A key is that of a job of another API."""
+
+
 class JournalRecorder:
     """A session's side of its journal.
 
@@ -177,7 +181,7 @@ class JournalRecorder:
         Waits while another session is submitting it: then it is accepted, refused or uncertain.
 
         Raises:
-            JournalError: it belongs to a job of another API.
+            OtherAPIError: it belongs to a job of another API.
         """
         known = await self._journal.find(key)
         if known is not None and known.is_held:
@@ -187,7 +191,7 @@ class JournalRecorder:
                     await asyncio.sleep(LOOK_AGAIN)
                     known = await self._journal.find(key)
         if known is not None and known.origin not in (None, self._origin):
-            raise JournalError(f"the key {key!r} belongs to a job at {known.origin}")
+            raise OtherAPIError(f"the key {key!r} belongs to a job at {known.origin}")
         return known
 
     def warn_if_another(self, known: JournalEntry, prepared: PreparedRequest) -> None:

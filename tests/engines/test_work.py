@@ -1,0 +1,248 @@
+"""`Work` on virtual time: one key, made once, whoever asks and whatever fails meanwhile."""
+
+import asyncio
+import logging
+
+import pytest
+
+from seedance_async import GenerationRequest
+from seedance_async.engines import Outcome, Task, Work
+from seedance_async.engines.submits import Submits
+from seedance_async.engines.work import PATIENCE
+from tests.support.fakes import LOST, NOT_SENT, error_reply
+from tests.support.memory_journal import MemoryJournal, memory_store
+
+pytestmark = pytest.mark.virtual_time
+
+RIVER = Task("river", GenerationRequest("A river", duration=5))
+LAKE = Task("lake", GenerationRequest("A lake", duration=5))
+
+REFUSED = error_reply(401, "unauthorized", "bad key")
+NO_CREDITS = error_reply(402, "insufficient_credits", "no credits")
+
+
+@pytest.fixture
+def store():
+    store = memory_store()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def begin(make_session, api, store):
+    def make(**options):
+        return make_session(transport=api, journal=MemoryJournal(store, shared=True), **options)
+
+    return make
+
+
+def summary(outcome):
+    return outcome.state, outcome.sent
+
+
+async def test_a_task_is_made_once_however_often_it_is_asked_for(begin, api):
+    async with begin() as session:
+        work = Work(session)
+        first, second = await asyncio.gather(work.make(RIVER), work.make(RIVER))
+        third = await work.make(RIVER)
+    async with begin() as session:
+        fourth = await Work(session).make(RIVER)
+    assert first == second == third == fourth
+    assert first == Outcome("river", "succeeded", "req_0", 40, sent=True)
+    assert api.prompts == {"A river": 1}
+
+
+async def test_two_sessions_that_have_one_key_pay_for_it_once(begin, api):
+    api.answer_after = 2.0
+    async with begin() as one, begin() as other:
+        first, second = await asyncio.gather(Work(one).make(RIVER), Work(other).make(RIVER))
+    assert first == second
+    assert api.prompts == {"A river": 1}
+
+
+@pytest.mark.parametrize("refusal", [REFUSED, NO_CREDITS], ids=["key", "credits"])
+async def test_what_concerns_every_task_is_waited_for_and_told_once(begin, api, caplog, refusal):
+    api.script["create"].extend([refusal] * 3)
+    async with begin() as session:
+        work = Work(session)
+        making = [asyncio.create_task(work.make(task)) for task in (RIVER, LAKE)]
+        await asyncio.sleep(60)
+        assert work.held_by is not None
+        assert not any(each.done() for each in making)
+        outcomes = await asyncio.gather(*making)
+        assert work.held_by is None
+    assert [each.state for each in outcomes] == ["succeeded", "succeeded"]
+    told = [record.message for record in caplog.records if "nothing can be" in record.message]
+    assert len(told) == 1
+
+
+async def test_an_api_that_is_out_of_reach_is_waited_for(begin, api):
+    api.script["create"].extend([NOT_SENT] * 100)
+    async with begin() as session:
+        assert summary(await Work(session).make(RIVER)) == ("succeeded", True)
+
+
+async def test_a_refusal_of_one_task_is_its_outcome(begin, api):
+    api.script["create"].append(error_reply(400, "bad", "not this prompt"))
+    async with begin() as session:
+        work = Work(session)
+        told = await work.make(RIVER)
+        assert summary(await work.make(LAKE)) == ("succeeded", True)
+    assert summary(told) == ("rejected", False)
+    assert "not this prompt" in told.error
+
+
+async def test_what_is_uncertain_names_itself_and_is_never_sent_again(begin, api):
+    api.script["create"].append(LOST)
+    async with begin() as session:
+        first = await Work(session).make(RIVER)
+    async with begin() as session:
+        again = await Work(session).make(RIVER)
+    assert summary(first) == summary(again) == ("uncertain", True)
+    assert first.error
+    assert api.prompts == {"A river": 1}
+
+
+async def test_after_some_uncertain_ones_in_a_row_one_is_sent_a_minute(begin, api):
+    api.script["create"].extend([LOST] * 3)
+    tasks = [Task(f"{number}", RIVER.request) for number in range(6)]
+    async with begin() as session:
+        work = Work(session, submits=Submits(at_once=1, patience=PATIENCE, max_uncertain=2))
+        making = [asyncio.create_task(work.make(task)) for task in tasks]
+        await asyncio.sleep(30)
+        assert api.count("create") == 2
+        assert "in a row" in work.held_by
+        await asyncio.sleep(60)
+        assert api.count("create") == 3
+        states = [each.state for each in await asyncio.gather(*making)]
+    assert states == ["uncertain"] * 3 + ["succeeded"] * 3
+
+
+async def test_few_submits_are_on_their_way_at_once(begin, api):
+    api.answer_after = 1.0
+    on_their_way = []
+
+    def sending(request):
+        on_their_way.append(sum(job.state == "submitting" for job in session.registry))
+        return original(request)
+
+    original, api.create = api.create, sending
+    async with begin(max_in_flight=100) as session:
+        work = Work(session, submits=Submits(at_once=3, patience=PATIENCE, max_uncertain=9))
+        tasks = [Task(f"{number}", RIVER.request) for number in range(12)]
+        await asyncio.gather(*map(work.make, tasks))
+    assert max(on_their_way) == 3
+
+
+async def test_a_make_that_is_cancelled_in_the_middle_loses_nothing(begin, api):
+    api.answer_after = 5.0
+    async with begin() as session:
+        work = Work(session)
+        making = asyncio.create_task(work.make(RIVER))
+        await asyncio.sleep(1)
+        making.cancel()
+        again = asyncio.create_task(work.make(RIVER))
+        with pytest.raises(asyncio.CancelledError):
+            await making
+        assert summary(await again) == ("succeeded", True)
+    assert api.prompts == {"A river": 1}
+
+
+async def test_one_of_two_who_wait_may_go(begin, api):
+    async with begin() as session:
+        work = Work(session)
+        one, other = (asyncio.create_task(work.make(RIVER)) for _ in range(2))
+        await asyncio.sleep(1)
+        one.cancel()
+        assert summary(await other) == ("succeeded", True)
+    assert api.prompts == {"A river": 1}
+
+
+async def test_a_key_of_another_api_is_rejected(begin, api):
+    async with begin(base_url="https://other.example") as session:
+        await Work(session).make(RIVER)
+    async with begin() as session:
+        told = await Work(session).make(RIVER)
+    assert summary(told) == ("rejected", False)
+    assert "https://other.example" in told.error
+    assert api.prompts == {"A river": 1}
+
+
+async def test_a_bug_is_logged_and_told_and_costs_nothing(begin, api, caplog):
+    async with begin() as session:
+        session.submit = None
+        told = await Work(session).make(RIVER)
+    assert summary(told) == ("rejected", False)
+    assert "TypeError" in told.error
+    assert any(record.levelno == logging.ERROR for record in caplog.records)
+
+
+# --- cancelling -----------------------------------------------------------------------------------
+
+
+async def test_what_is_cancelled_before_it_is_sent_never_is(begin, api):
+    async with begin() as session:
+        assert summary(await Work(session).cancel(RIVER)) == ("cancelled", False)
+    assert not api.sent
+
+
+async def test_what_waits_for_its_turn_is_cancelled_unsent(begin, api):
+    api.script["create"].extend([REFUSED] * 9)
+    async with begin() as session:
+        work = Work(session)
+        making = asyncio.create_task(work.make(RIVER))
+        await asyncio.sleep(5)
+        assert summary(await work.cancel(RIVER)) == ("cancelled", False)
+        assert summary(await making) == ("cancelled", False)
+    assert not api.jobs
+
+
+async def test_what_is_on_its_way_is_cancelled_once_it_is_accepted(begin, api):
+    api.answer_after = 5.0
+    async with begin() as session:
+        work = Work(session)
+        making = asyncio.create_task(work.make(RIVER))
+        await asyncio.sleep(1)
+        told = await work.cancel(RIVER)
+        assert await making == told
+    assert (summary(told), told.request_id) == (("cancelled", True), "req_0")
+    assert api.cancelled == {"req_0"}
+    assert api.count("create") == 1
+
+
+async def test_what_runs_is_cancelled_at_the_server_which_is_asked_again(begin, api):
+    api.seconds = 100.0
+    api.script["cancel"].append(error_reply(500, "oops", "not now"))
+    async with begin() as session:
+        work = Work(session)
+        making = asyncio.create_task(work.make(RIVER))
+        await asyncio.sleep(10)
+        assert summary(await work.cancel(RIVER)) == ("cancelled", True)
+        assert await making == await work.make(RIVER)
+    assert api.cancelled == {"req_0"}
+
+
+async def test_what_another_process_has_sent_is_cancelled_at_the_server(begin, api):
+    api.seconds = 1000.0
+    async with begin() as one, begin() as other:
+        making = asyncio.create_task(Work(one).make(RIVER))
+        await asyncio.sleep(10)
+        told = await Work(other).cancel(RIVER)
+        assert await making == told
+    assert summary(told) == ("cancelled", True)
+
+
+async def test_what_has_ended_is_told_as_it_ended(begin, api):
+    async with begin() as session:
+        work = Work(session)
+        made = await work.make(RIVER)
+        assert await work.cancel(RIVER) == made
+
+
+async def test_what_is_uncertain_stays_so_when_it_is_cancelled(begin, api):
+    api.script["create"].append(LOST)
+    async with begin() as session:
+        work = Work(session)
+        await work.make(RIVER)
+        assert summary(await work.cancel(RIVER)) == ("uncertain", True)
+    assert api.count("create") == 1
