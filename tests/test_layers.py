@@ -63,6 +63,7 @@ engines.contract: engines.task root
 engines.dbos: _utils.packages _utils.plural api.errors engines.contract engines.results
     engines.submits engines.task engines.work journal journal.keys root
 engines.making: api.retry engines.results engines.submits engines.task journal root
+    session.journaling
 engines.results: engines.task jobs.downloads media root
 engines.submits: root
 engines.task: root
