@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from seedance_async.engines.contract import Requests, RunStatus
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
+from seedance_async.engines.dbos.outages import outlasting
 from seedance_async.engines.dbos.places import checked_url, client_at, engine_at
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
 from seedance_async.engines.dbos.watch import RunWatch
@@ -36,6 +37,7 @@ class SeedanceQueue:
         url: where the queue is; its tables are made if they are missing.
         media_key: see `SessionOptions`.
         look_every: seconds between two looks for outcomes.
+        patience: seconds for which the database may be away while outcomes are waited for.
 
     Raises:
         ConfigurationError: no queue can be there.
@@ -47,9 +49,10 @@ class SeedanceQueue:
         *,
         media_key: Callable[[str], str] | None = None,
         look_every: float = 0.5,
+        patience: float = 300.0,
     ) -> None:
         self._url, self._media_key = checked_url(url), media_key
-        self._look_every = look_every
+        self._look_every, self._patience = look_every, patience
         self._opening = asyncio.Lock()
         self._rows: Rows | None = None
         self._watches: dict[str, RunWatch] = {}
@@ -120,7 +123,7 @@ class SeedanceQueue:
         """See `Queue`."""
         watch = RunWatch(await self._opened(), run)
         while True:
-            outcomes = await watch.look()
+            outcomes = await outlasting(watch.look, self._patience)
             yield outcomes, watch.status
             if watch.status.is_complete:
                 return

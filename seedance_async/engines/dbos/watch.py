@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from dbos import WorkflowStatus
 
@@ -39,12 +40,16 @@ class RunWatch:
         return [key_in(workflow_id) for workflow_id in self._known]
 
     async def look(self) -> list[Outcome]:
-        """The outcomes that came since the last look."""
+        """The outcomes that came since the last look. If this fails, the next one tells them."""
         added = await self._rows.of_run(self._run, since=self._newest)
-        self._newest = newest((row.created_at for row in added), self._newest)
-        self._known.update(row.workflow_id for row in added)
         running = await self._rows.of_run(self._run, status="PENDING")
-        found = await self._new_outcomes()
+        ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._newest_end)
+        found = await self._outcomes(row for row in ended if row.workflow_id not in self._told)
+        self._newest = newest((row.created_at for row in added), self._newest)
+        self._newest_end = newest((row.completed_at for row in ended), self._newest_end)
+        self._known.update(row.workflow_id for row in added)
+        self._told.update(found)
+        self._ended.update(outcome.state for outcome in found.values())
         with_workers = [row for row in running if row.workflow_id not in self._told]
         self.status = RunStatus(
             waiting=max(0, len(self._known) - len(self._told) - len(with_workers)),
@@ -53,21 +58,17 @@ class RunWatch:
             workers=Counter(row.executor_id or "" for row in with_workers),
             making=frozenset(key_in(row.workflow_id) for row in with_workers),
         )
-        return found
+        return list(found.values())
 
-    async def _new_outcomes(self) -> list[Outcome]:
-        ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._newest_end)
-        self._newest_end = newest((row.completed_at for row in ended), self._newest_end)
-        ids = [row.workflow_id for row in ended if row.workflow_id not in self._told]
-        found, taken = list[Outcome](), list[str]()
-        async for rows in self._rows.with_outputs(ids):
+    async def _outcomes(self, ended: Iterable[WorkflowStatus]) -> dict[str, Outcome]:
+        """What came of workflows, by their ids, as far as that is told."""
+        found, taken = dict[str, Outcome](), list[str]()
+        async for rows in self._rows.with_outputs([row.workflow_id for row in ended]):
             taken += [row.workflow_id for row in rows if was_taken(row)]
             told = [row for row in rows if row.status in ENDED and not was_taken(row)]
-            self._told.update(row.workflow_id for row in told)
-            found += map(_outcome, told)
+            found |= {row.workflow_id: _outcome(row) for row in told}
         if taken:
             await self._ask_what_became_of(taken)
-        self._ended.update(outcome.state for outcome in found)
         return found
 
     async def _ask_what_became_of(self, taken: list[str]) -> None:
