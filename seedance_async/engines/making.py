@@ -125,7 +125,7 @@ class Making:
                 self._cancelling.cancel()
 
     async def _outcome_of(self, job: Job | None) -> Outcome:
-        """The outcome of an accepted job; of one that was cancelled before it was sent for None."""
+        """The outcome of an accepted job, or what is on record of one that is not waited for."""
         if job is None:
             return await self._told(None)
         self._job = job
@@ -140,7 +140,13 @@ class Making:
     # --- the submit -------------------------------------------------------------------------
 
     async def _accepted(self) -> Job | None:
-        """The job, once it is accepted; None if it is cancelled before anything was sent."""
+        """The job, once it is accepted; None if there is nothing to wait for.
+
+        Then it was cancelled before anything was sent, or this session has left it uncertain.
+        """
+        here = self._session.registry.find(key=self.task.key)
+        if here is not None and here.state is JobState.UNCERTAIN:
+            return None
         if not self._is_cancelled:
             self._submitting = asyncio.create_task(self._submit())
             try:

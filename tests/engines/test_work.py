@@ -103,6 +103,15 @@ async def test_what_is_uncertain_names_itself_and_is_never_sent_again(begin, api
     assert api.prompts == {"A river": 1}
 
 
+async def test_what_this_session_left_uncertain_is_told_again_as_it_is(begin, api, caplog):
+    api.script["create"].append(LOST)
+    async with begin() as session:
+        work = Work(session)
+        assert await work.make(RIVER) == await work.make(RIVER)
+    assert "could not be made" not in caplog.text
+    assert api.prompts == {"A river": 1}
+
+
 async def test_after_some_uncertain_ones_in_a_row_one_is_sent_a_minute(begin, api):
     api.script["create"].extend([LOST] * 3)
     tasks = [Task(f"{number}", RIVER.request) for number in range(6)]
