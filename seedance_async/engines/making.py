@@ -125,7 +125,7 @@ class Making:
                 self._cancelling.cancel()
 
     async def _outcome_of(self, job: Job | None) -> Outcome:
-        """The outcome of an accepted job, or what is on record of one that is not waited for."""
+        """The outcome of an accepted job; of one that was cancelled before it was sent for None."""
         if job is None:
             return await self._told(None)
         self._job = job
@@ -140,13 +140,10 @@ class Making:
     # --- the submit -------------------------------------------------------------------------
 
     async def _accepted(self) -> Job | None:
-        """The job, once it is accepted; None if there is nothing to wait for.
-
-        Then it was cancelled before anything was sent, or this session has left it uncertain.
-        """
+        """The job, once it is accepted; None if it is cancelled before anything was sent."""
         here = self._session.registry.find(key=self.task.key)
-        if here is not None and here.state is JobState.UNCERTAIN:
-            return None
+        if here is not None and here.state is JobState.UNCERTAIN and here.error is not None:
+            raise here.error  # the session would refuse its key
         if not self._is_cancelled:
             self._submitting = asyncio.create_task(self._submit())
             try:
