@@ -20,10 +20,12 @@ from seedance_async.cli.commands.history import history
 from seedance_async.cli.commands.join import join
 from seedance_async.cli.commands.journal import journal
 from seedance_async.cli.commands.models import models
+from seedance_async.cli.commands.queue import queue
 from seedance_async.cli.commands.reroll import reroll
 from seedance_async.cli.commands.resume import resume
 from seedance_async.cli.commands.sheet import sheet
 from seedance_async.cli.commands.status import status
+from seedance_async.cli.commands.worker import worker
 from seedance_async.cli.config import Settings, read_settings
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of, worst
@@ -49,6 +51,7 @@ def cli() -> None:
 _COMMANDS = (
     *(generate, batch, reroll, resume),
     *(history, journal, status, cancel, models),
+    *(worker, queue),
     *(gallery, sheet, join, emulator, demo, completion),
 )
 for _command in _COMMANDS:

@@ -31,7 +31,7 @@ strict = click.option(
 
 
 def sent_before(
-    journal: Path | None, media_key: Callable[[str], str] | None
+    journal: Path | str | None, media_key: Callable[[str], str] | None
 ) -> Callable[[Line], bool]:
     """Whether an earlier run has sent a line, or, if it has no key, an equal one.
 

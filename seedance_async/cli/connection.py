@@ -32,11 +32,14 @@ class Connection:
 
     def session(self, **options: Any) -> SeedanceSession:
         """A session with the command's options; see `SeedanceSession` for what it raises."""
+        return SeedanceSession(**self.session_options(**options))
+
+    def session_options(self, **options: Any) -> dict[str, Any]:
+        """What such a session is made with."""
         if not os.environ.get("SEEDANCE_API_KEY"):
             raise ConfigurationError("no API key: set the environment variable SEEDANCE_API_KEY")
-        return SeedanceSession(
-            base_url=self.base_url, poll=self._polls(), on_event=self.screen.hear, **options
-        )
+        shared = {"poll": self._polls(), "on_event": self.screen.hear}
+        return {"base_url": self.base_url, **shared, **options}
 
     def uploader(self, bucket: str | None) -> Uploader | None:
         """What uploads media from this machine: to a bucket, or to an emulator on this machine.

@@ -57,6 +57,18 @@ class InterruptedRunError(StoppedRunError):
     """The user ended the run, with Ctrl-C or SIGTERM."""
 
 
+class LimitReachedError(StoppedRunError):
+    """A worker's limit on credits leaves nothing for this job."""
+
+
+class TaskError(SeedanceError):
+    """A worker could not make this; what it says has the words, and no more."""
+
+
+class GivenUpError(SeedanceError):
+    """A worker no longer waits for this job, which may still succeed at the server."""
+
+
 class EarlierRunError(SeedanceError):
     """A job of an earlier run failed or was cancelled; the journal has no more than the words."""
 
@@ -71,10 +83,12 @@ _OF_ERROR: tuple[tuple[type[SeedanceError], ExitCode], ...] = (
     (AuthenticationError, ExitCode.REFUSED),
     (InsufficientCreditsError, ExitCode.REFUSED),
     (BudgetExceededError, ExitCode.REFUSED),
+    (LimitReachedError, ExitCode.REFUSED),
     (JournalError, ExitCode.CONFIGURATION),
     (SubmitUncertainError, ExitCode.UNCERTAIN),
     (JobTimeoutError, ExitCode.UNCERTAIN),
     (NotResumedError, ExitCode.UNCERTAIN),
+    (GivenUpError, ExitCode.UNCERTAIN),
     (InterruptedRunError, ExitCode.INTERRUPTED),
     (DownloadError, ExitCode.NOT_SAVED),
 )

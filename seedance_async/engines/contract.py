@@ -78,6 +78,9 @@ class Queue(Protocol):
     async def runs(self) -> list[str]:
         """The names of all runs that have tasks, the oldest first."""
 
+    async def is_empty(self) -> bool:
+        """Whether every task of every run has its outcome."""
+
     async def cancel(self, *, run: str, keys: Iterable[str] | None = None) -> int:
         """Cancel tasks of a run; all that have no outcome, if no keys are given.
 

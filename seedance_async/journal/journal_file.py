@@ -127,7 +127,11 @@ def read_charges(path: str | os.PathLike[str], origin: str) -> dict[str, int]:
 
 
 def read_file(
-    path: str | os.PathLike[str], read: Callable[[Database], _T], *, alone: bool = False
+    path: str | os.PathLike[str],
+    read: Callable[[Database], _T],
+    *,
+    alone: bool = False,
+    is_shared: bool = False,
 ) -> _T | None:
     """What a function reads from the journal in a file; None if there is nothing in it. Blocks.
 
@@ -135,6 +139,7 @@ def read_file(
         path: the file.
         read: may be called again, if the file is written meanwhile.
         alone: whether it is refused if a run writes the journal.
+        is_shared: whether it tells what other sessions are submitting at this moment.
 
     Raises:
         JournalError: see `read_entries`; or a run writes it, and that is refused.
@@ -146,7 +151,7 @@ def read_file(
             lock = WriteLock(file)
             lock.acquire()
             stack.callback(lock.release)
-        return _undisturbed(file, lambda mode: _read(file, mode, name, read))
+        return _undisturbed(file, lambda mode: _read(file, mode, name, read, is_shared=is_shared))
 
 
 def move_journal(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -199,7 +204,9 @@ def _undisturbed(file: Path, read: Callable[[str], _T]) -> _T:
                 return found
 
 
-def _read(file: Path, mode: str, path: str, read: Callable[[Database], _T]) -> _T | None:
+def _read(
+    file: Path, mode: str, path: str, read: Callable[[Database], _T], *, is_shared: bool
+) -> _T | None:
     """What a function reads from the tables; None if there are none yet."""
     if not file.exists():
         raise JournalError("there is no such file", path=path)
@@ -208,7 +215,8 @@ def _read(file: Path, mode: str, path: str, read: Callable[[Database], _T]) -> _
     with closing(connect(file, mode)) as connection:
         _check_kind(connection, path)
         with _migrated(connection) as current:
-            return read(Database(SQLiteStatements(current, path)))
+            statements = SQLiteStatements(current, path, time.time)
+            return read(Database(statements, is_shared=is_shared))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def show_forecast(
     purchase: Purchase,
     plan: Plan,
     left: LeftBehind,
-    journal: Path | None,
+    journal: Path | str | None,
     screen: Screen,
     *,
     as_json: bool,
@@ -44,7 +44,9 @@ def _records(purchase: Purchase) -> Iterator[dict[str, object]]:
         }
 
 
-def _texts(purchase: Purchase, plan: Plan, left: LeftBehind, journal: Path | None) -> Iterator[str]:
+def _texts(
+    purchase: Purchase, plan: Plan, left: LeftBehind, journal: Path | str | None
+) -> Iterator[str]:
     yield f"{counted(len(purchase.lines), 'job')} would be submitted; nothing was sent"
     if plan.known:
         states = Counter[str]()

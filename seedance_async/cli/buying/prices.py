@@ -11,7 +11,7 @@ from seedance_async.cli.buying.purchase import Purchase
 from seedance_async.cli.connection import Connection
 from seedance_async.cli.history import charged
 from seedance_async.cli.inputs import Line
-from seedance_async.journal import read_charges
+from seedance_async.journal.reading import read_journal
 from seedance_async.session.credit_limit import PriceTable
 from seedance_async.session.estimate import cost_of, learn_charges
 
@@ -21,7 +21,7 @@ _NO_KEY = "without SEEDANCE_API_KEY, the server cannot be asked for its prices"
 
 
 async def priced(
-    connection: Connection, lines: Sequence[Line], journal: Path | None = None
+    connection: Connection, lines: Sequence[Line], journal: Path | str | None = None
 ) -> Purchase:
     """Lines that would be bought, with what they are expected to cost.
 
@@ -47,15 +47,16 @@ async def priced(
 
 
 def _learn_charged(
-    prices: PriceTable, lines: Sequence[Line], journal: Path | None, origin: str
+    prices: PriceTable, lines: Sequence[Line], journal: Path | str | None, origin: str
 ) -> Collection[object]:
     """Learn what was charged in the journal; if that is not enough, in all of the user's.
 
     Returns:
         The kinds that were charged in this journal.
     """
-    if journal is not None and journal.exists():
-        learn_charges(prices, read_charges(journal, origin))
+    if journal is not None:
+        here = read_journal(journal, lambda database: database.spending.charges(origin))
+        learn_charges(prices, here or {})
     kinds = {line.request.kind for line in lines}
     found = {kind for kind in kinds if prices.price(kind) is not None}
     if found != kinds:

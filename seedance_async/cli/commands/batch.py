@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
-from seedance_async import SeedanceSession, Violation, without_query
-from seedance_async._utils.plural import counted
-from seedance_async.api.models import ModelInfo
+from seedance_async import without_query
 from seedance_async.cli import options
 from seedance_async.cli.buying.consent import Consent, Limit, consent, may_buy
 from seedance_async.cli.buying.forecast import show_forecast
 from seedance_async.cli.buying.left_behind import LeftBehind, may_leave
 from seedance_async.cli.buying.prices import priced
-from seedance_async.cli.capability_check import NO_STRICT, by_the_servers_list, sent_before
-from seedance_async.cli.chains import NEEDS_UPLOADER, check_chains, in_order
+from seedance_async.cli.capability_check import sent_before
+from seedance_async.cli.chains import check_chains
 from seedance_async.cli.connection import Connection, api_command
-from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.fitting import Fit, fit_option, fitted_lines
+from seedance_async.cli.good_lines import good_lines
 from seedance_async.cli.history import remember_batch
-from seedance_async.cli.inputs import Line, Problem, read_lines
 from seedance_async.cli.live.event_log import with_events
+from seedance_async.cli.queues.batch import QueuedBatch
+from seedance_async.cli.queues.options import check_options, check_without_queue
+from seedance_async.cli.queues.place import QueuePlace, queue_option, run_option
 from seedance_async.cli.reading import option
 from seedance_async.cli.reading.formats import InputFormat
 from seedance_async.cli.reading.source import Input, read_input
@@ -39,9 +38,6 @@ from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.reworded import reworded, reworded_text
 from seedance_async.cli.takes.keys import takes_option, with_takes
 from seedance_async.session.estimate import plan
-
-#: How many bad lines, or jobs left behind, are shown one by one.
-_SHOWN_PROBLEMS = 100
 
 
 @click.command()
@@ -97,6 +93,9 @@ _SHOWN_PROBLEMS = 100
 @click.option(
     "--overwrite", is_flag=True, help="Start over: move the files of an earlier run aside."
 )
+@queue_option("Have the workers of this queue make the jobs, and show them:")
+@run_option
+@click.option("--work", is_flag=True, help="With --queue: this process is a worker, too.")
 @consent
 @options.as_json
 @options.strict
@@ -128,6 +127,9 @@ async def batch(
     leave_unmatched: bool,
     dry_run: bool,
     overwrite: bool,
+    place: QueuePlace | None,
+    run: str | None,
+    work: bool,
     consent: Consent,
     as_json: bool,
     strict: bool,
@@ -153,6 +155,9 @@ async def batch(
 
     Messages and results number lines as FILE does; the first row under the header of a table is 1.
 
+    With --queue, other processes make the jobs, here or on other machines: see `seedance worker`.
+    The command enqueues the lines, shows them and writes the same results; Ctrl-C ends the showing.
+
     \b
     Examples:
       seedance batch prompts.txt -o videos
@@ -163,7 +168,12 @@ async def batch(
       seedance batch shots.csv -o s3://BUCKET/films/
       seedance batch shots.csv --events events.ndjson
       seedance batch shots.csv -o videos --gallery
+      seedance batch shots.csv --queue sqlite:///fleet.db --work
     """
+    if place is None:
+        check_without_queue(click.get_current_context())
+    else:
+        check_options(click.get_current_context(), works=work)
     if no_journal and (journal is not None or resubmit_uncertain):
         raise click.UsageError(
             "--no-journal cannot be combined with --journal or --resubmit-uncertain"
@@ -171,7 +181,42 @@ async def batch(
     if tags and not isinstance(output, Path):
         raise click.UsageError("--tags is for videos in a folder, not in a bucket")
     folder = destinations.state_folder(output, state)
+    of_worker = {
+        "max_in_flight": max_in_flight,
+        "max_downloads": max_downloads,
+        "timeout": timeout,
+        "queue_timeout": queue_timeout,
+        "max_credits": max_credits,
+    }
     record = None if no_journal else journal or folder / JOURNAL
+    screen = connection.screen
+    if place is not None:
+        rules = {
+            "uploads": True,
+            "strict": strict,
+            "was_sent": sent_before(place.journal, media_key),
+        }
+        offline = connection.offline_session()
+        found = await good_lines(file, form, names, defaults, offline, screen, rules)
+        if found is None:
+            return ExitCode.USAGE
+        queued = QueuedBatch(
+            connection=connection,
+            place=place,
+            run=run,
+            source=file.name,
+            output=output,
+            folder=folder,
+            name=name,
+            takes=takes,
+            media_key=media_key,
+            leave_unmatched=leave_unmatched,
+            dry_run=dry_run,
+            consent=consent,
+            as_json=as_json,
+            work=of_worker if work else None,
+        )
+        return await queued.start(found)
     uploader = connection.uploader(upload)
     session = (
         connection.offline_session(uploader)
@@ -189,13 +234,12 @@ async def batch(
             media_key=media_key,
         )
     )
-    screen = connection.screen
     rules = {
         "uploads": uploader is not None,
         "strict": strict,
         "was_sent": sent_before(None if overwrite else record, media_key),
     }
-    lines = await _good_lines(file, form, names, defaults, session, screen, rules)
+    lines = await good_lines(file, form, names, defaults, session, screen, rules)
     if lines is not None and fit is not None:
         lines = await fitted_lines([attrs.evolve(line, fit=fit) for line in lines], screen)
     if lines is None:
@@ -248,51 +292,3 @@ async def batch(
         screen,
     )
     return report.code()
-
-
-async def _good_lines(
-    file: Input,
-    form: str | None,
-    names: dict[str, str],
-    defaults: dict[str, Any],
-    session: SeedanceSession,
-    screen: Screen,
-    rules: dict[str, Any],
-) -> list[Line] | None:
-    """The requests of the file; None, after showing what is wrong, if any line is bad."""
-    read = partial(
-        read_lines,
-        file.data,
-        InputFormat(form) if form else None,
-        name=file.name,
-        names=names,
-        defaults={name: value for name, value in defaults.items() if value is not None},
-        allow_local=session.client.allow_local,
-        folder=file.folder,
-        **rules,
-    )
-
-    def check(
-        models: Sequence[ModelInfo],
-    ) -> tuple[tuple[list[Line], list[Problem]], list[Violation]]:
-        found = read(models=models)
-        return found, [broken for problem in found[1] for broken in problem.violations]
-
-    lines, problems = await by_the_servers_list(session, check, screen)
-    if not problems:
-        lines, problems = in_order(lines)
-    for problem in problems[:_SHOWN_PROBLEMS]:
-        screen.say(f"{file.name}, {problem}")
-    more = len(problems) - _SHOWN_PROBLEMS
-    if more > 0:
-        screen.say(f"… and {counted(more, 'more bad line')}")
-    if any(broken.rule in NEEDS_UPLOADER for problem in problems for broken in problem.violations):
-        screen.say(options.NO_BUCKET)
-    if any(broken.of_model for problem in problems for broken in problem.violations):
-        screen.say(NO_STRICT)
-    if problems:
-        screen.say(f"{counted(len(problems), 'bad line')}; nothing was sent", style="red")
-        return None
-    if not lines:
-        raise click.UsageError(f"{file.name} has no requests")
-    return lines

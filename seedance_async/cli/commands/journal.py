@@ -13,6 +13,7 @@ import click
 from seedance_async import JobState
 from seedance_async._utils.plural import counted
 from seedance_async.cli import options
+from seedance_async.cli.commands.journal_copy import copy
 from seedance_async.cli.commands.journal_edit import adopt, forget
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
@@ -87,7 +88,7 @@ def export(journal: Path) -> ExitCode:
     return ExitCode.SUCCESS
 
 
-for _command in (forget, adopt):
+for _command in (forget, adopt, copy):
     journal.add_command(_command)
 
 

@@ -21,7 +21,7 @@ from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.text import shorten
-from seedance_async.journal import JournalEntry, SQLiteJournal, read_entries
+from seedance_async.journal import Changes, JournalEntry, SQLiteJournal, read_entries
 
 
 @click.command()
@@ -40,7 +40,7 @@ def forget(journal: Path, words: tuple[str, ...], yes: bool, force: bool) -> Exi
     """
     screen = Screen()
     known = {entry.key: entry for entry in read_entries(journal)}
-    chosen = [_chosen(known, key, journal) for key in dict.fromkeys(words)]
+    chosen = [chosen_entry(known, key, journal) for key in dict.fromkeys(words)]
     at_stake = [e for e in chosen if state_of(e).is_resumable or state_of(e).is_unanswered]
     if at_stake and not force:
         states = ", ".join(f"{entry.key} is {state_text(entry.state)}" for entry in at_stake)
@@ -79,10 +79,25 @@ async def adopt(
       seedance journal adopt videos shot-1 req_1234567890
     """
     key, request_id = words
-    entry = _chosen({entry.key: entry for entry in read_entries(journal)}, key, journal)
+    entry = chosen_entry({entry.key: entry for entry in read_entries(journal)}, key, journal)
     if not state_of(entry).is_unanswered:
         state = state_text(entry.state)
         raise click.UsageError(f"{key} is {state}, not uncertain; nothing was changed")
+    learned = await found_at_server(connection, entry, request_id, any_prompt=any_prompt)
+    async with _unchanged(journal, [entry]) as opened:
+        await opened.record(entry.attempt, **learned)
+    connection.screen.say(f"{key} is job {request_id}, {learned['state']}.")
+    return ExitCode.SUCCESS
+
+
+async def found_at_server(
+    connection: Connection, entry: JournalEntry, request_id: str, *, any_prompt: bool
+) -> Changes:
+    """What the server says of an id that an entry's job is said to have.
+
+    Raises:
+        UsageError: it is the id of a job with another prompt.
+    """
     generation = await _query(connection, request_id)
     prompt = request_of(entry).prompt
     if not (any_prompt or generation.has_prompt(prompt)):
@@ -93,15 +108,10 @@ async def adopt(
     status = generation.status
     state = str(status) if status.is_known else "queued"
     error = generation.error.message if generation.error is not None else None
-    async with _unchanged(journal, [entry]) as opened:
-        await opened.record(
-            entry.attempt, state=state, request_id=generation.request_id, error=error
-        )
-    connection.screen.say(f"{key} is job {request_id}, {state}.")
-    return ExitCode.SUCCESS
+    return Changes(state=state, request_id=generation.request_id, error=error)
 
 
-def _chosen(known: Mapping[str, JournalEntry], key: str, path: Path) -> JournalEntry:
+def chosen_entry(known: Mapping[str, JournalEntry], key: str, path: Path | str) -> JournalEntry:
     """The entry with a key, which may be cut short as `journal show` does it."""
     start, dots, end = key.partition("…")
     if dots and key not in known:

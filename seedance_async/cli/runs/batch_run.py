@@ -90,7 +90,7 @@ async def run_batch(
         tags=options.tags,
         bucket=destination if isinstance(destination, Bucket) else None,
     )
-    record = _BatchRecord(lines, options, screen)
+    record = BatchRecord(lines, options, screen)
     record.prepare()
     run = Run(
         session,
@@ -117,16 +117,29 @@ async def run_batch(
     return record.report
 
 
-class _BatchRecord:
-    """The files of one batch in its folder, and its report."""
+class BatchRecord:
+    """The files of one batch in its folder, and its report.
 
-    def __init__(self, lines: Sequence[Line], options: BatchOptions, screen: Screen) -> None:
+    Args:
+        lines: the batch's.
+        options: where its outcomes go.
+        screen: where it is shown.
+        next_steps: what outcomes suggest to the user; by default what a folder's journal allows.
+    """
+
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        options: BatchOptions,
+        screen: Screen,
+        next_steps: NextSteps | None = None,
+    ) -> None:
         self._lines, self._options, self._screen = lines, options, screen
         self._columns = {line.number: line.columns for line in lines}
         self._folder, self._journal = options.folder, options.journal
         self._results: ResultsFile | None = None
         self._reworded = Reworded({}, options.journal)
-        self.next_steps = NextSteps(options.folder, options.journal)
+        self.next_steps = next_steps or NextSteps(options.folder, options.journal)
         self.report = Report(self.next_steps, source=options.source)
         self.stop: Callable[[StoppedRunError], None] = lambda reason: None
 
@@ -160,7 +173,12 @@ class _BatchRecord:
             raise cannot_write(self._folder, error) from None
         if self._journal is None:
             return {}
-        known = KnownJobs.read(self._journal, self._options.media_key)
+        return self._resumed(
+            KnownJobs.read(self._journal, self._options.media_key), str(self._journal)
+        )
+
+    def _resumed(self, known: KnownJobs, journal: str) -> Mapping[Place, JournalEntry]:
+        """What a journal knows of the lines; it is said how many these are."""
         sent = known.sent_before(self._lines)
         self._reworded = Reworded(reworded(known, self._lines), self._journal)
         self.report.charged_earlier = credits_charged(sent.values())
@@ -168,17 +186,20 @@ class _BatchRecord:
             self._screen.say(
                 f"Resuming: {len(sent):,} of {counted_lines([e.place for e in self._lines])} "
                 f"{'was' if len(sent) == 1 else 'were'} sent in earlier runs, according to "
-                f"{self._journal}."
+                f"{journal}."
             )
         return sent
 
     def _renew_results(self) -> None:
         if self._journal is not None or self._options.overwrite:
-            for old, new in move_results(self._folder):
-                self._say_moved(old, new)
+            self._move_results()
         self._results = ResultsFile(self._folder, self._screen)
         if self._journal is not None:
             write_lines(self._folder, self._lines)
+
+    def _move_results(self) -> None:
+        for old, new in move_results(self._folder):
+            self._say_moved(old, new)
 
     def _add_to_results(self, record_first: Callable[[], None]) -> None:
         record_first()
@@ -207,12 +228,16 @@ class _BatchRecord:
             self._screen.say(text, style="yellow")
         if self._results.broken is not None:
             self.report.also(ExitCode.NOT_SAVED)
+        self._end_record()
+        self._screen.say(f"Results: {self._results.path}")
+        self.report.show_headline(self._screen, seconds)
+
+    def _end_record(self) -> None:
+        """See to it that the next run finds what it needs."""
         if self._journal is None:
             self._write_remaining()
         else:
             self._check_recorded(self._journal)
-        self._screen.say(f"Results: {self._results.path}")
-        self.report.show_headline(self._screen, seconds)
 
     def _write_remaining(self) -> None:
         """Without a journal, the next run needs an input of its own; with one, it is the same."""

@@ -117,6 +117,22 @@ class FileNames:
         own = {"id": safe_file_stem(job.request_id or ""), "key": line.key or job.key}
         return self.template.name(_values(line) | own)
 
+    def with_id(self, line: Line, sign: str) -> str:
+        """The name for a line's video with a sign in the place of the id, which is not known yet.
+
+        Raises:
+            UsageError: the id cannot be put there later.
+        """
+        try:
+            name = self.template.name(_values(line) | {"id": sign, "key": line.key or ""})
+        except ValueError as error:
+            raise click.UsageError(f"--name: {_called(line)}: {error}") from None
+        if ("id" in self.template.fields) != (sign in name):
+            raise click.UsageError(
+                "--name: with --queue, {id} has no format, and names are shorter"
+            )
+        return name
+
     def check(
         self,
         lines: Sequence[Line],

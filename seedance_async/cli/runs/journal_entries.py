@@ -11,7 +11,9 @@ import attrs
 from seedance_async import GenerationRequest, JobState, JournalError, load_request
 from seedance_async.api.local_media import STAND_IN
 from seedance_async.cli.inputs import Line, Place
-from seedance_async.journal import JournalEntry, match_entries, read_entries
+from seedance_async.journal import JournalEntry, match_entries
+from seedance_async.journal.database import Database
+from seedance_async.journal.reading import read_journal
 from seedance_async.media.tags import read_tags
 
 
@@ -69,10 +71,10 @@ class KnownJobs:
     media_key: Callable[[str], str] | None
 
     @classmethod
-    def read(cls, journal: Path | None, media_key: Callable[[str], str] | None) -> KnownJobs:
-        """From a journal's file; without one, nothing is known."""
-        exists = journal is not None and journal.exists()
-        return cls(read_entries(journal) if exists and journal else [], media_key)
+    def read(cls, journal: Path | str | None, media_key: Callable[[str], str] | None) -> KnownJobs:
+        """From a journal, wherever it is; without one, nothing is known."""
+        found = None if journal is None else read_journal(journal, Database.entries)
+        return cls(found or [], media_key)
 
     def sent_before(self, lines: Sequence[Line]) -> dict[Place, JournalEntry]:
         """By line and take, the entries of the lines that an earlier run sent or may have sent."""

@@ -24,7 +24,13 @@ from seedance_async import (
     TransportError,
 )
 from seedance_async.api.retry import stops_submits
-from seedance_async.cli.exit_codes import EarlierRunError, InterruptedRunError, StoppedRunError
+from seedance_async.cli.exit_codes import (
+    EarlierRunError,
+    InterruptedRunError,
+    LimitReachedError,
+    StoppedRunError,
+    TaskError,
+)
 from seedance_async.cli.runs.outcome import Outcome
 
 #: Words by which services say that the content was refused. Codes are not documented.
@@ -38,13 +44,14 @@ _MODERATION = re.compile(
 _REMEDIES: tuple[tuple[type[SeedanceError] | tuple[type[SeedanceError], ...], str], ...] = (
     (InsufficientCreditsError, "add credits to the account, and run again"),
     (BudgetExceededError, "raise --max-credits, and run again"),
+    (LimitReachedError, "raise --max-credits of the workers, and run again"),
     (MediaUploadError, "see to the file or the bucket, and run again"),
     (InterruptedRunError, "run again to submit what was not submitted"),
     ((RateLimitError, ServerError, TransportError), "run again later; see that the API is reached"),
     (TooManyAbandonedError, "look at the service, and run again later"),
     ((JournalError, ConfigurationError), "see to the journal and its disk, and run again"),
     (StoppedRunError, "see to the disk, and run again"),
-    ((APIError, InvalidRequestError), "correct it, and run again"),
+    ((APIError, InvalidRequestError, TaskError), "correct it, and run again"),
 )
 
 

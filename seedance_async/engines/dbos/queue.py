@@ -139,6 +139,10 @@ class SeedanceQueue:
         """See `Queue`."""
         return await (await self._opened()).runs()
 
+    async def is_empty(self) -> bool:
+        """See `Queue`."""
+        return not await (await self._opened()).any_unfinished()
+
     async def status(self, *, run: str) -> RunStatus:
         """See `Queue`. A second call looks only for what is new."""
         rows = await self._opened()

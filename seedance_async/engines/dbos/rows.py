@@ -93,6 +93,13 @@ class Rows:
         )
         return list(dict.fromkeys(run_in(row.workflow_id) for row in rows))
 
+    async def any_unfinished(self) -> bool:
+        """Whether a workflow of any run has no outcome."""
+        rows = await self.client.list_workflows_async(
+            name=MAKE, status=UNFINISHED, limit=1, load_input=False, load_output=False
+        )
+        return bool(rows)
+
     async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
         """The rows with these ids, some at a time, with what came out."""
         for some in in_pieces(list(ids)):

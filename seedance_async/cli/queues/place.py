@@ -1,0 +1,125 @@
+"""Where a queue is: its URL, the journal that its workers share, and the option that names it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+import click
+
+from seedance_async.journal import Journal, JournalEntry
+from seedance_async.journal.database import Database
+from seedance_async.journal.reading import read_journal
+
+if TYPE_CHECKING:
+    from seedance_async.engines.dbos import SeedanceQueue
+
+_T = TypeVar("_T")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class QueuePlace:
+    """A queue, and the journal beside it. The journal is read without becoming one of its owners.
+
+    Attributes:
+        url: `postgresql://…` or `sqlite:///path/run.db`.
+    """
+
+    url: str = attrs.field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password, for people; others may read what is on a screen."""
+        parts = urlsplit(self.url)
+        if parts.password is None:
+            return self.url
+        user, _, host = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
+
+    @property
+    def option(self) -> str:
+        """The option for a command to copy."""
+        return shlex.join(["--queue", self.shown])
+
+    @property
+    def journal(self) -> Path | str:
+        """The journal: a file, or the URL of a database.
+
+        Raises:
+            ConfigurationError: no queue can be there, or the extra `dbos` is not installed.
+        """
+        from seedance_async.engines.dbos import journal_place  # with DBOS behind it
+
+        return journal_place(self.url)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is nothing yet; that a database is empty is not seen."""
+        return isinstance(self.journal, Path) and not self.journal.exists()
+
+    def queue(self, **options: Any) -> SeedanceQueue:
+        """The queue, not yet open. Raises as `journal` does."""
+        from seedance_async.engines.dbos import SeedanceQueue  # with DBOS behind it
+
+        return SeedanceQueue(self.url, **options)
+
+    @asynccontextmanager
+    async def opened_journal(self) -> AsyncIterator[Journal]:
+        """The journal, open for writing beside the workers."""
+        from seedance_async.engines.dbos import journal_at  # with DBOS behind it
+
+        journal = journal_at(self.url)
+        await journal.open()
+        try:
+            yield journal
+        finally:
+            await journal.aclose()
+
+    async def entries(self) -> list[JournalEntry]:
+        """All that the journal has. Raises JournalError if it cannot be read."""
+        return await self._read(Database.entries) or []
+
+    async def find(self, keys: Collection[str]) -> dict[str, JournalEntry]:
+        """What the journal has under these keys. Raises JournalError if it cannot be read."""
+        if not keys:
+            return {}
+
+        def read(database: Database) -> list[JournalEntry]:
+            return database.find_all(keys)
+
+        return {entry.key: entry for entry in await self._read(read) or ()}
+
+    async def _read(self, read: Callable[[Database], _T]) -> _T | None:
+        return await asyncio.to_thread(read_journal, self.journal, read, is_shared=True)
+
+
+def _place(_context: click.Context, _option: click.Parameter, url: str | None) -> Any:
+    return None if url is None else QueuePlace(url)
+
+
+def queue_option(help_text: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+    """`--queue URL`; the command gets a `QueuePlace`."""
+    return click.option(
+        "--queue",
+        "place",
+        metavar="URL",
+        envvar="SEEDANCE_QUEUE",
+        required=required,
+        callback=_place,
+        help=f"{help_text} postgresql://…, or sqlite:///PATH.db for processes of one machine. Needs"
+        " the extra dbos.  [default: SEEDANCE_QUEUE]",
+    )
+
+
+run_option = click.option(
+    "--run",
+    metavar="NAME",
+    help="The run: what `batch --run` said, by default the name of the batch's folder.",
+)
