@@ -8,6 +8,7 @@ what the two kinds of database do differently is in their `Statements`.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -208,7 +209,7 @@ class Database:
         )
         attempts = self._rows("SELECT state, owner FROM attempts WHERE job = ?", job)
         for state, owner in attempts:
-            if state == "accepted" or (state == "sending" and self.owners.any_alive([owner])):
+            if state == "accepted" or (state == "sending" and self.owners.living([owner])):
                 return None
         return None if job is None else int(job)
 
@@ -341,8 +342,8 @@ class Database:
 
     def find(self, key: str) -> JournalEntry | None:
         """The entry with this key."""
-        rows = self._rows(f"{self._select} WHERE key = ?", key)
-        return self._entry(rows[0][1:]) if rows else None
+        found = self._entries(self._rows(f"{self._select} WHERE key = ?", key))
+        return found[0] if found else None
 
     def find_all(self, keys: Collection[str]) -> list[JournalEntry]:
         """The entries with these keys, in no particular order."""
@@ -358,7 +359,7 @@ class Database:
         entries: list[JournalEntry] = []
         last, page = -1, f"{self._select} WHERE job_.number > ? ORDER BY job_.number LIMIT ?"
         while rows := self._rows(page, last, self.sql.page):
-            entries += [self._entry(row[1:]) for row in rows]
+            entries += self._entries(rows)
             last = rows[-1][0]
             if len(rows) != self.sql.page:
                 break
@@ -383,11 +384,17 @@ class Database:
     def _has(self, key: str) -> bool:
         return bool(self._rows("SELECT 1 FROM jobs WHERE key = ?", key))
 
-    def _entry(self, row: tuple[Any, ...]) -> JournalEntry:
-        values = dict(zip(FIELDS, row, strict=True))
-        owners = map(int, str(values["is_held"]).split(",")) if values["is_held"] else ()
-        values["is_held"] = self.owners.any_alive(owners)
-        return entry_from_values(values, journal=self.path)
+    def _entries(self, rows: list[Any]) -> list[JournalEntry]:
+        read = [dict(zip(FIELDS, row[1:], strict=True)) for row in rows]
+        senders = [_numbers(values["is_held"]) for values in read]
+        alive = self.owners.living(itertools.chain.from_iterable(senders))
+        for values, owners in zip(read, senders, strict=True):
+            values["is_held"] = not alive.isdisjoint(owners)
+        return [entry_from_values(values, journal=self.path) for values in read]
+
+
+def _numbers(joined: object) -> list[int]:
+    return [int(number) for number in str(joined).split(",")] if joined else []
 
 
 def _state_after(before: str, told: JobState | None, request_id: str | None) -> str | None:

@@ -95,12 +95,14 @@ class Owners:
         if newest != self.own:
             raise JournalError("another session has opened it meanwhile", path=self._sql.path)
 
-    def any_alive(self, numbers: Iterable[int | None]) -> bool:
-        """Whether any of these owners is another one than this, and may be alive."""
-        return any(self._is_alive(number) for number in numbers)
-
-    def _is_alive(self, number: int | None) -> bool:
-        if number is None or number == self.own or not self.is_shared:
-            return False
-        rows = self._sql.rows("SELECT place, pid, seen_at FROM owners WHERE number = ?", number)
-        return bool(rows) and Owner(*rows[0]).is_alive(self._sql.now(), self._doubt)
+    def living(self, numbers: Iterable[int | None]) -> frozenset[int]:
+        """Those of these owners that are others than this, and may be alive."""
+        asked = {number for number in numbers if number not in (None, self.own)}
+        if not asked or not self.is_shared:
+            return frozenset()
+        rows = self._sql.rows("SELECT number, place, pid, seen_at FROM owners")
+        return frozenset(
+            number
+            for number, *sign in rows
+            if number in asked and Owner(*sign).is_alive(self._sql.now(), self._doubt)
+        )

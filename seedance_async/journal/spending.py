@@ -11,7 +11,15 @@ from seedance_async.journal.statements import Statements
 #: off, and one that tries once more.
 MOST_UNPRICED = 2
 
+#: Sessions send at the same time under a limit only while there is room for so many times what they
+#: may cost: should prices rise just then, it is not passed by several jobs.
+SURPRISE = 10
+
 _UNPRICED = "credits_charged IS NULL AND credits_reserved IS NULL AND state <> 'refused'"
+_SENDING = (
+    "SELECT owner, CASE WHEN kind IN (SELECT kind FROM prices) THEN credits_reserved END "
+    "FROM attempts WHERE state = 'sending' AND ? IN ('', budget)"
+)
 _LIMITED_UNPRICED = f"SELECT count(*) FROM attempts WHERE is_limited AND {_UNPRICED}"  # noqa: S608
 
 
@@ -85,19 +93,25 @@ class Spending:
             BudgetExceededError: it does not fit in one of its limits.
             CreditsInUseError: another session is sending a submit under one of them.
         """
-        credits = self.dearest(intent)
+        credits, is_seen = self._dearest(intent)
         for budget, limit in intent.limits.items():
-            self._check_limit(budget, limit, credits)
+            room = self._room(budget, limit, credits)
+            if self._owners.is_shared:
+                self._check_turn(budget, room, credits if is_seen else None)
         return credits
 
     def dearest(self, intent: Intent) -> int | None:
         """What an attempt may cost; another session may have seen a price that this one has not."""
+        return self._dearest(intent)[0]
+
+    def _dearest(self, intent: Intent) -> tuple[int | None, bool]:
+        """The same, and whether one like it was charged before."""
         seen = self._sql.value("SELECT credits FROM prices WHERE kind = ?", intent.kind)
         known = [price for price in (intent.credits, seen) if price is not None]
-        return max(known, default=None)
+        return max(known, default=None), seen is not None
 
-    def _check_limit(self, budget: str, limit: int, credits: int | None) -> None:
-        """Raise unless an attempt fits in a budget, and no other session tries one just now."""
+    def _room(self, budget: str, limit: int, credits: int | None) -> int:
+        """What is left of a limit. Raises BudgetExceededError if an attempt does not fit in it."""
         spent, needed = self.spent(budget), max(1, credits or 0)
         if credits is None and self._sql.value(_LIMITED_UNPRICED) >= MOST_UNPRICED:
             spent = limit  # else each start would risk one more
@@ -105,11 +119,16 @@ class Spending:
             raise BudgetExceededError(
                 max_credits=limit, spent=spent, needed=needed, known=credits is not None
             )
-        if not self._owners.is_shared:
-            return
-        sending = self._sql.rows(
-            "SELECT DISTINCT owner FROM attempts WHERE state = 'sending' AND ? IN ('', budget)",
-            budget,
-        )
-        if self._owners.any_alive(owner for (owner,) in sending):
+        return limit - spent
+
+    def _check_turn(self, budget: str, room: int, price: int | None) -> None:
+        """Raise CreditsInUseError if what other sessions are sending has to be known first.
+
+        So it has if nobody knows what this attempt or one of theirs costs, or near the limit.
+        """
+        sending = self._sql.rows(_SENDING, budget)
+        alive = self._owners.living(owner for owner, _ in sending)
+        costs = [cost for owner, cost in sending if owner in alive]
+        prices = [price, *costs]
+        if costs and not (all(prices) and SURPRISE * sum(filter(None, prices)) <= room):
             raise CreditsInUseError("another session is sending a submit", path=self._sql.path)

@@ -82,7 +82,7 @@ async def test_a_session_gives_a_sign_of_life_before_it_sends(open_shared, clock
     assert (await third.find("a")).is_held
 
 
-async def test_under_a_limit_one_session_sends_at_a_time(open_shared):
+async def test_under_a_limit_one_session_sends_at_a_time_until_it_knows_the_price(open_shared):
     one, other = await open_shared(), await open_shared()
     number = await claimed(one, "a", credits=40, limits={"": 1000})
     with pytest.raises(CreditsInUseError):
@@ -90,6 +90,43 @@ async def test_under_a_limit_one_session_sends_at_a_time(open_shared):
     assert await other.claim(intent("c")) is not None, "there is no limit on this one"
     await one.record(number, state="queued", request_id="req_1", credits_charged=40)
     assert await one.claim(intent("d", limits={"acme": 9}, budget="acme")) is not None
+
+
+async def charge(journal, key, credits, **values):
+    """Have a price on record."""
+    number = await claimed(journal, key, **values)
+    charged = {"request_id": f"req_{key}", "credits_charged": credits}
+    await journal.record(number, state="queued", **charged)
+
+
+async def test_at_known_prices_sessions_send_at_once_while_much_is_left_of_the_limit(open_shared):
+    one, other, third = [await open_shared() for _ in range(3)]
+    await charge(one, "a", 40, kind="k")
+    assert await one.claim(intent("b", kind="k", limits={"": 1240})) is not None
+    assert await other.claim(intent("c", kind="k", limits={"": 1240})) is not None
+    with pytest.raises(CreditsInUseError):  # of 1240, 120 are spent, and ten times 120 are not left
+        await third.claim(intent("d", kind="k", limits={"": 1240}))
+    assert await third.claim(intent("d", kind="k", limits={"": 1320})) is not None
+    assert await one.spent() == 160, "each as much as it may cost"
+
+
+@pytest.mark.parametrize("price", [None, 0])
+async def test_one_session_sends_at_a_time_what_was_never_charged_or_cost_nothing(
+    open_shared, price
+):
+    """Also if it is another session's attempt whose price is not known, under a limit or not."""
+    one, other = await open_shared(), await open_shared()
+    await charge(one, "a", 40, kind="known")
+    if price is not None:
+        await charge(one, "z", price, kind="new")
+    await claimed(one, "b", kind="new", credits=1 if price is None else price)
+    with pytest.raises(CreditsInUseError):
+        await other.claim(intent("c", kind="known", limits={"": 10_000}))
+    await one.record((await one.find("b")).attempt, state="rejected")
+    await claimed(one, "d", kind="known", credits=40)
+    with pytest.raises(CreditsInUseError):
+        await other.claim(intent("e", kind="new", credits=price, limits={"": 10_000}))
+    assert await other.claim(intent("f", kind="known", limits={"": 10_000})) is not None
 
 
 async def test_a_file_that_sessions_share_is_closed_to_one_that_wants_it_alone(path):

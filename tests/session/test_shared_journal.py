@@ -107,6 +107,19 @@ async def test_a_limit_holds_over_the_sessions_that_share_a_journal(begin, api):
     assert {error.spent for error in errors} == {120}
 
 
+async def test_sessions_send_at_the_same_time_once_a_price_is_known(begin, api):
+    """And one after the other again when little is left."""
+    async with begin() as session:
+        await session.submit(GenerationRequest("first", duration=5))
+    api.answer_after = 10.0
+    requests = [GenerationRequest(f"{number}", duration=5) for number in range(4)]
+    for limit, seconds in ((2000, 10), (300, 20)):
+        async with begin(max_credits=limit) as one, begin(max_credits=limit) as other:
+            begun = asyncio.get_running_loop().time()
+            await asyncio.gather(*(each.submit(requests.pop()) for each in (one, other)))
+            assert seconds <= asyncio.get_running_loop().time() - begun < seconds + 1
+
+
 async def test_a_submit_goes_on_after_another_session_had_its_turn_and_was_refused(
     begin, api, monkeypatch
 ):

@@ -157,7 +157,7 @@ class _Maker:
             callback_faults=self._faults(CALLBACK_FAULTS, 8),
             journal=journal,
             shared=shared,
-            limit=rng.choice((40, 100, 150, 200, 400)) if limited else None,
+            limit=rng.choice((40, 100, 150, 200, 400, 1500, 4000)) if limited else None,
             prices=self._prices(),
             ratio_costs=self.chance(0.2),
             webhooks=self.chance(0.3),
