@@ -19,6 +19,7 @@ from seedance_async import (
     ConfigurationError,
     DownloadError,
     GenerationRequest,
+    JournalError,
     RetryPolicy,
     SeedanceClient,
     SeedanceError,
@@ -27,11 +28,13 @@ from seedance_async import (
 )
 from seedance_async.api.options import Endpoint
 from seedance_async.emulator import Emulator, EmulatorOptions, Fault
+from seedance_async.journal import PostgresJournal
 from tests.conftest import KEY, QUICK_POLL, QUICK_RETRY, SEED
 from tests.support.downloads import VIDEO
 from tests.support.fakes import LOST, error_reply, reply
 from tests.support.for_each import for_each
 from tests.support.raw_server import RawServer
+from tests.support.tcp_proxy import TCPProxy
 
 SIGNATURE = "a-signature-that-opens-the-video"
 REQUEST = GenerationRequest("a river", duration=4, resolution="480p")
@@ -238,6 +241,54 @@ async def test_the_signature_of_a_video_is_in_no_log_error_or_journal(
 def all_of_but_the_job(error):
     assert isinstance(error, DownloadError)
     return all_of(error)
+
+
+# --- the password of a database -------------------------------------------------------------------
+
+PASSWORD = "a-password-of-a-database"
+
+
+async def test_the_password_of_a_journals_database_is_shown_by_nothing(
+    everything_logged, postgres, monkeypatch
+):
+    asyncio.get_running_loop().set_debug(True)
+    monkeypatch.setattr("seedance_async.journal.postgres.writer.OPENING_SECONDS", 0)
+    monkeypatch.setattr("seedance_async.journal.postgres.writer.CLOSING_SECONDS", 0.1)
+    shown = []
+    for dsn in (
+        f"postgresql://u:{PASSWORD}@[::1/db",
+        f"postgresql://u:{PASSWORD}@h:1/db?nonsense=1",
+        f"host=h password={PASSWORD} user",
+    ):
+        with pytest.raises(ValueError, match="the DSN of the journal") as caught:
+            PostgresJournal(dsn)
+        shown += [all_of(caught.value)]
+    for dsn in (
+        postgres.dsn("none", user="someone-else", password=PASSWORD),
+        f"postgresql://u:{PASSWORD}@127.0.0.1:1/db",
+    ):
+        journal = PostgresJournal(dsn)
+        with pytest.raises(JournalError) as caught:
+            await journal.open()
+        shown += [all_of(caught.value), repr(journal), repr(vars(journal))]
+        with pytest.raises(TypeError):
+            pickle.dumps(journal)
+    postgres.new_role("secretive", PASSWORD)
+    database = postgres.new_database()
+    postgres.execute(f"GRANT CREATE ON DATABASE {database} TO secretive")
+    with TCPProxy(postgres.port) as network:
+        dsn = postgres.dsn(database, user="secretive", password=PASSWORD)
+        journal = PostgresJournal(
+            dsn.replace(f":{postgres.port}/", f":{network.port}/"), patience=0.1
+        )
+        await journal.open()
+        network.cut()
+        with pytest.raises(JournalError) as caught:
+            await journal.entries()
+        shown += [all_of(caught.value), repr(vars(journal)), repr(vars(journal._writer))]
+        await journal.aclose()
+    rows = postgres.execute("SELECT t::text FROM seedance.owners AS t", database=database)
+    check_unseen("\n".join([*shown, everything_logged.text, repr(rows)]), PASSWORD)
 
 
 # --- what is made to be looked at ----------------------------------------------------------------

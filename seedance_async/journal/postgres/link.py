@@ -78,7 +78,7 @@ class PostgresLink:
         self.recovered: dict[Operation, Any] = {}
         connection = target.connect()
         try:
-            migrate(connection, target.schema, target.lock, target.name)
+            migrate(connection, target.schema, target.lock, target.name, MIGRATIONS)
         except BaseException:
             connection.close()
             raise

@@ -74,8 +74,9 @@ class Target:
             )
         try:
             given = conninfo_to_dict(dsn)
-        except (psycopg.Error, TypeError):
+        except (psycopg.Error, TypeError):  # whose message shows it
             given = None
+        del dsn  # so that no traceback with local variables does
         if given is None:
             raise ValueError("the DSN of the journal is neither a URL nor a connection string")
         self._conninfo = make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": "utf8"})
@@ -92,9 +93,7 @@ class Target:
 
     def connect(self) -> Connection:
         """A new connection in autocommit mode. Raises psycopg.OperationalError."""
-        connection: Connection = psycopg.connect(
-            self._conninfo, autocommit=True, prepare_threshold=0
-        )
+        connection = self._connected()
         try:
             connection.prepared_max = 1000
             for kind, dumper in ((str, _TextDumper), (int, Int8Dumper)):
@@ -114,6 +113,13 @@ class Target:
             connection.close()
             raise
         return connection
+
+    def _connected(self) -> Connection:
+        try:
+            return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=0)
+        except psycopg.Error as error:  # which has the password among its attributes
+            reason = str(error)
+        raise psycopg.OperationalError(reason)
 
 
 def is_passing(error: Exception) -> bool:
