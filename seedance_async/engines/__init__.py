@@ -3,8 +3,8 @@
 The journal makes the money safe; an engine only hands out keys, and may hand one out twice.
 """
 
-from seedance_async.engines.contract import Queue, RunStatus
+from seedance_async.engines.contract import Queue, QueueError, RunStatus
 from seedance_async.engines.task import ID, Outcome, Task
 from seedance_async.engines.work import Work
 
-__all__ = ["ID", "Outcome", "Queue", "RunStatus", "Task", "Work"]
+__all__ = ["ID", "Outcome", "Queue", "QueueError", "RunStatus", "Task", "Work"]

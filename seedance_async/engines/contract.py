@@ -7,11 +7,15 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
-from seedance_async import GenerationRequest
+from seedance_async import GenerationRequest, SeedanceError
 from seedance_async.engines.task import Outcome, Task
 
 #: What can be given to a queue: a request, a pair of a key and a request, or a whole task.
 Requests: TypeAlias = Iterable[GenerationRequest | tuple[str, GenerationRequest] | Task]
+
+
+class QueueError(SeedanceError):
+    """The queue cannot be reached, read or written."""
 
 
 @attrs.frozen
@@ -48,6 +52,10 @@ class Queue(Protocol):
 
     A run is a name: tasks that are enqueued under it belong together. A key may be in several runs,
     and is one job nevertheless, which is paid once; each run is told its outcome.
+
+    Raised by every method:
+        QueueError: the queue cannot be reached, read or written. What was asked for may be done in
+            part, and can be asked for again. Whoever follows a run waits for the queue instead.
     """
 
     async def enqueue(self, requests: Requests, *, run: str) -> list[str]:

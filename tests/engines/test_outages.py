@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
+from seedance_async.engines import QueueError
 from seedance_async.engines.dbos.outages import outlasting
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome
@@ -41,12 +41,12 @@ class Failing:
 
 
 def lost():
-    return OperationalError("SELECT", {}, Exception("connection refused"))
+    return QueueError("connection refused")
 
 
 async def test_a_look_that_fails_on_its_way_is_repeated_whole():
     watch = RunWatch(Failing([[Row("one")], [Row("two")]]), "autumn")
-    with pytest.raises(OperationalError):
+    with pytest.raises(QueueError):
         await watch.look()
     assert [each.key for each in await watch.look()] == ["one", "two"]
     assert watch.status.is_complete
@@ -59,7 +59,7 @@ async def test_what_is_away_for_longer_than_patience_is_an_error(caplog):
         raise lost()
 
     began = asyncio.get_running_loop().time()
-    with pytest.raises(OperationalError):
+    with pytest.raises(QueueError):
         await outlasting(read, 60.0)
     assert asyncio.get_running_loop().time() - began == 60.0
     assert caplog.text.count("the queue cannot be read now") == 1

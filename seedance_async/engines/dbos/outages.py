@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from seedance_async.engines.contract import QueueError
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ async def outlasting(read: Callable[[], Awaitable[Result]], patience: float) -> 
     while True:
         try:
             result = await read()
-        except (OperationalError, InterfaceError) as error:
+        except QueueError as error:
             if since is None:
                 since = loop.time()
-                _log.warning("the queue cannot be read now, and is tried again: %s", error.orig)
+                _log.warning("the queue cannot be read now, and is tried again: %s", error)
             if loop.time() - since >= patience:
                 raise
             await asyncio.sleep(_PAUSE)

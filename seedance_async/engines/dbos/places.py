@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbos import DBOS, DBOSClient
+from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from seedance_async import ConfigurationError
+from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.names import APPLICATION
 from seedance_async.journal import SQLiteJournal
 
@@ -76,6 +81,16 @@ def engine_at(url: str) -> Engine:
     return engine
 
 
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Around what is asked of the queue. Raises QueueError in place of what DBOS raises."""
+    try:
+        yield
+    except (SQLAlchemyError, dbos_error.DBOSException) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise QueueError(f"the queue cannot be reached, read or written: {reason}") from error
+
+
 async def client_at(url: str) -> DBOSClient:
     """A client of a queue, whose tables are made if they are missing."""
 
@@ -88,4 +103,5 @@ async def client_at(url: str) -> DBOSClient:
             sys_db_idle_transaction_timeout_sec=IDLE_SECONDS,
         )
 
-    return await asyncio.to_thread(opened)
+    with reaching():
+        return await asyncio.to_thread(opened)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from seedance_async.engines.contract import Requests, RunStatus
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
 from seedance_async.engines.dbos.outages import outlasting
-from seedance_async.engines.dbos.places import checked_url, client_at, engine_at
+from seedance_async.engines.dbos.places import checked_url, client_at, engine_at, reaching
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome, Task
@@ -108,7 +108,7 @@ class SeedanceQueue:
         engine = engine_at(self._url)
         try:
             for start in range(0, len(rows), _AT_ONCE):
-                with engine.begin() as connection:
+                with reaching(), engine.begin() as connection:
                     _insert(client, connection, rows[start : start + _AT_ONCE])
         finally:
             engine.dispose()

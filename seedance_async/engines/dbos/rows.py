@@ -21,13 +21,14 @@ from seedance_async.engines.dbos.names import (
     prefix_of,
     run_in,
 )
+from seedance_async.engines.dbos.places import reaching
 
 #: Rows of one statement.
 AT_ONCE = 1000
 
 #: Seconds by which a look for what is new reaches back before the newest row that was seen: a row
 #: with an earlier time may have been committed since.
-OVERLAP = 30.0
+OVERLAP = 10.0
 
 UNFINISHED = ["ENQUEUED", "PENDING", "DELAYED"]
 ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -73,25 +74,17 @@ class Rows:
                 from before.
             ended_since: likewise those that ended.
         """
-        prefix = prefix_of(run)
-        rows = await self.client.list_workflows_async(
+        return await self._of_prefix(
+            prefix_of(run),
             name=MAKE,
-            workflow_id_prefix=prefix,
             status=status,
             start_time=_some_before(since),
             completed_after=_some_before(ended_since),
-            load_input=False,
-            load_output=False,
         )
-        # SQLite makes no difference between upper and lower case here.
-        return [row for row in rows if row.workflow_id.startswith(prefix)]
 
     async def runs(self) -> list[str]:
         """The names of all runs, the oldest first."""
-        rows = await self.client.list_workflows_async(
-            name=MAKE, load_input=False, load_output=False
-        )
-        return list(dict.fromkeys(run_in(row.workflow_id) for row in rows))
+        return list(dict.fromkeys(run_in(row.workflow_id) for row in await self._all(name=MAKE)))
 
     async def any_unfinished(self) -> bool:
         """Whether a workflow of any run has no outcome."""
@@ -103,44 +96,40 @@ class Rows:
     async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
         """The rows with these ids, some at a time, with what came out."""
         for some in in_pieces(list(ids)):
-            yield await self.client.list_workflows_async(workflow_ids=some, load_input=False)
+            yield await self._all(workflow_ids=some, load_output=True)
 
     async def running(self, executor_id: str | None = None) -> list[WorkflowStatus]:
         """What workers have, or had when they died; or what one of them has."""
-        return await self.client.list_workflows_async(
-            name=MAKE,
-            status="PENDING",
-            executor_id=executor_id,
-            load_input=False,
-            load_output=False,
-        )
+        return await self._all(name=MAKE, status="PENDING", executor_id=executor_id)
 
     async def hand_out_again(self, ids: Collection[str]) -> None:
         """Put workflows into the queue again that have no outcome; harmless for one that runs."""
         for some in in_pieces(list(ids)):
-            await self.client.resume_workflows_async(some, queue_name=QUEUE)
+            with reaching():
+                await self.client.resume_workflows_async(some, queue_name=QUEUE)
 
     async def cancel_unseen(self, ids: Sequence[str]) -> list[str]:
         """Cancel workflows that no worker has had; those that one has taken meanwhile."""
         taken = []
         for some in in_pieces(ids):
-            await self.client.cancel_workflows_async(some)
-            rows = await self.client.list_workflows_async(
-                workflow_ids=some, load_input=False, load_output=False
-            )
+            with reaching():
+                await self.client.cancel_workflows_async(some)
+            rows = await self._all(workflow_ids=some)
             taken += [row.workflow_id for row in rows if was_taken(row)]
         return taken
 
     async def rewind(self, workflow_id: str) -> None:
         """Put a workflow that has an outcome into the queue again."""
-        await self.client.rewind_workflow_async(
-            workflow_id, application_version=VERSION, queue_name=QUEUE
-        )
+        with reaching():
+            await self.client.rewind_workflow_async(
+                workflow_id, application_version=VERSION, queue_name=QUEUE
+            )
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove rows, and all that DBOS keeps beside them."""
         for some in in_pieces(ids):
-            await self.client.delete_workflows_async(some)
+            with reaching():
+                await self.client.delete_workflows_async(some)
 
     # --- notes ------------------------------------------------------------------------------
 
@@ -155,27 +144,38 @@ class Rows:
                 application_name=APPLICATION,
                 serialization_type=WorkflowSerializationFormat.PORTABLE,
             )
-            await self.client.enqueue_async(options, attrs.asdict(Note(some, cancels)))
+            with reaching():
+                await self.client.enqueue_async(options, attrs.asdict(Note(some, cancels)))
 
     async def notes(self, since: int | None) -> list[tuple[str, int, Note]]:
         """The id of each note since then, its time, and what it says; in their order."""
-        rows = await self.client.list_workflows_async(
-            name=CANCEL, start_time=_some_before(since), load_output=False
-        )
+        rows = await self._all(name=CANCEL, start_time=_some_before(since), load_input=True)
         return [(row.workflow_id, row.created_at or 0, _note_in(row)) for row in rows]
 
     async def delete_notes(self, run: str) -> None:
         """Remove the notes about a run."""
-        prefix = f"{CANCEL}/{prefix_of(run)}"
-        rows = await self.client.list_workflows_async(
-            name=CANCEL, workflow_id_prefix=prefix, load_input=False, load_output=False
-        )
-        ids = [row.workflow_id for row in rows if row.workflow_id.startswith(prefix)]
-        await self.delete(ids)
+        rows = await self._of_prefix(f"{CANCEL}/{prefix_of(run)}", name=CANCEL)
+        await self.delete([row.workflow_id for row in rows])
+
+    async def register(self, **limits: Any) -> None:
+        """Write down the queue of tasks with its limits, for all workers."""
+        with reaching():
+            await self.client.register_queue_async(QUEUE, application_name=APPLICATION, **limits)
 
     async def close(self) -> None:
         """Close the connections."""
         await asyncio.to_thread(self.client.destroy)
+
+    async def _all(self, **filters: Any) -> list[WorkflowStatus]:
+        """All rows of some kind; without what goes in and comes out, unless that is asked for."""
+        bare = {"load_input": False, "load_output": False}
+        with reaching():
+            return await self.client.list_workflows_async(**{**bare, **filters})
+
+    async def _of_prefix(self, prefix: str, **filters: Any) -> list[WorkflowStatus]:
+        """As `_all`; SQLite alone makes no difference between upper and lower case of a prefix."""
+        rows = await self._all(workflow_id_prefix=prefix, **filters)
+        return [row for row in rows if row.workflow_id.startswith(prefix)]
 
 
 def was_taken(row: WorkflowStatus) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,6 +13,9 @@ from seedance_async.engines.contract import RunStatus
 from seedance_async.engines.dbos.names import key_in
 from seedance_async.engines.dbos.rows import ENDED, Rows, newest, was_taken
 from seedance_async.engines.task import Outcome
+
+#: Seconds after which all rows are looked at again: one that came very late is found then.
+ALL_AGAIN = 60.0
 
 
 class RunWatch:
@@ -32,6 +36,7 @@ class RunWatch:
         self._newest: int | None = None
         self._newest_end: int | None = None
         self._ended: Counter[str] = Counter()
+        self._all_at = 0.0
         self.status = RunStatus()
 
     @property
@@ -41,6 +46,9 @@ class RunWatch:
 
     async def look(self) -> list[Outcome]:
         """The outcomes that came since the last look. If this fails, the next one tells them."""
+        if time.monotonic() >= self._all_at:
+            self._newest = self._newest_end = None
+            self._all_at = time.monotonic() + ALL_AGAIN
         added = await self._rows.of_run(self._run, since=self._newest)
         running = await self._rows.of_run(self._run, status="PENDING")
         ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._newest_end)

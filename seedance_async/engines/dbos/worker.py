@@ -14,7 +14,7 @@ from typing import Any
 from seedance_async import ConfigurationError, SeedanceSession
 from seedance_async.engines.dbos.keeper import Keeper, Signs, executor_id
 from seedance_async.engines.dbos.launch import launch
-from seedance_async.engines.dbos.names import APPLICATION, QUEUE, key_in
+from seedance_async.engines.dbos.names import key_in
 from seedance_async.engines.dbos.places import checked_url, client_at, journal_at
 from seedance_async.engines.dbos.rows import Rows
 from seedance_async.engines.results import Results
@@ -115,7 +115,11 @@ class SeedanceWorker:
                 share=self._share_polls,
             )
             await self._keeper.hear()
-            await self._register(rows)
+            await rows.register(
+                global_concurrency=self._concurrency,
+                worker_concurrency=self._options.get("max_in_flight", 20),
+                polling_interval_sec=self._look_every,
+            )
             stack.push_async_callback(
                 await launch(self._url, self._make, executor_id=self.executor_id)
             )
@@ -146,15 +150,6 @@ class SeedanceWorker:
     def _submits(self) -> Submits:
         most = self._options.get("max_uncertain_in_a_row", 10)
         return Submits(at_once=self._at_once, patience=PATIENCE, max_uncertain=most)
-
-    async def _register(self, rows: Rows) -> None:
-        await rows.client.register_queue_async(
-            QUEUE,
-            global_concurrency=self._concurrency,
-            worker_concurrency=self._options.get("max_in_flight", 20),
-            polling_interval_sec=self._look_every,
-            application_name=APPLICATION,
-        )
 
     async def _make(self, workflow_id: str, data: dict[str, Any]) -> str:
         try:
