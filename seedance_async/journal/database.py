@@ -351,7 +351,7 @@ class Database:
         for start in range(0, len(wanted), _KEYS_AT_ONCE):
             some = wanted[start : start + _KEYS_AT_ONCE]
             rows = self._rows(f"{self._select} WHERE key IN ({', '.join('?' * len(some))})", *some)
-            entries += [self._entry(row[1:]) for row in rows]
+            entries += self._entries(rows)
         return entries
 
     def entries(self) -> list[JournalEntry]:
