@@ -3,7 +3,7 @@
     python run.py PROMPTS FOLDER
 
 The queue is at $SEEDANCE_QUEUE, a `postgresql://…`; without that it is a file in FOLDER. One worker
-is killed once it has tasks, and the others go on with them.
+is killed once there is a video, and the others go on with what it had.
 """
 
 import os
@@ -12,15 +12,14 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-HERE = Path(__file__).parent
 WORKERS = 3
 
 
 @contextmanager
-def program(*arguments, environment, **options):
-    """A Python program, which is told to stop in the end."""
-    command = [sys.executable, *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment, **options)  # noqa: S603
+def seedance(*arguments, environment, **options):
+    """The command `seedance`, which is told to stop in the end."""
+    command = [sys.executable, "-m", "seedance_async.cli", *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment, text=True, **options)  # noqa: S603
     try:
         yield process
     finally:
@@ -31,28 +30,19 @@ def program(*arguments, environment, **options):
 def main(prompts: Path, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"SEEDANCE_QUEUE": f"sqlite:///{folder / 'queue.db'}", **os.environ}
-    serve = ("-m", "seedance_async.cli", "emulator", "--port=0", "--speed=200", "--media=shared")
+    videos = folder / "videos"
     with ExitStack() as programs:
-        emulator = programs.enter_context(
-            program(*serve, environment=environment, stdout=subprocess.PIPE, text=True)
-        )
+
+        def start(*arguments, **options):
+            return programs.enter_context(seedance(*arguments, environment=environment, **options))
+
+        emulator = start("emulator", "--port=0", "--speed=100", stdout=subprocess.PIPE)
         for _ in range(2):  # its address and its key
-            name, _, value = (
-                emulator.stdout.readline().strip().removeprefix("export ").partition("=")
-            )
-            environment[name] = value
-        workers = [
-            programs.enter_context(
-                program(HERE / "worker.py", folder / "videos", environment=environment)
-            )
-            for _ in range(WORKERS)
-        ]
-        batch = programs.enter_context(
-            program(
-                HERE / "batch.py", prompts, "example",
-                environment=environment, stdout=subprocess.PIPE, text=True,
-            )
-        )  # fmt: skip
+            name, _, value = emulator.stdout.readline().removeprefix("export ").partition("=")
+            environment[name] = value.strip()
+        # A dead worker is noticed after ten seconds, which suits a trial.
+        workers = [start("worker", "-o", videos, "--lease=10") for _ in range(WORKERS)]
+        batch = start("batch", prompts, "-o", videos, "--yes", "--json", stdout=subprocess.PIPE)
         for number, line in enumerate(batch.stdout):
             print(line, end="", flush=True)
             if number == 0:
