@@ -94,7 +94,34 @@ def url_of(request, folder):
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def engine(request, emulator, tmp_path):
+    """A place for a queue that is used by one test alone."""
     return OnDBOS(url_of(request, tmp_path), emulator, tmp_path / "videos")
+
+
+@attrs.frozen
+class Running:
+    """A queue, and a worker that empties it; tests have runs of their own."""
+
+    engine: OnDBOS
+    queue: SeedanceQueue
+    run: str
+
+    async def outcomes(self):
+        return [outcome async for outcome in self.queue.results(run=self.run)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgres"])
+async def working(request, emulator, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("running")
+    engine = OnDBOS(url_of(request, folder), emulator, folder / "videos")
+    async with engine.queue() as queue, engine.worker():
+        yield Running(engine, queue, "")
+
+
+@pytest.fixture
+def running(working):
+    """One for all tests of a module, and of an engine."""
+    return attrs.evolve(working, run=f"Autumn/{secrets.token_hex(4)}")
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines.conftest import SOON
-from tests.engines.test_contract import charged, outcomes
+from tests.engines.test_contract_alone import outcomes
+from tests.support.ledger import charged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -87,6 +88,20 @@ async def test_what_a_killed_worker_had_is_taken_over(
     assert set(counts) <= {0, 1}
     assert len(list(engine.videos.glob("*.mp4"))) == 2 - uncertain
     assert all(each.sent for each in told)
+
+
+@POSTGRES
+async def test_what_a_dead_worker_had_can_be_cancelled(held_engine, make_requests):
+    requests, emulator = make_requests(1), held_engine.emulator
+    async with held_engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+        async with process(held_engine, "before a poll") as worker:
+            await ended(worker)
+        assert await queue.cancel(run="autumn") == 1
+        async with held_engine.worker(lease=LEASE):
+            [told] = await outcomes(queue, "autumn")
+    assert (told.state, told.sent) == ("cancelled", True)
+    assert charged(emulator, requests) == {1: 1}
 
 
 @POSTGRES

@@ -8,7 +8,7 @@ from seedance_async.engines import QueueError
 from seedance_async.engines.dbos.outages import outlasting
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome
-from tests.engines.test_contract import outcomes
+from tests.engines.test_contract_alone import outcomes
 
 
 class Row:

@@ -7,8 +7,8 @@ import pytest
 from seedance_async.engines import QueueError
 from seedance_async.engines.dbos import SeedanceQueue
 from tests.engines.conftest import OnDBOS
-from tests.engines.test_contract import charged
 from tests.engines.test_failures import finish_all
+from tests.support.ledger import charged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
