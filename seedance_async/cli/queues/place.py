@@ -20,6 +20,9 @@ from seedance_async.journal.reading import read_journal
 if TYPE_CHECKING:
     from seedance_async.engines.dbos import SeedanceQueue
 
+#: Seconds between two looks of who shows a run.
+LOOK_EVERY = 0.5
+
 _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -68,7 +71,7 @@ class QueuePlace:
         """The queue, not yet open. Raises as `journal` does."""
         from seedance_async.engines.dbos import SeedanceQueue  # with DBOS behind it
 
-        return SeedanceQueue(self.url, **options)
+        return SeedanceQueue(self.url, look_every=LOOK_EVERY, **options)
 
     @asynccontextmanager
     async def opened_journal(self) -> AsyncIterator[Journal]:

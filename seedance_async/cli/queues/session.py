@@ -19,6 +19,7 @@ from seedance_async import (
     GenerationRequest,
     Job,
     JobState,
+    JournalError,
     SavedFile,
     SeedanceError,
     SessionStats,
@@ -36,6 +37,9 @@ from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES
 from seedance_async.jobs.stats import FinishTimes
 from seedance_async.journal import JournalEntry
+
+#: Seconds that a last look into the journal may take.
+LAST_LOOK = 5.0
 
 #: Seconds without a worker after which that is said.
 PATIENCE = 5.0
@@ -88,7 +92,15 @@ class QueuedSession:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Leave the jobs to the workers."""
+        """Leave the jobs to the workers, as they are now: what was sent is not said to wait."""
+        unsettled = [key for key in self._records if self._is_unsettled(key)]
+        try:
+            async with asyncio.timeout(LAST_LOOK):
+                found = await self._place.find(unsettled)
+        except (JournalError, TimeoutError):
+            return
+        for key, entry in found.items():
+            self._advance(self._records[key], entry)
 
     def stop_submitting(self, reason: SeedanceError) -> None:
         """Nothing: this process submits none, and workers go on."""
@@ -120,7 +132,9 @@ class QueuedSession:
         """Each line with its job once that has its outcome; ends where the run has no more."""
         waiting = {line.key or "": line for line in lines}
         for key, line in waiting.items():
-            self._records[key] = self.registry.add(key, line.request)
+            record = self._records[key] = self.registry.add(key, line.request)
+            if (earlier := self.sent_before.get(key)) is not None:
+                self._advance(record, earlier)
         async for outcomes, status in self._queue.follow(run=self._run):
             await self._hear(outcomes, status)
             for outcome in outcomes:

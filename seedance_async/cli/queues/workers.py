@@ -11,6 +11,9 @@ from seedance_async.cli.queues.place import QueuePlace
 if TYPE_CHECKING:
     from seedance_async.engines.dbos import SeedanceWorker
 
+#: Seconds between two looks of a worker for tasks.
+LOOK_EVERY = 1.0
+
 
 def new_worker(
     connection: Connection, place: QueuePlace, output: Path | str, **options: Any
@@ -30,4 +33,5 @@ def new_worker(
 
     renamed = {"timeout": "job_timeout"}
     given = {renamed.get(name, name): value for name, value in options.items()}
-    return SeedanceWorker(place.url, output, **connection.session_options(**given))
+    options = connection.session_options(**given)
+    return SeedanceWorker(place.url, output, look_every=LOOK_EVERY, **options)
