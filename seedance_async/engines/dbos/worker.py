@@ -75,6 +75,8 @@ class SeedanceWorker:
     ) -> None:
         if options.get("resubmit_uncertain"):
             raise ConfigurationError("a worker never submits again what is uncertain")
+        if concurrency is not None and concurrency < 1:
+            raise ConfigurationError(f"concurrency must be at least 1, not {concurrency!r}")
         self._url, self._results = checked_url(url), results
         self._concurrency, self._at_once = concurrency, at_once
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
@@ -115,9 +117,10 @@ class SeedanceWorker:
                 share=self._share_polls,
             )
             await self._keeper.hear()
+            most: int = self._options.get("max_in_flight", 20)
             await rows.register(
                 global_concurrency=self._concurrency,
-                worker_concurrency=self._options.get("max_in_flight", 20),
+                worker_concurrency=min(most, self._concurrency or most),
                 polling_interval_sec=self._look_every,
             )
             stack.push_async_callback(

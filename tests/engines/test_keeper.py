@@ -1,0 +1,145 @@
+"""`Keeper` and `Cancelled`: who takes over what, and who hears of what is cancelled."""
+
+import asyncio
+
+import attrs
+import pytest
+
+from seedance_async.engines import QueueError
+from seedance_async.engines.dbos.cancelled import Cancelled
+from seedance_async.engines.dbos.keeper import Keeper, executor_id, number_in
+from seedance_async.engines.dbos.rows import Note
+
+
+@attrs.frozen
+class Row:
+    workflow_id: str
+    executor_id: str | None
+
+
+class Rows:
+    """What DBOS has of running tasks, and what was said of them."""
+
+    def __init__(self, **workers):
+        self.rows = [Row(key, worker) for key, worker in workers.items()]
+        self.said, self.again, self.asked = [], [], []
+
+    async def running(self, executor_id=None):
+        self.asked.append(executor_id)
+        return [row for row in self.rows if executor_id in (None, row.executor_id)]
+
+    async def hand_out_again(self, ids):
+        self.again += ids
+
+    async def notes(self, since):
+        return self.said
+
+
+@attrs.define
+class Signs:
+    own: int = 1
+    living: frozenset[int] = frozenset({1})
+
+    async def roll_call(self, within):
+        return self.own, self.living
+
+
+def make(rows, signs, *, running=(), told=None, workers=None):
+    return Keeper(
+        rows,
+        signs,
+        lease=10.0,
+        look_every=1.0,
+        executor_id=executor_id(signs.own, "here"),
+        running=lambda: set(running),
+        cancel=(told if told is not None else []).extend,
+        share=(workers if workers is not None else []).append,
+    )
+
+
+async def test_the_tasks_of_those_who_are_dead_are_handed_out_again():
+    rows = Rows(a="1@here", b="2@there", c="3@there", d=None, e="unheard of")
+    await make(rows, Signs(1, frozenset({1, 3})), running="a").look_after()
+    assert rows.again == ["b", "d", "e"]
+
+
+async def test_one_of_the_living_takes_over_and_the_others_look_after_themselves():
+    rows = Rows(a="1@here", b="2@there")
+    await make(rows, Signs(3, frozenset({1, 3}))).look_after()
+    assert (rows.again, rows.asked) == ([], ["3@here"])
+    await make(rows, Signs(1, frozenset({1, 3})), running="a").look_after()
+    assert rows.again == ["b"]
+
+
+async def test_what_is_said_to_be_here_and_is_not_is_handed_out_again_at_the_second_look():
+    rows = Rows(a="1@here", b="1@here", c="1@here")
+    running = {"a", "b"}
+    keeper = make(rows, Signs(), running=running)
+    keeper._running = lambda: running
+    await keeper.look_after()
+    running.remove("b")
+    assert rows.again == []
+    await keeper.look_after()
+    assert rows.again == ["c"]
+
+
+async def test_the_number_of_workers_is_told_when_it_changes():
+    workers = []
+    signs = Signs()
+    keeper = make(Rows(), signs, workers=workers)
+    for living in ({1}, {1, 2}, {1, 2}, {1, 2, 3}, {1}):
+        signs.living = frozenset(living)
+        await keeper.look_after()
+    assert workers == [2, 3, 1]
+
+
+@pytest.mark.virtual_time
+async def test_what_fails_is_logged_once_and_tried_again(caplog):
+    class Failing(Signs):
+        times = 0
+
+        async def roll_call(self, within):
+            self.times += 1
+            if self.times < 5:
+                raise QueueError("it is away")
+            return self.own, self.living
+
+    rows, signs = Rows(b="2@there"), Failing()
+    keeping = asyncio.create_task(make(rows, signs).run())
+    await asyncio.sleep(9)
+    keeping.cancel()
+    assert rows.again == ["b"]
+    assert caplog.text.count("it is away") == 1
+
+
+@pytest.mark.virtual_time
+async def test_what_is_cancelled_is_heard_once_and_can_be_taken_back():
+    rows, told = Rows(), []
+    keeper = make(rows, Signs(), running="ab", told=told)
+    rows.said = [("1", 5, Note(["a", "x"], True))]
+    await keeper.hear()
+    await keeper.hear()
+    assert told == ["a"]
+    assert "x" in keeper.cancelled
+    assert "b" not in keeper.cancelled
+    rows.said += [("2", 6, Note(["x"], False)), ("3", 7, Note(["y"], True))]
+    await keeper.hear()
+    assert "x" not in keeper.cancelled
+    assert "y" in keeper.cancelled
+
+
+@pytest.mark.virtual_time
+async def test_others_have_time_to_hear_of_it_too():
+    rows = Rows()
+    rows.said = [("1", 5, Note(["a"], True))]
+    cancelled, loop = Cancelled(rows, settled_after=3.0), asyncio.get_running_loop()
+    await cancelled.look()
+    began = loop.time()
+    await cancelled.settled("a")
+    await cancelled.settled("a")
+    assert loop.time() - began == pytest.approx(3.0)
+
+
+def test_a_worker_is_known_by_its_number_in_the_journal():
+    assert number_in(executor_id(2**62, "a@b")) == 2**62
+    assert number_in("local") is number_in(None) is None

@@ -1,0 +1,64 @@
+"""Limits over all workers: tasks at once, submits at once, polls a second."""
+
+import asyncio
+
+import pytest
+
+from seedance_async import ConfigurationError
+from seedance_async.emulator import Emulator, EmulatorOptions
+from seedance_async.engines.dbos import SeedanceWorker
+from tests.conftest import SEED
+from tests.engines.conftest import OnDBOS
+from tests.engines.test_failures import LEASE, process
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_tasks_at_once_and_polls_a_second_are_those_of_all_workers(
+    postgres_dsn, make_requests, tmp_path
+):
+    options = EmulatorOptions(seed=SEED, speed=300.0, gpus=100, media="shared")
+    limits = {"max_in_flight": 9, "concurrency": 3, "lease": LEASE}
+    async with Emulator(options) as emulator:
+        engine = OnDBOS(postgres_dsn, emulator, tmp_path / "videos")
+        other_process, worker = process(engine, **limits), engine.worker(poll_rate=60.0, **limits)
+        async with engine.queue() as queue, other_process as other, worker:
+            await shared(worker, 30.0)
+            await queue.enqueue(make_requests(15), run="autumn")
+            workers = set()
+            async for _, status in queue.follow(run="autumn"):
+                workers.update(status.workers)
+            other.terminate()
+            await shared(worker, 60.0)
+        assert emulator.jobs.peak_active <= 3
+        assert emulator.jobs.counts["succeeded"] == 15
+    assert len(workers) == 2
+
+
+async def shared(worker, rate):
+
+    async with asyncio.timeout(20):
+        while worker._session.poll_rate != rate:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("mysql://a/b", {}, "postgresql"),
+        ("sqlite://", {}, "sqlite"),
+        ("sqlite:///run.db", {"resubmit_uncertain": True}, "never submits again"),
+        ("sqlite:///run.db", {"concurrency": 0}, "concurrency must be"),
+        ("sqlite:///run.db", {"max_in_flight": 0}, "max_in_flight"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused(url, options, words):
+    with pytest.raises(ConfigurationError, match=words):
+        SeedanceWorker(url, api_key="sd2_live_k", **options)
+
+
+async def test_a_process_has_one_worker(engine):
+    async with engine.worker():
+        with pytest.raises(RuntimeError, match="one worker"):
+            async with engine.worker():
+                pass
