@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from random import Random
 
@@ -135,9 +136,10 @@ class Fleet:
     ) -> None:
         self._torture, self._place = torture, place
         self._rng = Random(f"{torture.seed} times")
+        self._diary = folder / "events.log"
         self.tally = FleetTally()
         self.reader = Reader(plan.queue, plan.look_every)
-        self.takeovers = Takeovers(plan.queue)
+        self.takeovers = Takeovers(plan.queue, self._note)
         self.workers = [
             WorkerProcess(
                 plan,
@@ -192,8 +194,14 @@ class Fleet:
             async with asyncio.timeout(_MOST_SECONDS):
                 await self.reader.until(ended)
 
+    def _note(self, event: str) -> None:
+        """Write down what happens, as the workers' logs do."""
+        with self._diary.open("a") as diary:
+            diary.write(f"{datetime.now():%H:%M:%S.%f} {event}\n")
+
     async def _kill(self) -> None:
         worker = await self._victim()
+        self._note(f"kill {worker.name}")
         self.takeovers.died(worker.name)
         await worker.kill()
         self.tally.kills += 1
@@ -201,12 +209,16 @@ class Fleet:
     async def _stop(self) -> None:
         worker = await self._victim()
         name = worker.name
+        self._note(f"stop {name}")
         self.takeovers.died(name, stopped=True)
         await worker.stop(self._torture.lease * self._rng.uniform(1.5, 2.5))
+        self._note(f"woke {name}")
         self.takeovers.woke(name)
 
     async def _restart(self) -> None:
+        self._note("restart")
         await self._place.restart()
+        self._note("restarted")
 
     async def _victim(self) -> WorkerProcess:
         """A worker that takes tasks at this moment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import attrs
 from dbos import DBOSClient
@@ -71,6 +72,7 @@ class Takeovers:
 
     Args:
         url: of the queue.
+        note: is told of each.
 
     Attributes:
         seconds: of each dead worker that had tasks, from its death until the last of them was back
@@ -78,8 +80,8 @@ class Takeovers:
         of_stopped: the same of stopped ones, which look dead.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, note: Callable[[str], None] = lambda text: None) -> None:
+        self._url, self._note = url, note
         self._gone: dict[str, tuple[float, list[float]]] = {}
         self._had: frozenset[str] = frozenset()
         self.seconds: list[float] = []
@@ -129,5 +131,6 @@ class Takeovers:
         for name, (since, found) in list(self._gone.items()):
             if since < began and name not in have:
                 found.append(time.monotonic() - since)
+                self._note(f"taken over from {name} after {found[-1]:.1f} s")
                 del self._gone[name]
                 self._news.set()
