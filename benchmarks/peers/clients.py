@@ -112,18 +112,22 @@ def seedance_direct(work: Work) -> AbstractAsyncContextManager[Run]:
 
 
 @asynccontextmanager
-async def by_hand(work: Work) -> AsyncIterator[Run]:
-    """What one would write without any SDK, with nothing that can go wrong taken care of."""
+async def by_hand(work: Work, *, fresh: bool = False) -> AsyncIterator[Run]:
+    """What one would write without any SDK, with nothing that can go wrong taken care of.
+
+    With `fresh`, it sends each submit on a connection of its own, as this SDK does.
+    """
     aiohttp = importlib.import_module("aiohttp")
     url = f"{work.origin}/api/open/v1/video/generations"
     body = {"prompt": PROMPT, "model": "seedance-2-0", "duration": 5}
     connector = aiohttp.TCPConnector(limit=work.connections)
     headers = {"Authorization": f"Bearer {_KEY}"}
+    close = {"Connection": "close"} if fresh else None
 
     async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
 
         async def job() -> None:
-            async with http.post(url, json=body) as response:
+            async with http.post(url, json=body, headers=close) as response:
                 accepted = await response.json()
             status = accepted["status"]
             while status in ("queued", "processing"):
@@ -133,6 +137,11 @@ async def by_hand(work: Work) -> AsyncIterator[Run]:
             assert status == "succeeded"
 
         yield lambda jobs: _gathered(job, work, jobs)
+
+
+def by_hand_on_fresh(work: Work) -> AbstractAsyncContextManager[Run]:
+    """As `by_hand`, each submit on a connection of its own."""
+    return by_hand(work, fresh=True)
 
 
 @asynccontextmanager
@@ -257,6 +266,13 @@ CLIENTS = {
         Role.TUNED_OURS,
     ),
     "by hand": Client("aiohttp {} by hand", "aiohttp", "aiohttp", by_hand, Role.BY_HAND),
+    "by hand on fresh": Client(
+        "aiohttp {} by hand, POSTs on fresh connections",
+        "aiohttp",
+        "aiohttp",
+        by_hand_on_fresh,
+        Role.BY_HAND,
+    ),
     "fal": Client("fal-client {}", "fal_client", "fal_client", fal),
     "openai": Client("openai {} (aiohttp)", "openai", "openai", openai),
     "runway": Client("runwayml {} (aiohttp)", "runwayml", "runwayml", runway),
