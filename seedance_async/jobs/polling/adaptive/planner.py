@@ -145,7 +145,7 @@ class PollPlanner:
             (survival[k] - survival[k + 1]) * self._plain.by(starts[k + 1])
             for k in range(len(survival) - 1)
         )
-        polls = max(1.05, known.share() * (polls + 0.5))
+        polls = max(1.05, known.share() * polls)
         known.early = starts[next(k for k, s in enumerate(survival) if s < 1 - EARLY) - 1]
         chosen = thinned(starts, survival)
         known.plan, known.price = plan_for(

@@ -20,6 +20,10 @@ LEAST_PRICE = 0.06
 #: A job is polled less often if it has had more polls than this above those of its plan.
 TOLERATED = 1
 
+#: Each of these costs so many of those that are left: it came too early to find an end, and took
+#: the place of none of them.
+PAID_BACK = 1.3
+
 
 @attrs.frozen(eq=False, repr=False)
 class Plan:
@@ -67,7 +71,7 @@ class Plan:
             return 1.0
         left = self._between(right, age, self.left)
         too_many = polls - bisect_right(self._path, age) - TOLERATED
-        return left / max(0.1, left - max(0, too_many))
+        return left / max(0.1, left - PAID_BACK * max(0, too_many))
 
     def _between(self, right: int, age: float, values: Sequence[float]) -> float:
         start, end = self.ages[right - 1], self.ages[right]
