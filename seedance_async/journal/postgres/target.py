@@ -28,6 +28,9 @@ _DEFAULTS: dict[str, Any] = {
 #: that others go on: by the server, or else by the first that has waited for the lock for so long.
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
+    # Statements are planned while the tables are empty, and would read all of them ever after.
+    "enable_seqscan": "off",
+    "jit": "off",
     "idle_in_transaction_session_timeout": "5s",
     "lock_timeout": "8s",
     "statement_timeout": "60s",
