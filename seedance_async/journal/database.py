@@ -23,6 +23,7 @@ from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS
 from seedance_async.journal.owners import Owners
 from seedance_async.journal.spending import Spending
 from seedance_async.journal.statements import Statements
+from seedance_async.journal.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Database:
         self.sql, self.path = sql, sql.path
         self.owners = Owners(sql, is_shared=is_shared, beat=beat, doubt=doubt)
         self.spending = Spending(sql, self.owners)
+        self.turns = Turns(sql)
         self._run, self._rows, self._value = sql.run, sql.rows, sql.value
         self._insert, self._change, self._now = sql.insert, sql.change, sql.now
         self._select = _SELECT.format(numbers=sql.numbers)

@@ -8,6 +8,7 @@
 - `budgets`: what the attempts have cost, in all (the row named "") and by named budget. Triggers
   keep these sums, so no statement can forget them.
 - `owners`: a row for an open journal, by which others tell whether it is alive.
+- `turns`: when the next of all sessions may send, where a rate is known.
 """
 
 from __future__ import annotations
@@ -156,6 +157,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         "DELETE FROM jobs WHERE key = 'forgotten' AND fingerprint = 'forgotten'",
         "DROP TABLE jobs_of_version_3",
     ),
+    ("CREATE TABLE turns (next_at REAL NOT NULL)", "INSERT INTO turns VALUES (0)"),
 )
 
 

@@ -171,6 +171,15 @@ class ThreadedJournal(ABC):
         self._lifecycle.check_open()
         return await self._run(lambda database: database.owners.roll_call(within), Role.WRITE)
 
+    async def turn(self, spacing: float) -> float:
+        """Take the next turn to send, of all who share the journal; the seconds until it comes.
+
+        Args:
+            spacing: seconds from this turn to the next one; one that is not used is lost.
+        """
+        self._lifecycle.check_open()
+        return await self._run(lambda database: database.turns.take(spacing), Role.WRITE)
+
     async def flush(self) -> None:  # noqa: D102
         self._lifecycle.check_open()
         await self._run(lambda _: None)

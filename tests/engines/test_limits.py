@@ -24,14 +24,14 @@ async def test_tasks_at_once_and_polls_a_second_are_those_of_all_workers(
         other_process, worker = process(engine, **limits), engine.worker(poll_rate=60.0, **limits)
         async with engine.queue() as queue, other_process as other, worker:
             await shared(worker, 30.0)
-            await queue.enqueue(make_requests(15), run="autumn")
+            await queue.enqueue(make_requests(9), run="autumn")
             workers = set()
             async for _, status in queue.follow(run="autumn"):
                 workers.update(status.workers)
             other.terminate()
             await shared(worker, 60.0)
         assert emulator.jobs.peak_active <= 3
-        assert emulator.jobs.counts["succeeded"] == 15
+        assert emulator.jobs.counts["succeeded"] == 9
     assert len(workers) == 2
 
 
@@ -49,6 +49,7 @@ async def shared(worker, rate):
         ("sqlite://", {}, "sqlite"),
         ("sqlite:///run.db", {"resubmit_uncertain": True}, "never submits again"),
         ("sqlite:///run.db", {"concurrency": 0}, "concurrency must be"),
+        ("sqlite:///run.db", {"rate": 0.0}, "rate must be"),
         ("sqlite:///run.db", {"max_in_flight": 0}, "max_in_flight"),
     ],
 )

@@ -1,6 +1,7 @@
 """`Work` on virtual time: one key, made once, whoever asks and whatever fails meanwhile."""
 
 import asyncio
+import itertools
 import logging
 
 import pytest
@@ -141,6 +142,32 @@ async def test_few_submits_are_on_their_way_at_once(begin, api):
         tasks = [Task(f"{number}", RIVER.request) for number in range(12)]
         await asyncio.gather(*map(work.make, tasks))
     assert max(on_their_way) == 3
+
+
+async def test_where_the_rate_is_known_all_sessions_send_in_turn(make_session, api, store):
+    loop, sent_at = asyncio.get_running_loop(), []
+
+    def noting(request):
+        sent_at.append(loop.time())
+        return create(request)
+
+    create, api.create = api.create, noting
+    journals = [MemoryJournal(store, shared=True, clock=loop.time) for _ in range(2)]
+
+    async def make_all(session, journal, name):
+        async def turn():
+            await asyncio.sleep(await journal.turn(0.5))
+
+        submits = Submits(at_once=3, patience=PATIENCE, max_uncertain=9, turn=turn)
+        work = Work(session, submits=submits)
+        tasks = [Task(f"{name}{number}", RIVER.request) for number in range(5)]
+        await asyncio.gather(*map(work.make, tasks))
+
+    one, other = (make_session(transport=api, journal=each) for each in journals)
+    async with one, other:
+        await asyncio.gather(make_all(one, journals[0], "a"), make_all(other, journals[1], "b"))
+    gaps = [after - before for before, after in itertools.pairwise(sent_at)]
+    assert gaps == pytest.approx([0.5] * 9)
 
 
 async def test_a_make_that_is_cancelled_in_the_middle_loses_nothing(begin, api):

@@ -65,6 +65,7 @@ def empty_postgres(postgres_tables):
     with psycopg.connect(postgres_tables) as connection:
         connection.execute("; ".join(f"DELETE FROM seedance.{table}" for table in tables))
         connection.execute("INSERT INTO seedance.budgets VALUES ('')")
+        connection.execute("UPDATE seedance.turns SET next_at = 0")
     return postgres_tables
 
 

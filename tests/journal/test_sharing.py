@@ -57,6 +57,29 @@ async def test_a_session_that_gives_no_sign_of_life_is_dead_after_a_while(open_s
     assert (await other.find("a")).state == "queued"
 
 
+async def test_those_who_gave_a_sign_of_life_lately_are_called(open_shared, clock):
+    journals = [await open_shared() for _ in range(3)]
+    numbers = {(await each.roll_call(10.0))[0] for each in journals}
+    assert len(numbers) == 3
+    assert (await journals[0].roll_call(10.0))[1] == numbers
+    clock.now += 8
+    second, _ = await journals[1].roll_call(10.0)
+    await journals[2].aclose()
+    clock.now += 5
+    first, living = await journals[0].roll_call(10.0)
+    assert living == {first, second}
+
+
+async def test_turns_are_taken_by_all_in_order(open_shared, clock):
+    one, other = await open_shared(), await open_shared()
+    assert [await each.turn(0.5) for each in (one, other, one)] == pytest.approx([0.0, 0.5, 1.0])
+    clock.now += 1.25
+    assert await other.turn(2.0) == pytest.approx(0.25)
+    assert await one.turn(0.5) == pytest.approx(2.25)
+    clock.now += 100
+    assert await one.turn(0.5) == 0.0
+
+
 async def test_who_was_taken_for_dead_and_lives_holds_what_it_is_sending(open_shared, clock):
     """Also if the other one, which took its job over, was refused meanwhile."""
     one, other = await open_shared(), await open_shared()

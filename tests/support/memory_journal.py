@@ -148,6 +148,14 @@ class MemoryJournal:
         self._raise_kept()
         return self._database.secret()
 
+    async def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
+        self._lifecycle.check_open()
+        return self._do(lambda: self._database.owners.roll_call(within))
+
+    async def turn(self, spacing: float) -> float:
+        self._lifecycle.check_open()
+        return self._do(lambda: self._database.turns.take(spacing))
+
     async def flush(self) -> None:
         self._lifecycle.check_open()
         self._raise_kept()

@@ -7,12 +7,13 @@ import logging
 import platform
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from seedance_async import ConfigurationError, SeedanceSession
-from seedance_async.engines.dbos.keeper import Keeper, Signs, executor_id
+from seedance_async.engines.dbos.keeper import Keeper, executor_id
 from seedance_async.engines.dbos.launch import launch
 from seedance_async.engines.dbos.names import key_in
 from seedance_async.engines.dbos.places import checked_url, client_at, journal_at
@@ -43,6 +44,8 @@ class SeedanceWorker:
             download none.
         concurrency: tasks at once over all workers; None for no limit.
         at_once: submits on their way at once, in this worker.
+        rate: submits a second over all workers, if it is known what the API takes: then none is
+            refused for coming too soon. By default each worker learns it from refusals.
         lease: seconds without a sign of life after which others take its tasks over.
         leave_within: seconds that leaving may take.
         look_every: seconds between two looks into the queue.
@@ -68,6 +71,7 @@ class SeedanceWorker:
         *,
         concurrency: int | None = None,
         at_once: int = 8,
+        rate: float | None = None,
         lease: float = 60.0,
         leave_within: float = 5.0,
         look_every: float = 1.0,
@@ -77,10 +81,12 @@ class SeedanceWorker:
             raise ConfigurationError("a worker never submits again what is uncertain")
         if concurrency is not None and concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency!r}")
-        self._url, self._results = checked_url(url), results
+        if rate is not None and not rate > 0:
+            raise ConfigurationError(f"rate must be above 0, not {rate!r}")
+        self._url, self._results, self._rate = checked_url(url), results, rate
         self._concurrency, self._at_once = concurrency, at_once
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
-        options.setdefault("journal", journal_at(self._url, lease=lease))
+        self._journal = options.setdefault("journal", journal_at(self._url, lease=lease))
         options.setdefault("read_journal", False)
         self._options = options
         self._session = SeedanceSession(**options)
@@ -102,13 +108,12 @@ class SeedanceWorker:
             stack.push_async_callback(self._hand_back, rows)
             await self._session.open()
             stack.push_async_callback(self._session.aclose, leave=True, within=self._leave_within)
-            signs: Signs = self._options["journal"]
-            number, _ = await signs.roll_call(self._lease)
+            number, _ = await self._journal.roll_call(self._lease)
             self.executor_id = executor_id(number, platform.node())
             self._work = Work(self._session, self._results, submits=self._submits())
             self._keeper = Keeper(
                 rows,
-                signs,
+                self._journal,
                 lease=self._lease,
                 look_every=self._look_every,
                 executor_id=self.executor_id,
@@ -152,7 +157,15 @@ class SeedanceWorker:
 
     def _submits(self) -> Submits:
         most = self._options.get("max_uncertain_in_a_row", 10)
-        return Submits(at_once=self._at_once, patience=PATIENCE, max_uncertain=most)
+        return Submits(
+            at_once=self._at_once,
+            patience=PATIENCE,
+            max_uncertain=most,
+            turn=None if self._rate is None else partial(self._turn, 1 / self._rate),
+        )
+
+    async def _turn(self, spacing: float) -> None:
+        await asyncio.sleep(await self._journal.turn(spacing))
 
     async def _make(self, workflow_id: str, data: dict[str, Any]) -> str:
         try:

@@ -113,6 +113,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             seen_at double precision NOT NULL,
             batch bigint
         ) WITH (fillfactor = 50)""",
+        "CREATE TABLE turns (next_at double precision NOT NULL) WITH (fillfactor = 50)",
+        "INSERT INTO turns VALUES (0)",
     ),
 )
 
