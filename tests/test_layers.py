@@ -89,7 +89,7 @@ journal.contract: api.errors journal.entry
 journal.copying: _utils.plural api.errors jobs.state journal.database journal.journal_file
     journal.postgres journal.reading journal.rows journal.statements
 journal.database: api.errors jobs.state journal.contract journal.entry journal.owner journal.owners
-    journal.spending journal.statements
+    journal.spending journal.statements journal.turns
 journal.entry: api.errors api.prepared_request api.request jobs.state
 journal.journal_file: api.errors journal.database journal.entry journal.lock journal.schema
     journal.sqlite_statements
@@ -109,6 +109,7 @@ journal.sqlite_statements: journal.statements
 journal.statements:
 journal.threaded: _utils.cancellation api.errors journal.contract journal.database journal.entry
     journal.open_state journal.writer
+journal.turns: journal.statements
 journal.writer: api.errors journal.database
 media: api.local_media jobs.downloads media.emulator_uploader media.results_store
     media.store_uploader
