@@ -1,13 +1,18 @@
-"""docs/reliability.md names tests; each of them exists."""
+"""The documents about failures name tests; each of them exists."""
 
 import ast
 import re
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
-DOCUMENT = (TESTS.parent / "docs" / "reliability.md").read_text("utf-8")
-NAMED = sorted(set(re.findall(r"`([a-z_/]+\.py)(?:::(\w+))?`", DOCUMENT)))
-IN_TESTS = [(path, name) for path, name in NAMED if Path(path).name.startswith("test_")]
+DOCUMENTS = [TESTS.parent / "docs" / name for name in ("reliability.md", "fleet.md")]
+
+
+def tests_in(document):
+    named = re.findall(r"`([a-z_/]+\.py)(?:::(\w+))?`", document.read_text("utf-8"))
+    return sorted({(path, name) for path, name in named if Path(path).name.startswith("test_")})
 
 
 def functions_in(path):
@@ -16,10 +21,12 @@ def functions_in(path):
     return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
 
 
-def test_every_test_that_the_document_names_exists():
-    for path, name in IN_TESTS:
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_test_that_a_document_names_exists(document):
+    for path, name in tests_in(document):
         assert not name or name in functions_in(path), f"{path}::{name}"
 
 
-def test_the_document_names_a_test_for_most_rows():
-    assert len(IN_TESTS) > 60
+@pytest.mark.parametrize(("document", "most"), list(zip(DOCUMENTS, (60, 15), strict=True)))
+def test_a_document_names_a_test_for_most_rows(document, most):
+    assert len(tests_in(document)) > most
