@@ -17,6 +17,7 @@ from seedance_async import (
     SeedanceError,
     SubmitUncertainError,
 )
+from seedance_async.engines import QueueError
 
 
 class ExitCode(IntEnum):
@@ -85,6 +86,7 @@ _OF_ERROR: tuple[tuple[type[SeedanceError], ExitCode], ...] = (
     (BudgetExceededError, ExitCode.REFUSED),
     (LimitReachedError, ExitCode.REFUSED),
     (JournalError, ExitCode.CONFIGURATION),
+    (QueueError, ExitCode.CONFIGURATION),
     (SubmitUncertainError, ExitCode.UNCERTAIN),
     (JobTimeoutError, ExitCode.UNCERTAIN),
     (NotResumedError, ExitCode.UNCERTAIN),

@@ -126,6 +126,7 @@ async def _show_status(
     place: QueuePlace, run: str | None, screen: Screen, *, watch: bool, as_json: bool
 ) -> ExitCode:
     shown: list[dict[str, Any]] = []
+    place.check_exists()
     async with place.queue() as opened:
         while True:
             names = await opened.runs() if run is None else [run]
@@ -174,6 +175,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
 async def _cancel(
     place: QueuePlace, run: str, keys: Sequence[str], screen: Screen, *, yes: bool
 ) -> ExitCode:
+    place.check_exists()
     async with place.queue() as opened:
         tasks = await opened.tasks(run=run)
         _check_keys(keys, tasks, run, place)
@@ -197,6 +199,7 @@ async def _cancel(
 async def _resume(
     place: QueuePlace, run: str, screen: Screen, *, rejected: bool, yes: bool
 ) -> ExitCode:
+    place.check_exists()
     known = {entry.key: entry for entry in await place.entries()}
     async with place.queue() as opened:
         tasks = await opened.tasks(run=run)
@@ -235,6 +238,7 @@ def _check_keys(keys: Sequence[str], known: Any, run: str, place: QueuePlace) ->
 async def _show_uncertain(
     place: QueuePlace, run: str | None, screen: Screen, *, as_json: bool
 ) -> ExitCode:
+    place.check_exists()
     entries = [each for each in await place.entries() if each.is_uncertain and not each.is_held]
     if run is not None:
         async with place.queue() as opened:

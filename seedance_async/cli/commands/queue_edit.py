@@ -76,6 +76,7 @@ async def resubmit(
 
 
 async def _uncertain(place: QueuePlace, key: str) -> JournalEntry:
+    place.check_exists()
     known = {entry.key: entry for entry in await place.entries()}
     entry = chosen_entry(known, key, place.shown)
     if entry.is_held or not entry.is_uncertain:

@@ -24,6 +24,7 @@ from seedance_async.cli.queues.tally import Tally
 from seedance_async.cli.queues.workers import new_worker
 from seedance_async.cli.runs import destinations
 from seedance_async.cli.signals import Interrupts
+from seedance_async.engines import Queue, QueueError
 
 #: Seconds between two lines with the figures.
 HEARTBEAT = 30.0
@@ -124,9 +125,16 @@ async def _look(place: QueuePlace, worker: Any, until_empty: bool) -> None:
     if not until_empty:
         return
     async with place.queue() as queue:
-        while not await queue.is_empty():  # noqa: ASYNC110 - others empty it, too
+        while not await _is_empty(queue):  # noqa: ASYNC110 - others empty it, too
             await asyncio.sleep(LOOK)
     worker.leave()
+
+
+async def _is_empty(queue: Queue) -> bool:
+    try:
+        return await queue.is_empty()
+    except QueueError:
+        return False  # nobody knows: its database is away
 
 
 async def _beat(screen: Screen, tally: Tally) -> None:

@@ -40,11 +40,13 @@ class QueuePlace:
     @property
     def shown(self) -> str:
         """The URL without its password, for people; others may read what is on a screen."""
-        parts = urlsplit(self.url)
-        if parts.password is None:
+        if not self.url.startswith("postgres"):
             return self.url
-        user, _, host = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
+        parts = urlsplit(self.url)
+        user, at, host = parts.netloc.rpartition("@")
+        options = [each for each in parts.query.split("&") if "password" not in each.lower()]
+        netloc = f"{user.partition(':')[0]}{at}{host}"
+        return parts._replace(netloc=netloc, query="&".join(options)).geturl()
 
     @property
     def option(self) -> str:
@@ -65,7 +67,15 @@ class QueuePlace:
     @property
     def is_new(self) -> bool:
         """Whether there is nothing yet; that a database is empty is not seen."""
-        return isinstance(self.journal, Path) and not self.journal.exists()
+        from seedance_async.engines.dbos import queue_file  # with DBOS behind it
+
+        file = queue_file(self.url)
+        return file is not None and not file.exists()
+
+    def check_exists(self) -> None:
+        """Raise UsageError if there is nothing: looking for it would make it."""
+        if self.is_new:
+            raise click.UsageError(f"there is no queue at {self.shown}")
 
     def queue(self, **options: Any) -> SeedanceQueue:
         """The queue, not yet open. Raises as `journal` does."""

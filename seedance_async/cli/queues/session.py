@@ -7,8 +7,9 @@ sent. From both a registry is kept, so that a run, its view and its events are t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -37,6 +38,11 @@ from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES
 from seedance_async.jobs.stats import FinishTimes
 from seedance_async.journal import JournalEntry
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for which a journal that is away is waited for, and between two tries.
+AWAY, PAUSE = 300.0, 1.0
 
 #: Seconds that a last look into the journal may take.
 LAST_LOOK = 5.0
@@ -151,7 +157,7 @@ class QueuedSession:
         told = {outcome.key: outcome for outcome in outcomes if outcome.key in self._records}
         unsettled = [key for key in status.making if self._is_unsettled(key)]
         asked = {*unsettled, *(key for key, outcome in told.items() if outcome.sent)}
-        found = await self._place.find(asked)
+        found = await self._found(asked)
         for key, entry in found.items():
             self._advance(self._records[key], entry)
         for key, outcome in told.items():
@@ -159,6 +165,18 @@ class QueuedSession:
             if known is not None:
                 self._entries[key] = known
             self._end(self._records[key], outcome, known)
+
+    async def _found(self, keys: Collection[str]) -> Mapping[str, JournalEntry]:
+        """What the journal has; while its database is away, that is waited for."""
+        since = _now()
+        while True:
+            try:
+                return await self._place.find(keys)
+            except JournalError as error:
+                if _now() - since >= AWAY:
+                    raise
+                _log.warning("the journal cannot be read now, and is tried again: %s", error)
+                await asyncio.sleep(PAUSE)
 
     def _is_unsettled(self, key: str) -> bool:
         record = self._records.get(key)

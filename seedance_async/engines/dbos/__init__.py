@@ -13,8 +13,8 @@ def _missing(name: str) -> ConfigurationError:
 
 
 with packages_required(_missing):
-    from seedance_async.engines.dbos.places import journal_at, journal_place
+    from seedance_async.engines.dbos.places import journal_at, journal_place, queue_file
     from seedance_async.engines.dbos.queue import SeedanceQueue
     from seedance_async.engines.dbos.worker import SeedanceWorker
 
-__all__ = ["SeedanceQueue", "SeedanceWorker", "journal_at", "journal_place"]
+__all__ = ["SeedanceQueue", "SeedanceWorker", "journal_at", "journal_place", "queue_file"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dbos import DBOS, DBOSClient
 from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from seedance_async import ConfigurationError
 from seedance_async.engines.contract import QueueError
@@ -35,11 +35,25 @@ logging.getLogger("dbos").addHandler(logging.NullHandler())
 def checked_url(url: str) -> str:
     """The URL. Raises ConfigurationError if no queue can be there."""
     scheme = url.partition("://")[0]
-    if scheme == "sqlite" and make_url(url).database:
+    try:
+        file = make_url(url).database
+    except (ArgumentError, ValueError):  # a port that is no number, say
+        scheme = file = ""
+    if scheme == "sqlite" and file:
         return url
     if scheme in ("postgresql", "postgres"):
         return "postgresql" + url[len(scheme) :]
     raise ConfigurationError("the queue must be at postgresql://… or sqlite:///path/run.db")
+
+
+def queue_file(url: str) -> Path | None:
+    """The file of a queue; None if it is in a database of Postgres.
+
+    Raises:
+        ConfigurationError: no queue can be there.
+    """
+    file = make_url(checked_url(url)).database
+    return Path(file) if url.startswith("sqlite") and file else None
 
 
 def journal_at(url: str, *, lease: float = 60.0) -> SQLiteJournal | PostgresJournal:
@@ -63,9 +77,8 @@ def journal_place(url: str) -> Path | str:
     Raises:
         ConfigurationError: no queue can be there.
     """
-    checked, file = checked_url(url), make_url(url).database
-    is_file = checked.startswith("sqlite") and file is not None
-    return Path(str(file)).with_suffix(".journal.db") if is_file else checked
+    file = queue_file(url)
+    return checked_url(url) if file is None else file.with_suffix(".journal.db")
 
 
 def engine_at(url: str) -> Engine:

@@ -185,8 +185,11 @@ def test_options_of_a_queue_need_one(seedance):
     for option in (("--work",), ("--run", "autumn")):
         done = seedance("batch", write(), *option)
         assert (done.code, f"{option[0]} needs --queue" in done.err) == (2, True)
-    done = seedance("batch", write(), "--queue", "mysql://host/db", "--work")
-    assert (done.code, "the queue must be at postgresql://" in done.err) == (3, True)
+    for url in ("mysql://host/db", "postgresql://host:port/db", "sqlite://fleet.db", "fleet.db"):
+        done = seedance("batch", write(), "--queue", url, "--work")
+        assert (done.code, "the queue must be at postgresql://" in done.err) == (3, True)
+    done = seedance("batch", write(), "--queue", "sqlite:///no/fleet.db", "--work")
+    assert (done.code, "the queue cannot be reached" in done.err) == (3, True)
 
 
 def test_a_run_in_postgres(seedance, seedance_emulator, postgres_dsn):

@@ -18,7 +18,9 @@ def status(seedance, *options):
 
 
 def test_the_status_tells_of_all_runs_or_of_one(seedance, enqueue, seedance_emulator):
-    assert "No runs in sqlite:///fleet.db." in seedance("queue", "status", *QUEUE).err
+    missing = seedance("queue", "status", *QUEUE)
+    assert (missing.code, "there is no queue at sqlite:///fleet.db" in missing.err) == (2, True)
+    assert not Path("fleet.db").exists()
     enqueue("a", "b", run="autumn")
     enqueue("c", run="winter")
     shown = seedance("queue", "status", *QUEUE).out.splitlines()
