@@ -110,7 +110,8 @@ class Moment:
         left = running if self.is_stopping else self.total - self.done
         if not left or not running:
             return None
-        if left <= running and self.last_ends_in is not None:
+        sent = running - self.stats.counts.get(JobState.PENDING, 0)
+        if left <= sent and self.last_ends_in is not None:
             return self.last_ends_in
         rate = self.stats.finish_rate or self._rate
         return left / rate if rate else None

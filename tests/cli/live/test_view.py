@@ -173,6 +173,12 @@ def test_when_nothing_is_left_to_submit_the_eta_is_the_end_of_the_last_job():
     assert found.eta == 12.0
 
 
+def test_jobs_that_nobody_has_sent_are_not_about_to_end():
+    assert moment(90.0, total=30, pending=30, last_ends_in=0.0).eta is None
+    found = moment(90.0, total=30, pending=20, processing=10, rate=0.5, last_ends_in=12.0)
+    assert found.eta == 60.0
+
+
 def test_after_ctrl_c_the_eta_is_that_of_the_running_jobs():
     found = moment(90.0, processing=3, succeeded=1, last_ends_in=12.0, is_stopping=True)
     assert found.eta == 12.0
