@@ -123,7 +123,7 @@ class QueuedBatch:
 
     def _can_travel(self, lines: Sequence[Line]) -> bool:
         """Whether all lines can be made on other machines; those that cannot are shown."""
-        problems = []
+        problems: list[str] = []
         for line in lines:
             try:
                 Task(line.key or "", line.request).dump()
