@@ -47,6 +47,8 @@ async def shared(worker, rate):
     [
         ("mysql://a/b", {}, "postgresql"),
         ("sqlite://", {}, "sqlite"),
+        ("postgresql://host-alone", {}, "host=one,other"),
+        ("postgresql://u:secret@h:1,h:2/db", {}, "host=one,other"),
         ("sqlite:///run.db", {"resubmit_uncertain": True}, "never submits again"),
         ("sqlite:///run.db", {"concurrency": 0}, "concurrency must be"),
         ("sqlite:///run.db", {"rate": 0.0}, "rate must be"),
@@ -54,8 +56,9 @@ async def shared(worker, rate):
     ],
 )
 async def test_what_cannot_be_used_is_refused(url, options, words):
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=words) as caught:
         SeedanceWorker(url, api_key="sd2_live_k", **options)
+    assert "secret" not in str(caught.value)
 
 
 async def test_a_process_has_one_worker(engine):

@@ -2,7 +2,9 @@
 
 import asyncio
 
+import attrs
 import pytest
+from sqlalchemy import make_url
 
 from seedance_async.engines import QueueError
 from seedance_async.engines.dbos import SeedanceQueue
@@ -32,6 +34,19 @@ async def test_a_run_goes_on_when_its_database_was_restarted(
         told = [outcome async for outcomes, _ in following for outcome in outcomes]
     assert {each.state for each in told} == {"succeeded"}
     assert charged(emulator, requests) == {1: 3}
+
+
+async def test_several_hosts_may_be_given_of_which_one_is_there(own_engine, make_requests):
+    parsed = make_url(own_engine.url)
+    query = {"host": "127.0.0.1,127.0.0.1", "port": f"1,{parsed.port}"}
+    url = parsed.set(host="", port=None).update_query_dict(query)
+    engine = attrs.evolve(own_engine, url=url.render_as_string(hide_password=False))
+    async with engine.queue() as queue, engine.worker():
+        requests, emulator = make_requests(1), engine.emulator
+        await queue.enqueue(requests, run="autumn")
+        await emulator.wait_until(lambda: charged(emulator, requests) == {1: 1})
+        finish_all(emulator, requests)
+        assert [each.state async for each in queue.results(run="autumn")] == ["succeeded"]
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "sqlite:////no/such/folder/run.db"])

@@ -14,7 +14,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig
 
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION
-from seedance_async.engines.dbos.places import IDLE_SECONDS
+from seedance_async.engines.dbos.places import IDLE_SECONDS, dbos_url
 
 #: Makes the task of a workflow, in the worker of this process; DBOS keeps the text it returns.
 Make = Callable[[str, dict[str, Any]], Coroutine[Any, Any, str]]
@@ -50,7 +50,7 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
     _making = (asyncio.get_running_loop(), make)
     config = DBOSConfig(
         name=APPLICATION,
-        system_database_url=url,
+        system_database_url=dbos_url(url),
         application_version=VERSION,
         executor_id=executor_id,
         sys_db_pool_size=8,

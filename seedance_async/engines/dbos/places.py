@@ -28,22 +28,54 @@ _BUSY = 30.0
 if TYPE_CHECKING:
     from seedance_async.journal import PostgresJournal
 
+#: Of DBOS's connections, unless the URL says otherwise: a server that vanished without a word is
+#: noticed in seconds, and one that takes no writes is none.
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "15000",
+    "target_session_attrs": "read-write",
+}
+
+
+class _NoCancellations(logging.Filter):
+    """Leaves out that a workflow was cancelled: that is how a worker leaves, one line a task."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Asyncio task cancelled")
+
+
 # Whoever configures logging has DBOS's messages, too; without this it writes to stderr by itself.
 logging.getLogger("dbos").addHandler(logging.NullHandler())
+logging.getLogger("dbos").addFilter(_NoCancellations())
 
 
 def checked_url(url: str) -> str:
-    """The URL. Raises ConfigurationError if no queue can be there."""
-    scheme = url.partition("://")[0]
+    """The URL. Raises ConfigurationError, which does not show it, if no queue can be there."""
+    scheme, _, rest = url.partition("://")
     try:
-        file = make_url(url).database
-    except (ArgumentError, ValueError):  # a port that is no number, say
-        scheme = file = ""
-    if scheme == "sqlite" and file:
+        database = make_url(url).database
+    except (ValueError, ArgumentError):
+        database = None
+    if scheme == "sqlite" and database:
         return url
-    if scheme in ("postgresql", "postgres"):
-        return "postgresql" + url[len(scheme) :]
-    raise ConfigurationError("the queue must be at postgresql://… or sqlite:///path/run.db")
+    if scheme in ("postgresql", "postgres") and database:
+        return f"postgresql://{rest}"
+    raise ConfigurationError(
+        "the queue must be at postgresql://user@host/database or sqlite:///path/run.db; several "
+        "hosts are given as postgresql://user@/database?host=one,other&port=5432,5432"
+    ) from None
+
+
+def dbos_url(url: str) -> str:
+    """The URL that DBOS is given."""
+    if url.startswith("sqlite"):
+        return url
+    parsed = make_url(url)
+    said = {name: value for name, value in _DEFAULTS.items() if name not in parsed.query}
+    return parsed.update_query_dict(said).render_as_string(hide_password=False)
 
 
 def queue_file(url: str) -> Path | None:
@@ -84,7 +116,8 @@ def journal_place(url: str) -> Path | str:
 def engine_at(url: str) -> Engine:
     """Connections for what is written in one transaction."""
     if not url.startswith("sqlite"):
-        return create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=1)
+        driver = make_url(dbos_url(url)).set(drivername="postgresql+psycopg")
+        return create_engine(driver, pool_size=1)
     engine = create_engine(url, connect_args={"timeout": _BUSY})
 
     @event.listens_for(engine, "connect")
@@ -108,9 +141,9 @@ async def client_at(url: str) -> DBOSClient:
     """A client of a queue, whose tables are made if they are missing."""
 
     def opened() -> DBOSClient:
-        DBOS.migrate(url)
+        DBOS.migrate(dbos_url(url))
         return DBOSClient(
-            system_database_url=url,
+            system_database_url=dbos_url(url),
             application_name=APPLICATION,
             retry_connection_errors=False,
             sys_db_idle_transaction_timeout_sec=IDLE_SECONDS,

@@ -200,8 +200,8 @@ def _ids(run: str, keys: Iterable[str] | None) -> set[str] | None:
 
 
 def _options(run: str, key: str, place: int) -> EnqueueOptions:
-    if not key.strip():
-        raise ValueError("a key must not be blank")
+    if not key.strip() or "\0" in key or not key.isprintable():
+        raise ValueError(f"a key must be printable text, and not blank: {key!r:.80}")
     return EnqueueOptions(
         workflow_name=MAKE,
         queue_name=QUEUE,

@@ -149,7 +149,9 @@ class Rows:
 
     async def notes(self, since: int | None) -> list[tuple[str, int, Note]]:
         """The id of each note since then, its time, and what it says; in their order."""
-        rows = await self._all(name=CANCEL, start_time=_some_before(since), load_input=True)
+        rows = await self._all(  # by the index of what is in a queue
+            queue_name=CANCELS, status="ENQUEUED", start_time=_some_before(since), load_input=True
+        )
         return [(row.workflow_id, row.created_at or 0, _note_in(row)) for row in rows]
 
     async def delete_notes(self, run: str) -> None:
