@@ -36,7 +36,9 @@ def main(prompts: Path, folder: Path) -> int:
         def start(*arguments, **options):
             return programs.enter_context(seedance(*arguments, environment=environment, **options))
 
-        emulator = start("emulator", "--port=0", "--speed=100", stdout=subprocess.PIPE)
+        emulator = start(
+            "emulator", "--port=0", "--speed=100", "--media=shared", stdout=subprocess.PIPE
+        )
         for _ in range(2):  # its address and its key
             name, _, value = emulator.stdout.readline().removeprefix("export ").partition("=")
             environment[name] = value.strip()
