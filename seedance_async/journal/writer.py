@@ -156,7 +156,7 @@ class Writer:
         """Wait for an operation, then take everything queued."""
         batch: list[Operation] = []
         try:
-            self._take(self._queue.get(timeout=self._until_beat()), batch)
+            self._take(self._queue.get(timeout=self._longest_wait()), batch)
             self._take_queued(batch)
         except queue.Empty:
             pass
@@ -175,6 +175,9 @@ class Writer:
             self._stopping = True
         else:
             batch.append(item)
+
+    def _longest_wait(self) -> float | None:
+        return self._until_beat()
 
     def _until_beat(self) -> float | None:
         """Seconds until the next sign of life; None without any."""

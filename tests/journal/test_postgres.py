@@ -186,12 +186,12 @@ def test_numbers_rise_though_the_clock_goes_back_and_fit_the_column():
     numbers = PostgresStatements("x", 1)
     found = []
     for clock, highest in [(1.7e9, None), (1.7e9, None), (1.6e9, None), (3.7e9, 2**62)]:
-        numbers._state = (clock, 1, 0.0, highest)
+        numbers._state = statements._State(clock, highest=highest)
         found += [numbers.next_number("attempts") for _ in range(3)]
     assert found == sorted(set(found))
     assert 2**62 < found[-1] < 2**63
     again = PostgresStatements("x", 1)
-    again._state = (1.7e9, 1, 0.0, None)
+    again._state = statements._State(1.7e9)
     assert again.next_number("attempts") not in found[:6], "of the same microsecond"
 
 

@@ -3,15 +3,17 @@
 import asyncio
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import attrs
 import pytest
 
 from seedance_async.journal import PostgresJournal
-from seedance_async.journal.postgres import link, statements, target
+from seedance_async.journal.postgres import link, statements, target, writer
 from tests.journal.conftest import claimed, intent
 
 WRITER = """
@@ -92,6 +94,7 @@ async def test_a_server_that_takes_over_without_the_last_transactions_is_told_th
 ):
     """And until all have told it nobody claims, so that nothing is paid twice."""
     monkeypatch.setattr(link, "EMBARGO_SECONDS", 1.0)
+    monkeypatch.setattr(writer, "IDLE_LOOK", 0.1)
     hosts = f"127.0.0.1:{own_postgres.port},127.0.0.1:{standby.port}"
     journals = [PostgresJournal(f"postgresql://postgres@{hosts}/postgres") for _ in range(2)]
     for each in journals:
@@ -112,14 +115,9 @@ async def test_a_server_that_takes_over_without_the_last_transactions_is_told_th
     assert standby.execute("SELECT count(*) FROM seedance.attempts") == [(1,)]
     own_postgres.stop("immediate")
     standby.promote()
-    taken = await asyncio.gather(
-        *(
-            journal.claim(intent(key))
-            for journal in journals
-            for key in ("sent", "done", "attached")
-        )
-    )
-    assert taken == [None] * 6
+    # The other one is idle, and tells what it knows nevertheless.
+    keys = ("sent", "done", "attached")
+    assert await asyncio.gather(*(one.claim(intent(key)) for key in keys)) == [None] * 3
     assert "nothing new is submitted for 1 seconds" in caplog.text
     after = await one.entries(), await one.spent(), await one.prices()
     assert in_order(after[0]) == in_order(before[0])
@@ -129,6 +127,49 @@ async def test_a_server_that_takes_over_without_the_last_transactions_is_told_th
     assert (await other.find("sent")).request_id == "req_sent"
     for each in journals:
         await each.aclose()
+
+
+async def test_a_server_whose_files_were_restored_is_told_again_what_it_lacks(
+    own_postgres, monkeypatch, tmp_path, caplog
+):
+    """It is the same server, on the same timeline, but its log has become shorter."""
+    monkeypatch.setattr(link, "EMBARGO_SECONDS", 0.5)
+    monkeypatch.setattr(writer, "IDLE_LOOK", 0.1)
+    journals = [PostgresJournal(own_postgres.dsn()) for _ in range(2)]
+    one, other = journals
+    await one.open()
+    await claimed(one, "yesterday")
+    own_postgres.stop()
+    shutil.copytree(own_postgres.folder, tmp_path / "backup")
+    own_postgres.start()
+    await other.open()
+    number = await claimed(other, "today", credits=40)
+    await other.record(number, state="queued", request_id="req_1", credits_charged=40)
+    await one.flush()
+    own_postgres.stop()
+    own_postgres.restore(tmp_path / "backup")
+    own_postgres.start()
+    assert await one.claim(intent("today")) is None
+    assert [entry.request_id for entry in await one.entries()] == [None, "req_1"]
+    assert await one.spent() == 40
+    assert "a backup was restored" in caplog.text
+    for each in journals:
+        await each.aclose()
+
+
+async def test_the_clocks_of_the_processes_are_of_no_account(empty_postgres, monkeypatch):
+    one, other = [PostgresJournal(empty_postgres) for _ in range(2)]
+    await one.open()
+    number, now = await claimed(one, "a"), time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 600)
+    await other.open()
+    monkeypatch.setattr(time, "time", lambda: now + 600)
+    assert (await other.find("a")).is_held
+    assert abs((await other.find("a")).created_at - now) < 60
+    assert await other.claim(intent("a"), after=number) is None
+    await one.aclose()
+    assert not (await other.find("a")).is_held
+    await other.aclose()
 
 
 def in_order(entries):

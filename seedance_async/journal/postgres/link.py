@@ -20,7 +20,7 @@ import psycopg
 
 from seedance_async.api.errors import JournalError, SeedanceError
 from seedance_async.journal.database import Database
-from seedance_async.journal.postgres.schema import MIGRATIONS, migrate, version_of
+from seedance_async.journal.postgres.schema import MIGRATIONS, Connection, migrate, version_of
 from seedance_async.journal.postgres.statements import PostgresStatements
 from seedance_async.journal.postgres.target import Target, is_passing
 from seedance_async.journal.postgres.watch import SILENT_SECONDS, Watch
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 #: What was told so many seconds ago is on every server that may take over.
 REMEMBERED_SECONDS = 300.0
 
-#: After another server took over, nobody claims for so many seconds. All have connected by then:
-#: they try every second.
-EMBARGO_SECONDS = 10.0
+#: After another server took over, nobody claims for so many seconds. All have connected by then: an
+#: idle one notices at once that its server has ended, and within ten seconds that it has vanished.
+EMBARGO_SECONDS = 20.0
 
 #: Why an attempt whose caller has gone is on record as rejected.
 WITHDRAWN = "it was never sent: the journal was not to be reached in time"
@@ -97,11 +97,20 @@ class PostgresLink:
             return
         connection = self._target.connect()
         self._sql.use(connection)
-        version = version_of(connection, self._target.schema)
-        if version < len(MIGRATIONS):
+        try:
+            self._check_tables(connection)
+            self._in_transaction(self._catch_up)
+        except BaseException:
             self._sql.close()
-            raise psycopg.OperationalError("the server does not have the journal, or an old one")
-        self._in_transaction(self._catch_up)
+            raise
+
+    def _check_tables(self, connection: Connection) -> None:
+        if version_of(connection, self._target.schema) < len(MIGRATIONS):
+            raise psycopg.OperationalError("the server lacks the journal, or has an old one")
+
+    def has_news(self) -> bool:
+        """Whether the server has said something that nobody asked for: that it ends, say."""
+        return self._sql.has_news()
 
     def close(self) -> None:
         """Be no owner any more, and close the connection."""
@@ -178,10 +187,13 @@ class PostgresLink:
         self.database.owners.beat()
 
     def _check_server(self) -> None:
-        """Have nobody claim for a while if this is not the server that was written on last."""
+        """Have nobody claim for a while if this is not the server that was written on last.
+
+        Or if that has less in its log than before: its files were restored.
+        """
         server = self._sql.value(_SERVER)
         known = self._sql.value("SELECT server FROM journal")
-        if server == known:
+        if server == known and not self._sql.has_gone_back():
             return
         until = 0.0 if known is None else self._sql.now() + EMBARGO_SECONDS
         self._sql.run("UPDATE journal SET server = ?, embargo_until = ?", server, until)

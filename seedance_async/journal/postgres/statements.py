@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -25,7 +26,7 @@ from seedance_async.journal.statements import Statements, insertion
 #: What every transaction that writes begins with, once it has the lock.
 _STATE = (
     "SELECT extract(epoch FROM clock_timestamp())::float8, version, embargo_until, "
-    "(SELECT max(number) FROM attempts) FROM journal"
+    "(SELECT max(number) FROM attempts), pg_current_wal_lsn() - '0/0' FROM journal"
 )
 #: Who holds the lock, but has been waited for: its process was stopped, or its machine has gone.
 _EVICT = """
@@ -40,6 +41,16 @@ _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 #: Numbers are microseconds since then, and random bits below. They last until 2091.
 _FIRST_DAY = 1_577_836_800  # 2020-01-01
 _RANDOM_BITS = 12
+
+
+class _State(NamedTuple):
+    """What `_STATE` tells: the time, the tables' version, and what was there before."""
+
+    clock: float
+    version: int = 0
+    embargo_until: float = 0.0
+    highest: int | None = None
+    log_end: int = 0
 
 
 class PostgresStatements(Statements):
@@ -65,8 +76,8 @@ class PostgresStatements(Statements):
         self._pipeline: AbstractContextManager[psycopg.Pipeline] | None = None
         self._sync: Callable[[], None] = _nothing
         self._asked: psycopg.Cursor[tuple[Any, ...]] | None = None
-        self._state: tuple[float, int, float, int | None] | None = None
-        self._last = 0
+        self._state: _State | None = None
+        self._last = self._log_end = 0
         self.busy_since: float | None = None
         self.socket: socket.socket | None = None
 
@@ -101,6 +112,8 @@ class PostgresStatements(Statements):
         pipeline, self._pipeline, self._sync = self._pipeline, None, _nothing
         pipeline.__exit__(None, None, None)
         self.busy_since = None
+        if self._state is not None:
+            self._log_end = max(self._log_end, self._state.log_end)
         if done.statusmessage != "COMMIT":
             raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
 
@@ -117,6 +130,17 @@ class PostgresStatements(Statements):
         except Exception:
             self.close()
         self.busy_since = None
+
+    def has_news(self) -> bool:
+        """Whether the server has said something that nobody asked for."""
+        if self.connection is None:
+            return False
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.connection.fileno(), selectors.EVENT_READ)
+                return bool(selector.select(0))
+        except (OSError, ValueError, psycopg.Error):
+            return True
 
     def evict(self) -> None:
         """The lock was not to be had: end the session that holds it and does nothing."""
@@ -136,34 +160,38 @@ class PostgresStatements(Statements):
     # --- what the journal says of itself ----------------------------------------------------
 
     def now(self) -> float:  # noqa: D102
-        return self._state_now()[0] if self._clock is None else self._clock()
+        return self._state_now().clock if self._clock is None else self._clock()
 
     @property
     def version(self) -> int:
         """The version of the tables, in a transaction that writes."""
-        return self._state_now()[1]
+        return self._state_now().version
 
     @property
     def embargo_until(self) -> float:
         """When claims are made again, in a transaction that writes."""
-        return self._state_now()[2]
+        return self._state_now().embargo_until
 
-    def _state_now(self) -> tuple[float, int, float, int | None]:
+    def has_gone_back(self) -> bool:
+        """Whether the server's log ends before where it has ended already."""
+        return self._state_now().log_end < self._log_end
+
+    def _state_now(self) -> _State:
         if self._state is None and self._asked is not None:
             self._sync()
             rows = self._asked.fetchall()
             if len(rows) != 1:
                 raise psycopg.DataError("the table `journal` does not have one row")
-            self._state = rows[0]
+            self._state = _State(*rows[0])
         elif self._state is None:
-            self._state = (self.value(_CLOCK), 0, 0.0, None)
+            self._state = _State(self.value(_CLOCK))
         return self._state
 
     def next_number(self, table: str) -> int:  # noqa: D102
-        clock, _, _, highest = self._state_now()
-        passed = int((clock - _FIRST_DAY) * 1e6)
+        state = self._state_now()
+        passed = int((state.clock - _FIRST_DAY) * 1e6)
         least = (passed << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
-        self._last = max(least, 1 + secrets.randbits(4) + max(self._last, highest or 0))
+        self._last = max(least, 1 + secrets.randbits(4) + max(self._last, state.highest or 0))
         return self._last
 
     # --- statements -------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from seedance_async.journal.postgres.schema import Connection
 _DEFAULTS: dict[str, Any] = {
     "application_name": "seedance-async",
     "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
     "target_session_attrs": "read-write",
 }
 
@@ -34,7 +34,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "5s",
     "lock_timeout": "8s",
     "statement_timeout": "60s",
-    "tcp_user_timeout": "15s",
+    "tcp_user_timeout": "10s",
 }
 
 #: A queue's name is part of that of a schema, of which Postgres keeps 63 bytes.

@@ -18,7 +18,7 @@ from typing import Any
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.postgres.link import Outcomes, PostgresLink
 from seedance_async.journal.postgres.target import is_passing
-from seedance_async.journal.writer import Opened, Operation, Role, Writer
+from seedance_async.journal.writer import Opened, Operation, Role, Writer, sign_of_life
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +30,9 @@ CLOSING_SECONDS = 30.0
 
 #: For so many seconds a journal that is opened does.
 OPENING_SECONDS = 10.0
+
+#: How often a connection that nothing is asked of is looked at, in seconds.
+IDLE_LOOK = 1.0
 
 #: How often claims that wait for the end of an embargo are looked at, in seconds.
 _EMBARGO_LOOK = 0.2
@@ -54,7 +57,8 @@ class PatientWriter(Writer):
         patience: float,
     ) -> None:
         super().__init__(path, loop, opener, beat=beat)
-        self._patience = patience
+        self._connect, self._patience = opener, patience
+        self._link: PostgresLink | None = None
         self._held: list[Operation] = []  # claims that wait for the end of an embargo
         self._stop_asked = threading.Event()
         self._stopped_at = 0.0
@@ -65,22 +69,24 @@ class PatientWriter(Writer):
         super().stop()
 
     def _next_batch(self) -> list[Operation]:
-        if not self._held:
-            return super()._next_batch()
-        self._stop_asked.wait(_EMBARGO_LOOK)
-        batch, self._held = self._held, []
-        self._take_queued(batch)
+        batch = super()._next_batch()
+        if self._link is not None and not batch and self._link.has_news():
+            # A connection that broke is replaced at once: a server that takes over may have to be
+            # told what it lacks before its embargo ends.
+            batch.append(sign_of_life())
+        batch, self._held = self._held + batch, []
         return batch
 
-    def _is_over(self) -> bool:
-        return self._stopping and not self._held
+    def _longest_wait(self) -> float:
+        return min(self._until_beat() or 0.0, _EMBARGO_LOOK if self._held else IDLE_LOOK)
 
     def _open(self) -> Opened:
         """Connect; a server that starts, or has no connection left just now, is waited for."""
         until = time.monotonic() + min(self._patience, OPENING_SECONDS)
         while True:
             try:
-                return self._opener()
+                self._link = self._connect()
+                return self._link
             except Exception as error:
                 late = time.monotonic() > until or self._stop_asked.is_set()
                 if late or not is_passing(error):
@@ -122,7 +128,11 @@ class PatientWriter(Writer):
                 outcomes.append((each, self._failed(each, may_claim)))
         held = [each for each in batch if each.role is Role.CLAIM and may_claim is False]
         journal.commit(outcomes, wrote=writes)
-        self._held += held
+        if self._stopping:
+            for each in held:
+                self._give_up(journal, each)
+        else:
+            self._held += held
         return outcomes
 
     def _may_claim(self, journal: PostgresLink, batch: list[Operation]) -> bool | JournalError:
@@ -155,14 +165,13 @@ class PatientWriter(Writer):
         """Those operations that go on waiting; the others fail."""
         now = time.monotonic()
         ends = self._stop_asked.is_set() and now - self._stopped_at > CLOSING_SECONDS
-        late = [
-            each
-            for each in batch
-            if ends or (each.role is not Role.RECORD and now - each.asked_at > self._patience)
-        ]
+        late = [each for each in batch if ends or self._is_late(each, now)]
         for each in late:
             self._give_up(journal, each)
         return [each for each in batch if each not in late] if late else batch
+
+    def _is_late(self, operation: Operation, now: float) -> bool:
+        return operation.role is not Role.RECORD and now - operation.asked_at > self._patience
 
     def _give_up(self, journal: PostgresLink, operation: Operation) -> None:
         journal.withdraw(operation)
