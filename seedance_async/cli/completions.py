@@ -13,9 +13,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from seedance_async import JournalError
+from seedance_async import ConfigurationError, JournalError
 from seedance_async.cli.history import journals
 from seedance_async.cli.options import journal_path
+from seedance_async.cli.queues.place import QueuePlace
 from seedance_async.cli.runs.journal_entries import request_of, state_of, state_text
 from seedance_async.cli.takes.folder_lines import read_folder_lines
 from seedance_async.cli.text import shorten
@@ -78,6 +79,27 @@ def keys_of_folder(*, uncertain: bool = False) -> _Complete:
         return ([] if folder or words else _folders(incomplete)) + _fitting(incomplete, keys)
 
     return complete
+
+
+def keys_of_queue(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """For the words of `queue adopt` and `resubmit`: keys of uncertain jobs of a queue in a file.
+
+    No database on another machine is asked while somebody types.
+    """
+    place: QueuePlace | None = context.params.get("place")
+    if place is None or not place.url.startswith("sqlite"):
+        return []
+    with suppress(ConfigurationError):
+        entries = _latest(_entries(Path(place.journal)))
+        offered = [e for e in entries if e.is_uncertain and e.key not in _keys(context)]
+        return _fitting(incomplete, [_item(entry.key, entry) for entry in offered])
+    return []
+
+
+def _keys(context: click.Context) -> Sequence[str]:
+    return tuple(context.params.get("keys") or ())
 
 
 def _words(context: click.Context) -> Sequence[str]:

@@ -83,6 +83,9 @@ class Queue(Protocol):
     async def tasks(self, *, run: str) -> dict[str, Outcome | None]:
         """The keys of the run, each with its outcome, if it has one."""
 
+    async def task(self, key: str) -> Task | None:
+        """The task with this key, of any run that has it; None if none has."""
+
     async def runs(self) -> list[str]:
         """The names of all runs that have tasks, the oldest first."""
 

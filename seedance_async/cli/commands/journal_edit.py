@@ -83,7 +83,8 @@ async def adopt(
     if not state_of(entry).is_unanswered:
         state = state_text(entry.state)
         raise click.UsageError(f"{key} is {state}, not uncertain; nothing was changed")
-    learned = await found_at_server(connection, entry, request_id, any_prompt=any_prompt)
+    prompt = request_of(entry).prompt
+    learned = await found_at_server(connection, prompt, request_id, any_prompt=any_prompt)
     async with _unchanged(journal, [entry]) as opened:
         await opened.record(entry.attempt, **learned)
     connection.screen.say(f"{key} is job {request_id}, {learned['state']}.")
@@ -91,15 +92,14 @@ async def adopt(
 
 
 async def found_at_server(
-    connection: Connection, entry: JournalEntry, request_id: str, *, any_prompt: bool
+    connection: Connection, prompt: str, request_id: str, *, any_prompt: bool
 ) -> Changes:
-    """What the server says of an id that an entry's job is said to have.
+    """What the server says of an id that the job with a prompt is said to have.
 
     Raises:
         UsageError: it is the id of a job with another prompt.
     """
     generation = await _query(connection, request_id)
-    prompt = request_of(entry).prompt
     if not (any_prompt or generation.has_prompt(prompt)):
         raise click.UsageError(
             f"the prompt of {request_id} is “{shorten(generation.prompt or '')}”, that of the "

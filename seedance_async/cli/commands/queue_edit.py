@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import click
 
+from seedance_async import GenerationRequest, dump_request
 from seedance_async._utils.plural import counted
 from seedance_async.cli.commands.journal_edit import chosen_entry, found_at_server
+from seedance_async.cli.completions import keys_of_queue
 from seedance_async.cli.connection import Connection, api_command
 from seedance_async.cli.exit_codes import ExitCode
 from seedance_async.cli.queues.place import QueuePlace, queue_option
 from seedance_async.cli.runs.journal_entries import request_of
 from seedance_async.cli.text import shorten
-from seedance_async.journal import JournalEntry
+from seedance_async.journal import Intent, JournalEntry, fingerprint
 
 _queue = queue_option("The queue:", required=True)
 
 
 @click.command()
 @_queue
-@click.argument("key")
+@click.argument("key", shell_complete=keys_of_queue)
 @click.argument("request_id")
 @click.option("--any-prompt", is_flag=True, help="Adopt it though the server shows another prompt.")
 @api_command
@@ -30,24 +33,37 @@ async def adopt(
     """Give an uncertain job the request id that it has in the vendor's dashboard.
 
     The server is queried first, as by `seedance journal adopt`. Workers then wait for the job, and
-    save its video.
+    save its video. A task that the journal does not know at all, as a database has forgotten it
+    that was restored from a backup, is adopted, too.
 
     \b
     Example:
       seedance queue adopt --queue sqlite:///fleet.db shot-1 req_1234567890
     """
-    entry = await _uncertain(place, key)
-    learned = await found_at_server(connection, entry, request_id, any_prompt=any_prompt)
+    entry = await _known(place, key)
+    request = await _request(place, key) if entry is None else request_of(entry)
+    learned = await found_at_server(connection, request.prompt, request_id, any_prompt=any_prompt)
+    key = key if entry is None else entry.key
     async with place.opened_journal() as journal:
-        await journal.record(entry.attempt, **learned)
-    connection.screen.say(f"{entry.key} is job {request_id}, {learned['state']}.")
-    await _hand_out(place, [entry.key], connection)
+        attempt = (
+            await journal.adopt(_intent(connection, key, request), request_id)
+            if entry is None
+            else entry.attempt
+        )
+        await journal.record(attempt, **learned)
+    connection.screen.say(f"{key} is job {request_id}, {learned['state']}.")
+    await _hand_out(place, [key], connection)
     return ExitCode.SUCCESS
+
+
+def _intent(connection: Connection, key: str, request: GenerationRequest) -> Intent:
+    origin = connection.offline_session().client.base_url
+    return Intent(key, fingerprint(request), json.dumps(dump_request(request)), origin=origin)
 
 
 @click.command()
 @_queue
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY…", shell_complete=keys_of_queue)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @api_command
 async def resubmit(
@@ -61,7 +77,12 @@ async def resubmit(
     Example:
       seedance queue resubmit --queue sqlite:///fleet.db shot-1
     """
-    entries = [await _uncertain(place, key) for key in dict.fromkeys(keys)]
+    entries = []
+    for key in dict.fromkeys(keys):
+        entry = await _known(place, key)
+        if entry is None:
+            raise _unknown(place, key)
+        entries.append(entry)
     for entry in entries:
         connection.screen.say(f"  {entry.key} “{shorten(request_of(entry).prompt, 40)}”")
     jobs = counted(len(entries), "job")
@@ -75,14 +96,29 @@ async def resubmit(
     return ExitCode.SUCCESS
 
 
-async def _uncertain(place: QueuePlace, key: str) -> JournalEntry:
+async def _known(place: QueuePlace, key: str) -> JournalEntry | None:
+    """What the journal has under a key that is uncertain; None if it has nothing."""
     place.check_exists()
     known = {entry.key: entry for entry in await place.entries()}
+    if key not in known and "…" not in key:
+        return None
     entry = chosen_entry(known, key, place.shown)
     if entry.is_held or not entry.is_uncertain:
         state = "being submitted" if entry.is_held else entry.state
         raise click.UsageError(f"{entry.key} is {state}, not uncertain; nothing was changed")
     return entry
+
+
+async def _request(place: QueuePlace, key: str) -> GenerationRequest:
+    async with place.queue() as queue:
+        task = await queue.task(key)
+    if task is None:
+        raise _unknown(place, key)
+    return task.request
+
+
+def _unknown(place: QueuePlace, key: str) -> click.UsageError:
+    return click.UsageError(f"{place.shown} has no job with the key {key}; nothing was changed")
 
 
 async def _hand_out(place: QueuePlace, keys: Sequence[str], connection: Connection) -> None:

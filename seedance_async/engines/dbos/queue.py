@@ -135,6 +135,13 @@ class SeedanceQueue:
         outcomes = {outcome.key: outcome for outcome in await watch.look()}
         return {key: outcomes.get(key) for key in watch.keys}
 
+    async def task(self, key: str) -> Task | None:
+        """See `Queue`."""
+        rows = await self._opened()
+        ids = [workflow_id(run, key) for run in await rows.runs()]
+        found = await rows.inputs(ids) if ids else []
+        return Task.load(found[0]) if found else None
+
     async def runs(self) -> list[str]:
         """See `Queue`."""
         return await (await self._opened()).runs()

@@ -88,10 +88,17 @@ class Rows:
 
     async def any_unfinished(self) -> bool:
         """Whether a workflow of any run has no outcome."""
-        rows = await self.client.list_workflows_async(
-            name=MAKE, status=UNFINISHED, limit=1, load_input=False, load_output=False
-        )
+        with reaching():
+            rows = await self.client.list_workflows_async(
+                name=MAKE, status=UNFINISHED, limit=1, load_input=False, load_output=False
+            )
         return bool(rows)
+
+    async def inputs(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """What went into the workflows with these ids, as far as there are any."""
+        with reaching():
+            rows = await self.client.list_workflows_async(workflow_ids=list(ids), load_output=False)
+        return [_input(row) for row in rows]
 
     async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
         """The rows with these ids, some at a time, with what came out."""
@@ -197,8 +204,13 @@ def newest(times: Iterable[int | None], before: int | None) -> int | None:
 
 
 def _note_in(row: WorkflowStatus) -> Note:
+    return Note(**_input(row))
+
+
+def _input(row: WorkflowStatus) -> dict[str, Any]:
     given: Any = row.input
-    return Note(**given["args"][0])
+    first: dict[str, Any] = given["args"][0]
+    return first
 
 
 def _some_before(milliseconds: int | None) -> str | None:

@@ -8,8 +8,9 @@ import pytest
 from seedance_async.cli.app import run
 from seedance_async.journal import read_entries
 from seedance_async.media.sidecar import read_sidecar
-from tests.cli.conftest import results
+from tests.cli.conftest import QUICK, results
 from tests.cli.queues.conftest import JOURNAL, URL
+from tests.cli.test_completions import offered
 from tests.support.for_each import for_each
 
 SHOTS = "prompt,Scene,key\nA river,3,r\nA fox,4,f\n"
@@ -130,6 +131,7 @@ def test_an_uncertain_submit_is_named_adopted_and_saved(seedance, queued, seedan
     assert (listed.code, listed.out.split()[0]) == (5, "f")
     assert "What to do: look for the job in the vendor's dashboard" in listed.err
     [job] = [e.request_id for e in seedance_emulator.ledger.charged if e.prompt == "A fox"]
+    assert offered("queue", "adopt", "--queue", URL, "") == ["f"]
     wrong = seedance("queue", "adopt", "--queue", URL, "r", job)
     assert (wrong.code, "r is succeeded, not uncertain" in wrong.err) == (2, True)
     adopted = seedance("queue", "adopt", "--queue", URL, "f", job)
@@ -139,6 +141,21 @@ def test_an_uncertain_submit_is_named_adopted_and_saved(seedance, queued, seedan
     assert results()[2]["request_id"] == job
     assert Path(results()[2]["file"]).exists()
     assert len(seedance_emulator.ledger.charged) == 2
+
+
+def test_what_a_restored_journal_has_forgotten_is_adopted(
+    seedance, enqueue, queued, seedance_emulator
+):
+    assert seedance("generate", "a", "--no-download").code == 0  # what the journal has forgotten
+    [job] = [entry.request_id for entry in seedance_emulator.ledger.charged]
+    enqueue("a")
+    unknown = seedance("queue", "adopt", "--queue", URL, "b", job)
+    assert (unknown.code, "has no job with the key b" in unknown.err) == (2, True)
+    assert seedance("queue", "adopt", "--queue", URL, "a", job).code == 0
+    assert seedance("worker", "--queue", URL, *QUICK, "--until-empty").code == 0
+    assert len(seedance_emulator.ledger) == 1
+    [entry] = read_entries(JOURNAL)
+    assert (entry.request_id, entry.state, Path(entry.path).exists()) == (job, "succeeded", True)
 
 
 def test_an_uncertain_submit_is_sent_again_if_a_person_says_so(seedance, queued, seedance_emulator):

@@ -1,5 +1,6 @@
 """`worker`, and a run that goes on whoever dies or is left: by real processes, or in this one."""
 
+import json
 import os
 import signal
 import threading
@@ -83,6 +84,32 @@ def test_a_worker_that_is_told_to_leave_hands_back_what_runs(
     done = seedance("worker", *OPTIONS, "--until-empty")
     assert (done.code, "2 succeeded, 2 videos saved, 0 credits" in done.err) == (0, True)
     assert len(seedance_emulator.ledger.charged) == 2
+
+
+def test_what_holds_submits_up_is_said_and_waited_for(
+    enqueue, seedance, signalled, seedance_emulator
+):
+    enqueue("one")
+    seedance_emulator.faults.script("submit", "unauthorized", times=None)
+    signalled(signal.SIGTERM, lambda: seedance_emulator.stats()["submits"] > 1)
+    done = seedance("worker", *OPTIONS)
+    assert (done.code, len(seedance_emulator.ledger.charged)) == (0, 0)
+    assert "WARNING nothing can be submitted for now, and is tried again: " in done.err
+
+
+def test_the_code_of_a_worker_that_leaves_an_empty_queue_is_that_of_its_jobs(
+    enqueue, seedance, seedance_emulator
+):
+    enqueue("good", "bad", "doubtful", "dear")
+    seedance_emulator.faults.script("job", "failed", match="bad")
+    seedance_emulator.faults.script("submit", "drop_after_accept", match="doubtful")
+    done = seedance("worker", *OPTIONS, "--until-empty", "--events", "events.ndjson")
+    assert done.code == 5
+    assert "4 jobs ended here" in done.err
+    assert "2 succeeded, 1 failed, 1 uncertain, 2 videos saved, 120 credits charged" in done.err
+    told = [json.loads(line)["event"] for line in Path("events.ndjson").read_text().splitlines()]
+    assert told.count("VideoSaved") == 2
+    assert "is uncertain: perhaps accepted and charged" in done.err
 
 
 def test_who_shows_a_run_may_leave_and_the_run_goes_on(
