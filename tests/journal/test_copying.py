@@ -124,7 +124,8 @@ async def test_a_copy_that_has_gone_on_is_left_alone(source, target, clock):
     after = {each.key: each for each in read_journal(target, lambda database: database.entries())}
     assert after["running"].state == "succeeded"
     assert after["lost"].state == "submitting"
-    assert after["done"].request_id == "req_1"  # it is known again, at the same cost
+    done = after["done"]  # it is known again, at the same cost
+    assert (done.request_id, done.credits_charged) == ("req_1", 40)
     assert await spending(target, clock) == before
 
 
