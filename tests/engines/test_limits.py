@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from dbos import DBOS
 
 from seedance_async import ConfigurationError
 from seedance_async.emulator import Emulator, EmulatorOptions
@@ -66,3 +67,16 @@ async def test_a_process_has_one_worker(engine):
         with pytest.raises(RuntimeError, match="one worker"):
             async with engine.worker():
                 pass
+
+
+async def test_a_process_that_uses_dbos_for_something_else_has_no_worker(engine, tmp_path):
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    DBOS(config={"name": "other-app", "system_database_url": url})
+    try:
+        with pytest.raises(RuntimeError, match="uses DBOS already"):
+            async with engine.worker():
+                pass
+    finally:
+        DBOS.destroy()
+    async with engine.worker():
+        pass

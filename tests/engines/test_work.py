@@ -213,6 +213,20 @@ async def test_a_bug_is_logged_and_told_and_costs_nothing(begin, api, caplog):
     assert any(record.levelno == logging.ERROR for record in caplog.records)
 
 
+async def test_a_video_that_cannot_be_saved_is_told_without_a_file_and_tried_again_later(
+    begin, api, tmp_path
+):
+    async with begin() as session:
+        work = Work(session, tmp_path)
+        told = await work.make(RIVER)
+        again = await work.make(RIVER)
+    assert summary(told) == ("succeeded", True)
+    assert (told.file, told.sha256) == (None, None)
+    assert "could not be saved" in told.error
+    assert again == told
+    assert api.prompts == {"A river": 1}
+
+
 # --- cancelling -----------------------------------------------------------------------------------
 
 

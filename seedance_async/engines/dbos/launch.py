@@ -14,7 +14,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig
 
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION
-from seedance_async.engines.dbos.places import IDLE_SECONDS, dbos_url
+from seedance_async.engines.dbos.places import IDLE_SECONDS, dbos_url, reaching
 
 #: Makes the task of a workflow, in the worker of this process; DBOS keeps the text it returns.
 Make = Callable[[str, dict[str, Any]], Coroutine[Any, Any, str]]
@@ -42,7 +42,7 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
         executor_id: the worker, as DBOS knows it.
 
     Raises:
-        RuntimeError: another worker runs in this process.
+        RuntimeError: another worker runs in this process, or somebody else who uses DBOS.
     """
     global _making
     if _making is not None:
@@ -63,8 +63,14 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
 
     def start() -> None:
         DBOS(config=config)
-        DBOS.listen_queues([QUEUE])
-        DBOS.launch()
+        if DBOS.executor_id != executor_id:  # it is the one that was there before
+            raise RuntimeError("this process uses DBOS already: a worker needs one of its own")
+        try:
+            DBOS.listen_queues([QUEUE])
+            DBOS.launch()
+        except BaseException:
+            DBOS.destroy()
+            raise
 
     async def stop() -> None:
         global _making
@@ -74,8 +80,9 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
             _making = None
 
     try:
-        await asyncio.to_thread(start)
+        with reaching():
+            await asyncio.to_thread(start)
     except BaseException:
-        await stop()
+        _making = None
         raise
     return stop

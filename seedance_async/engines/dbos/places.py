@@ -18,6 +18,7 @@ from seedance_async import ConfigurationError
 from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.names import APPLICATION
 from seedance_async.journal import SQLiteJournal
+from seedance_async.journal.owner import DOUBT_SECONDS
 
 #: Seconds after which Postgres ends the transaction of a process that was stopped in the middle.
 IDLE_SECONDS = 5.0
@@ -100,7 +101,7 @@ def journal_at(url: str, *, lease: float = 60.0) -> SQLiteJournal | PostgresJour
         return SQLiteJournal(place, shared=True)
     from seedance_async.journal import PostgresJournal  # with psycopg behind it: only if needed
 
-    return PostgresJournal(place, lease=lease)
+    return PostgresJournal(place, lease=lease, doubt=max(DOUBT_SECONDS, 2 * lease))
 
 
 def journal_place(url: str) -> Path | str:
