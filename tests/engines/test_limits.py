@@ -19,7 +19,7 @@ async def test_tasks_at_once_and_polls_a_second_are_those_of_all_workers(
     postgres_dsn, make_requests, tmp_path
 ):
     options = EmulatorOptions(seed=SEED, speed=300.0, gpus=100, media="shared")
-    limits = {"max_in_flight": 9, "concurrency": 3, "lease": LEASE}
+    limits = {"max_in_flight": 9, "concurrency": 3, "lease": LEASE, "look_every": 0.2}
     async with Emulator(options) as emulator:
         engine = OnDBOS(postgres_dsn, emulator, tmp_path / "videos")
         other_process, worker = process(engine, **limits), engine.worker(poll_rate=60.0, **limits)

@@ -44,6 +44,8 @@ from seedance_async import (
     dump_request,
     load_request,
 )
+from seedance_async.engines import Outcome, Queue, Task
+from seedance_async.engines.dbos import SeedanceQueue, SeedanceWorker
 from seedance_async.media import LocalMedium, StoredObject
 
 
@@ -194,3 +196,16 @@ async def what_can_go_wrong(session: SeedanceSession) -> str | float | None:
     except SeedanceError as error:
         return str(error)
     return None
+
+
+async def many_machines(requests: list[GenerationRequest]) -> None:
+    async with SeedanceQueue("sqlite:///run.db") as queue:
+        assert_type(await queue.enqueue(requests, run="autumn"), list[str])
+        await queue.enqueue([("key", requests[0]), Task("other", requests[0])], run="autumn")
+        async for outcome in queue.results(run="autumn"):
+            assert_type(outcome, Outcome)
+        assert_type((await queue.status(run="autumn")).is_complete, bool)
+        any_queue: Queue = queue
+        assert_type(await any_queue.cancel(run="autumn"), int)
+    async with SeedanceWorker("sqlite:///run.db", Path("videos"), max_in_flight=9) as worker:
+        await worker.serve()

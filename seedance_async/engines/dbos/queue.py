@@ -10,6 +10,7 @@ from types import TracebackType
 from dbos import DBOSClient, EnqueueOptions, WorkflowSerializationFormat
 from sqlalchemy import Connection
 
+from seedance_async import GenerationRequest
 from seedance_async.engines.contract import Requests, RunStatus
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
 from seedance_async.engines.dbos.outages import outlasting
@@ -90,17 +91,17 @@ class SeedanceQueue:
         return [task.key for task in tasks]
 
     def _tasks(self, requests: Requests) -> list[Task]:
-        occurrences = Occurrences()
-
-        def task_of(item: object) -> Task:
+        tasks, occurrences = list[Task](), Occurrences()
+        for item in requests:
             if isinstance(item, Task):
-                return item
-            if isinstance(item, tuple):
-                return Task(*item)
-            key = occurrences.key(fingerprint(item, media_key=self._media_key))  # type: ignore[arg-type]
-            return Task(key, item)  # type: ignore[arg-type]
-
-        return [task_of(item) for item in requests]
+                tasks.append(item)
+            elif isinstance(item, GenerationRequest):
+                key = occurrences.key(fingerprint(item, media_key=self._media_key))
+                tasks.append(Task(key, item))
+            else:
+                key, request = item
+                tasks.append(Task(key, request))
+        return tasks
 
     def _enqueue(
         self, client: DBOSClient, rows: list[tuple[EnqueueOptions, dict[str, object]]]

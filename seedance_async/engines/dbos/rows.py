@@ -177,9 +177,9 @@ class Rows:
 
     async def _all(self, **filters: Any) -> list[WorkflowStatus]:
         """All rows of some kind; without what goes in and comes out, unless that is asked for."""
-        bare = {"load_input": False, "load_output": False}
+        asked: dict[str, Any] = {"load_input": False, "load_output": False, **filters}
         with reaching():
-            return await self.client.list_workflows_async(**{**bare, **filters})
+            return await self.client.list_workflows_async(**asked)
 
     async def _of_prefix(self, prefix: str, **filters: Any) -> list[WorkflowStatus]:
         """As `_all`; SQLite alone makes no difference between upper and lower case of a prefix."""
