@@ -112,7 +112,7 @@ def uncertain(place: QueuePlace, run: str | None, as_json: bool) -> ExitCode:
     Example:
       seedance queue uncertain --queue sqlite:///fleet.db
     """
-    return asyncio.run(_show_uncertain(place, run, Screen(), as_json=as_json))
+    return asyncio.run(show_uncertain(place, run, Screen(), as_json=as_json))
 
 
 for _command in (adopt, resubmit):
@@ -235,9 +235,10 @@ def _check_keys(keys: Sequence[str], known: Any, run: str, place: QueuePlace) ->
 # --- uncertain ------------------------------------------------------------------------------------
 
 
-async def _show_uncertain(
+async def show_uncertain(
     place: QueuePlace, run: str | None, screen: Screen, *, as_json: bool
 ) -> ExitCode:
+    """List the uncertain submits of a queue, or of one of its runs."""
     place.check_exists()
     entries = [each for each in await place.entries() if each.is_uncertain and not each.is_held]
     if run is not None:

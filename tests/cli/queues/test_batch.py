@@ -105,7 +105,7 @@ def test_what_a_limit_left_is_bought_once_it_is_raised(queued, seedance_emulator
 
 
 def test_a_folder_with_a_record_of_its_own_is_not_bought_again(seedance, queued, seedance_emulator):
-    assert seedance("batch", write(), "-o", "videos").code == 0
+    assert seedance("batch", write(), "-o", "videos", "--name", "{slug}").code == 0
     refused = queued("shots.csv", "-o", "videos")
     assert refused.code == 2
     assert "run.db has 2 of the jobs of earlier runs, and the queue does not know them" in (

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
-from seedance_async.journal import read_entries
+from seedance_async.cli.commands.queue import show_uncertain
+from seedance_async.cli.console import Screen
+from seedance_async.cli.queues.place import QueuePlace
+from seedance_async.journal import Intent, SQLiteJournal, read_entries
 from tests.cli.conftest import QUICK
 from tests.cli.queues.conftest import JOURNAL, URL
 
@@ -60,6 +63,21 @@ def test_what_is_cancelled_is_never_sent_until_somebody_resumes_it(
     assert status(seedance)["videos"]["waiting"] == 2
     assert seedance(*WORK).code == 0
     assert sorted(entry.prompt for entry in seedance_emulator.ledger) == ["a", "b", "c"]
+
+
+async def test_what_is_being_submitted_just_now_is_not_called_uncertain(capsys):
+    Path("fleet.db").touch()
+    journal = SQLiteJournal(JOURNAL, shared=True)
+    await journal.open()
+    await journal.claim(Intent("a", "f", '{"prompt": "p"}'))
+
+    async def listed():
+        code = await show_uncertain(QueuePlace(URL), None, Screen(), as_json=True)
+        return code, [json.loads(line)["key"] for line in capsys.readouterr().out.splitlines()]
+
+    assert await listed() == (0, [])
+    await journal.aclose()  # as if its process had ended
+    assert await listed() == (5, ["a"])
 
 
 def test_a_video_that_was_not_saved_is_saved_by_another_worker(
