@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import json
 import signal
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,11 +11,10 @@ import pytest
 
 from tests.engines.conftest import SOON
 from tests.engines.test_contract_alone import outcomes
+from tests.engines.worker_process import WorkerProcess
 from tests.support.ledger import charged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-ROOT = Path(__file__).parents[2]
 
 #: Seconds without a sign of life after which a worker of these tests is dead.
 LEASE = 1.0
@@ -45,15 +42,11 @@ async def process(engine, step="never", *, stops=False, **options):
         "api_key": engine.emulator.api_key, "step": f"{step}:1", "stops": stops,
         "options": options,
     }  # fmt: skip
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-m", "tests.engines.worker_process", json.dumps(plan),
-        cwd=ROOT,
-    )  # fmt: skip
+    worker = WorkerProcess(plan)
     try:
         yield worker
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            worker.kill()
+        worker.kill()
         await worker.wait()
 
 

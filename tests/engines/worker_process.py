@@ -1,10 +1,13 @@
-"""A worker in a process of its own, which dies, or stops, at a chosen step of a job's life."""
+"""A worker in a process of its own, which dies, or stops, at a chosen step of a job's life.
+
+The processes are forked from one that has imported everything: that takes longer than a test.
+"""
 
 import asyncio
-import json
+import multiprocessing
 import os
 import signal
-import sys
+import warnings
 from functools import wraps
 
 from seedance_async.api.options import Endpoint
@@ -71,5 +74,40 @@ async def main(plan):
         await worker.serve()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+def run(plan):
+    warnings.simplefilter("error")
+    asyncio.run(main(plan))
+
+
+class WorkerProcess:
+    """One such process, started."""
+
+    def __init__(self, plan):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pytest", __name__])
+        self._process = context.Process(target=run, args=(plan,))
+        self._process.start()
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self._process.kill()
+
+    async def wait(self):
+        """Its exit code, once it has ended; minus the signal that killed it."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._process.sentinel, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        return self._process.exitcode
