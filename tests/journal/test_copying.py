@@ -186,6 +186,19 @@ async def test_a_journal_that_is_being_written_is_not_copied(source, target, clo
     assert read_journal(target, lambda database: database.entries()) in (None, [])
 
 
+async def test_who_may_only_write_rows_can_copy_as_well(source, empty_postgres, postgres, clock):
+    database = empty_postgres.rpartition("/")[2]
+    postgres.new_role("copier", "pw")
+    for rights in (
+        "USAGE ON SCHEMA seedance",
+        "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA seedance",
+    ):
+        postgres.execute(f"GRANT {rights} TO copier", database=database)
+    copied = copy_journal(source, empty_postgres.replace("postgres@", "copier:pw@"))
+    assert copied.jobs == 4
+    assert await spending(empty_postgres, clock) == ({"": 102, "b": 50}, {})
+
+
 async def test_others_may_be_writing_where_it_is_copied_to(source, target, clock):
     shared = {} if "://" in target else {"shared": True}
     async with opened(target, clock, **shared) as journal:

@@ -16,6 +16,16 @@ from seedance_async.journal.postgres.target import Target
 
 _T = TypeVar("_T")
 
+_MAY_ALTER = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'attempts'::regclass"
+
+#: What the triggers would have kept up to date.
+_SUMS = (
+    "INSERT INTO budgets (name) SELECT DISTINCT budget FROM attempts WHERE budget IS NOT NULL "
+    "ON CONFLICT DO NOTHING",
+    "UPDATE budgets SET spent = "
+    "(SELECT coalesce(sum(cost), 0) FROM attempts WHERE budgets.name IN ('', attempts.budget))",
+)
+
 
 def read_once(dsn: str, read: Callable[[Database], _T]) -> _T | None:
     """What a function reads from a journal, in one transaction; None if there is none yet.
@@ -54,8 +64,25 @@ def writing_once(dsn: str) -> Iterator[Database]:
         migrate(statements.connection, target.schema, target.lock, target.name)
         database = Database(statements, is_shared=True)
         database.begin()
-        yield database
+        with _summed_at_the_end(statements):
+            yield database
         database.commit()
+
+
+@contextmanager
+def _summed_at_the_end(statements: PostgresStatements) -> Iterator[None]:
+    """Count once what the attempts have cost, if this role may.
+
+    A trigger for each of very many would change one row as often, each time more slowly.
+    """
+    if not statements.value(_MAY_ALTER):
+        yield
+        return
+    statements.run("ALTER TABLE attempts DISABLE TRIGGER USER")
+    yield
+    statements.run("ALTER TABLE attempts ENABLE TRIGGER USER")
+    for statement in _SUMS:
+        statements.run(statement)
 
 
 def _place(dsn: str) -> tuple[Target, PostgresStatements]:
