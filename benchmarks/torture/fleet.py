@@ -93,6 +93,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--stops", type=int, default=10, help="each longer than the lease")
     parser.add_argument("--restarts", type=int, help="of PostgreSQL  [5; 0 with SQLite]")
+    parser.add_argument(
+        "--cuts", type=int, help="of a worker from PostgreSQL, for 1.5 to 2.5 leases"
+    )
+    parser.add_argument("--hangs", type=int, default=0, help="connections of a worker hang")
     parser.add_argument("--queue", choices=("sqlite", "postgres"), default="postgres")
     parser.add_argument("--lease", type=float, default=6.0, help="seconds")
     parser.add_argument(
@@ -105,8 +109,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the logs and the videos")
     parser.add_argument("--record", action="store_true", help="keep the table for the document")
     options = parser.parse_args()
-    if options.restarts is None:
-        options.restarts = 5 if options.queue == "postgres" else 0
+    for name in ("restarts", "cuts"):
+        if getattr(options, name) is None:
+            setattr(options, name, 5 if options.queue == "postgres" else 0)
     return options
 
 
@@ -114,7 +119,7 @@ def _torture(options: argparse.Namespace) -> FleetTorture:
     given = {
         name: getattr(options, name)
         for name in (
-            *("workers", "jobs", "kills", "stops", "restarts", "queue"),
+            *("workers", "jobs", "kills", "stops", "restarts", "cuts", "hangs", "queue"),
             *("lease", "apart", "seed", "minutes"),
         )
     }
@@ -136,6 +141,9 @@ def table(torture: FleetTorture, result: FleetResult) -> Iterator[tuple[str, obj
     if torture.queue == "postgres":
         ways = (f"{count} {way}" for way, count in result.restarts.items())
         yield "restarts of PostgreSQL", ", ".join(ways)
+        yield "workers cut off from PostgreSQL for as long", tally.cuts
+    if torture.hangs:
+        yield "workers whose connections hang", tally.hangs
     yield "starts of a worker", tally.starts
     yield "  which failed, the database being away", tally.failed_starts
     yield "workers that ended by themselves (must be 0)", len(tally.crashes)
@@ -157,7 +165,7 @@ def table(torture: FleetTorture, result: FleetResult) -> Iterator[tuple[str, obj
     yield "calls of `results` that a restart broke", len(result.reader.broken)
     yield "parts of videos left by kills", figures["leftovers"]
     yield f"takeover from the dead, lease {torture.lease:g} s", _times(result.takeovers.seconds)
-    yield "takeover from the stopped", _times(result.takeovers.of_stopped)
+    yield "takeover from the stopped and the cut off", _times(result.takeovers.of_stopped)
     yield "seed", torture.seed
     yield "machine", _machine()
     yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

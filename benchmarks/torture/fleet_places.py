@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
+    from tests.support.tcp_proxy import TCPProxy
 
 Kind = Literal["sqlite", "postgres"]
 
@@ -35,6 +36,40 @@ class QueuePlace:
         mode = min(self.restarts, key=lambda mode: self.restarts[mode])
         self.restarts[mode] += 1
         await asyncio.to_thread(self.server.restart, mode)
+
+
+class Network:
+    """What is between one worker and PostgreSQL.
+
+    Args:
+        proxy: passes the bytes.
+        url: of the queue, by way of the proxy.
+    """
+
+    def __init__(self, proxy: TCPProxy, url: str) -> None:
+        self._proxy, self.url = proxy, url
+
+    async def cut(self, seconds: float) -> None:
+        """Refuse everything for some time."""
+        await asyncio.to_thread(self._proxy.cut)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._proxy.heal()
+
+    async def hang(self) -> None:
+        """What is connected hears no more, and is not told; new connections are passed."""
+        await asyncio.to_thread(self._proxy.silence)
+
+
+@contextmanager
+def network_to(place: QueuePlace) -> Iterator[Network]:
+    """A network of its own for one worker."""
+    from tests.support.tcp_proxy import TCPProxy
+
+    assert place.server is not None
+    with TCPProxy(place.server.port) as proxy:
+        yield Network(proxy, place.url.replace(f":{place.server.port}/", f":{proxy.port}/"))
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 
+from benchmarks.torture.fleet_places import Network
 from benchmarks.torture.fleet_worker import FleetPlan
 from benchmarks.torture.killing import TortureError
 
@@ -21,7 +22,7 @@ _WORKER = (sys.executable, "-W", "error", "-m", "benchmarks.torture.fleet_worker
 _APART = ("unshare", "--pid", "--fork", "--kill-child")
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
-_LEAVE_SECONDS = 30.0
+_LEAVE_SECONDS = 60.0
 #: Starts in a row that may fail, a database being away meanwhile.
 _MOST_FAILED_STARTS = 10
 
@@ -33,6 +34,8 @@ class FleetTally:
     starts: int = 0
     kills: int = 0
     stops: int = 0
+    cuts: int = 0
+    hangs: int = 0
     leaves: int = 0
     failed_starts: int = 0
     crashes: list[str] = attrs.field(factory=list)
@@ -47,10 +50,11 @@ class WorkerProcess:
         tally: is told what happens.
         environment: of the workers, beside what they need anyway.
         apart: whether it looks like a machine of its own: other workers cannot see its processes.
+        network: what is between it and the database, if that can be cut.
 
     Attributes:
         name: the worker's in the queue, once it takes tasks; None while there is none.
-        is_stopped: whether it is stopped by SIGSTOP.
+        is_away: whether it is stopped by SIGSTOP, or cut off.
     """
 
     def __init__(
@@ -61,8 +65,12 @@ class WorkerProcess:
         environment: Mapping[str, str],
         *,
         apart: bool = False,
+        network: Network | None = None,
     ) -> None:
-        self._plan, self._log, self._tally, self._apart = plan, log, tally, apart
+        self._log, self._tally, self._apart = log, tally, apart
+        self._network = network
+        if network is not None:
+            plan = attrs.evolve(plan, queue=network.url)
         self._environment = {
             **os.environ,
             **environment,
@@ -71,7 +79,7 @@ class WorkerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._pid = self._failed_starts = 0
         self.name: str | None = None
-        self.is_stopped = False
+        self.is_away = False
 
     @property
     def pid(self) -> int:
@@ -117,13 +125,13 @@ class WorkerProcess:
             with suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
-        self.is_stopped = False
+        self.is_away = False
         return name
 
     async def stop(self, seconds: float) -> None:
         """Stop it for some time, as the lid of a laptop does, and let it go on."""
         assert self._process is not None
-        self.is_stopped = True
+        self.is_away = True
         self._tally.stops += 1
         pid = self._pid
         os.kill(pid, signal.SIGSTOP)
@@ -131,10 +139,24 @@ class WorkerProcess:
             async with asyncio.timeout(seconds):
                 await self._process.wait()  # it may be killed meanwhile
         except TimeoutError:
-            self.is_stopped = False
+            self.is_away = False
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+    async def cut_off(self, seconds: float) -> None:
+        """Cut it off from the database for some time; the API it still reaches."""
+        assert self._network is not None
+        self.is_away = True
+        self._tally.cuts += 1
+        await self._network.cut(seconds)
+        self.is_away = False
+
+    async def hang(self) -> None:
+        """Let its present connections to the database hang for ever."""
+        assert self._network is not None
+        self._tally.hangs += 1
+        await self._network.hang()
 
     async def leave(self) -> None:
         """Let it end in order, if it takes tasks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,13 @@ import attrs
 
 from benchmarks.torture.faults import MODERATE, Faults
 from benchmarks.torture.fleet_judge import FleetJudge, FleetVerdict, seen_at
-from benchmarks.torture.fleet_places import Kind, QueuePlace, queue_place
+from benchmarks.torture.fleet_places import (
+    Kind,
+    Network,
+    QueuePlace,
+    network_to,
+    queue_place,
+)
 from benchmarks.torture.fleet_processes import FleetTally, WorkerProcess
 from benchmarks.torture.fleet_watch import RUN, Reader, Takeovers
 from benchmarks.torture.fleet_worker import FleetPlan
@@ -39,7 +45,10 @@ class FleetTorture:
 
     Attributes:
         workers, jobs: how many.
-        kills, stops, restarts: SIGKILLs and SIGSTOPs of workers, restarts of PostgreSQL.
+        kills, stops: SIGKILLs and SIGSTOPs of workers.
+        restarts: of PostgreSQL.
+        cuts: how often a worker is cut off from PostgreSQL, but not from the API.
+        hangs: how often the connections of a worker to PostgreSQL hang from then on.
         queue: where the queue is.
         seed: of the emulator, and of the times of everything.
         lease: seconds without a sign of life after which others take over.
@@ -57,6 +66,8 @@ class FleetTorture:
     kills: int = 60
     stops: int = 10
     restarts: int = 5
+    cuts: int = 0
+    hangs: int = 0
     queue: Kind = "postgres"
     seed: int = 1
     lease: float = 6.0
@@ -100,7 +111,13 @@ class FleetTorture:
 
     def events(self) -> list[str]:
         """What is done to the fleet, in its order."""
-        counts = {"kill": self.kills, "stop": self.stops, "restart": self.restarts}
+        counts = {
+            "kill": self.kills,
+            "stop": self.stops,
+            "restart": self.restarts,
+            "cut": self.cuts,
+            "hang": self.hangs,
+        }
         events = [event for event, count in counts.items() for _ in range(count)]
         Random(f"{self.seed} events").shuffle(events)
         return events
@@ -127,12 +144,19 @@ class Fleet:
         torture: the parameters.
         plan: the work.
         place: of the queue.
+        networks: between each worker and the database, if they are to be cut.
         folder: for logs.
         api_key: of the emulator.
     """
 
     def __init__(
-        self, torture: FleetTorture, plan: FleetPlan, place: QueuePlace, folder: Path, api_key: str
+        self,
+        torture: FleetTorture,
+        plan: FleetPlan,
+        place: QueuePlace,
+        networks: Sequence[Network | None],
+        folder: Path,
+        api_key: str,
     ) -> None:
         self._torture, self._place = torture, place
         self._rng = Random(f"{torture.seed} times")
@@ -147,8 +171,9 @@ class Fleet:
                 self.tally,
                 {"SEEDANCE_API_KEY": api_key},
                 apart=torture.apart,
+                network=network,
             )
-            for number in range(torture.workers)
+            for number, network in enumerate(networks)
         ]
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -215,6 +240,20 @@ class Fleet:
         self._note(f"woke {name}")
         self.takeovers.woke(name)
 
+    async def _cut(self) -> None:
+        worker = await self._victim()
+        name = worker.name
+        self._note(f"cut {name}")
+        self.takeovers.died(name, stopped=True)
+        await worker.cut_off(self._torture.lease * self._rng.uniform(1.5, 2.5))
+        self._note(f"healed {name}")
+        self.takeovers.woke(name)
+
+    async def _hang(self) -> None:
+        worker = await self._victim()
+        self._note(f"hang {worker.name}")
+        await worker.hang()
+
     async def _restart(self) -> None:
         self._note("restart")
         await self._place.restart()
@@ -223,7 +262,7 @@ class Fleet:
     async def _victim(self) -> WorkerProcess:
         """A worker that takes tasks at this moment."""
         while True:
-            able = [each for each in self.workers if each.name is not None and not each.is_stopped]
+            able = [each for each in self.workers if each.name is not None and not each.is_away]
             if able:
                 return self._rng.choice(able)
             await asyncio.sleep(0.05)
@@ -255,7 +294,11 @@ async def run(
         async with SeedanceQueue(place.url) as queue:
             await queue.enqueue(plan.tasks(), run=RUN)
         say(f"{torture.jobs} tasks are in the queue, {time.monotonic() - begun:.1f} s")
-        fleet = Fleet(torture, plan, place, folder, emulator.api_key)
+        networks = [
+            stack.enter_context(network_to(place)) if torture.cuts + torture.hangs else None
+            for _ in range(torture.workers)
+        ]
+        fleet = Fleet(torture, plan, place, networks, folder, emulator.api_key)
         await fleet.run()
         say(f"every task has its outcome, {time.monotonic() - begun:.1f} s")
         return await _judged(fleet, plan, place, emulator, time.monotonic() - begun)
