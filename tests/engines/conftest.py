@@ -1,11 +1,8 @@
 """An emulator for all tests of a module, and the engines that the contract is checked with."""
 
-import os
 import random
 import secrets
 import shutil
-import tempfile
-from pathlib import Path
 
 import attrs
 import pytest
@@ -16,7 +13,6 @@ from seedance_async import GenerationRequest
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.engines.dbos import SeedanceQueue, SeedanceWorker
 from tests.conftest import QUICK_POLL, QUICK_RETRY, SEED
-from tests.support.postgres import run
 
 #: Seconds between two looks, of everybody who looks.
 SOON = 0.05
@@ -30,28 +26,13 @@ class OnDBOS:
     emulator: Emulator
     videos: object
 
-    @property
-    def is_sqlite(self):
-        return self.url.startswith("sqlite")
-
     def save(self):
-        """Keep a copy of the queue as it is now, without the journal."""
-        if self.is_sqlite:
-            shutil.copy(make_url(self.url).database, self._copy)
-        else:
-            run("pg_dump", "-n", "dbos", "-d", self.url, "-f", self._copy)
+        """Keep a copy of the queue as it is now, without the journal; in SQLite."""
+        shutil.copy(make_url(self.url).database, self.videos.with_suffix(".copy"))
 
     def restore(self):
         """Put that copy in the place of the queue."""
-        if self.is_sqlite:
-            shutil.copy(self._copy, make_url(self.url).database)
-            return
-        run("psql", "-q", "-d", self.url, "-c", "DROP SCHEMA dbos CASCADE")
-        run("psql", "-q", "-d", self.url, "-f", self._copy)
-
-    @property
-    def _copy(self):
-        return Path(tempfile.gettempdir(), f"{self.videos.parent.name}-{os.getpid()}.copy")
+        shutil.copy(self.videos.with_suffix(".copy"), make_url(self.url).database)
 
     def queue(self, **options):
         return SeedanceQueue(self.url, look_every=SOON, **options)

@@ -74,6 +74,7 @@ async def test_what_was_cancelled_can_be_handed_out_again(engine, emulator, make
     assert charged(emulator, requests) == {1: 1, 0: 1}
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_what_a_limit_keeps_from_being_sent_is_rejected_and_can_be_handed_out_again(
     engine, emulator, make_requests
 ):

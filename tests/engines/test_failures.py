@@ -19,8 +19,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 #: Seconds without a sign of life after which a worker of these tests is dead.
 LEASE = 1.0
 
-#: What takes a while is shown with the engine for many machines, the rest with both.
+#: What takes a while is shown with the engine for many machines.
 POSTGRES = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 #: The step at which a worker is killed, and how many of its jobs nobody knows the outcome of.
 KILLS = {
@@ -135,6 +136,7 @@ async def test_an_acceptance_that_a_stopped_worker_records_late_is_not_lost(
     assert charged(emulator, requests) == {1: 1}
 
 
+@POSTGRES
 async def test_a_worker_that_is_told_to_leave_hands_its_tasks_back(held_engine, make_requests):
     requests, emulator = make_requests(3), held_engine.emulator
     async with held_engine.queue() as queue:
@@ -166,6 +168,7 @@ async def test_two_workers_that_have_one_key_pay_for_it_once(engine, emulator, m
     assert charged(emulator, requests) == {1: 6}
 
 
+@SQLITE
 async def test_a_queue_that_is_restored_from_an_earlier_copy_tells_again_and_buys_nothing(
     engine, emulator, make_requests
 ):

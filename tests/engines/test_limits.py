@@ -10,7 +10,7 @@ from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.engines.dbos import SeedanceWorker
 from tests.conftest import SEED
 from tests.engines.conftest import OnDBOS
-from tests.engines.test_failures import LEASE, process
+from tests.engines.test_failures import LEASE, SQLITE, process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -62,6 +62,7 @@ async def test_what_cannot_be_used_is_refused(url, options, words):
     assert "secret" not in str(caught.value)
 
 
+@SQLITE
 async def test_a_process_has_one_worker(engine):
     async with engine.worker():
         with pytest.raises(RuntimeError, match="one worker"):
@@ -69,6 +70,7 @@ async def test_a_process_has_one_worker(engine):
                 pass
 
 
+@SQLITE
 async def test_a_process_that_uses_dbos_for_something_else_has_no_worker(engine, tmp_path):
     url = f"sqlite:///{tmp_path / 'other.db'}"
     DBOS(config={"name": "other-app", "system_database_url": url})
