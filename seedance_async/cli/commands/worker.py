@@ -52,6 +52,7 @@ _TOLD = ("seedance_async.engines", "seedance_async.journal")
     show_default=True,
     help="Submits on their way at once: those of a process that is killed are uncertain.",
 )
+@click.option("--rate", type=options.POSITIVE, help="Submits a second over all workers.")
 @options.max_downloads
 @options.timeout
 @options.queue_timeout
@@ -80,8 +81,8 @@ async def worker(
     What is not done then is handed back, and others go on with it within seconds. A worker that
     dies is noticed by the others, which take over its jobs: nothing is submitted twice.
 
-    --max-credits bounds what all workers of the queue spend together; --concurrency what they have
-    in flight. These are kept with the queue: those of the worker that started last hold for all.
+    --max-credits bounds what all workers of the queue spend together, --concurrency what they have
+    in flight, and --rate how fast they submit: give all of them the same.
 
     The exit code is 0 if it was told to leave; with --until-empty, it is that of the jobs which it
     has made.
@@ -95,10 +96,9 @@ async def worker(
     screen, started = connection.screen, time.monotonic()
     news = News(screen.tell, lambda request: None)
     tally = Tally(news)
-    made = new_worker(connection, place, output, **settings)
+    made = new_worker(connection, place, output, **settings, on_outcome=tally.told)
 
     def leave() -> None:
-        tally.is_leaving = True
         jobs = counted(tally.running, "running job")
         screen.say(f"Leaving: {jobs} handed back; submits on their way are seen through.")
         made.leave()
@@ -113,7 +113,6 @@ async def worker(
             )
             async with _beside(_beat(screen, tally)), _beside(_look(place, made, until_empty)):
                 await made.serve()
-            tally.is_leaving = True
     screen.say(f"Worker {made.executor_id} has left: {tally.summary(time.monotonic() - started)}")
     if not until_empty:
         return ExitCode.SUCCESS

@@ -27,8 +27,8 @@ from seedance_async import (
     SubmitUncertainError,
 )
 from seedance_async.api.models import ErrorDetail, Generation, GenerationStatus, Submission
-from seedance_async.cli.exit_codes import LimitReachedError, StoppedRunError, TaskError
 from seedance_async.cli.inputs import Line
+from seedance_async.cli.queues.errors import refusal_of
 from seedance_async.cli.queues.place import QueuePlace
 from seedance_async.cli.runs.journal_entries import state_of
 from seedance_async.engines import Outcome, Queue, RunStatus
@@ -231,7 +231,7 @@ class QueuedSession:
         elif state.has_ended:
             self._ended_at_server(record, outcome, request_id)
         else:
-            self.registry.move(record, JobState.ABANDONED, error=_error(outcome))
+            self.registry.move(record, JobState.ABANDONED, error=refusal_of(outcome))
         if record.accepted_at is not None and state.has_ended:
             self._times.note(_now() - record.accepted_at, 0)
 
@@ -253,7 +253,7 @@ class QueuedSession:
 
     def _end_without_id(self, record: JobRecord, outcome: Outcome, state: JobState) -> None:
         if state is not JobState.UNCERTAIN:
-            self.registry.move(record, JobState.REJECTED, error=_error(outcome))
+            self.registry.move(record, JobState.REJECTED, error=refusal_of(outcome))
             return
         if record.state is JobState.PENDING:
             self.registry.move(record, JobState.SUBMITTING)
@@ -265,16 +265,6 @@ class QueuedSession:
     async def _download(self, record: JobRecord, *_: object) -> SavedFile:
         reason = self._unsaved.get(record.key, "it is not where its worker has saved it")
         raise DownloadError(reason, request_id=record.request_id or "")
-
-
-def _error(outcome: Outcome) -> SeedanceError:
-    """Why a job has no video, in the words of its worker."""
-    if outcome.state == JobState.CANCELLED:
-        return StoppedRunError(outcome.error or "it was cancelled before it was submitted")
-    text = outcome.error or "its worker gives no reason"
-    return (
-        LimitReachedError(text) if outcome.error_type == "BudgetExceededError" else TaskError(text)
-    )
 
 
 def _nothing(*_: object) -> Any:

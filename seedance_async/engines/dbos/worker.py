@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ class SeedanceWorker:
         lease: seconds without a sign of life after which others take its tasks over.
         leave_within: seconds that leaving may take.
         look_every: seconds between two looks into the queue.
+        on_outcome: called with each outcome of this worker, on its event loop; must not raise.
         options: those of `SeedanceSession`. `max_in_flight` says how many tasks this worker has at
             once. `poll_rate` is that of all workers, who share it. A journal is made from the URL;
             one that is given must be at the same place, and shared.
@@ -75,6 +76,7 @@ class SeedanceWorker:
         lease: float = 60.0,
         leave_within: float = 5.0,
         look_every: float = 1.0,
+        on_outcome: Callable[[Outcome], object] = lambda outcome: None,
         **options: Any,
     ) -> None:
         if options.get("resubmit_uncertain"):
@@ -84,7 +86,7 @@ class SeedanceWorker:
         if rate is not None and not rate > 0:
             raise ConfigurationError(f"rate must be above 0, not {rate!r}")
         self._url, self._results, self._rate = checked_url(url), results, rate
-        self._concurrency, self._at_once = concurrency, at_once
+        self._concurrency, self._at_once, self._on_outcome = concurrency, at_once, on_outcome
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
         self._journal = options.setdefault("journal", journal_at(self._url, lease=lease))
         options.setdefault("read_journal", False)
@@ -174,7 +176,9 @@ class SeedanceWorker:
             return _unreadable(workflow_id, error).dump()
         self._running[workflow_id] = task
         try:
-            return (await self._outcome(workflow_id, task)).dump()
+            outcome = await self._outcome(workflow_id, task)
+            self._on_outcome(outcome)
+            return outcome.dump()
         except Exception:
             if self._leaving:
                 raise asyncio.CancelledError from None  # DBOS records no end of it

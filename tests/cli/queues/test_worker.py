@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from seedance_async.cli.app import run
+from seedance_async.engines.submits import Submits
 from tests.cli.conftest import QUICK, command, emulator, finish_all, results, running, write_prompts
 from tests.cli.queues.conftest import URL
 
@@ -77,7 +78,7 @@ def test_a_worker_that_is_told_to_leave_hands_back_what_runs(
     done = seedance("worker", *OPTIONS, *(("--until-empty",) if until_empty else ()))
     assert done.code == (130 if until_empty else 0)
     assert "Leaving: 2 running jobs handed back" in done.err
-    assert "has left: 0 jobs ended here" in done.err
+    assert "has left: 0 tasks ended here" in done.err
     [shown] = seedance("queue", "status", "--queue", URL, "--json").records
     assert (shown["waiting"], shown["running"], shown["ended"]) == (2, 0, {})
     finish_all(seedance_emulator)
@@ -87,14 +88,18 @@ def test_a_worker_that_is_told_to_leave_hands_back_what_runs(
 
 
 def test_what_holds_submits_up_is_said_and_waited_for(
-    enqueue, seedance, signalled, seedance_emulator
+    enqueue, seedance, signalled, seedance_emulator, monkeypatch
 ):
     enqueue("one")
     seedance_emulator.faults.script("submit", "unauthorized", times=None)
-    signalled(signal.SIGTERM, lambda: seedance_emulator.stats()["submits"] > 1)
-    done = seedance("worker", *OPTIONS)
-    assert (done.code, len(seedance_emulator.ledger.charged)) == (0, 0)
+    refused = threading.Event()
+    told = Submits.hold
+    monkeypatch.setattr(Submits, "hold", lambda *args: (told(*args), refused.set()))
+    signalled(signal.SIGTERM, refused.is_set)
+    done = seedance("worker", *OPTIONS, "--until-empty")
+    assert (done.code, len(seedance_emulator.ledger.charged)) == (130, 0)
     assert "WARNING nothing can be submitted for now, and is tried again: " in done.err
+    assert "0 tasks ended here" in done.err
 
 
 def test_the_code_of_a_worker_that_leaves_an_empty_queue_is_that_of_its_jobs(
@@ -105,7 +110,7 @@ def test_the_code_of_a_worker_that_leaves_an_empty_queue_is_that_of_its_jobs(
     seedance_emulator.faults.script("submit", "drop_after_accept", match="doubtful")
     done = seedance("worker", *OPTIONS, "--until-empty", "--events", "events.ndjson")
     assert done.code == 5
-    assert "4 jobs ended here" in done.err
+    assert "4 tasks ended here" in done.err
     assert "2 succeeded, 1 failed, 1 uncertain, 2 videos saved, 120 credits charged" in done.err
     told = [json.loads(line)["event"] for line in Path("events.ndjson").read_text().splitlines()]
     assert told.count("VideoSaved") == 2
