@@ -53,6 +53,7 @@ async def shared(worker, rate):
         ("sqlite:///run.db", {"resubmit_uncertain": True}, "never submits again"),
         ("sqlite:///run.db", {"concurrency": 0}, "concurrency must be"),
         ("sqlite:///run.db", {"rate": 0.0}, "rate must be"),
+        ("sqlite:///run.db", {"journal": "run.journal.db"}, "workers share"),
         ("sqlite:///run.db", {"max_in_flight": 0}, "max_in_flight"),
     ],
 )

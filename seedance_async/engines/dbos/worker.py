@@ -89,6 +89,8 @@ class SeedanceWorker:
         self._concurrency, self._at_once, self._on_outcome = concurrency, at_once, on_outcome
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
         self._journal = options.setdefault("journal", journal_at(self._url, lease=lease))
+        if not hasattr(self._journal, "roll_call"):
+            raise ConfigurationError("the journal must be one that workers share, or left out")
         options.setdefault("read_journal", False)
         self._options = options
         self._session = SeedanceSession(**options)
