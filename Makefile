@@ -23,6 +23,7 @@ help:
 	@echo "make coverage the test suite once more, with the branches it covers"
 	@echo "make package  build the sdist and the wheel, and try both in empty environments"
 	@echo "make torture  kill a batch again and again for ten minutes; nothing may be lost"
+	@echo "make torture-fleet  kill, stop and cut off many workers of one run; PostgreSQL is restarted"
 	@echo "make universes  100,000 random programs in simulated universes; SEEDS and FIRST choose others"
 	@echo "make universes-mutants  take out each safeguard: some universe must notice"
 	@echo "make bench    every benchmark beside its rivals; tables, JSON and plots, half an hour"
@@ -126,7 +127,8 @@ torture-bucket: $(READY)
 torture-film: $(READY)
 	$(BIN)/python -m benchmarks.torture.film
 
-# Four workers on 5,000 tasks, killed 60 times and stopped 10 times; PostgreSQL restarted 5 times.
+# Four workers on 5,000 tasks, killed 60 times, stopped 10 times, cut off from PostgreSQL 5 times;
+# that is restarted 5 times.
 torture-fleet: $(READY) postgres
 	$(BIN)/python -m benchmarks.torture.fleet --apart
 
@@ -142,9 +144,9 @@ universes-mutants: $(READY)
 
 # Each prints a table with its targets and writes benchmarks/results/<name>.json and .png; the
 # tables of docs/performance.md are then replaced by these.
-BENCHMARKS := imports polling waiting throttle overhead flight peers download store gallery journal connections
+BENCHMARKS := imports polling waiting throttle overhead flight peers download store gallery journal connections fleet
 .PHONY: bench
-bench: $(READY)
+bench: $(READY) postgres
 	$(PIP) -e '.[bench]'
 	@for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit 1; echo; done
 	$(BIN)/python -m benchmarks.document

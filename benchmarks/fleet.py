@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fleet_measures import (
-    Table,
     enqueue,
     hold,
     one_process,
     take_over,
     work_off,
 )
+from benchmarks.fleet_tools import Table
 from benchmarks.report import Target, draw_bars, report
 from benchmarks.torture.fleet_places import queue_place
 
@@ -78,7 +78,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
     chosen = parser.parse_args()
     chosen.only = chosen.only or PARTS
-    chosen.enqueued, chosen.times = 100_000, 5
+    chosen.enqueued, chosen.times = 100_000, 3
     chosen.held, chosen.held_seconds = HELD, HELD_SECONDS
     if chosen.quick:
         chosen.jobs, chosen.enqueued, chosen.times = 200, 5_000, 1

@@ -6,114 +6,30 @@ import os
 import statistics
 import sys
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
 
-from benchmarks.torture.fleet_processes import FleetTally, WorkerProcess
+from benchmarks.fleet_tools import (
+    IN_FLIGHT,
+    cpu_seconds,
+    crew,
+    emulator,
+    memory_mb,
+    plan_of,
+    server_cpu_seconds,
+)
 from benchmarks.torture.fleet_watch import RUN, Takeovers
 from benchmarks.torture.fleet_worker import FleetPlan
 from benchmarks.torture.worker import Plan
 from seedance_async.engines.dbos import SeedanceQueue
 from seedance_async.engines.dbos.places import journal_at
-from tests.support.emulator_process import emulator_process
 
-#: How long a job runs, and how many one process has at once.
+#: How long a job runs.
 SECONDS = 5.0
-IN_FLIGHT = 200
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _MIB = 1 << 20
-
-
-class Table:
-    """Figures by column and name, as they come.
-
-    Args:
-        columns: their names.
-    """
-
-    def __init__(self, *columns):
-        self.columns = columns
-        self.figures = {column: {} for column in columns}
-
-    def add(self, column, figures):
-        """Add the figures of one measurement."""
-        self.figures[column] |= figures
-
-    def get(self, column, name):
-        """A figure; NaN if it was not measured."""
-        return self.figures[column].get(name, float("nan"))
-
-    def rows(self):
-        """One row for each name."""
-        names = dict.fromkeys(name for column in self.figures.values() for name in column)
-        return [
-            [name, *(self.figures[each].get(name, "") for each in self.columns)] for name in names
-        ]
-
-
-def cpu_seconds(pid):
-    """The CPU that a process has used, without its children."""
-    return _cpu(pid)[0]
-
-
-def _cpu(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    own, of_children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-    return own / _TICKS, of_children / _TICKS
-
-
-def server_cpu_seconds(server):
-    """The CPU that a PostgreSQL has used, with that of connections which have ended."""
-    if server is None:
-        return 0.0
-    total = sum(_cpu(server.pid))
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == server.pid:
-                total += cpu_seconds(folder.name)
-        except OSError:
-            continue  # it has ended meanwhile
-    return total
-
-
-def memory_mb(pid):
-    """The most memory that a process has had."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def emulator(seconds, *, gpus=10_000, sigma=0.0):
-    return emulator_process(
-        speed=1.0, median_seconds=seconds, sigma=sigma, gpus=gpus, media="shared", seed=1
-    )
-
-
-@asynccontextmanager
-async def crew(plan, folder, workers, api_key, *, apart=False):
-    """Some workers, which are killed at the end."""
-    processes = [
-        WorkerProcess(
-            plan, folder / "log", FleetTally(), {"SEEDANCE_API_KEY": api_key}, apart=apart
-        )
-        for _ in range(workers)
-    ]
-    try:
-        await asyncio.gather(*(process.start() for process in processes))
-        yield processes
-    finally:
-        await asyncio.gather(*(process.kill() for process in processes))
-
-
-def plan_of(place, folder, api, jobs, **options):
-    options = {"usual": True, "max_in_flight": IN_FLIGHT, **options}
-    return FleetPlan(
-        url=api.url, queue=place.url, name=RUN, count=jobs, folder=str(folder), **options
-    )
+_IDLE_SECONDS = 10.0
 
 
 async def one_process(folder, jobs):
@@ -149,6 +65,7 @@ async def one_process(folder, jobs):
 async def work_off(place, folder, jobs, workers):
     """Jobs a second and CPU a job; with four workers the size of the tables, too."""
     name = f"{workers} worker{'s' if workers > 1 else ''}"
+    empty = await _empty(place)
     async with emulator(SECONDS) as api:
         plan = plan_of(place, folder, api, jobs)
         async with (
@@ -162,6 +79,7 @@ async def work_off(place, folder, jobs, workers):
             seconds, polls = time.monotonic() - began, await _polls(api)
             cpu = sum(cpu_seconds(process.pid) for process in processes) - cpu
             server = server_cpu_seconds(place.server) - server
+            connections = _connections(place)
     assert states == ["succeeded"] * jobs
     figures = {
         f"{name}: jobs a second": jobs / seconds,
@@ -170,7 +88,8 @@ async def work_off(place, folder, jobs, workers):
     }
     if place.server is not None:
         figures[f"{name}: CPU ms a job, Postgres"] = 1000 * server / jobs
-    return figures if workers < 4 else figures | await _sizes(place, jobs)
+        figures[f"{name}: connections"] = connections
+    return figures if workers < 4 else figures | await _sizes(place, jobs, empty)
 
 
 async def _polls(api):
@@ -178,10 +97,33 @@ async def _polls(api):
     return sum(polls.values())
 
 
-async def _sizes(place, jobs):
-    """The size of the tables, and what is left of them once the run is forgotten."""
+def _connections(place):
+    """Those that workers and one reader have."""
+    if place.server is None:
+        return 0
+    [[count]] = place.server.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", place.url.rpartition("/")[2]
+    )
+    return count
+
+
+async def _empty(place):
+    """Bytes of the tables before there is anything in them."""
+    async with SeedanceQueue(place.url):
+        journal = journal_at(place.url)
+        await journal.open()
+        await journal.aclose()
+    return _files(place)
+
+
+async def _sizes(place, jobs, empty):
+    """How much the tables grew, and what is left of that once the run is forgotten."""
     share = 10_000 / jobs / _MIB
-    figures = {f"MiB for 10,000 jobs, {name}": size * share for name, size in _files(place).items()}
+
+    def grown():
+        return {name: (size - empty[name]) * share for name, size in _files(place).items()}
+
+    figures = {f"MiB for 10,000 jobs, {name}": size for name, size in grown().items()}
     async with SeedanceQueue(place.url) as queue:
         await queue.forget(run=RUN)
     journal = journal_at(place.url)
@@ -190,9 +132,7 @@ async def _sizes(place, jobs):
         await journal.forget([entry.key for entry in await journal.entries()])
     finally:
         await journal.aclose()
-    for name, size in _files(place).items():
-        figures[f"  after `forget`, {name}"] = size * share
-    return figures
+    return figures | {f"  after `forget`, {name}": size for name, size in grown().items()}
 
 
 def _files(place):
@@ -297,6 +237,7 @@ async def hold(place, folder, jobs, seconds):
             states = [outcome.state async for outcome in queue.results(run=RUN)]
             cpu, memory = cpu_seconds(worker.pid) - before, memory_mb(worker.pid)
             stats, ledger = await api.stats(), await api.ledger()
+            idle = await _idle(worker, place)
     assert states == ["succeeded"] * jobs
     ended = {entry["request_id"]: entry["time"] + seconds for entry in ledger}
     journal = journal_at(place.url)
@@ -315,4 +256,16 @@ async def hold(place, folder, jobs, seconds):
         f"{name}: end noticed after s": statistics.median(lags),
         f"{name}: end noticed after s, 95 %": lags[len(lags) * 95 // 100],
         f"{name}: end noticed after s, at most": lags[-1],
+        **idle,
     }
+
+
+async def _idle(worker, place):
+    """The share of a processor that a worker and the database take while there is nothing to do."""
+    before = cpu_seconds(worker.pid), server_cpu_seconds(place.server)
+    await asyncio.sleep(_IDLE_SECONDS)
+    after = cpu_seconds(worker.pid), server_cpu_seconds(place.server)
+    own, server = (
+        100 * (later - sooner) / _IDLE_SECONDS for sooner, later in zip(before, after, strict=True)
+    )
+    return {"an idle worker: % of a CPU": own, "  of Postgres, with one reader": server}
