@@ -13,6 +13,7 @@ from seedance_async import GenerationRequest
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.engines.dbos import SeedanceQueue, SeedanceWorker
 from tests.conftest import QUICK_POLL, QUICK_RETRY, SEED
+from tests.engines.by_hand import HandQueue, hand_worker
 
 #: Seconds between two looks, of everybody who looks.
 SOON = 0.05
@@ -37,17 +38,18 @@ class OnDBOS:
     def queue(self, **options):
         return SeedanceQueue(self.url, look_every=SOON, **options)
 
-    def worker(self, results=True, **options):
-        options = {
+    def worker(self, **options):
+        options = {**self._options(), "look_every": SOON, **options}
+        return SeedanceWorker(self.url, self.videos, **options)
+
+    def _options(self):
+        return {
             "base_url": self.emulator.url,
             "api_key": self.emulator.api_key,
             "poll": QUICK_POLL,
             "retry": QUICK_RETRY,
             "rng": random.Random(SEED),
-            "look_every": SOON,
-            **options,
         }
-        return SeedanceWorker(self.url, self.videos if results else None, **options)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -65,18 +67,39 @@ async def held_emulator():
         yield emulator
 
 
-def url_of(request, folder):
-    """Where an engine is that nothing has used yet."""
-    if getattr(request, "param", "postgres") == "sqlite":
-        return f"sqlite:///{folder / 'run.db'}"
-    postgres = request.getfixturevalue("postgres")
-    return postgres.dsn(postgres.new_database())
+@attrs.frozen
+class ByHand(OnDBOS):
+    """The engine of `by_hand`, likewise."""
+
+    runs: dict[str, dict[str, object]] = attrs.field(factory=dict)
+
+    def queue(self):
+        return HandQueue(self.runs)
+
+    def worker(self, **options):
+        journal = self.videos.with_suffix(".db")
+        return hand_worker(self.runs, journal, self.videos, **self._options(), **options)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+#: All engines. Another one is added here, and passes the tests of the contract.
+ENGINES = ["sqlite", "postgres", "by hand"]
+
+
+def new_engine(kind, request, emulator, folder):
+    """A place for a queue that nothing has used yet."""
+    if kind == "by hand":
+        return ByHand("", emulator, folder / "videos")
+    url = f"sqlite:///{folder / 'run.db'}"
+    if kind == "postgres":
+        postgres = request.getfixturevalue("postgres")
+        url = postgres.dsn(postgres.new_database())
+    return OnDBOS(url, emulator, folder / "videos")
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request, emulator, tmp_path):
     """A place for a queue that is used by one test alone."""
-    return OnDBOS(url_of(request, tmp_path), emulator, tmp_path / "videos")
+    return new_engine(request.param, request, emulator, tmp_path)
 
 
 @attrs.frozen
@@ -91,10 +114,10 @@ class Running:
         return [outcome async for outcome in self.queue.results(run=self.run)]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgres"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ENGINES)
 async def working(request, emulator, tmp_path_factory):
     folder = tmp_path_factory.mktemp("running")
-    engine = OnDBOS(url_of(request, folder), emulator, folder / "videos")
+    engine = new_engine(request.param, request, emulator, folder)
     async with engine.queue() as queue, engine.worker():
         yield Running(engine, queue, "")
 

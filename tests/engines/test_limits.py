@@ -1,6 +1,7 @@
 """Limits over all workers: tasks at once, submits at once, polls a second."""
 
 import asyncio
+import logging
 
 import pytest
 from dbos import DBOS
@@ -69,6 +70,14 @@ async def test_a_process_has_one_worker(engine):
         with pytest.raises(RuntimeError, match="one worker"):
             async with engine.worker():
                 pass
+
+
+@SQLITE
+async def test_dbos_writes_nothing_by_itself(engine, capfd):
+    async with engine.worker(), engine.queue() as queue:
+        await queue.status(run="autumn")
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("dbos").propagate
 
 
 @SQLITE

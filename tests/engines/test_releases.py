@@ -7,7 +7,10 @@ from seedance_async.engines import Task
 from seedance_async.engines.dbos import names
 from seedance_async.engines.dbos.queue import _options
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.parametrize("working", ["sqlite"], indirect=True),
+]
 
 
 @pytest.fixture
