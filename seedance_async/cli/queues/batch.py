@@ -11,7 +11,7 @@ import attrs
 
 from seedance_async import Event, JobEvent
 from seedance_async._utils.plural import counted
-from seedance_async.cli.buying.consent import Consent, may_buy
+from seedance_async.cli.buying.consent import Consent, Limit, may_buy
 from seedance_async.cli.buying.forecast import show_forecast
 from seedance_async.cli.buying.left_behind import may_leave
 from seedance_async.cli.buying.prices import priced
@@ -112,7 +112,8 @@ class QueuedBatch:
         destination = await destinations.opened(self.output)
         files = task_files(self.name, planned.lines, planned.known, destination.is_taken)
         check_folder(self.folder, planned.known, self.place)
-        if not may_buy(purchase, self.consent, self.connection.screen):
+        limit = Limit.of((self.work or {}).get("max_credits"), planned.known.entries)
+        if not may_buy(purchase, self.consent, self.connection.screen, limit):
             return ExitCode.USAGE
         self._remember()
         await self._enqueue(queue, planned, files)

@@ -93,8 +93,12 @@ def _records(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_what_a_limit_left_is_bought_once_it_is_raised(queued, seedance_emulator):
-    done = queued(write(), "--max-credits", "50")
+def test_what_a_limit_left_is_bought_once_it_is_raised(queued, seedance_emulator, monkeypatch):
+    monkeypatch.setenv("SEEDANCE_ASK_ABOVE", "60")
+    refused = queued(write())
+    assert (refused.code, "2 jobs would cost" in refused.err) == (2, True)
+    monkeypatch.setenv("SEEDANCE_ASK_ABOVE", "1000000")
+    done = queued("shots.csv", "--max-credits", "50")
     assert done.code == 4
     [left] = [record for record in results().values() if record["state"] == "not_submitted"]
     assert left["error"]["message"].startswith("40 of 50 credits are spent")
