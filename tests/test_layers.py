@@ -61,9 +61,11 @@ cli: _utils.number_runs _utils.packages _utils.plural _utils.whole_file api.job_
     session.estimate
 emulator:
 engines: engines.contract engines.task engines.work
+engines.callbacks: journal.writing root webhooks
 engines.contract: engines.task root
-engines.dbos: _utils.packages _utils.plural api.errors engines.contract engines.results
-    engines.submits engines.task engines.work journal journal.keys journal.owner root
+engines.dbos: _utils.packages _utils.plural api.errors engines.callbacks engines.contract
+    engines.results engines.submits engines.task engines.work journal journal.keys journal.owner
+    root
 engines.making: api.retry engines.results engines.submits engines.task journal root
     session.journaling
 engines.results: engines.task jobs.downloads media root
@@ -83,18 +85,19 @@ jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: api.long_waits jobs.state
 jobs.updates: jobs.registry jobs.state jobs.stats
-journal: journal.contract journal.entry journal.journal_file journal.keys journal.postgres
-    journal.sqlite
-journal.contract: api.errors journal.entry
+journal: journal.contract journal.entry journal.journal_file journal.keys journal.nudges
+    journal.postgres journal.sqlite
+journal.contract: api.errors journal.entry journal.nudges
 journal.copying: _utils.plural api.errors jobs.state journal.database journal.journal_file
-    journal.postgres journal.reading journal.rows journal.statements
-journal.database: api.errors jobs.state journal.contract journal.entry journal.owner journal.owners
-    journal.spending journal.statements journal.turns
+    journal.reading journal.rows journal.statements journal.writing
+journal.database: api.errors jobs.state journal.contract journal.entry journal.nudges journal.owner
+    journal.owners journal.spending journal.statements journal.turns
 journal.entry: api.errors api.prepared_request api.request jobs.state
 journal.journal_file: api.errors journal.database journal.entry journal.lock journal.schema
     journal.sqlite_statements
 journal.keys: api.prepared_request api.request journal.entry
 journal.lock: api.errors
+journal.nudges: journal.statements
 journal.open_state: api.errors
 journal.owner:
 journal.owners: api.errors journal.owner journal.statements
@@ -108,9 +111,10 @@ journal.sqlite: journal.journal_file journal.owner journal.threaded journal.writ
 journal.sqlite_statements: journal.statements
 journal.statements:
 journal.threaded: _utils.cancellation api.errors journal.contract journal.database journal.entry
-    journal.open_state journal.writer
+    journal.nudges journal.open_state journal.writer
 journal.turns: journal.statements
 journal.writer: api.errors journal.database
+journal.writing: api.errors journal.database journal.journal_file journal.postgres journal.reading
 media: api.local_media jobs.downloads media.emulator_uploader media.results_store
     media.store_uploader
 media.boxes:
@@ -148,6 +152,7 @@ session.options: api.backoff api.client api.local_media api.option_fields jobs.e
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state
 session.outcomes: api.client api.errors api.models jobs.polling jobs.registry jobs.state
     session.credit_limit session.journaling
+session.passed_on: api.errors journal webhooks
 session.resumer: _utils.cancellation api.errors api.models api.protocol jobs.events jobs.job
     jobs.polling jobs.registry jobs.state journal session.journaling
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
@@ -166,10 +171,12 @@ session.submitter: _utils.cancellation api.client api.errors api.prepared_reques
 session.uploads: _utils.plural _utils.urls api.errors api.local_media api.prepared_request
     api.request
 session.webhook_callbacks: _utils.cancellation api.backoff api.errors api.models
-    api.prepared_request jobs.registry jobs.state webhooks
+    api.prepared_request jobs.registry jobs.state journal session.passed_on webhooks
 testing: emulator
-webhooks: webhooks.receiver
-webhooks.receiver: _utils.urls api.errors api.protocol
+webhooks: webhooks.nonces webhooks.passing_on webhooks.receiver
+webhooks.nonces:
+webhooks.passing_on: _utils.cancellation webhooks.nonces
+webhooks.receiver: _utils.urls api.errors api.protocol webhooks.passing_on
 """
 
 

@@ -16,11 +16,13 @@ from seedance_async.journal.contract import (
     CreditsInUseError,
     Intent,
     Journal,
+    Nudging,
     RequestIdTakenError,
 )
 from seedance_async.journal.entry import Changes, JournalEntry, kind_in, kind_text, request_in
 from seedance_async.journal.journal_file import move_journal, read_charges, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint, keys_of, match_entries
+from seedance_async.journal.nudges import Nudge
 from seedance_async.journal.sqlite import SQLiteJournal
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ __all__ = [
     "Intent",
     "Journal",
     "JournalEntry",
+    "Nudge",
+    "Nudging",
     "Occurrences",
     "PostgresJournal",
     "RequestIdTakenError",

@@ -14,13 +14,14 @@ is a sum over them. Four rules hold, whoever calls:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol, Unpack
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol, Unpack, runtime_checkable
 
 import attrs
 
 from seedance_async.api.errors import JournalError
 from seedance_async.journal.entry import Changes, JournalEntry, checked
+from seedance_async.journal.nudges import Nudge
 
 #: The fingerprint of a job that was attached is this and its request id: its request is not known.
 ATTACHED = "attached"
@@ -184,3 +185,18 @@ class Journal(Protocol):
 
     async def aclose(self) -> None:
         """Flush and close. Closing again does nothing; any other call then raises."""
+
+
+@runtime_checkable
+class Nudging(Protocol):
+    """A journal whose sessions tell each other what callbacks named; see `ThreadedJournal`."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other sessions may write it at the same time."""
+
+    async def nudge(self, job: str, request_id: str) -> None:
+        """A callback named this id here: tell the session that has the job."""
+
+    async def nudges(self, after: int, done: Collection[int] = ()) -> list[Nudge]:
+        """What callbacks named in other sessions; `done` is of no use any more."""

@@ -8,10 +8,8 @@ known again by its key, and by when and for what it was claimed.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,11 @@ from seedance_async._utils.plural import counted
 from seedance_async.api.errors import JournalError
 from seedance_async.jobs.state import ENDED_STATES
 from seedance_async.journal.database import Database
-from seedance_async.journal.journal_file import OpenJournal, read_file
+from seedance_async.journal.journal_file import read_file
 from seedance_async.journal.reading import is_url
 from seedance_async.journal.rows import ATTEMPT_STATES, AttemptRow, Rows, job_rank, read_rows
 from seedance_async.journal.statements import Statements
+from seedance_async.journal.writing import writing
 
 #: Contradictions that an error names.
 _SHOWN = 5
@@ -63,7 +62,7 @@ def copy_journal(source: str | os.PathLike[str], target: str | os.PathLike[str])
     """
     _check_are_two(source, target)
     rows = read_file(source, read_rows, alone=True)
-    with _opened(target) as database:
+    with writing(target, many=True) as database:
         if rows is None:
             return Copied(0, 0, 0, has_secret=False)
         known = read_rows(database)
@@ -282,28 +281,3 @@ class _Pool:
             return None
         left.remove(fitting[0])
         return fitting[0]
-
-
-@contextmanager
-def _opened(target: str | os.PathLike[str]) -> Iterator[Database]:
-    """The target within a transaction, which ends with the block."""
-    name = os.fspath(target)
-    if is_url(name):
-        from seedance_async.journal.postgres.once import writing_once  # with psycopg behind it
-
-        with writing_once(name) as database:
-            yield database
-        return
-    opened = OpenJournal(name, is_shared=True)
-    try:
-        opened.begin(writes=True)
-        yield opened.database
-        opened.database.commit()
-    except (sqlite3.Error, OSError) as error:
-        opened.database.rollback()
-        raise JournalError(f"it cannot be written: {error}", path=name) from error
-    except BaseException:
-        opened.database.rollback()
-        raise
-    finally:
-        opened.close()

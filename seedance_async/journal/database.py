@@ -19,6 +19,7 @@ from seedance_async.api.errors import JournalError
 from seedance_async.jobs.state import ENDED_STATES, JobState
 from seedance_async.journal.contract import ATTACHED, Intent, RequestIdTakenError
 from seedance_async.journal.entry import FIELDS, JournalEntry, entry_from_values
+from seedance_async.journal.nudges import Nudges
 from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS
 from seedance_async.journal.owners import Owners
 from seedance_async.journal.spending import Spending
@@ -91,7 +92,7 @@ class Database:
         self.sql, self.path = sql, sql.path
         self.owners = Owners(sql, is_shared=is_shared, beat=beat, doubt=doubt)
         self.spending = Spending(sql, self.owners)
-        self.turns = Turns(sql)
+        self.turns, self.nudges = Turns(sql), Nudges(sql)
         self._run, self._rows, self._value = sql.run, sql.rows, sql.value
         self._insert, self._change, self._now = sql.insert, sql.change, sql.now
         self._select = _SELECT.format(numbers=sql.numbers)

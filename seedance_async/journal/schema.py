@@ -9,6 +9,7 @@
   keep these sums, so no statement can forget them.
 - `owners`: a row for an open journal, by which others tell whether it is alive.
 - `turns`: when the next of all sessions may send, where a rate is known.
+- `nudges`: ids that callbacks named where the job was not, for the session that has it.
 """
 
 from __future__ import annotations
@@ -157,7 +158,18 @@ MIGRATIONS: tuple[Migration, ...] = (
         "DELETE FROM jobs WHERE key = 'forgotten' AND fingerprint = 'forgotten'",
         "DROP TABLE jobs_of_version_3",
     ),
-    ("CREATE TABLE turns (next_at REAL NOT NULL)", "INSERT INTO turns VALUES (0)"),
+    (
+        "CREATE TABLE turns (next_at REAL NOT NULL)",
+        "INSERT INTO turns VALUES (0)",
+        """CREATE TABLE nudges (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            job TEXT NOT NULL,  -- half of the nonce of its callbacks
+            request_id TEXT NOT NULL,
+            noted_at REAL NOT NULL,
+            UNIQUE (job, request_id)
+        )""",
+        "CREATE INDEX nudges_noted ON nudges (noted_at)",
+    ),
 )
 
 

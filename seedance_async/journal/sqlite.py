@@ -38,6 +38,10 @@ class SQLiteJournal(ThreadedJournal):
         super().__init__(os.fspath(path))
         self._shared, self._clock = shared, clock
 
+    @property
+    def is_shared(self) -> bool:  # noqa: D102
+        return self._shared
+
     def _new_writer(self, loop: asyncio.AbstractEventLoop) -> Writer:
         opener = partial(OpenJournal, self._path, is_shared=self._shared, clock=self._clock)
         return Writer(self._path, loop, opener, beat=BEAT_SECONDS if self._shared else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -20,6 +20,7 @@ from seedance_async.journal.entry import (
     checked_changes,
     checked_key,
 )
+from seedance_async.journal.nudges import Nudge
 from seedance_async.journal.open_state import Lifecycle
 from seedance_async.journal.writer import Operation, Role, Writer
 
@@ -179,6 +180,38 @@ class ThreadedJournal(ABC):
         """
         self._lifecycle.check_open()
         return await self._run(lambda database: database.turns.take(spacing), Role.WRITE)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other sessions may write it at the same time."""
+        return True
+
+    async def nudge(self, job: str, request_id: str) -> None:
+        """A callback named this id here: tell the session that has the job.
+
+        Args:
+            job: what stands for it in its nonce.
+            request_id: what was named, which nobody believes without a query.
+        """
+        self._lifecycle.check_open()
+        named = checked({"request_id": request_id}, journal=self._path)["request_id"]
+        await self._run(
+            lambda database: database.nudges.add(job, named), Role.WRITE, raises_kept=False
+        )
+
+    async def nudges(self, after: int, done: Collection[int] = ()) -> list[Nudge]:
+        """What callbacks named in other sessions, in order; a page of it.
+
+        Args:
+            after: the number of the last one that is known; 0 for all of the last day.
+            done: the numbers of those that are of no use any more, which are removed.
+        """
+        self._lifecycle.check_open()
+        return await self._run(
+            lambda database: database.nudges.after(after, done),
+            Role.WRITE if done else Role.READ,
+            raises_kept=False,
+        )
 
     async def flush(self) -> None:  # noqa: D102
         self._lifecycle.check_open()

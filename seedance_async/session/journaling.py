@@ -24,7 +24,7 @@ from seedance_async.jobs.state import JobState
 from seedance_async.session.credit_limit import PriceTable, Spending
 
 if TYPE_CHECKING:
-    from seedance_async.journal import Changes, Intent, Journal, JournalEntry, Occurrences
+    from seedance_async.journal import Changes, Intent, Journal, JournalEntry, Nudging, Occurrences
     from seedance_async.session.credit_limit import CreditLimit
 
 _log = logging.getLogger(__name__)
@@ -113,6 +113,14 @@ class JournalRecorder:
         """Those of the API that the session talks to; another one may use the same ids."""
         entries = await self._journal.entries()
         return [each for each in entries if each.origin in (None, self._origin)]
+
+    @property
+    def shared(self) -> Nudging | None:
+        """The journal, if other sessions may write it, and it lets them pass on callbacks."""
+        from seedance_async.journal import Nudging
+
+        journal = self._journal
+        return journal if isinstance(journal, Nudging) and journal.is_shared else None
 
     async def secret(self) -> bytes:
         """See `Journal.secret`."""

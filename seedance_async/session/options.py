@@ -67,7 +67,7 @@ class SessionOptions(ClientOptions):
             thousands of jobs is opened as quickly as an empty one, and each job is looked up when
             it comes up; but a stream whose credits are used up does not know whether jobs of
             earlier runs are still to come in its input, and `attach` needs a token to know the key.
-            With `webhooks` it is read all the same.
+            With `webhooks` it is read all the same, unless it is shared.
         media_key: gives each media URL the text by which its medium is known again, where the URL
             itself changes: `without_query` for signed URLs. By default, the whole URL.
         uploader: puts a file from this machine where the API can fetch it: an async function of a

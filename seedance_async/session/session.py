@@ -532,14 +532,19 @@ class SeedanceSession:
             raise
         self._accepting = True
         self._poller.start()
+        shared = None if self._journal is None else self._journal.shared
+        if self._callbacks is not None and shared is not None:
+            self._callbacks.share(shared)
         return self
 
     async def _open_journal(self) -> None:
         """Open the journal, and learn from it what is spent and what jobs cost."""
-        read = self._options.read_journal or self._callbacks is not None
+        shared = None if self._journal is None else self._journal.shared
+        keeps = self._callbacks is not None and shared is None  # early callbacks, in memory
+        read = self._options.read_journal or keeps
         entries = [] if self._journal is None else await self._journal.open(read=read)
         if self._journal is not None and self._callbacks is not None:
-            uncertain = [each.key for each in entries if each.is_uncertain]
+            uncertain = [each.key for each in entries if keeps and each.is_uncertain]
             self._callbacks.restore(await self._journal.secret(), uncertain)
         limits = dict(self._options.budgets or {})
         if self._options.max_credits is not None:

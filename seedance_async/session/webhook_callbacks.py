@@ -8,12 +8,11 @@ then looked up. Polling goes on beside it. Nothing here serves HTTP or writes to
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
 import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -24,7 +23,11 @@ from seedance_async.api.models import Generation
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import FINAL_STATES, JobState
-from seedance_async.webhooks import WebhookReceiver
+from seedance_async.session.passed_on import PassedOn
+from seedance_async.webhooks import Nonces, WebhookReceiver
+
+if TYPE_CHECKING:
+    from seedance_async.journal import Nudging
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +81,11 @@ class Callbacks:
         self._poll_soon, self._resolve, self._changed = poll_soon, resolve, changed
         self._rng = rng
         self._expected: dict[JobRecord, _Expected] = {}
-        self._secret: bytes | None = None
+        self._of_nonce: dict[str, _Expected] = {}
+        self._nonces: Nonces | None = None
         self._early: dict[str, deque[str]] = {}
+        self._passed_on: PassedOn | None = None
+        self._pass_no_more: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._expected)
@@ -98,10 +104,23 @@ class Callbacks:
             uncertain: the keys of the jobs without an id. What callbacks name for them before the
                 session hears of the job again is kept.
         """
-        self._secret = secret
+        self._nonces = Nonces(secret)
         for key in uncertain:
             named = self._early[key] = deque(maxlen=CANDIDATES)
             self._receiver.expect(named.append, self._nonce(key))
+
+    def share(self, journal: Nudging) -> None:
+        """From now on, pass on and take the callbacks that arrive where their job is not.
+
+        Args:
+            journal: what the sessions share; its secret is known.
+        """
+        assert self._nonces is not None
+        self._passed_on = PassedOn(
+            journal, self._nonces, take=self._take_passed_on, is_busy=lambda: bool(self._expected)
+        )
+        self._pass_no_more = self._receiver.pass_on(self._passed_on.passing_on)
+        self._passed_on.start()
 
     def with_callback_url(self, record: JobRecord, prepared: PreparedRequest) -> PreparedRequest:
         """The request as it is sent: called back here, unless it names a URL of its own."""
@@ -121,6 +140,8 @@ class Callbacks:
             return
         if record.state is not JobState.UNCERTAIN:
             record.on_final(self.forget)
+        elif self._passed_on is not None:
+            self._passed_on.look_again()
         named, expected.candidates = expected.candidates, deque()
         for request_id in named:
             self._take(expected, request_id)
@@ -129,19 +150,25 @@ class Callbacks:
         """Expect no more callbacks for a job: it has ended, or was never sent."""
         expected = self._expected.pop(record, None)
         if expected is not None:
+            self._of_nonce.pop(expected.nonce, None)
             self._receiver.forget(expected.nonce, ended=record.state in FINAL_STATES)
 
     async def aclose(self) -> None:
         """Expect no more callbacks, and end the look-ups."""
         for key in self._early:
             self._receiver.forget(self._nonce(key) or "")
+        if self._pass_no_more is not None:
+            self._pass_no_more()
         left, self._expected = self._expected, {}
+        self._of_nonce.clear()
         tasks = [expected.task for expected in left.values() if expected.task is not None]
         for expected in left.values():
             self._receiver.forget(expected.nonce)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._passed_on is not None:
+            await self._passed_on.aclose()
 
     def _expect(self, record: JobRecord) -> str:
         expected = self._expected[record] = _Expected(record)
@@ -149,14 +176,22 @@ class Callbacks:
         expected.nonce = self._receiver.expect(
             lambda named: self._take(expected, named), self._nonce(record.key)
         )
+        self._of_nonce[expected.nonce] = expected
         return expected.nonce
 
     def _nonce(self, key: str) -> str | None:
         """The nonce of the job with this key; None, for a random one, without a journal."""
-        if self._secret is None:
-            return None
-        digest = hmac.digest(self._secret, key.encode(), "sha256")
-        return base64.urlsafe_b64encode(digest[:24]).decode()
+        return None if self._nonces is None else self._nonces.of(key)
+
+    def _take_passed_on(self, job: str, named: str) -> bool | None:
+        """Another process passes this on; see `PassedOn`."""
+        assert self._nonces is not None
+        nonce = self._nonces.whole(job)
+        expected = self._of_nonce.get(nonce)
+        if expected is None:
+            return True if self._receiver.has_ended(nonce) else None
+        self._take(expected, named)
+        return expected.record.request_id is not None
 
     def _take(self, expected: _Expected, named: str) -> None:
         """A callback named this id. It is not believed, and is acted on a few times at most."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from seedance_async._utils.urls import broken_url_rule, redact_url
 from seedance_async.api.errors import ConfigurationError
 from seedance_async.api.protocol import build_get
+from seedance_async.webhooks.passing_on import PassingOn
 
 if TYPE_CHECKING:
     from aiohttp.web import Request, StreamResponse
@@ -65,6 +66,7 @@ class WebhookReceiver:
         self.base_url, self.max_body = base_url.rstrip("/"), max_body
         self._expected: dict[bytes, tuple[str, Callable[[str], None]]] = {}  # by digest
         self._ended: dict[bytes, None] = {}
+        self._elsewhere: list[PassingOn] = []
         self.check(allow_local=True)
 
     def __repr__(self) -> str:
@@ -101,6 +103,10 @@ class WebhookReceiver:
         self._expected[_digest(nonce)] = nonce, hint
         return nonce
 
+    def has_ended(self, nonce: str) -> bool:
+        """Whether the job with this nonce has ended here lately."""
+        return _digest(nonce) in self._ended
+
     def forget(self, nonce: str, *, ended: bool = False) -> None:
         """Stop expecting callbacks with this nonce.
 
@@ -113,6 +119,11 @@ class WebhookReceiver:
             self._ended[digest] = None
             if len(self._ended) > REMEMBERED:
                 del self._ended[next(iter(self._ended))]
+
+    def pass_on(self, passing_on: PassingOn) -> Callable[[], None]:
+        """Pass on callbacks of jobs that are not here; returns what ends that."""
+        self._elsewhere.append(passing_on)
+        return lambda: self._elsewhere.remove(passing_on)
 
     def receive(self, path: str, body: bytes) -> int:
         """Process one callback.
@@ -131,14 +142,22 @@ class WebhookReceiver:
         digest = _digest(nonce)
         if digest in self._ended:
             return 200
-        expected, hint = self._expected.get(digest, ("", _ignore))
-        if not hmac.compare_digest(_bytes(expected), _bytes(nonce)) or not expected:
+        hint = self._hint(digest, nonce)
+        if hint is None:
             return 404
         request_id = _request_id(body)
         if request_id is None:
             return 400
         hint(request_id)
         return 200
+
+    def _hint(self, digest: bytes, nonce: str) -> Callable[[str], None] | None:
+        """What a callback with this nonce is told to; None if it is not expected anywhere."""
+        expected, hint = self._expected.get(digest, ("", None))
+        if hint is not None and hmac.compare_digest(_bytes(expected), _bytes(nonce)):
+            return hint
+        hints = (each.hint(nonce) for each in self._elsewhere)
+        return next((hint for hint in hints if hint is not None), None)
 
     async def aiohttp_handler(self, request: Request) -> StreamResponse:
         """A handler for `aiohttp.web`."""
@@ -193,10 +212,6 @@ async def _asgi_body(receive: _Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body", False):
             return
-
-
-def _ignore(_: str) -> None:
-    """The hint of a nonce that is not expected."""
 
 
 def _digest(nonce: str) -> bytes:

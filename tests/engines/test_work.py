@@ -2,15 +2,16 @@
 
 import asyncio
 import itertools
+import json
 import logging
 
 import pytest
 
-from seedance_async import GenerationRequest
+from seedance_async import GenerationRequest, WebhookReceiver
 from seedance_async.engines import Outcome, Task, Work
 from seedance_async.engines.submits import Submits
 from seedance_async.engines.work import PATIENCE
-from tests.support.fakes import LOST, NOT_SENT, error_reply
+from tests.support.fakes import LOST, NOT_SENT, error_reply, told
 from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
@@ -110,6 +111,22 @@ async def test_what_this_session_left_uncertain_is_told_again_as_it_is(begin, ap
         work = Work(session)
         assert await work.make(RIVER) == await work.make(RIVER)
     assert "could not be made" not in caplog.text
+    assert api.prompts == {"A river": 1}
+
+
+async def test_what_a_callback_has_settled_goes_on_where_it_is_asked_again(begin, api, caplog):
+    api.jobs["req_7"] = asyncio.get_running_loop().time()
+    api.script["create"].append(LOST)
+    api.script["get"].append(told("req_7", "processing", prompt=RIVER.request.prompt))
+    receiver = WebhookReceiver("https://app.example/hooks")
+    async with begin(webhooks=receiver) as session:
+        work = Work(session)
+        assert summary(await work.make(RIVER)) == ("uncertain", True)
+        url = json.loads(api.sent[0].body)["webhookUrl"]
+        assert receiver.receive(url, b'{"requestId": "req_7"}') == 200
+        await asyncio.sleep(1)
+        outcome = await work.make(RIVER)
+    assert (summary(outcome), outcome.request_id) == (("succeeded", True), "req_7")
     assert api.prompts == {"A river": 1}
 
 

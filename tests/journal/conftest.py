@@ -61,7 +61,7 @@ def postgres_tables(postgres):
 @pytest.fixture
 def empty_postgres(postgres_tables):
     """The URL of a database whose journal is empty."""
-    tables = ("jobs", "attempts", "prices", "owners", "budgets")
+    tables = ("jobs", "attempts", "prices", "owners", "budgets", "nudges")
     with psycopg.connect(postgres_tables) as connection:
         connection.execute("; ".join(f"DELETE FROM seedance.{table}" for table in tables))
         connection.execute("INSERT INTO seedance.budgets VALUES ('')")

@@ -265,3 +265,31 @@ def test_where_nothing_tells_the_machine_its_name_is_enough(monkeypatch, tmp_pat
     this_place.cache_clear()
     assert this_place()
     this_place.cache_clear()
+
+
+async def test_nudges_are_told_in_order_once_more_if_repeated_and_removed_when_done(open_shared):
+    one, other = await open_shared(), await open_shared()
+    assert await other.nudges(0) == []
+    await one.nudge("a", "req_1")
+    await other.nudge("b", "req_1")
+    first, second = await other.nudges(0)
+    assert [(each.job, each.request_id) for each in (first, second)] == [
+        ("a", "req_1"), ("b", "req_1"),
+    ]  # fmt: skip
+    await one.nudge("a", "req_1")
+    [third] = await one.nudges(second.number)
+    assert (third.job, third.request_id) == ("a", "req_1")
+    assert await one.nudges(0, [third.number]) == [second]
+    await one.nudge("c", "req_2")
+    [fourth] = await one.nudges(third.number)
+    assert fourth.job == "c", "numbers rise, whatever was removed"
+
+
+async def test_nudges_that_nobody_takes_are_few_and_go_after_a_day(open_shared, clock):
+    journal = await open_shared()
+    for number in range(50):
+        await journal.nudge("a", f"req_{number}")
+    assert len(await journal.nudges(0)) == 4
+    clock.now += 100_000
+    await journal.nudge("b", "req_50")
+    assert [each.job for each in await journal.nudges(0)] == ["b"]

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar, Unpack
 
 from seedance_async.api.errors import JournalError
@@ -14,6 +14,7 @@ from seedance_async.journal import Changes, Intent, JournalEntry
 from seedance_async.journal.contract import checked_intent
 from seedance_async.journal.database import Database
 from seedance_async.journal.entry import checked, checked_changes, checked_key
+from seedance_async.journal.nudges import Nudge
 from seedance_async.journal.open_state import Lifecycle
 from seedance_async.journal.schema import migrate
 from seedance_async.journal.sqlite_statements import SQLiteStatements
@@ -155,6 +156,19 @@ class MemoryJournal:
     async def turn(self, spacing: float) -> float:
         self._lifecycle.check_open()
         return self._do(lambda: self._database.turns.take(spacing))
+
+    @property
+    def is_shared(self) -> bool:
+        return self._database.owners.is_shared
+
+    async def nudge(self, job: str, request_id: str) -> None:
+        self._lifecycle.check_open()
+        named = checked({"request_id": request_id}, journal=NAME)["request_id"]
+        self._do(lambda: self._database.nudges.add(job, named))
+
+    async def nudges(self, after: int, done: Collection[int] = ()) -> list[Nudge]:
+        self._lifecycle.check_open()
+        return self._do(lambda: self._database.nudges.after(after, done))
 
     async def flush(self) -> None:
         self._lifecycle.check_open()

@@ -10,11 +10,18 @@ from types import TracebackType
 from dbos import DBOSClient, EnqueueOptions, WorkflowSerializationFormat
 from sqlalchemy import Connection
 
-from seedance_async import GenerationRequest
+from seedance_async import GenerationRequest, WebhookReceiver
+from seedance_async.engines.callbacks import Callbacks
 from seedance_async.engines.contract import Requests, RunStatus
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
 from seedance_async.engines.dbos.outages import outlasting
-from seedance_async.engines.dbos.places import checked_url, client_at, engine_at, reaching
+from seedance_async.engines.dbos.places import (
+    checked_url,
+    client_at,
+    engine_at,
+    journal_place,
+    reaching,
+)
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome, Task
@@ -39,6 +46,7 @@ class SeedanceQueue:
         media_key: see `SessionOptions`.
         look_every: seconds between two looks for outcomes.
         patience: seconds for which the database may be away while outcomes are waited for.
+        webhooks: where this process receives callbacks for the workers, once the queue is open.
 
     Raises:
         ConfigurationError: no queue can be there.
@@ -51,9 +59,13 @@ class SeedanceQueue:
         media_key: Callable[[str], str] | None = None,
         look_every: float = 0.5,
         patience: float = 300.0,
+        webhooks: WebhookReceiver | None = None,
     ) -> None:
         self._url, self._media_key = checked_url(url), media_key
         self._look_every, self._patience = look_every, patience
+        self._callbacks: Callbacks | None = None
+        if webhooks is not None:
+            self._callbacks = Callbacks(webhooks, journal_place(self._url))
         self._opening = asyncio.Lock()
         self._rows: Rows | None = None
         self._watches: dict[str, RunWatch] = {}
@@ -76,6 +88,8 @@ class SeedanceQueue:
     async def _opened(self) -> Rows:
         async with self._opening:
             if self._rows is None:
+                if self._callbacks is not None:
+                    await self._callbacks.start()
                 self._rows = Rows(await client_at(self._url))
             return self._rows
 
@@ -199,6 +213,8 @@ class SeedanceQueue:
     async def aclose(self) -> None:
         """See `Queue`."""
         rows, self._rows = self._rows, None
+        if self._callbacks is not None:
+            await self._callbacks.aclose()
         if rows is not None:
             await rows.close()
 

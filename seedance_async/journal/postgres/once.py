@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import psycopg
@@ -50,10 +50,14 @@ def read_once(dsn: str, read: Callable[[Database], _T]) -> _T | None:
 
 
 @contextmanager
-def writing_once(dsn: str) -> Iterator[Database]:
+def writing_once(dsn: str, *, many: bool = False) -> Iterator[Database]:
     """A journal within a transaction that writes, which ends with the block.
 
     Its tables are made if they are missing.
+
+    Args:
+        dsn: see `PostgresJournal`.
+        many: whether very many attempts are written; their cost is then summed at the end.
 
     Raises:
         JournalError: it cannot be reached or written.
@@ -64,7 +68,7 @@ def writing_once(dsn: str) -> Iterator[Database]:
         migrate(statements.connection, target.schema, target.lock, target.name)
         database = Database(statements, is_shared=True)
         database.begin()
-        with _summed_at_the_end(statements):
+        with _summed_at_the_end(statements) if many else nullcontext():
             yield database
         database.commit()
 
