@@ -6,8 +6,9 @@ from contextlib import closing
 import pytest
 
 from seedance_async import BudgetExceededError, JournalError
-from seedance_async.journal import PostgresJournal, SQLiteJournal, read_entries
+from seedance_async.journal import PostgresJournal, SQLiteJournal, read_entries, rows
 from seedance_async.journal.copying import copy_journal
+from seedance_async.journal.journal_file import OpenJournal
 from seedance_async.journal.reading import read_journal
 from seedance_async.journal.rows import read_rows
 from tests.journal.conftest import START, intent
@@ -67,13 +68,13 @@ class opened:  # noqa: N801
 
 def content(place):
     """What is in a journal, but for the numbers of attempts."""
-    rows = read_journal(place, read_rows)
+    found = read_journal(place, read_rows)
     attempts = sorted(
         (str(each.key), each.values["claimed_at"], str(each.values))
-        for each in rows.attempts.values()
+        for each in found.attempts.values()
     )
-    lasts = {key: str(rows.attempts[number].values) for key, number in rows.last_attempts.items()}
-    return dict(rows.jobs), list(rows.jobs), lasts, attempts, dict(rows.prices), rows.secret
+    lasts = {key: str(found.attempts[number].values) for key, number in found.last_attempts.items()}
+    return dict(found.jobs), list(found.jobs), lasts, attempts, dict(found.prices), found.secret
 
 
 async def spending(place, clock):
@@ -230,6 +231,27 @@ def _write_version_3(path):
             "created_at, updated_at) VALUES ('a', 'f', '{}', 'succeeded', 'req_1', 4, ?, ?)",
             (START, START),
         )
+
+
+def test_no_column_is_forgotten(tmp_path):
+    """A new one has to be copied, or to be named here."""
+    copy_journal(_empty(tmp_path / "a.db"), tmp_path / "b.db")
+    with closing(sqlite3.connect(tmp_path / "b.db")) as connection:
+        tables = [name for (name,) in connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )]  # fmt: skip
+        columns = {
+            table: {row[1] for row in connection.execute(f"PRAGMA table_xinfo({table})")}
+            for table in tables
+        }
+    assert columns.pop("jobs") == {*rows._JOB, "number", "attempt"}
+    assert columns.pop("attempts") == {*rows._ATTEMPT, "number", "job", "owner", "cost"}
+    assert set(columns) == {"secret", "prices", "budgets", "owners", "turns"}
+
+
+def _empty(path):
+    OpenJournal(str(path)).close()
+    return path
 
 
 def test_a_journal_is_not_copied_into_itself(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from seedance_async import JournalError
 from seedance_async.emulator import Fault
 from seedance_async.journal import SQLiteJournal, read_entries
+from seedance_async.journal.schema import MIGRATIONS
 from tests.cli.conftest import (
     JOURNAL,
     QUICK,
@@ -332,7 +333,10 @@ def of_another_program():
     [
         (lambda: b"This is no database, though it is long enough", "it is no SQLite file"),
         (of_another_program, "it is a database of another program"),
-        (newer_version, "it is of version 99, newer than 4: update seedance-async"),
+        (
+            newer_version,
+            f"it is of version 99, newer than {len(MIGRATIONS)}: update seedance-async",
+        ),
     ],
 )
 def test_a_file_that_is_not_a_journal_is_one_clear_line(seedance, seedance_emulator, make, message):
