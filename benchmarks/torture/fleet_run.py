@@ -186,7 +186,8 @@ class Fleet:
                 reading = tasks.create_task(self.reader.read())
                 chaos = tasks.create_task(self._chaos())
                 await reading
-                for task in (watching, chaos, *keeping):
+                await chaos
+                for task in (watching, *keeping):
                     task.cancel()
             for worker in self.workers:
                 await worker.leave()
