@@ -232,13 +232,17 @@ class Making:
         tries = 0
         while True:
             try:
-                return await self._session.recorded(self.task.key)
+                known = await self._session.recorded(self.task.key)
             except OtherAPIError:
                 return None
             except JournalError as error:
                 self._submits.hold(str(error))
                 await self._submits.pause(tries)
                 tries += 1
+            else:
+                if tries:
+                    self._submits.hold(None)
+                return known
 
     async def _told(
         self, reason: SeedanceError | str | None, saved: SavedFile | None = None

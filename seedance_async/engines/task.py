@@ -19,6 +19,13 @@ ID = "{id}"
 _SAFE_KEY = r"[a-z0-9_][a-z0-9_.-]{0,99}(?<![.])"
 
 
+def _check_file(_task: object, _field: object, file: str | None) -> None:
+    """Refuse a name that is not inside the place for videos, wherever that is."""
+    parts = [""] if file == "" else (file or "-").replace("\\", "/").split("/")
+    if "\0" in parts[-1] or not {"", ".", ".."}.isdisjoint(parts) or ":" in parts[0]:
+        raise ValueError(f"the name of a video must be one inside a folder: {file!r:.80}")
+
+
 @attrs.frozen
 class Task:
     """One job to make.
@@ -33,7 +40,7 @@ class Task:
 
     key: str
     request: GenerationRequest
-    file: str | None = None
+    file: str | None = attrs.field(default=None, validator=_check_file)
     budget: str | None = None
 
     @property

@@ -69,3 +69,13 @@ def test_the_name_of_a_file_is_that_of_a_plain_key():
 
 def test_a_task_may_name_its_file():
     assert attrs.evolve(Task("k", REQUEST), file="b/c.mp4").file_name == "b/c.mp4"
+
+
+@pytest.mark.parametrize(
+    "file", ["", "/etc/passwd", "../a.mp4", "a/../../b.mp4", "a\\..\\b", "c:a.mp4", "a//b", "a\0b"]
+)
+def test_a_file_outside_of_the_place_for_videos_is_refused(file):
+    with pytest.raises(ValueError, match="inside a folder"):
+        Task("k", REQUEST, file=file)
+    with pytest.raises(ValueError, match="inside a folder"):
+        Task.load({**Task("k", REQUEST).dump(), "file": file})
