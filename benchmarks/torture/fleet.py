@@ -23,8 +23,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.report import RESULTS
+from benchmarks.torture.fleet_chaos import FleetTorture
 from benchmarks.torture.fleet_judge import ZEROS
-from benchmarks.torture.fleet_run import FleetResult, FleetTorture, run
+from benchmarks.torture.fleet_run import FleetResult, run
 from benchmarks.torture.killing import TortureError
 
 _MOST_DETAILS = 50

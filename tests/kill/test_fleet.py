@@ -3,7 +3,8 @@
 import attrs
 
 from benchmarks.torture.faults import MODERATE
-from benchmarks.torture.fleet_run import FleetTorture, run
+from benchmarks.torture.fleet_chaos import FleetTorture
+from benchmarks.torture.fleet_run import run
 from tests.conftest import SEED
 from tests.support.postgres import required
 
