@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import attrs
 
 from seedance_async import Event, JobEvent
 from seedance_async._utils.plural import counted
+from seedance_async.cli.buying.asking import agrees
 from seedance_async.cli.buying.consent import Consent, Limit, may_buy
 from seedance_async.cli.buying.forecast import show_forecast
 from seedance_async.cli.buying.left_behind import may_leave
@@ -33,8 +35,8 @@ from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.takes.keys import with_takes
 from seedance_async.engines import Queue, Task
 
-#: Lines that cannot be made elsewhere and are shown.
-_SHOWN = 100
+#: Lines that cannot be made elsewhere and are shown; keys in a command to copy.
+_SHOWN, _SHOWN_KEYS = 100, 20
 
 
 @attrs.frozen(kw_only=True)
@@ -88,12 +90,28 @@ class QueuedBatch:
             planned = Planned(lines, known, await queue.tasks(run=self.run_name))
             if self.dry_run:
                 return await self._forecast(planned, named)
-            left = planned.left_behind(named)
-            if not (self.leave_unmatched or may_leave(left, self.connection.screen)):
+            if not (self.leave_unmatched or self._may_leave(planned, named)):
                 return ExitCode.USAGE
             return await self._buy(queue, planned)
 
-    async def _forecast(self, planned: Planned, named: set[int]) -> ExitCode:
+    def _may_leave(self, planned: Planned, named: Collection[int]) -> bool:
+        """Whether jobs and tasks of the run may be left that no line of the input is."""
+        screen = self.connection.screen
+        if planned.strangers:
+            tasks = counted(len(planned.strangers), "task")
+            keys = shlex.join(["--run", self.run_name, *planned.strangers[:_SHOWN_KEYS]])
+            screen.say(
+                f"{tasks} of the run {self.run_name} will be made, too, and no line of "
+                f"{self.source} matches. To cancel: seedance queue cancel {self.place.option} "
+                f"{keys}",
+                whole=True,
+            )
+            otherwise = "--leave-unmatched leaves them there, and --run NAME makes another run."
+            if not agrees(f"Leave {tasks} in the run?", otherwise, screen):
+                return False
+        return may_leave(planned.left_behind(named), screen)
+
+    async def _forecast(self, planned: Planned, named: Collection[int]) -> ExitCode:
         """Show what would be bought, and buy nothing."""
         purchase = await priced(self.connection, planned.new, self.place.journal)
         task_files(self.name, planned.lines, planned.known, lambda name: False)

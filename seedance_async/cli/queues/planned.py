@@ -49,6 +49,12 @@ class Planned:
         keys = [line.key or "" for line in self.lines]
         return [key for key in keys if may_go_on(self.enqueued.get(key), entries.get(key))]
 
+    @property
+    def strangers(self) -> list[str]:
+        """The keys of the run that no line has, and that workers would make nevertheless."""
+        keys = {line.key for line in self.lines}
+        return [key for key, told in self.enqueued.items() if told is None and key not in keys]
+
     def left_behind(self, named: Collection[int]) -> LeftBehind:
         """What the lines would leave behind of the jobs of this run; others belong to other files.
 

@@ -172,6 +172,20 @@ def test_an_uncertain_submit_is_sent_again_if_a_person_says_so(seedance, queued,
     assert seedance_emulator.ledger.charged_prompts()["A fox"] == 2
 
 
+def test_tasks_of_lines_that_have_changed_are_not_made_unnoticed(
+    seedance, enqueue, queued, seedance_emulator
+):
+    enqueue("old")
+    refused = queued(write())
+    assert refused.code == 2
+    assert "1 task of the run videos will be made, too, and no line of shots.csv" in refused.err
+    assert len(seedance_emulator.ledger) == 0
+    cancel = refused.err.partition("To cancel: seedance ")[2].split("\n")[0]
+    assert seedance(*cancel.split(), "--yes").code == 0
+    assert queued("shots.csv", "--leave-unmatched").code == 0
+    assert "old" not in seedance_emulator.ledger.charged_prompts()
+
+
 def test_what_no_other_machine_can_make_is_refused(seedance, seedance_emulator):
     Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     write('{"prompt": "a", "mediaUrls": ["https://example.com/a.png"], "key": "a"}\n'

@@ -54,6 +54,11 @@ def test_only_what_nobody_has_agreed_to_is_asked_for():
     assert found.again == ["b"]
 
 
+def test_tasks_that_no_line_is_are_strangers_until_they_have_ended():
+    found = planned([], {"a": None, "x": None, "y": Outcome("y", "succeeded", **SENT)})
+    assert found.strangers == ["x"]
+
+
 def test_jobs_of_other_runs_are_not_left_behind():
     entries = [entry("mine", "queued", "req_1"), entry("theirs", "queued", "req_2")]
     left = planned(entries, {"mine": None}).left_behind(set())
