@@ -47,7 +47,12 @@ class Results:
     def place(self, task: Task, request_id: str) -> Path | VideoTarget:
         """The place of a task's video, for `Job.download`."""
         name = task.file_name.replace(ID, safe_file_stem(request_id))
-        return self._folder / name if isinstance(self._folder, Path) else self._folder.file(name)
+        if not isinstance(self._folder, Path):
+            return self._folder.file(name)
+        place = self._folder / name
+        if place.parent != self._folder:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        return place
 
     async def has(self, task: Task, request_id: str, saved: SavedFile | None) -> bool:
         """Whether a task's video is there as it is on record.

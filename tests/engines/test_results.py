@@ -2,6 +2,8 @@
 
 import hashlib
 
+import attrs
+
 from seedance_async import GenerationRequest, SavedFile, SeedanceSession
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.engines import Task, Work
@@ -43,6 +45,12 @@ async def test_a_file_is_there_only_as_it_is_on_record(tmp_path):
     assert not await results.has(TASK, "req_1", elsewhere)
     place.write_bytes(b"abd")
     assert not await results.has(TASK, "req_1", saved)
+
+
+def test_a_video_may_be_in_a_folder_of_its_own(tmp_path):
+    place = Results(tmp_path).place(attrs.evolve(TASK, file="b/{id}.mp4"), "req_1")
+    assert place == tmp_path / "b" / "req_1.mp4"
+    assert place.parent.is_dir()
 
 
 def test_results_are_taken_as_they_are(tmp_path):
