@@ -22,6 +22,7 @@ RULES = """
 _utils:
 _utils.cancellation:
 _utils.deadlines:
+_utils.elapsed:
 _utils.json_values:
 _utils.number_runs:
 _utils.packages:
@@ -32,9 +33,9 @@ _utils.whole_file:
 api:
 api.backoff:
 api.capabilities: api.errors api.models api.request
-api.client: _utils.cancellation _utils.plural api.capabilities api.errors api.long_waits api.models
-    api.option_fields api.options api.prepared_request api.protocol api.rate_limit api.request
-    api.retry api.transport
+api.client: _utils.cancellation _utils.elapsed _utils.plural api.capabilities api.errors
+    api.long_waits api.models api.option_fields api.options api.prepared_request api.protocol
+    api.rate_limit api.request api.retry api.transport
 api.errors: api.models api.request
 api.extra_fields: _utils.json_values
 api.job_media:
@@ -145,8 +146,8 @@ session.chaining: _utils.urls api.errors api.job_media api.local_media api.model
     api.prepared_request api.request jobs.job jobs.registry jobs.state media.frames session.uploads
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
-session.journaling: _utils.cancellation _utils.urls api.errors api.long_waits api.prepared_request
-    api.request jobs.registry jobs.state journal session.credit_limit
+session.journaling: _utils.cancellation _utils.elapsed _utils.urls api.errors api.long_waits
+    api.prepared_request api.request jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.local_media api.option_fields jobs.events jobs.polling
     journal webhooks
 session.orphans: api.errors api.prepared_request jobs.registry jobs.state

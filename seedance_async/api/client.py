@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from seedance_async._utils.cancellation import wait_shielded
+from seedance_async._utils.elapsed import Since
 from seedance_async._utils.plural import counted
 from seedance_async.api import protocol
 from seedance_async.api.capabilities import Capabilities
@@ -113,6 +115,8 @@ class PendingSubmit:
         if_cancelled: called with the outcome if the caller was cancelled while it was in progress.
         before_sending: awaited before each attempt, once the gate has let it through.
         not_accepted: called after an attempt that certainly was not accepted, if another follows.
+        valid_for: seconds after `before_sending` within which an attempt may be sent. A process
+            that was stopped wakes up later, when others may have taken it for dead.
         may_be_sent: whether the server may have seen the present attempt, until it is proven that
             it did not.
         is_detached: whether the caller was cancelled and `if_cancelled` is still to be called.
@@ -122,12 +126,32 @@ class PendingSubmit:
     if_cancelled: Callable[[Outcome], None]
     before_sending: Callable[[], Awaitable[None]] | None = None
     not_accepted: Callable[[], None] | None = None
+    valid_for: float = math.inf
     may_be_sent: bool = False
     is_detached: bool = False
     posted: bool = False
+    _ready: Since | None = attrs.field(default=None, init=False)
+
+    async def prepare(self) -> None:
+        """Await what comes before each attempt."""
+        if self.before_sending is not None:
+            await self.before_sending()
+            self._ready = Since()
+
+    def check(self) -> None:
+        """Check that the attempt may still be sent.
+
+        Raises:
+            TransportError: it was ready too long ago; it may be made again.
+        """
+        if self._ready is not None and self._ready.seconds > self.valid_for:
+            late = f"it was held up for {self._ready.seconds:.0f} s, and is made again"
+            raise TransportError(late, delivered="no", transient=True)
 
     def note_sent(self) -> None:
-        """The first byte may be on its way."""
+        """The first byte is about to go. Raises as `check` does: then it must not."""
+        if not self.may_be_sent:
+            self.check()
         self.may_be_sent = True
 
     def take_back(self) -> None:
@@ -253,7 +277,7 @@ class SeedanceClient:
             try:
                 if pending.before_sending is not None:
                     with self.waits.during("journal"):
-                        await pending.before_sending()
+                        await pending.prepare()
                 submission = await self._post_shielded(wire, request, pending)
                 self.submit_gate.passed()
                 return submission
@@ -426,6 +450,7 @@ class SeedanceClient:
             del task  # it holds the error, whose traceback holds this frame
 
     async def _post(self, wire: WireRequest, pending: PendingSubmit) -> Submission:
+        pending.check()
         return protocol.decode_create(await self._send(wire, pending.note_sent))
 
     async def _send(

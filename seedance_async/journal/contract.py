@@ -88,7 +88,13 @@ class Journal(Protocol):
         JournalError: the journal is not open, is closed, or belongs to another process or event
             loop; a value cannot be recorded (the message names its field); or the disk failed. An
             operation that raised has changed nothing.
+
+    Attributes:
+        doubt: seconds of silence after which others take a session for dead, and what it was
+            submitting for uncertain.
     """
+
+    doubt: float
 
     async def open(self) -> None:
         """Open the journal. A journal can be opened only once.

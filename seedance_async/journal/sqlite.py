@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from seedance_async.journal.journal_file import OpenJournal
-from seedance_async.journal.owner import BEAT_SECONDS
+from seedance_async.journal.owner import BEAT_SECONDS, DOUBT_SECONDS
 from seedance_async.journal.threaded import ThreadedJournal
 from seedance_async.journal.writer import Writer
 
@@ -36,7 +36,7 @@ class SQLiteJournal(ThreadedJournal):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(os.fspath(path))
-        self._shared, self._clock = shared, clock
+        self._shared, self._clock, self.doubt = shared, clock, DOUBT_SECONDS
 
     @property
     def is_shared(self) -> bool:  # noqa: D102

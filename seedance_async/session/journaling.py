@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
+from seedance_async._utils.elapsed import Since
 from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
 from seedance_async.api.long_waits import Waits
@@ -34,9 +35,10 @@ _log = logging.getLogger(__name__)
 #: longer be submitted is not searched any further for jobs of earlier runs.
 STRANGERS_IN_A_ROW = 1000
 
-#: A claim that took so many seconds is looked at again: the process was stopped perhaps, and others
-#: take a session that they have not heard of for a minute for dead.
-STALE = 30.0
+#: A claim is good for this share of the time after which others take a silent session for dead: one
+#: that took longer is looked at again, and a POST that would be sent later is not. The process was
+#: stopped, perhaps.
+SHARE_OF_DOUBT = 0.5
 
 #: Why an attempt that came to no POST is on record as rejected.
 NEVER_SENT = "it was never sent"
@@ -60,10 +62,14 @@ class JournalRecorder:
         journal: where it writes.
         origin: the API that the session talks to.
         waits: tells what is waited for.
+
+    Attributes:
+        claims_last: seconds after a claim within which its submit may be sent.
     """
 
     def __init__(self, journal: Journal, *, origin: str, waits: Waits) -> None:
         self._journal, self._origin, self._waits = journal, origin, waits
+        self.claims_last = SHARE_OF_DOUBT * journal.doubt
         self._writer = self.write_soon  # one bound method for all jobs: each keeps it
         self._opened = False
         self._occurrences: Occurrences | None = None
@@ -269,13 +275,12 @@ class JournalRecorder:
         """Claim an attempt; whether there was a turn for it."""
         from seedance_async.journal import CreditsInUseError
 
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = Since()
         try:
             attempt = await self._journal.claim(intent, after=after)
         except CreditsInUseError:
             return False
-        if attempt is not None and loop.time() - began > STALE:
+        if attempt is not None and began.seconds > self.claims_last:
             known = await self._journal.find(intent.key)
             if known is None or known.attempt != attempt:
                 with suppress(JournalError):  # logged where it was written

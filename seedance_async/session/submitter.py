@@ -412,6 +412,7 @@ class Submitter:
                 self._journal.intend, record, prepared, known, credits, limit
             )
             pending.not_accepted = partial(self._journal.take_back, record)
+            pending.valid_for = self._journal.claims_last
         try:
             self.outcomes.settle(record, settlement, await self._send(record, wire, pending))
         except asyncio.CancelledError:

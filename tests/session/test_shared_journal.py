@@ -14,7 +14,7 @@ from seedance_async import (
 )
 from seedance_async.jobs.events import JobEvent
 from seedance_async.jobs.job import JobToken
-from tests.support.fakes import LOST, accepted, error_reply
+from tests.support.fakes import LOST, FakeAPI, accepted, error_reply
 from tests.support.memory_journal import MemoryJournal, memory_store
 
 pytestmark = pytest.mark.virtual_time
@@ -256,3 +256,61 @@ async def test_a_process_that_was_stopped_in_a_claim_does_not_send_what_others_h
         assert states == ["refused", "accepted"], "else it would block others under a limit"
         await job
     assert api.count("create") == 0
+
+
+# --- a session that was stopped between its claim and its POST ----------------------------------
+
+
+class HeldUp(FakeAPI):
+    """Its submits are held up before their first byte: the process is stopped just then."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.held_up = [seconds]
+
+    async def send(self, request, *, on_sent=None):
+        if request.charges and self.held_up:
+            await asyncio.sleep(self.held_up.pop())
+        return await super().send(request, on_sent=on_sent)
+
+
+async def test_a_submit_that_was_held_up_is_claimed_again_before_it_is_sent(make_session, store):
+    api, journal = HeldUp(200.0), MemoryJournal(store, shared=True)
+    async with make_session(transport=api, journal=journal) as session:
+        await session.submit(RIVER)
+    assert states_in(store) == ["refused", "accepted"]
+    assert api.count("create") == 1
+
+
+async def test_a_submit_that_was_held_up_for_a_moment_is_sent(make_session, store):
+    api, journal = HeldUp(100.0), MemoryJournal(store, shared=True)
+    async with make_session(transport=api, journal=journal) as session:
+        await session.submit(RIVER)
+    assert states_in(store) == ["accepted"]
+
+
+async def test_what_was_submitted_again_meanwhile_is_not_sent_when_a_stopped_session_wakes(
+    make_session, store
+):
+    """The other session took it for dead, and its submit for uncertain."""
+    now = [1_700_000_000.0]
+
+    def clock():
+        return now[0]
+
+    stopped, api = HeldUp(400.0), FakeAPI()
+    stopped.jobs = api.jobs
+    async with make_session(
+        transport=stopped, journal=MemoryJournal(store, shared=True, clock=clock)
+    ) as session:
+        late = asyncio.create_task(session.submit(RIVER, key="river"))
+        await asyncio.sleep(1)
+        now[0] += 350.0
+        async with make_session(
+            transport=api,
+            journal=MemoryJournal(store, shared=True, clock=clock),
+            resubmit_uncertain=True,
+        ) as other:
+            job = await other.submit(RIVER, key="river")
+            assert (await late).request_id == job.request_id
+    assert (stopped.count("create"), api.count("create")) == (0, 1)

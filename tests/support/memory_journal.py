@@ -16,6 +16,7 @@ from seedance_async.journal.database import Database
 from seedance_async.journal.entry import checked, checked_changes, checked_key
 from seedance_async.journal.nudges import Nudge
 from seedance_async.journal.open_state import Lifecycle
+from seedance_async.journal.owner import DOUBT_SECONDS
 from seedance_async.journal.schema import migrate
 from seedance_async.journal.sqlite_statements import SQLiteStatements
 
@@ -46,7 +47,7 @@ class MemoryJournal:
         own: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lifecycle = Lifecycle(NAME)
+        self._lifecycle, self.doubt = Lifecycle(NAME), DOUBT_SECONDS
         self._own = store is None or own
         self.store = memory_store() if store is None else store
         if self._own:

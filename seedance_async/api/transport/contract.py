@@ -35,7 +35,8 @@ class Transport(Protocol):
 
         Args:
             request: what to send.
-            on_sent: called when the first byte of the request may be on its way, or before.
+            on_sent: called when the first byte of the request may be on its way, or before. If it
+                raises, nothing must be sent, and its error is raised.
 
         Raises:
             TransportError: there is no status line; `delivered` says whether the server can have

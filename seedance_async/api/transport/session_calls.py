@@ -188,7 +188,7 @@ class Call:
     """A call in progress.
 
     Args:
-        on_sent: called once, when its first byte may be on its way.
+        on_sent: called once, before its first byte can be on its way.
         answering: where the time for its answer is kept from then on, if it is told when that is.
     """
 
@@ -217,12 +217,12 @@ class Call:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def note_sent(self) -> None:
-        """Its first byte may be on its way."""
+        """Its first byte is about to go; it does not if `on_sent` raises."""
         if self.sent:
             return
-        self.sent = True
         if self._on_sent is not None:
             self._on_sent()
+        self.sent = True
         if self._answering is not None:
             self._answering.add(self)
 

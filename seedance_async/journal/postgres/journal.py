@@ -51,11 +51,9 @@ class PostgresJournal(ThreadedJournal):
                 raise ValueError(f"{name} must be above 0 seconds, not {seconds!r}")
         self._target = Target(dsn, queue)
         super().__init__(self._target.name)
-        self._lease, self._doubt, self._patience, self._clock = lease, doubt, patience, clock
+        self.doubt, self._lease, self._patience, self._clock = doubt, lease, patience, clock
 
     def _new_writer(self, loop: asyncio.AbstractEventLoop) -> Writer:
         beat = self._lease / 5
-        opener = partial(
-            PostgresLink, self._target, beat=beat, doubt=self._doubt, clock=self._clock
-        )
+        opener = partial(PostgresLink, self._target, beat=beat, doubt=self.doubt, clock=self._clock)
         return PatientWriter(self._path, loop, opener, beat=beat, patience=self._patience)

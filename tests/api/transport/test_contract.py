@@ -275,6 +275,21 @@ async def test_api_calls_follow_no_redirect(make_transport):
         assert not thief.received
 
 
+async def test_nothing_is_sent_if_it_must_not_be_at_the_last_moment(make_transport):
+    """As where a process was stopped after it had made sure that it may send."""
+
+    def too_late():
+        raise TransportError("too late", delivered="no", transient=True)
+
+    async with RawServer(answer_once) as server:
+        transport = make_transport(server.url)
+        with pytest.raises(TransportError, match="too late") as caught:
+            await transport.send(SUBMIT, on_sent=too_late)
+        assert caught.value.delivered == "no"
+        assert (await transport.send(SUBMIT)).status == 200
+        assert [received.startswith(b"POST") for received in server.received] == [True]
+
+
 async def test_the_key_and_the_body_go_to_the_api(make_transport):
     async with RawServer(answer_once) as server:
         transport = make_transport(server.url)

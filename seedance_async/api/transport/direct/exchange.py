@@ -47,10 +47,10 @@ class Exchange:
         assert protocol is not None
         assert transport is not None
         if not self.sent:
-            self.sent = True
-            self._deadlines.add(self)
             if self._on_sent is not None:
                 self._on_sent()
+            self.sent = True
+            self._deadlines.add(self)
         if self._ended is not None:
             raise self._ended
         self._reader = protocol
