@@ -1,0 +1,71 @@
+"""`RunWatch`: what the rows of DBOS mean for who reads a run."""
+
+import attrs
+import pytest
+
+from seedance_async.engines import Outcome
+from seedance_async.engines.dbos.watch import RunWatch
+
+
+@attrs.define
+class Row:
+    workflow_id: str
+    status: str = "ENQUEUED"
+    executor_id: str | None = None
+    output: str | None = None
+    error: Exception | None = None
+    created_at: int = 1
+    completed_at: int | None = None
+
+
+class Rows:
+    def __init__(self, *rows):
+        self.rows, self.noted, self.again = list(rows), [], []
+
+    async def of_run(self, run, *, status=None, since=None, ended_since=None):
+        wanted = [status] if isinstance(status, str) else status
+        return [row for row in self.rows if wanted is None or row.status in wanted]
+
+    async def with_outputs(self, ids):
+        yield [row for row in self.rows if row.workflow_id in ids]
+
+    async def note(self, run, ids, *, cancels):
+        self.noted += [(each, cancels) for each in ids]
+
+    async def hand_out_again(self, ids):
+        self.again += ids
+
+
+async def test_counts_and_outcomes_follow_the_rows():
+    made = Outcome("c", "succeeded", "req_1", sent=True)
+    rows = Rows(Row("r/a"), Row("r/b", "PENDING", "1@x"), Row("r/c", "SUCCESS", output=made.dump()))
+    watch = RunWatch(rows, "r")
+    assert await watch.look() == [made]
+    assert (watch.status.waiting, watch.status.running) == (1, 1)
+    assert watch.status.ended == {"succeeded": 1}
+    assert (watch.status.workers, set(watch.status.making)) == ({"1@x": 1}, {"b"})
+    rows.rows[0].status = "CANCELLED"
+    assert await watch.look() == [Outcome("a", "cancelled")]
+    assert await watch.look() == []
+    assert not watch.status.is_complete
+
+
+@pytest.mark.parametrize("status", ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
+async def test_what_dbos_ended_is_told_with_its_reason(status):
+    [told] = await RunWatch(Rows(Row("r/a", status, error=LookupError("a bug"))), "r").look()
+    assert (told.key, told.state) == ("a", "abandoned")
+    assert status in told.error
+    assert "a bug" in told.error
+
+
+async def test_what_a_worker_had_when_it_was_cancelled_is_told_by_a_worker():
+    """A worker took it in the moment of the cancelling, or somebody used DBOS's own dashboard."""
+    rows = Rows(Row("r/a", "CANCELLED", executor_id="1@x"))
+    watch = RunWatch(rows, "r")
+    assert await watch.look() == []
+    assert not watch.status.is_complete
+    assert (rows.noted, rows.again) == ([("r/a", True)], ["r/a"])
+    rows.rows[0].status = "SUCCESS"
+    rows.rows[0].output = Outcome("a", "cancelled", "req_1", sent=True).dump()
+    assert [each.sent for each in await watch.look()] == [True]
+    assert watch.status.is_complete
