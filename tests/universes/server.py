@@ -379,11 +379,17 @@ class Server:
             body = body[: rng.randrange(len(body))]
         times = {"lost": (), "doubled": (when, when), "early": (self.world.clock,)}
         for time in times.get(fault, (when,)):
-            self.world.at(time, lambda: self._call_back(url, body))
+            self.world.at(time, lambda: self._call_back(url, body, rng))
 
-    def _call_back(self, url, body):
-        for program in self.world.programs:
-            process = program.process
-            if program.receiver is not None and process.alive and process.session_open:
-                process.loop.call_soon(program.receiver.receive, url, body)
-                process.poke()
+    def _call_back(self, url, body, rng):
+        """Sessions that share a journal are behind one address: one of them is called."""
+        there = [
+            program
+            for program in self.world.programs
+            if program.receiver is not None
+            and program.process.alive
+            and program.process.session_open
+        ]
+        for program in [rng.choice(there)] if there and self.plan.shared else there:
+            program.process.loop.call_soon(program.receiver.receive, url, body)
+            program.process.poke()
