@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from seedance_async.engines.dbos.rows import Rows, newest
+from seedance_async.engines.dbos.horizon import Horizon
+from seedance_async.engines.dbos.rows import Rows
 
 
 class Cancelled:
@@ -19,7 +20,7 @@ class Cancelled:
         self._rows, self._settled_after = rows, settled_after
         self._since: dict[str, float] = {}  # by workflow: when this worker heard of it
         self._read: set[str] = set()
-        self._newest: int | None = None
+        self._horizon = Horizon()
 
     def __contains__(self, workflow_id: str) -> bool:
         return workflow_id in self._since
@@ -27,8 +28,9 @@ class Cancelled:
     async def look(self) -> set[str]:
         """The workflows that were cancelled since the last look."""
         new = set[str]()
-        for note_id, created_at, note in await self._rows.notes(self._newest):
-            self._newest = newest((created_at,), self._newest)
+        notes = await self._rows.notes(self._horizon.since)
+        self._horizon.saw(created_at for _, created_at, _ in notes)
+        for note_id, _, note in notes:
             if note_id in self._read:
                 continue
             self._read.add(note_id)

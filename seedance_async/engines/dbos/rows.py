@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,10 +25,6 @@ from seedance_async.engines.dbos.places import reaching
 
 #: Rows of one statement.
 AT_ONCE = 1000
-
-#: Seconds by which a look for what is new reaches back before the newest row that was seen: a row
-#: with an earlier time may have been committed since.
-OVERLAP = 10.0
 
 UNFINISHED = ["ENQUEUED", "PENDING", "DELAYED"]
 ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -70,16 +66,15 @@ class Rows:
         Args:
             run: its name.
             status: of DBOS.
-            since: milliseconds of the database's clock; those enqueued then or later, and some
-                from before.
+            since: milliseconds of the database's clock; those enqueued then or later.
             ended_since: likewise those that ended.
         """
         return await self._of_prefix(
             prefix_of(run),
             name=MAKE,
             status=status,
-            start_time=_some_before(since),
-            completed_after=_some_before(ended_since),
+            start_time=_time(since),
+            completed_after=_time(ended_since),
         )
 
     async def runs(self) -> list[str]:
@@ -157,7 +152,7 @@ class Rows:
     async def notes(self, since: int | None) -> list[tuple[str, int, Note]]:
         """The id of each note since then, its time, and what it says; in their order."""
         rows = await self._all(  # by the index of what is in a queue
-            queue_name=CANCELS, status="ENQUEUED", start_time=_some_before(since), load_input=True
+            queue_name=CANCELS, status="ENQUEUED", start_time=_time(since), load_input=True
         )
         return [(row.workflow_id, row.created_at or 0, _note_in(row)) for row in rows]
 
@@ -198,11 +193,6 @@ def in_pieces(items: Sequence[str]) -> Iterator[list[str]]:
         yield list(items[start : start + AT_ONCE])
 
 
-def newest(times: Iterable[int | None], before: int | None) -> int | None:
-    """The newest of some times, in milliseconds of the database's clock."""
-    return max((time for time in (*times, before) if time is not None), default=None)
-
-
 def _note_in(row: WorkflowStatus) -> Note:
     return Note(**_input(row))
 
@@ -213,7 +203,7 @@ def _input(row: WorkflowStatus) -> dict[str, Any]:
     return first
 
 
-def _some_before(milliseconds: int | None) -> str | None:
+def _time(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000 - OVERLAP, UTC).isoformat()
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

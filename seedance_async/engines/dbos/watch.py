@@ -10,8 +10,9 @@ from dbos import WorkflowStatus
 
 from seedance_async import JobState
 from seedance_async.engines.contract import RunStatus
+from seedance_async.engines.dbos.horizon import Horizon
 from seedance_async.engines.dbos.names import key_in
-from seedance_async.engines.dbos.rows import ENDED, Rows, newest, was_taken
+from seedance_async.engines.dbos.rows import ENDED, Rows, was_taken
 from seedance_async.engines.task import Outcome
 
 #: Seconds after which all rows are looked at again: one that came very late is found then.
@@ -33,8 +34,7 @@ class RunWatch:
         self._rows, self._run = rows, run
         self._known: set[str] = set()
         self._told: set[str] = set()
-        self._newest: int | None = None
-        self._newest_end: int | None = None
+        self._added, self._ends = Horizon(), Horizon()
         self._ended: Counter[str] = Counter()
         self._all_at = 0.0
         self.status = RunStatus()
@@ -47,14 +47,14 @@ class RunWatch:
     async def look(self) -> list[Outcome]:
         """The outcomes that came since the last look. If this fails, the next one tells them."""
         if time.monotonic() >= self._all_at:
-            self._newest = self._newest_end = None
+            self._added, self._ends = Horizon(), Horizon()
             self._all_at = time.monotonic() + ALL_AGAIN
-        added = await self._rows.of_run(self._run, since=self._newest)
+        added = await self._rows.of_run(self._run, since=self._added.since)
         running = await self._rows.of_run(self._run, status="PENDING")
-        ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._newest_end)
+        ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._ends.since)
         found = await self._outcomes(row for row in ended if row.workflow_id not in self._told)
-        self._newest = newest((row.created_at for row in added), self._newest)
-        self._newest_end = newest((row.completed_at for row in ended), self._newest_end)
+        self._added.saw(row.created_at for row in added)
+        self._ends.saw(row.completed_at for row in ended)
         self._known.update(row.workflow_id for row in added)
         self._told.update(found)
         self._ended.update(outcome.state for outcome in found.values())
