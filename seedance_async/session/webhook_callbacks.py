@@ -157,8 +157,9 @@ class Callbacks:
         """Expect no more callbacks, and end the look-ups."""
         for key in self._early:
             self._receiver.forget(self._nonce(key) or "")
-        if self._pass_no_more is not None:
-            self._pass_no_more()
+        pass_no_more, self._pass_no_more = self._pass_no_more, None
+        if pass_no_more is not None:
+            pass_no_more()
         left, self._expected = self._expected, {}
         self._of_nonce.clear()
         tasks = [expected.task for expected in left.values() if expected.task is not None]
