@@ -7,7 +7,7 @@ import pytest
 
 from seedance_async.engines import QueueError
 from seedance_async.engines.dbos.cancelled import Cancelled
-from seedance_async.engines.dbos.keeper import Keeper, executor_id, number_in
+from seedance_async.engines.dbos.keeper import SIGNS, Keeper, executor_id, number_in
 from seedance_async.engines.dbos.rows import Note
 
 
@@ -68,6 +68,16 @@ async def test_one_of_the_living_takes_over_and_the_others_look_after_themselves
     await make(rows, Signs(3, frozenset({1, 3}))).look_after()
     assert (rows.again, rows.asked) == ([], ["3@here"])
     await make(rows, Signs(1, frozenset({1, 3})), running="a").look_after()
+    assert rows.again == ["b"]
+
+
+async def test_once_in_a_lease_each_takes_over_since_the_first_may_be_cut_off():
+    rows = Rows(b="2@there")
+    keeper = make(rows, Signs(3, frozenset({1, 3})))
+    for _ in range(SIGNS - 1):
+        await keeper.look_after()
+    assert rows.again == []
+    await keeper.look_after()
     assert rows.again == ["b"]
 
 

@@ -1,8 +1,9 @@
 """`Keeper`: what a worker does beside its tasks: hears what is cancelled, and takes over tasks.
 
 A worker is dead once it has given no sign of life for the time of a lease, or its process is gone.
-Its tasks are put into the queue again. One worker does that at a time, the one that has been there
-the longest; if two do, a task is handed out twice, which the journal makes harmless.
+Its tasks are put into the queue again. The worker that has been there the longest does that, and once
+in a lease each of the others, since that one may be cut off. If two do, a task is handed out twice,
+which the journal makes harmless.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Keeper:
         self._rows, self._signs = rows, signs
         self._lease, self._look_every = lease, look_every
         self._executor_id, self._running, self._cancel = executor_id, running, cancel
+        self._looks = 0
         self._unknown: set[str] = set()
         self.cancelled = Cancelled(rows, settled_after=3 * look_every)
         self._share, self._living = share, 1
@@ -89,10 +91,11 @@ class Keeper:
         if len(living) != self._living:
             self._living = len(living)
             self._share(self._living)
-        is_first = own == min(living, default=own)
-        rows = await self._rows.running(None if is_first else self._executor_id)
+        self._looks += 1
+        takes_over = own == min(living, default=own) or self._looks % SIGNS == 0
+        rows = await self._rows.running(None if takes_over else self._executor_id)
         left = self._left_here(rows)
-        if is_first:
+        if takes_over:
             left += self._left_by_others(rows, living)
         await self._rows.hand_out_again(left)
 
