@@ -68,7 +68,7 @@ class WorkerProcess:
         network: Network | None = None,
     ) -> None:
         self._log, self._tally, self._apart = log, tally, apart
-        self._network = network
+        self._network, self._hangs = network, False
         if network is not None:
             plan = attrs.evolve(plan, queue=network.url)
         self._environment = {
@@ -93,6 +93,7 @@ class WorkerProcess:
             TortureError: it does neither.
         """
         self._tally.starts += 1
+        self._hangs = False
         with self._log.open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(_APART if self._apart else ()),
@@ -156,15 +157,16 @@ class WorkerProcess:
         """Let its present connections to the database hang for ever."""
         assert self._network is not None
         self._tally.hangs += 1
+        self._hangs = True
         await self._network.hang()
 
     async def leave(self) -> None:
-        """Let it end in order, if it takes tasks.
+        """Let it end in order, if it takes tasks and can.
 
         Raises:
             TortureError: it does not end.
         """
-        if self._process is None or self.name is None:
+        if self._process is None or self.name is None or self._hangs:
             return
         self._tally.leaves += 1
         with suppress(ProcessLookupError):

@@ -1,8 +1,8 @@
 """`Keeper`: what a worker does beside its tasks: hears what is cancelled, and takes over tasks.
 
 A worker is dead once it has given no sign of life for the time of a lease, or its process is gone.
-Its tasks are put into the queue again. The worker that has been there the longest does that, and once
-in a lease each of the others, since that one may be cut off. If two do, a task is handed out twice,
+Its tasks are put into the queue again: by the worker that has been there the longest, and once in a
+lease by each of the others, since that one may be cut off. If two do, a task is handed out twice,
 which the journal makes harmless.
 """
 
