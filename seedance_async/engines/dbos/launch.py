@@ -8,6 +8,7 @@ the application.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -15,9 +16,15 @@ from dbos import DBOS, DBOSConfig
 
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION
 from seedance_async.engines.dbos.places import IDLE_SECONDS, dbos_url, reaching
+from seedance_async.engines.dbos.threads import in_thread
+
+_log = logging.getLogger(__name__)
 
 #: Makes the task of a workflow, in the worker of this process; DBOS keeps the text it returns.
 Make = Callable[[str, dict[str, Any]], Coroutine[Any, Any, str]]
+
+#: Seconds that DBOS has to stop. It is quick, but for calls to a database that does not answer.
+STOP_SECONDS = 10.0
 
 _making: tuple[asyncio.AbstractEventLoop, Make] | None = None
 
@@ -75,13 +82,16 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
     async def stop() -> None:
         global _making
         try:
-            await asyncio.to_thread(DBOS.destroy)
-        finally:
-            _making = None
+            async with asyncio.timeout(STOP_SECONDS):
+                await in_thread(DBOS.destroy)
+        except TimeoutError:  # this process can have no other worker
+            _log.warning("DBOS has not stopped: its database does not answer")
+            return
+        _making = None
 
     try:
         with reaching():
-            await asyncio.to_thread(start)
+            await in_thread(start)
     except BaseException:
         _making = None
         raise

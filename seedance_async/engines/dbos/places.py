@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from seedance_async import ConfigurationError
 from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.names import APPLICATION
+from seedance_async.engines.dbos.threads import in_thread
 from seedance_async.journal import SQLiteJournal
 from seedance_async.journal.owner import DOUBT_SECONDS
 
@@ -151,4 +151,4 @@ async def client_at(url: str) -> DBOSClient:
         )
 
     with reaching():
-        return await asyncio.to_thread(opened)
+        return await in_thread(opened)

@@ -23,6 +23,7 @@ from seedance_async.engines.dbos.places import (
     reaching,
 )
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
+from seedance_async.engines.dbos.threads import in_thread
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome, Task
 from seedance_async.journal.keys import Occurrences, fingerprint
@@ -101,7 +102,7 @@ class SeedanceQueue:
         client = (await self._opened()).client
         tasks = self._tasks(requests)
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
-        await asyncio.to_thread(self._enqueue, client, rows)
+        await in_thread(partial(self._enqueue, client, rows))
         return [task.key for task in tasks]
 
     def _tasks(self, requests: Requests) -> list[Task]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,6 +22,7 @@ from seedance_async.engines.dbos.names import (
     run_in,
 )
 from seedance_async.engines.dbos.places import reaching
+from seedance_async.engines.dbos.threads import in_thread
 
 #: Rows of one statement.
 AT_ONCE = 1000
@@ -83,16 +84,11 @@ class Rows:
 
     async def any_unfinished(self) -> bool:
         """Whether a workflow of any run has no outcome."""
-        with reaching():
-            rows = await self.client.list_workflows_async(
-                name=MAKE, status=UNFINISHED, limit=1, load_input=False, load_output=False
-            )
-        return bool(rows)
+        return bool(await self._all(name=MAKE, status=UNFINISHED, limit=1))
 
     async def inputs(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """What went into the workflows with these ids, as far as there are any."""
-        with reaching():
-            rows = await self.client.list_workflows_async(workflow_ids=list(ids), load_output=False)
+        rows = await self._all(workflow_ids=list(ids), load_input=True)
         return [_input(row) for row in rows]
 
     async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
@@ -108,14 +104,14 @@ class Rows:
         """Put workflows into the queue again that have no outcome; harmless for one that runs."""
         for some in in_pieces(list(ids)):
             with reaching():
-                await self.client.resume_workflows_async(some, queue_name=QUEUE)
+                await in_thread(partial(self.client.resume_workflows, some, queue_name=QUEUE))
 
     async def cancel_unseen(self, ids: Sequence[str]) -> list[str]:
         """Cancel workflows that no worker has had; those that one has taken meanwhile."""
         taken = []
         for some in in_pieces(ids):
             with reaching():
-                await self.client.cancel_workflows_async(some)
+                await in_thread(partial(self.client.cancel_workflows, some))
             rows = await self._all(workflow_ids=some)
             taken += [row.workflow_id for row in rows if was_taken(row)]
         return taken
@@ -123,15 +119,20 @@ class Rows:
     async def rewind(self, workflow_id: str) -> None:
         """Put a workflow that has an outcome into the queue again."""
         with reaching():
-            await self.client.rewind_workflow_async(
-                workflow_id, application_version=VERSION, queue_name=QUEUE
+            await in_thread(
+                partial(
+                    self.client.rewind_workflow,
+                    workflow_id,
+                    application_version=VERSION,
+                    queue_name=QUEUE,
+                )
             )
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove rows, and all that DBOS keeps beside them."""
         for some in in_pieces(ids):
             with reaching():
-                await self.client.delete_workflows_async(some)
+                await in_thread(partial(self.client.delete_workflows, some))
 
     # --- notes ------------------------------------------------------------------------------
 
@@ -147,7 +148,8 @@ class Rows:
                 serialization_type=WorkflowSerializationFormat.PORTABLE,
             )
             with reaching():
-                await self.client.enqueue_async(options, attrs.asdict(Note(some, cancels)))
+                told = attrs.asdict(Note(some, cancels))
+                await in_thread(partial(self.client.enqueue, options, told))
 
     async def notes(self, since: int | None) -> list[tuple[str, int, Note]]:
         """The id of each note since then, its time, and what it says; in their order."""
@@ -164,17 +166,19 @@ class Rows:
     async def register(self, **limits: Any) -> None:
         """Write down the queue of tasks with its limits, for all workers."""
         with reaching():
-            await self.client.register_queue_async(QUEUE, application_name=APPLICATION, **limits)
+            await in_thread(
+                partial(self.client.register_queue, QUEUE, application_name=APPLICATION, **limits)
+            )
 
     async def close(self) -> None:
         """Close the connections."""
-        await asyncio.to_thread(self.client.destroy)
+        await in_thread(self.client.destroy)
 
     async def _all(self, **filters: Any) -> list[WorkflowStatus]:
         """All rows of some kind; without what goes in and comes out, unless that is asked for."""
         asked: dict[str, Any] = {"load_input": False, "load_output": False, **filters}
         with reaching():
-            return await self.client.list_workflows_async(**asked)
+            return await in_thread(partial(self.client.list_workflows, **asked))
 
     async def _of_prefix(self, prefix: str, **filters: Any) -> list[WorkflowStatus]:
         """As `_all`; SQLite alone makes no difference between upper and lower case of a prefix."""
