@@ -7,10 +7,9 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import TracebackType
 
 from seedance_async.api.backoff import Backoff
-from seedance_async.api.rate_limit.hold import QUICK_WIDTH, Hold
+from seedance_async.api.rate_limit.hold import Hold
 from seedance_async.api.rate_limit.learned import Learned
 from seedance_async.api.rate_limit.queue import WaitingLine, was_let_in
 from seedance_async.api.rate_limit.state import GateState
@@ -25,13 +24,7 @@ class Gate:
     A refusal by the server (429) concerns every caller, so it is reported here once instead of each
     caller meeting its own: `refused` holds the gate for the delay that the server asked for, or for
     a growing delay of our own. Then one caller goes first, and the others follow once its call was
-    accepted.
-
-    The server's limit, a rate or a number of concurrent jobs, is inferred from what helped after a
-    refusal: time alone means a rate, the end of a job means a job limit. From then on calls are
-    spaced to that rate and kept below that number, and the gate tries a little more as time goes
-    by. If the server goes on refusing although less is asked of it, then a refusal concerns its own
-    call alone, unless there are too many of them in a row.
+    accepted. What limit there is, if any, is inferred by `Learned`.
 
     `shut` fails every caller for a while, those waiting included; `fail_overdue` fails those who
     have waited for too long.
@@ -42,6 +35,8 @@ class Gate:
     ```
 
     Attributes:
+        counts_jobs: whether each accepted call starts a job whose end `job_ended` reports. Without
+            it, no limit on concurrent jobs can be learned.
         refusals: how many there were.
         on_change: called with the state when a long hold begins or is over, and when a limit is
             found, moves or is forgotten.
@@ -50,8 +45,8 @@ class Gate:
         most: callers inside at once.
         backoff: our own delays, for consecutive refusals.
         rng: the source of jitter.
-        at_first: callers inside at once to begin with; each accepted call makes room for one more.
-            All of them may be refused, or left in doubt by a kill. By default as many as later.
+        at_first: callers inside at once to begin with; accepted calls make room for more. All of
+            them may be refused, or left in doubt by a kill. By default as many as later.
     """
 
     def __init__(
@@ -61,11 +56,9 @@ class Gate:
         self._line = WaitingLine()
         self._hold = Hold(most, at_first or most, backoff, rng)
         self._learned = Learned(slowest=1 / backoff.maximum)
-        self._calm = True  # whether nothing but the hold's width is a limit
-        self._paced = False  # whether a rate spaces the calls
-        self._delayed = False  # whether the last caller admitted had to wait
+        self._calm = True  # whether nothing but the hold's width is a limit, and so nobody waits
         self._timer: asyncio.TimerHandle | None = None
-        self.refusals = 0
+        self.counts_jobs, self.refusals = False, 0
         self.on_change: Callable[[GateState], None] | None = None
         self._told = GateState()
 
@@ -73,43 +66,6 @@ class Gate:
         jobs = f", {self._running} running" if self.counts_jobs else ""
         width = int(self._hold.width)
         return f"<Gate {self._inside}/{width} inside{jobs}, {len(self._line)} waiting>"
-
-    @property
-    def counts_jobs(self) -> bool:
-        """Whether each accepted call starts a job whose end `job_ended` reports.
-
-        Without it, no limit on concurrent jobs can be learned.
-        """
-        return self._learned.counts_jobs
-
-    @counts_jobs.setter
-    def counts_jobs(self, counts: bool) -> None:
-        self._learned.counts_jobs = counts
-
-    @property
-    def rate(self) -> float | None:
-        """Calls a second that the server seems to allow; None while no such limit is known."""
-        return self._learned.rate.pace
-
-    @property
-    def limit(self) -> int | None:
-        """Concurrent jobs that the server seems to allow; None while no such limit is known."""
-        return self._learned.jobs.limit
-
-    def state(self) -> GateState:
-        """What it does now. Without a running event loop nobody is held."""
-        try:
-            held_for = max(0.0, self._hold.until - asyncio.get_running_loop().time())
-        except RuntimeError:
-            held_for = 0.0
-        return GateState(held_for, self.rate, self.limit, self._learned.noise.share)
-
-    def _tell(self) -> None:
-        state = self.state()
-        is_shut = state.held_for == math.inf
-        if self.on_change is not None and not is_shut and state.differs(self._told):
-            self._told = state
-            self.on_change(state)
 
     @property
     def refusing_since(self) -> float:
@@ -130,10 +86,22 @@ class Gate:
         """Whether everybody waits, or waits for the one who went first."""
         return self._hold.until > now or self._hold.untried
 
+    def state(self) -> GateState:
+        """What it does now. Without a running event loop nobody is held."""
+        try:
+            held_for = max(0.0, self._hold.until - asyncio.get_running_loop().time())
+        except RuntimeError:
+            held_for = 0.0
+        learned = self._learned
+        return GateState(held_for, learned.pace, learned.limit, learned.noise.share)
+
     # --- entering and leaving ---------------------------------------------------------------
 
     async def __aenter__(self) -> None:
         await self.wait_and_enter(math.inf)
+
+    async def __aexit__(self, *error: object) -> None:
+        self.leave()
 
     @asynccontextmanager
     async def enter(self, waiting_since: float) -> AsyncIterator[None]:
@@ -146,14 +114,13 @@ class Gate:
 
     async def wait_and_enter(self, waiting_since: float) -> None:
         """As `enter`, for a caller that leaves by `leave`."""
-        if self._calm and self._inside < self._hold.width:  # and so nobody waits
+        if self._calm and self._inside < self._hold.width:
             self._inside += 1
-            self._delayed = False
             return
         now = asyncio.get_running_loop().time()
         self._line.check_open(now)
         if not self._line and self._opens_in(now) <= _EARLY:
-            self._enter(now, delayed=False)
+            self._enter(now)
             return
         place = self._line.join(waiting_since)
         self._admit()
@@ -165,14 +132,6 @@ class Gate:
             else:
                 self._admit()
             raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.leave()
 
     def leave(self) -> None:
         """A call that entered is over."""
@@ -188,18 +147,15 @@ class Gate:
     def passed(self) -> None:
         """The server accepted a call."""
         now, late = asyncio.get_running_loop().time(), self._hold.untried
+        pressed, eased = self._line.is_pressed, self._is_eased
+        self._running += self.counts_jobs
         self._hold.ended(late=late)
-        self._running += 1
-        self._learned.rate.accepted(now, pressed=self._delayed or self._line.is_pressed, late=late)
         self._learned.accepted(
-            self._running, self._inside - 1, now, late=late, eased=self._is_eased
+            self._running, self._inside - 1, now, late=late, pressed=pressed, eased=eased
         )
-        if not late and not (self._calm and self._hold.is_over):  # else it shows nothing new
-            if self._paced and self.rate is None:
-                self._hold.narrow()  # all who wait would come at once
-            self._paced = self.rate is not None
-            self._hold.widen(at_once=self._paced)  # the rate alone spaces the calls
-            self._calm = self._hold.is_harmless and self._learned.is_nothing
+        if not late and not (self._calm and self._hold.is_wide):  # else it shows nothing new
+            self._hold.widen()
+            self._calm = self._learned.is_nothing
             self._tell()
             self._admit()
 
@@ -221,15 +177,15 @@ class Gate:
 
         Returns whether everybody is held now. If not, the refusal concerns that call alone.
         """
-        now, limit = asyncio.get_running_loop().time(), self.limit
+        now, late = asyncio.get_running_loop().time(), self._hold.untried
         self.refusals += 1
         self._hold.refused(now)
-        late, eased = self._hold.untried, self._is_eased
-        others = self._inside - 1
+        others, eased = self._inside - 1, self._is_eased
         if not self._learned.refused(self._running, others, now, late=late, eased=eased):
             return False
-        self._hold.count(allowed=self._learned.noise.longest_run)
-        self.hold(max(self._delay_after_refusal(limit), server_delay))
+        self._hold.count()
+        pace = self._learned.pace
+        self.hold(max(1 / pace if pace else 0.0, self._hold.delay(), server_delay))
         return True
 
     def failed(self) -> None:
@@ -239,8 +195,7 @@ class Gate:
         caller goes first, so that an outage is met by one call at a time and not by all callers.
         """
         self._hold.failed(asyncio.get_running_loop().time())
-        self._hold.count()
-        if self._hold.repeated:
+        if self._hold.count() > 1:
             self.hold(self._hold.delay())
 
     def hold(self, seconds: float) -> None:
@@ -273,29 +228,24 @@ class Gate:
         """Whether far fewer calls are inside than would be without the hold."""
         return self._hold.is_narrow and bool(self._line)
 
-    def _delay_after_refusal(self, limit: int | None) -> float:
-        if limit is not None and self._running:
-            # This waits for the end of a job, not for time to pass.
-            return 0.0 if self._running >= limit else self._hold.shortest_delay()
-        pace = self.rate
-        if pace is None:
-            return self._hold.delay()
-        return max(1 / pace, self._hold.delay(first=0.0))
+    def _tell(self) -> None:
+        state = self.state()
+        is_shut = state.held_for == math.inf
+        if self.on_change is not None and not is_shut and state.differs(self._told):
+            self._told = state
+            self.on_change(state)
 
     # --- admitting --------------------------------------------------------------------------
 
     def _opens_in(self, now: float) -> float:
         """Seconds until one more caller may enter; inf if time alone does not help."""
-        width = self._hold.width
-        if self._learned.noise.is_tried:
-            width = min(width, QUICK_WIDTH)
-        if self._inside + 1 > width:
+        if self._inside + 1 > self._hold.width:
             return math.inf
         return max(self._hold.until - now, self._learned.wait(self._running, self._inside, now))
 
-    def _enter(self, now: float, *, delayed: bool) -> None:
+    def _enter(self, now: float) -> None:
         self._inside += 1
-        self._delayed, self._hold.untried = delayed, False
+        self._hold.untried = False
         self._learned.rate.spend(now)
 
     def _admit(self) -> None:
@@ -310,5 +260,5 @@ class Gate:
                 if wait < math.inf:
                     self._timer = loop.call_at(now + wait, self._admit)
                 return
-            self._enter(now, delayed=True)
+            self._enter(now)
             self._line.let_one_in()

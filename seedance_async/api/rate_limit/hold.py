@@ -7,8 +7,8 @@ import random
 
 from seedance_async.api.backoff import Backoff
 
-#: After a hold, each accepted call makes room for one more caller up to this many, and beyond that
-#: for a quarter of one: at the next refusal, all callers inside may be refused.
+#: Each accepted call makes room for one more caller up to this many, and beyond that for a quarter
+#: of one: at the next refusal, all callers inside may be refused.
 QUICK_WIDTH = 8
 
 #: If the gate was open for this many seconds and nobody tried, then the event loop was blocked or
@@ -28,7 +28,7 @@ class Hold:
 
     Args:
         most: callers inside at once, at most.
-        at_first: likewise, until calls were accepted: each makes room for one more.
+        at_first: likewise, until calls were accepted.
         backoff: our own delays, for consecutive troubles.
         rng: the source of jitter.
     """
@@ -36,35 +36,24 @@ class Hold:
     def __init__(self, most: int, at_first: int, backoff: Backoff, rng: random.Random) -> None:
         self._most, self._backoff, self._rng = most, backoff, rng
         self.width, self.until, self.untried = float(min(most, at_first)), -math.inf, False
-        self._held = False  # whether it was, ever
         self.refusing_since = self.failing_since = math.inf
         self._trouble_at = -math.inf
-        self._in_a_row = self._allowed = 0
+        self._in_a_row = 0
 
     @property
-    def is_over(self) -> bool:
+    def is_wide(self) -> bool:
         """Whether as many callers as ever may be inside."""
         return self.width == self._most
-
-    @property
-    def is_harmless(self) -> bool:
-        """Whether it is over, or there was none yet."""
-        return self.is_over or not self._held
 
     @property
     def is_narrow(self) -> bool:
         """Whether less than half as many may be inside."""
         return self.width < self._most / 2
 
-    @property
-    def repeated(self) -> bool:
-        """Whether the last trouble was not the first in a row."""
-        return self._in_a_row > 1
-
     def begin(self, until: float) -> None:
         """Admit nobody until then, at least, and then one caller first."""
         self.until = max(self.until, until)
-        self.width, self.untried, self._held = 1.0, True, True
+        self.width, self.untried = 1.0, True
 
     def refused(self, now: float) -> None:
         """The server refused a call."""
@@ -80,33 +69,18 @@ class Hold:
         self.refusing_since = self.failing_since = math.inf
         self._in_a_row *= late
 
-    def narrow(self) -> None:
-        """Begin again with a few callers."""
-        self.width = min(self.width, QUICK_WIDTH)
-
-    def widen(self, *, at_once: bool) -> None:
+    def widen(self) -> None:
         """A call that was sent after the hold was accepted."""
-        quick = self.width < QUICK_WIDTH or not self._held
-        step = self._most if at_once else 1.0 if quick else 0.25
-        self.width = min(self._most, self.width + step)
+        self.width = min(self._most, self.width + (1.0 if self.width < QUICK_WIDTH else 0.25))
 
-    def delay(self, first: float | None = None) -> float:
-        """Our own delay for the present trouble; `first` if it is the first in a row."""
-        if first is not None and not self.repeated:
-            return first
-        return self._backoff.delay(max(0, self._in_a_row - 1 - self._allowed), self._rng)
+    def delay(self) -> float:
+        """Our own delay for the present trouble."""
+        return self._backoff.delay(max(0, self._in_a_row - 1), self._rng)
 
-    def shortest_delay(self) -> float:
-        """Our own delay for a first trouble."""
-        return self._backoff.delay(0, self._rng)
-
-    def count(self, allowed: int = 0) -> None:
-        """One more trouble in a row; those of concurrent calls count once.
-
-        `allowed`: how many in a row do not lengthen our delays.
-        """
+    def count(self) -> int:
+        """One more trouble: how many in a row that makes. Those of concurrent calls count once."""
         self._in_a_row += not self.untried
-        self._allowed = allowed
+        return self._in_a_row
 
     def _trouble_since(self, since: float, now: float) -> float:
         quiet = now - max(self.until, self._trouble_at)

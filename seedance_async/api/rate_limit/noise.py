@@ -4,170 +4,95 @@ from __future__ import annotations
 
 import math
 
-import attrs
+#: The share of refusals is that of about so many calls.
+REMEMBERED_CALLS = 50
 
-from seedance_async.api.rate_limit.usual import Usual
+#: Less pressure is judged by about so many calls, once so many refusals would be expected among
+#: them if it made no difference.
+REMEMBERED_PRESSURE, EXPECTED = 100, 4.0
+
+#: A larger share is not chance, as nobody could tell it from an outage; a smaller counts as this.
+MOST_NOISE, LEAST_NOISE = 0.8, 0.01
 
 #: That many refusals in a row are not chance if their probability is less than this.
 IMPROBABLE = 1e-6
 
-#: The same for those who go first after a hold.
-UNLIKELY = 0.05
+#: From such odds on (their logarithm) chance is believed in; each time that this proves wrong, it
+#: takes twice as much. They never go farther than MOST_ODDS.
+ENOUGH, MOST_ODDS = 4.0, 6.0
 
-#: No larger share is taken for chance: nobody could tell it from an outage.
-MOST_NOISE = 0.8
-
-#: The share is judged from that many calls at least, and forgotten after so many more.
-FEWEST_CALLS, REMEMBERED_CALLS = 8, 100
-
-#: Less pressure is judged once there were so many refusals, and would have been as many again if it
-#: made no difference.
-EXPECTED = 4.0
-
-#: What a refusal that no limit explains says for chance, and an acceptance against it; chance is
-#: tried once it is more than ENOUGH, which doubles with each trial that fails.
-GAIN, LOSS, ENOUGH = 2.3, 0.1, 4.0
-
-#: Between two refusals of calls that the limits allow there must be so many acceptances: refusals
-#: that come close together mean a limit that has moved.
-APART = 2
-
-#: A trial takes so many calls. It fails if the share of refusals is so much larger than it was, or
-#: than LOWEST where it was smaller; and at once if CLEAR refusals are beyond that.
-TRIAL_CALLS, MUCH_MORE, LOWEST, HIGHEST, CLEAR = 30, 0.25, 0.4, 0.85, 2
+#: Beside the probability by chance, that of the refusal of a call that the limits found allow. It
+#: counts only after so many acceptances: refusals closer together mean a limit that has moved.
+ALLOWED, APART = 0.1, 2
 
 
 class Noise:
     """Refusals that have nothing to do with how much we ask for.
 
-    At a limit, nearly all calls are refused that were in flight with the first one refused. If most
-    of them are accepted, that was chance, unless a low pressure, as after a hold, brings less than
-    half as many refusals. Where too few are in flight, chance shows later: calls are refused again
-    and again that the limits found by then allow, or though they have become far fewer than usual.
-    Then it is tried whether there is any limit: for some calls nothing holds, and if far more of
-    them are refused than before, the limits were right.
+    There are two explanations: a limit, or chance, which refuses a share of all calls. Whatever
+    happens is more probable by one of them; the logarithms of these ratios add up. Once chance is
+    far ahead, it is found, until it cannot explain a run of refusals, or fewer calls at once bring
+    fewer of them.
+
+    Attributes:
+        is_found: whether refusals are by chance.
     """
 
     def __init__(self) -> None:
-        self._found = False
-        self._refused = self._calls = 0.0  # at full pressure
-        self._eased_refused = self._eased = 0.0  # at low pressure
+        self.is_found = False
+        self._share, self._calls = 0.0, 0
         self._in_a_row = self._accepted_in_a_row = 0
-        self._usual = Usual()
-        self._mean, self._answers = 0.0, 0  # of all calls
-        self._doubt, self._enough = 0.0, ENOUGH
-        self._trial: _Trial | None = None
+        self._share_before = LEAST_NOISE
+        self._odds, self._enough = 0.0, ENOUGH
+        self._refused, self._calls_at = [0.0, 0.0], [0.0, 0.0]  # at full and at low pressure
 
     @property
     def share(self) -> float:
-        """The share of calls that is refused whatever we do."""
-        return min(MOST_NOISE, self._refused / self._calls) if self._found else 0.0
+        """The share of calls that is refused by chance."""
+        return min(MOST_NOISE, self._share) if self.is_found else 0.0
 
-    @property
-    def longest_run(self) -> int:
-        """How many refusals in a row it explains."""
-        share = self.share
-        return int(math.log(IMPROBABLE) / math.log(share)) if share else 0
-
-    @property
-    def explains_run(self) -> bool:
-        """Whether the last refusals in a row may be chance."""
-        return self.is_tried or self._in_a_row <= self.longest_run
-
-    @property
-    def is_tried(self) -> bool:
-        """Whether calls are sent to see if there is any limit."""
-        return self._trial is not None
-
-    def count(self, *, refused: bool, eased: bool) -> None:
-        """A call was answered; `eased`: at low pressure."""
-        kept = 1 - 1 / REMEMBERED_CALLS
-        if eased:
-            self._eased_refused = kept * self._eased_refused + refused
-            self._eased = kept * self._eased + 1
-            self._found = self._found and not self._less_pressure_helps()
-        else:
-            self._refused = kept * self._refused + refused
-            self._calls = kept * self._calls + 1
-
-    def judge(self, refused: int, calls: int, *, last: int, first: int) -> bool:
-        """Whether refusals began by chance.
+    def count(self, by_limit: float | None, *, refused: bool) -> None:
+        """A call was answered.
 
         Args:
-            refused: how many of the calls in flight with the first.
-            calls: how many these were.
-            last: the last of them that were refused, in a row.
-            first: refusals of those who went first after a hold.
-        """
-        mixed = calls >= FEWEST_CALLS and refused <= MOST_NOISE * calls and 2 * last <= refused + 1
-        likely = ((refused + 1) / (calls + 1)) ** first > UNLIKELY
-        self._found = mixed and likely and not self._less_pressure_helps()
-        return self._found
-
-    def doubts_limits(self, now: float, running: int, *, refused: bool, allowed: bool) -> bool:
-        """A call was answered: whether it is time to try if there is any limit.
-
-        Args:
-            now: the time.
-            running: jobs that ran.
+            by_limit: how probable its refusal is if a limit is the cause; 0 if the limits found
+                allow it, None if that cannot be said.
             refused: whether it was refused.
-            allowed: whether there are limits, and they allow it.
         """
-        if refused and self._accepted_in_a_row < APART:
-            allowed = False  # perhaps the limit has just moved
+        self._calls += 1
+        self._share += (refused - self._share) / min(self._calls, REMEMBERED_CALLS)
+        by_chance = min(max(self._share, LEAST_NOISE), MOST_NOISE)
+        if by_limit == 0.0 and refused and self._accepted_in_a_row < APART:
+            by_limit = None
         self._in_a_row = self._in_a_row + 1 if refused else 0
         self._accepted_in_a_row = 0 if refused else self._accepted_in_a_row + 1
-        self._answers += 1
-        self._mean += (refused - self._mean) / min(self._answers, REMEMBERED_CALLS)
-        unexplained = False
-        if refused or self._doubt:  # else it says nothing
-            unexplained = allowed or self._usual.is_far_away(now, running)
         if not refused:
-            self._usual.accepted(now, running)
-        if self._trial is not None:
-            self._trial.count(refused=refused)
-            return False
-        if unexplained and self._in_a_row <= 1 and not self._found:
-            self._doubt = max(0.0, self._doubt + (GAIN if refused else -LOSS))
-        return self._doubt > self._enough
+            self._share_before = by_chance
+        if by_limit is not None and not self.is_found:
+            by_limit = by_limit or ALLOWED * by_chance
+            ratio = by_chance / by_limit if refused else (1 - by_chance) / (1 - by_limit)
+            self._odds = min(max(self._odds + math.log(ratio), -MOST_ODDS), 2 * self._enough)
 
-    def begin_trial(self) -> None:
-        """The next calls show whether there is any limit."""
-        self._trial = _Trial(min(HIGHEST, max(LOWEST, self._mean) + MUCH_MORE))
+    def is_believed(self) -> bool:
+        """Whether chance is found, now that a call was accepted."""
+        self.is_found = (self.is_found or self._odds > self._enough) and not self._less_helps()
+        return self.is_found
 
-    def end_trial(self) -> bool | None:
-        """Whether the trial has shown that there is no limit; None while it shows nothing."""
-        trial = self._trial
-        if trial is None or trial.is_chance is None:
-            return None
-        self._trial, self._doubt, self._enough = None, 0.0, 2 * self._enough
-        if trial.is_chance:
-            self._refused, self._calls = max(1.0, trial.refused), float(trial.calls)
-            self._eased_refused = self._eased = 0.0
-            self._found, self._enough = True, ENOUGH
-        return trial.is_chance
+    def explains(self) -> bool:
+        """Whether the last refusal was by chance."""
+        probability = self._share_before**self._in_a_row
+        if self.is_found and (self._share > MOST_NOISE or probability < IMPROBABLE):
+            self.is_found, self._odds, self._enough = False, 0.0, 2 * self._enough
+        return self.is_found
 
-    def _less_pressure_helps(self) -> bool:
-        expected = self._eased * self._refused / max(1.0, self._calls)
-        enough = min(expected, self._refused) >= EXPECTED
-        return enough and self._eased_refused < expected / 4
+    def compare(self, *, refused: bool, eased: bool) -> None:
+        """A call was answered; `eased`: while far fewer were let in than wanted to."""
+        self._refused[eased] += refused - self._refused[eased] / REMEMBERED_PRESSURE
+        self._calls_at[eased] += 1 - self._calls_at[eased] / REMEMBERED_PRESSURE
 
-
-@attrs.define
-class _Trial:
-    """Some calls that no limit holds; `most`: the share of refusals that chance explains."""
-
-    most: float
-    calls: int = 0
-    refused: int = 0
-
-    def count(self, *, refused: bool) -> None:
-        self.calls += 1
-        self.refused += refused
-
-    @property
-    def is_chance(self) -> bool | None:
-        """None until enough calls were answered."""
-        if self.refused > min(TRIAL_CALLS * self.most, self.calls * self.most + CLEAR):
-            return False
-        return True if self.calls >= TRIAL_CALLS else None
+    def _less_helps(self) -> bool:
+        """Whether less pressure brings fewer refusals."""
+        expected = self._calls_at[True] * self._refused[False] / max(1.0, self._calls_at[False])
+        return min(expected, self._refused[False]) >= EXPECTED and (
+            self._refused[True] < expected / 4
+        )

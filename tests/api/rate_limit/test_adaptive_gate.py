@@ -98,11 +98,11 @@ class Run:
 async def test_the_rate_that_a_server_allows_is_found_and_used(retry_after):
     async with Run(Bucket(5.0), retry_after=retry_after) as run:
         await run.count(20)
-        assert run.gate.limit is None
+        assert run.gate.state().limit is None
         accepted, refused = await run.count(200)
         assert accepted >= 0.97 * 5.0 * 200
         assert refused <= 0.015 * accepted
-        assert run.gate.rate == pytest.approx(5.0, rel=0.2)
+        assert run.gate.state().rate == pytest.approx(5.0, rel=0.2)
 
 
 async def test_a_rate_that_rises_and_falls_is_followed():
@@ -122,8 +122,8 @@ async def test_a_rate_that_rises_and_falls_is_followed():
 async def test_a_job_limit_is_found_and_used_in_full():
     async with Run(JobLimit(40)) as run:
         await run.count(90)
-        assert run.gate.rate is None
-        assert run.gate.limit == pytest.approx(40, abs=2)
+        assert run.gate.state().rate is None
+        assert run.gate.state().limit == pytest.approx(40, abs=2)
         accepted, refused = await run.count(300)
         assert accepted >= 0.95 * 40 * 300 / 30
         assert refused <= 0.02 * accepted
@@ -148,14 +148,14 @@ async def test_a_job_limit_that_rises_and_falls_is_followed():
         run.server.jobs = 20
         _, refused = await run.count(60)
         assert refused <= 20
-        assert run.gate.limit == pytest.approx(20, abs=2)
+        assert run.gate.state().limit == pytest.approx(20, abs=2)
         assert run.active >= 18
 
 
 async def test_at_a_full_server_only_the_end_of_a_job_or_a_long_time_admits_another():
     async with Run(JobLimit(10), job_seconds=120) as run:
         await run.count(200)
-        assert run.gate.limit == 10
+        assert run.gate.state().limit == 10
         run.gate.job_ended = lambda: None  # from now on no end of a job is reported
         sent = run.sent
         await run.count(25)
@@ -187,7 +187,7 @@ async def test_a_small_limit_with_long_jobs_is_not_forgotten():
     """That one more job is refused whenever it is tried does not contradict the limit."""
     async with Run(JobLimit(5), job_seconds=600.0, reported_late=30.0) as run:
         await run.count(4 * 3600)
-        assert run.gate.limit in (5, 6)
+        assert run.gate.state().limit in (5, 6)
         accepted, refused = await run.count(4 * 3600)
         assert accepted >= 0.9 * 5 * 4 * 3600 / 600
         assert refused <= 12 * accepted
@@ -227,7 +227,7 @@ async def test_calls_that_never_waited_do_not_count_as_held_by_the_gate():
     async with gate:
         gate.refused(0.0)
     await call()
-    assert gate.rate is None
+    assert gate.state().rate is None
 
 
 async def test_jobs_started_elsewhere_count_as_running():
@@ -241,7 +241,7 @@ async def test_jobs_started_elsewhere_count_as_running():
     gate.job_ended()
     async with gate:
         gate.passed()
-    assert gate.limit == 7
+    assert gate.state().limit == 7
 
 
 async def test_a_burst_a_minute_is_not_mistaken_for_a_job_limit_for_good():
@@ -266,8 +266,8 @@ async def test_a_burst_a_minute_is_not_mistaken_for_a_job_limit_for_good():
 async def test_a_limit_that_the_server_lifts_is_forgotten():
     async with Run(Bucket(5.0), job_seconds=1.0) as run:
         await run.count(30)
-        assert run.gate.rate is not None
+        assert run.gate.state().rate is not None
         run.server.rate = run.server.burst = 1e9
         await run.count(80)
-        assert run.gate.rate is None
+        assert run.gate.state().rate is None
         assert (await run.count(2))[0] > 2 * 20 / 0.12 * 0.8
