@@ -17,6 +17,9 @@ ALIKE, OFTEN = 0.04, 4
 #: that goes first after a hold; and of the same where limits are known.
 IN_FLIGHT, GOES_FIRST, GOES_FIRST_AGAIN = 0.9, 0.5, 0.3
 
+#: Between two refusals there must be so many acceptances, or else the rate may have moved.
+APART = 2
+
 
 class Learned:
     """The limits of a server, as far as its refusals show them.
@@ -94,22 +97,23 @@ class Learned:
         return True
 
     def _count(self, occupied: int, *, refused: bool, late: bool, eased: bool) -> None:
-        self.noise.count(self._by_limit(occupied, late=late), refused=refused)
+        self.noise.count(self._by_limit(occupied, refused=refused, late=late), refused=refused)
         if self._case is not None and self.is_nothing:
             if not late:
                 return  # it is no fair sample who goes first
             eased = self._case.eased
         self.noise.compare(refused=refused, eased=eased or not self.is_nothing)
 
-    def _by_limit(self, occupied: int, *, late: bool) -> float | None:
+    def _by_limit(self, occupied: int, *, refused: bool, late: bool) -> float | None:
         """How probable the refusal of a call is if limits are the cause; None if unknown."""
         case = self._case
         if case is not None and late:
             return IN_FLIGHT if self.is_nothing and case.rounds == 1 else None
         if case is not None:
             return GOES_FIRST if self.is_nothing else GOES_FIRST_AGAIN
+        moved = refused and self.rate.pace and self.noise.accepted_in_a_row < APART
         allowed = not late and self.rate.is_below and self.jobs.allows(occupied)
-        return 0.0 if allowed and not self.is_nothing else None
+        return 0.0 if allowed and not moved and not self.is_nothing else None
 
     def _judge(self, case: _Refusals, running: int, now: float) -> None:
         """A call was accepted again: learn from what helped."""

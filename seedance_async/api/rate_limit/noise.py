@@ -21,9 +21,8 @@ IMPROBABLE = 1e-6
 #: takes twice as much. They never go farther than MOST_ODDS.
 ENOUGH, MOST_ODDS = 4.0, 6.0
 
-#: Beside the probability by chance, that of the refusal of a call that the limits found allow. It
-#: counts only after so many acceptances: refusals closer together mean a limit that has moved.
-ALLOWED, APART = 0.1, 2
+#: Beside the probability by chance, that of the refusal of a call that the limits found allow.
+ALLOWED = 0.1
 
 
 class Noise:
@@ -36,12 +35,13 @@ class Noise:
 
     Attributes:
         is_found: whether refusals are by chance.
+        accepted_in_a_row: calls accepted since the last refusal.
     """
 
     def __init__(self) -> None:
         self.is_found = False
         self._share, self._calls = 0.0, 0
-        self._in_a_row = self._accepted_in_a_row = 0
+        self._in_a_row = self.accepted_in_a_row = 0
         self._share_before = LEAST_NOISE
         self._odds, self._enough = 0.0, ENOUGH
         self._refused, self._calls_at = [0.0, 0.0], [0.0, 0.0]  # at full and at low pressure
@@ -62,10 +62,8 @@ class Noise:
         self._calls += 1
         self._share += (refused - self._share) / min(self._calls, REMEMBERED_CALLS)
         by_chance = min(max(self._share, LEAST_NOISE), MOST_NOISE)
-        if by_limit == 0.0 and refused and self._accepted_in_a_row < APART:
-            by_limit = None
         self._in_a_row = self._in_a_row + 1 if refused else 0
-        self._accepted_in_a_row = 0 if refused else self._accepted_in_a_row + 1
+        self.accepted_in_a_row = 0 if refused else self.accepted_in_a_row + 1
         if not refused:
             self._share_before = by_chance
         if by_limit is not None and not self.is_found:
