@@ -29,13 +29,15 @@ class QueuePlace:
     def __init__(self, url: str, server: PostgresServer | None = None) -> None:
         self.url, self.server = url, server
         self.restarts = {"fast": 0, "immediate": 0}
+        self._restarting = asyncio.Lock()
 
     async def restart(self) -> None:
         """Restart the server: once in order, the next time as after a crash."""
         assert self.server is not None
-        mode = min(self.restarts, key=lambda mode: self.restarts[mode])
-        self.restarts[mode] += 1
-        await asyncio.to_thread(self.server.restart, mode)
+        async with self._restarting:
+            mode = min(self.restarts, key=lambda mode: self.restarts[mode])
+            self.restarts[mode] += 1
+            await asyncio.to_thread(self.server.restart, mode)
 
 
 class Network:
