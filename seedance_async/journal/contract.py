@@ -28,7 +28,10 @@ ATTACHED = "attached"
 
 
 class CreditsInUseError(JournalError):
-    """Another session sends a submit under the same limit, and its price is not known yet."""
+    """Another session sends a submit under the same limit, and what it costs has to be known first.
+
+    Because nobody knows a price, or because little is left.
+    """
 
 
 class RequestIdTakenError(JournalError):
@@ -118,8 +121,8 @@ class Journal(Protocol):
 
         Raises:
             BudgetExceededError: it does not fit in one of the limits.
-            CreditsInUseError: another session is sending a submit under one of the limits, and its
-                price is not known yet; try again.
+            CreditsInUseError: another session is sending a submit under one of the limits, and what
+                it costs has to be known first; try again.
             JournalError: it is not on record; nothing must be sent.
         """
 
