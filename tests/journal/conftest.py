@@ -58,14 +58,19 @@ def postgres_tables(postgres):
     return dsn
 
 
-@pytest.fixture
-def empty_postgres(postgres_tables):
-    """The URL of a database whose journal is empty."""
+def empty(dsn):
+    """Remove everything from the journal in a database."""
     tables = ("jobs", "attempts", "prices", "owners", "budgets", "nudges")
-    with psycopg.connect(postgres_tables) as connection:
+    with psycopg.connect(dsn) as connection:
         connection.execute("; ".join(f"DELETE FROM seedance.{table}" for table in tables))
         connection.execute("INSERT INTO seedance.budgets VALUES ('')")
         connection.execute("UPDATE seedance.turns SET next_at = 0")
+
+
+@pytest.fixture
+def empty_postgres(postgres_tables):
+    """The URL of a database whose journal is empty."""
+    empty(postgres_tables)
     return postgres_tables
 
 

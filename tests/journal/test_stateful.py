@@ -1,17 +1,23 @@
-"""Any operations in any order: both journals agree, also once the file is opened again."""
+"""Any operations in any order: all journals agree, also once the file is opened again."""
 
 import asyncio
 import tempfile
 from pathlib import Path
 
+import attrs
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
 
 from seedance_async import BudgetExceededError, JournalError
-from seedance_async.journal import Intent, SQLiteJournal, read_entries
+from seedance_async.journal import Intent, PostgresJournal, SQLiteJournal, read_entries
 from seedance_async.journal.entry import STATES
-from tests.journal.conftest import Clock, intent
+from tests.journal.conftest import Clock, empty, intent
 from tests.support.memory_journal import MemoryJournal
 
 ANY_TEXT = st.text(max_size=12) | st.text(st.characters(), max_size=6)
@@ -132,3 +138,108 @@ class BothJournals(RuleBasedStateMachine):
 
 BothJournals.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestBothJournals = BothJournals.TestCase
+
+
+SMALL = st.none() | st.integers(0, 2**40)  # no sum of these is too large for Postgres
+
+
+class MemoryAndPostgres(RuleBasedStateMachine):
+    """The numbers of attempts differ: they are named by their order."""
+
+    dsn = None
+
+    def __init__(self):
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.journals = [
+            MemoryJournal(shared=True, clock=self.clock),
+            PostgresJournal(self.dsn, clock=self.clock),
+        ]
+        self.attempts = [[], []]
+        for journal in self.journals:
+            self.runner.run(journal.open())
+
+    async def outcome(self, place, act):
+        numbers = self.attempts[place]
+        name = lambda number: numbers[number] if number < len(numbers) else 2**60 + number  # noqa: E731
+        try:
+            found = await act(self.journals[place], name)
+        except JournalError as error:
+            return type(error), error.request_id
+        except BudgetExceededError as error:
+            return str(error)
+        numbers += await self.new_attempts(place)
+        return found
+
+    async def new_attempts(self, place):
+        known = set(self.attempts[place])
+        return sorted({each.attempt for each in await self.journals[place].entries()} - known)
+
+    async def entries(self, place):
+        numbers = self.attempts[place]
+        found = await self.journals[place].entries()
+        return [attrs.evolve(each, attempt=numbers.index(each.attempt)) for each in found]
+
+    def both(self, act):
+        self.clock.now += 1.5
+        mine, theirs = (self.runner.run(self.outcome(place, act)) for place in (0, 1))
+        assert mine == theirs
+        mine, theirs = (self.runner.run(self.entries(place)) for place in (0, 1))
+        assert mine == theirs
+
+    @rule(key=KEYS, text=ANY_TEXT, credits=SMALL, limit=st.none() | st.integers(0, 100))
+    def claim(self, key, text, credits, limit):
+        limits = {} if limit is None else {"": limit}
+        new = Intent(key, text, text, kind=text, budget=text, credits=credits, limits=limits)
+
+        async def act(journal, _):
+            return await journal.claim(new) is not None
+
+        self.both(act)
+
+    @rule(key=st.sampled_from(["a", "b", "c"]), after=st.integers(0, 6))
+    def claim_again(self, key, after):
+        async def act(journal, name):
+            return await journal.claim(intent(key), after=name(after)) is not None
+
+        self.both(act)
+
+    @rule(attempt=st.integers(0, 6), changes=CHANGES, credits=SMALL)
+    def record(self, attempt, changes, credits):
+        if "credits_charged" in changes:
+            changes = {**changes, "credits_charged": credits}
+        self.both(lambda journal, name: journal.record(name(attempt), **changes))
+
+    @rule(keys=st.lists(KEYS, max_size=3))
+    def forget(self, keys):
+        self.both(lambda journal, _: journal.forget(keys))
+
+    @rule(key=KEYS, path=ANY_TEXT)
+    def record_file(self, key, path):
+        file = {"path": path, "size": 1, "sha256": "a"}
+        self.both(lambda journal, _: journal.record_file(key, **file))
+
+    @rule()
+    def count_the_money(self):
+        async def act(journal, _):
+            budgets = [await journal.spent(name) for name in ("", "a", "b")]
+            return budgets, await journal.prices(), await journal.unpriced()
+
+        self.both(act)
+
+    def teardown(self):
+        for journal in self.journals:
+            self.runner.run(journal.aclose())
+        self.runner.close()
+
+
+def test_a_journal_in_postgres_agrees_with_one_in_memory(postgres_tables):
+    class Fresh(MemoryAndPostgres):
+        def __init__(self):
+            empty(postgres_tables)
+            super().__init__()
+
+    Fresh.dsn = postgres_tables
+    often = settings(max_examples=12, stateful_step_count=20, deadline=None)
+    run_state_machine_as_test(Fresh, settings=often)
