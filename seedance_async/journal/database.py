@@ -59,7 +59,13 @@ _SELECT = (
 
 _LEARNED = ("request_id", "credits_charged", "error")
 _OF_ATTEMPT = ("job", "kind", "origin", "budget", "state", *_LEARNED)
-_ATTEMPT = f"SELECT {', '.join(_OF_ATTEMPT)} FROM attempts WHERE number = ?"  # noqa: S608
+_HOLDER = (
+    "SELECT number FROM attempts WHERE request_id = ? AND (origin IN ({0}, '') OR {0} = '') LIMIT 1"
+)
+_ATTEMPT = (
+    f"SELECT {', '.join(_OF_ATTEMPT)}, ({_HOLDER.format('known.origin')}) "  # noqa: S608
+    "FROM attempts AS known WHERE number = ?"
+)
 
 #: The state of an attempt that each state of its job tells.
 _TOLD = {JobState.SUBMITTING: "sending", JobState.REJECTED: "refused"} | {
@@ -219,14 +225,14 @@ class Database:
     def record(self, attempt: int, changes: Mapping[str, Any]) -> None:
         """See `Journal.record`."""
         request_id = changes.get("request_id")
-        rows = self._rows(_ATTEMPT, attempt)
+        rows = self._rows(_ATTEMPT, request_id, attempt)
         if not rows:
             message = f"it has no attempt {attempt}"
             raise JournalError(message, path=self.path, request_id=request_id)
-        known = dict(zip(_OF_ATTEMPT, rows[0], strict=True))
+        known = dict(zip((*_OF_ATTEMPT, "holder"), rows[0], strict=True))
         job, before, named = known["job"], known["state"], known["request_id"]
         told = JobState(changes["state"]) if "state" in changes else None
-        holder = None if request_id in (None, named) else self._holder(request_id, known["origin"])
+        holder = None if request_id in (None, named) else known["holder"]
         if told is JobState.UNCERTAIN and holder is not None:
             changes = {**changes, "request_id": None}  # an answer that names another job
         elif request_id is not None and named not in (None, request_id):
@@ -320,10 +326,7 @@ class Database:
 
     def _holder(self, request_id: str | None, origin: str) -> int | None:
         """The attempt with this id, of this API or of one that nobody knows."""
-        found: int | None = self._value(
-            "SELECT number FROM attempts WHERE request_id = ? AND (origin IN (?, '') OR ? = '')",
-            *(request_id, origin, origin),
-        )
+        found: int | None = self._value(_HOLDER.format("?"), request_id, origin, origin)
         return found
 
     def _job_of(self, attempt: int) -> int | None:
