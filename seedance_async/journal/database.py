@@ -195,7 +195,7 @@ class Database:
             attempt: the number that the claim returned.
             request_id: that of a job which was adopted.
         """
-        if self._rows("SELECT 1 FROM attempts WHERE number = ?", attempt):
+        if self.has_attempt(attempt):
             return
         now, job = self._now(), self._value("SELECT number FROM jobs WHERE key = ?", intent.key)
         credits = self.spending.dearest(intent) if intent.limits else intent.credits
@@ -208,6 +208,10 @@ class Database:
         self._insert("attempts", self._sending(intent, attempt, job, credits, now))
         if request_id is not None:
             self.record(attempt, {"state": JobState.QUEUED.value, "request_id": request_id})
+
+    def has_attempt(self, number: int) -> bool:
+        """Whether there is an attempt with this number."""
+        return bool(self._rows("SELECT 1 FROM attempts WHERE number = ?", number))
 
     def _claimable_job(self, intent: Intent, after: int | None) -> int | None:
         """The number of the job, if its last attempt is `after`, and leaves the key free."""

@@ -65,10 +65,6 @@ class Owners:
         statement = "UPDATE owners SET batch = ?, seen_at = ? WHERE number = ?"
         self._sql.run(statement, batch, now, self.own)
 
-    def has_marked(self, batch: int) -> bool:
-        """Whether the transaction that was marked so is on record, and was this owner's last."""
-        return bool(self._sql.value("SELECT batch FROM owners WHERE number = ?", self.own) == batch)
-
     def rolled_back(self) -> None:
         """The last sign of life may not be on record."""
         self._seen_at = 0.0

@@ -169,8 +169,9 @@ async def test_entries_are_read_in_pages(empty_postgres, monkeypatch):
 
 
 async def test_owners_that_were_silent_for_a_day_and_left_nothing_are_removed(
-    empty_postgres, run_on
+    empty_postgres, run_on, monkeypatch
 ):
+    monkeypatch.setattr(link, "EMBARGO_SECONDS", 0.1)
     journals = [await opened(empty_postgres) for _ in range(3)]
     await claimed(journals[0], "a")
     run_on("UPDATE seedance.owners SET seen_at = seen_at - %s", KEPT_SECONDS + 10)

@@ -62,7 +62,7 @@ async def test_restarts_while_it_is_written_lose_nothing_and_repeat_nothing(own_
         await begun.wait()
         begun.clear()
         await asyncio.to_thread(own_postgres.restart, mode)
-    await asyncio.wait_for(writing, 30)
+    await asyncio.wait_for(writing, 60)
     entries = await journals[0].entries()
     assert {entry.key: entry.attempt for entry in entries} == told
     assert {entry.state for entry in entries} == {"queued"}
@@ -132,7 +132,7 @@ async def test_what_is_learnt_and_cannot_be_recorded_until_the_end_is_shouted(
     network.cut()
     journal.record_soon(number, state="queued", request_id="req_1")
     with pytest.raises(JournalError) as caught:
-        await asyncio.wait_for(journal.aclose(), 5)
+        await asyncio.wait_for(journal.aclose(), 60)
     assert caught.value.request_id == "req_1"
     shouted = [each.getMessage() for each in caplog.records if each.levelno == logging.CRITICAL]
     assert len(shouted) == 1
@@ -144,7 +144,7 @@ async def test_a_server_that_hangs_is_given_up_and_asked_again(open_on, network,
     monkeypatch.setattr(link, "SILENT_SECONDS", 0.2)
     journal = await open_on()
     network.silence()
-    assert await asyncio.wait_for(journal.claim(intent("a")), 5) is not None
+    assert await asyncio.wait_for(journal.claim(intent("a")), 60) is not None
 
 
 async def test_a_server_without_a_connection_left_is_waited_for(own_postgres):

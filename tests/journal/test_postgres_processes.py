@@ -14,7 +14,7 @@ import pytest
 
 from seedance_async.journal import PostgresJournal
 from seedance_async.journal.postgres import link, statements, target, writer
-from tests.journal.conftest import claimed, intent
+from tests.journal.conftest import claimed, empty, intent
 
 WRITER = """
 import asyncio, sys
@@ -69,10 +69,10 @@ async def test_a_process_that_is_stopped_with_the_lock_does_not_hold_others_up(
     try:
         assert (await asyncio.to_thread(stopped.stdout.readline)).strip() == "stopping"
         journal = PostgresJournal(empty_postgres)
-        await asyncio.wait_for(journal.open(), 5)
-        assert await asyncio.wait_for(journal.claim(intent("a")), 5) is not None
+        await asyncio.wait_for(journal.open(), 60)
+        assert await asyncio.wait_for(journal.claim(intent("a")), 60) is not None
         os.kill(stopped.pid, signal.SIGCONT)
-        told, _ = await asyncio.to_thread(stopped.communicate, timeout=20)
+        told, _ = await asyncio.to_thread(stopped.communicate, timeout=60)
         assert told.strip() == "None"
         assert len(await journal.entries()) == 1
         await journal.aclose()
@@ -132,7 +132,7 @@ async def test_a_server_that_takes_over_without_the_last_transactions_is_told_th
 async def test_a_server_whose_files_were_restored_is_told_again_what_it_lacks(
     own_postgres, monkeypatch, tmp_path, caplog
 ):
-    """It is the same server, on the same timeline, but its log has become shorter."""
+    """It is the same server, on the same timeline, and lacks what one of them has marked last."""
     monkeypatch.setattr(link, "EMBARGO_SECONDS", 0.5)
     monkeypatch.setattr(writer, "IDLE_LOOK", 0.1)
     journals = [PostgresJournal(own_postgres.dsn()) for _ in range(2)]
@@ -149,12 +149,30 @@ async def test_a_server_whose_files_were_restored_is_told_again_what_it_lacks(
     own_postgres.stop()
     own_postgres.restore(tmp_path / "backup")
     own_postgres.start()
+    assert (await other.find("today")).request_id == "req_1"
     assert await one.claim(intent("today")) is None
     assert [entry.request_id for entry in await one.entries()] == [None, "req_1"]
     assert await one.spent() == 40
     assert "a backup was restored" in caplog.text
     for each in journals:
         await each.aclose()
+
+
+async def test_a_backup_that_is_restored_under_a_living_worker_is_told_what_it_lacks(
+    postgres, empty_postgres, monkeypatch, caplog
+):
+    """Its connection does not even break. It notices when it writes next, or beats."""
+    monkeypatch.setattr(link, "EMBARGO_SECONDS", 0.3)
+    journal = PostgresJournal(empty_postgres, lease=0.5)
+    await journal.open()
+    number = await claimed(journal, "today", credits=40)
+    empty(empty_postgres)
+    while not (found := await journal.find("today")):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    assert found.attempt == number
+    assert await journal.spent() == 40
+    assert "a backup was restored" in caplog.text
+    await journal.aclose()
 
 
 async def test_the_clocks_of_the_processes_are_of_no_account(empty_postgres, monkeypatch):

@@ -102,7 +102,7 @@ def _new_data():
     home = new_folder()
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     run("initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
-        "--locale=C", "--no-sync", "--no-instructions")  # fmt: skip
+        "--locale=C", "--no-sync", "--no-instructions", "--wal-segsize=1")  # fmt: skip
     (home / "data" / "pg_hba.conf").write_text(_ACCESS)
     return home / "data"
 

@@ -75,6 +75,7 @@ class PostgresLink:
         self._told: deque[tuple[float, Operation, Any]] = deque()
         self._unsure: tuple[int, Outcomes] | None = None
         self._withdrawn: set[Operation] = set()
+        self._marks: set[int | None] = set()  # one of them is that of the last transaction
         self.recovered: dict[Operation, Any] = {}
         connection = target.connect()
         try:
@@ -90,6 +91,9 @@ class PostgresLink:
         """Start a transaction, on a new connection if need be, which is then brought up to date."""
         self.connect()
         self.database.begin(writes=writes)
+        if writes and self._sql.batch not in self._marks:
+            self._sql.close()
+            raise psycopg.OperationalError("what was recorded last is gone: a backup was restored")
 
     def connect(self) -> None:
         """See to it that there is a connection, and that nothing was lost before it."""
@@ -117,6 +121,8 @@ class PostgresLink:
         try:
             if self._sql.is_connected:
                 self._in_transaction(self.database.owners.leave)
+        except psycopg.Error as error:  # others find out by its silence
+            _log.info("%s was not told that this session has left: %s", self._target.name, error)
         finally:
             self._watch.end()
             self._sql.close()
@@ -125,14 +131,20 @@ class PostgresLink:
 
     def commit(self, outcomes: Outcomes, *, wrote: bool) -> None:
         """Commit what was done since `begin`, and remember it."""
-        if wrote:
-            batch = secrets.randbits(62)
-            self.database.owners.mark(batch)
-            self._unsure = (batch, outcomes)
+        if not wrote:
+            self.database.commit()
+            return
+        batch = self._mark()
+        self._unsure = (batch, outcomes)
         self.database.commit()
-        self._unsure = None
-        if wrote:
-            self._remember(outcomes)
+        self._unsure, self._marks = None, {batch}
+        self._remember(outcomes)
+
+    def _mark(self) -> int:
+        batch = secrets.randbits(62)
+        self.database.owners.mark(batch)
+        self._marks.add(batch)  # perhaps, should the answer to the commit be lost
+        return batch
 
     def failed(self, error: Exception) -> None:
         """Something was raised since `begin`: nothing of it is on record, but for a lost answer."""
@@ -162,7 +174,9 @@ class PostgresLink:
         try:
             self.database.begin()
             work()
+            batch = self._mark()
             self.database.commit()
+            self._marks = {batch}
         except BaseException as error:
             self._roll_back(error)
             self._sql.close()
@@ -176,24 +190,26 @@ class PostgresLink:
     # --- after a connection has broken --------------------------------------------------------
 
     def _begin_as_owner(self) -> None:
-        self._check_server()
+        self._check_server(is_whole=True)
         self.database.owners.register()
+        self._sql.owner = self.database.owners.own
 
     def _catch_up(self) -> None:
-        self._check_server()
+        self._check_server(is_whole=self._sql.batch in self._marks)
         self.database.spending.rolled_back()
         self._settle_commit()
         self._tell_again()
         self.database.owners.beat()
 
-    def _check_server(self) -> None:
+    def _check_server(self, *, is_whole: bool) -> None:
         """Have nobody claim for a while if this is not the server that was written on last.
 
-        Or if that has less in its log than before: its files were restored.
+        Args:
+            is_whole: whether what this owner has committed last is there.
         """
         server = self._sql.value(_SERVER)
         known = self._sql.value("SELECT server FROM journal")
-        if server == known and not self._sql.has_gone_back():
+        if server == known and is_whole:
             return
         until = 0.0 if known is None else self._sql.now() + EMBARGO_SECONDS
         self._sql.run("UPDATE journal SET server = ?, embargo_until = ?", server, until)
@@ -209,7 +225,7 @@ class PostgresLink:
         if self._unsure is None:
             return
         batch, outcomes = self._unsure
-        if self.database.owners.has_marked(batch):
+        if self._sql.batch == batch or self._has_attempt_of(outcomes):
             self._remember(outcomes)
             for operation, outcome in outcomes:
                 if operation not in self._withdrawn:
@@ -219,6 +235,14 @@ class PostgresLink:
                     self.database.record(outcome, rejected)
         self._withdrawn.clear()
         self._unsure = None
+
+    def _has_attempt_of(self, outcomes: Outcomes) -> bool:
+        """Whether one of these claims is on record: others may have removed this owner since."""
+        return any(
+            self.database.has_attempt(outcome)
+            for operation, outcome in outcomes
+            if operation.role is Role.CLAIM and isinstance(outcome, int)
+        )
 
     def _remember(self, outcomes: Outcomes) -> None:
         now = time.monotonic()

@@ -26,7 +26,7 @@ from seedance_async.journal.statements import Statements, insertion
 #: What every transaction that writes begins with, once it has the lock.
 _STATE = (
     "SELECT extract(epoch FROM clock_timestamp())::float8, version, embargo_until, "
-    "(SELECT max(number) FROM attempts), pg_current_wal_lsn() - '0/0' FROM journal"
+    "(SELECT max(number) FROM attempts), (SELECT batch FROM owners WHERE number = %s) FROM journal"
 )
 #: Who holds the lock, but has been waited for: its process was stopped, or its machine has gone.
 _EVICT = """
@@ -44,13 +44,13 @@ _RANDOM_BITS = 12
 
 
 class _State(NamedTuple):
-    """What `_STATE` tells: the time, the tables' version, and what was there before."""
+    """What `_STATE` tells: the time, the tables' version, and what was written last."""
 
     clock: float
     version: int = 0
     embargo_until: float = 0.0
     highest: int | None = None
-    log_end: int = 0
+    batch: int | None = None
 
 
 class PostgresStatements(Statements):
@@ -63,6 +63,7 @@ class PostgresStatements(Statements):
 
     Attributes:
         connection: the present one; None while there is none.
+        owner: the number of the one who uses it.
         busy_since: when its transaction began, on the monotonic clock; None if there is none.
         socket: its socket, to be cut off by another thread.
     """
@@ -77,7 +78,8 @@ class PostgresStatements(Statements):
         self._sync: Callable[[], None] = _nothing
         self._asked: psycopg.Cursor[tuple[Any, ...]] | None = None
         self._state: _State | None = None
-        self._last = self._log_end = 0
+        self._last = 0
+        self.owner = 0
         self.busy_since: float | None = None
         self.socket: socket.socket | None = None
 
@@ -103,7 +105,7 @@ class PostgresStatements(Statements):
         self.connection.execute("BEGIN" if writes else "BEGIN READ ONLY")
         if writes:
             self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
-            self._asked = self.connection.execute(_STATE)
+            self._asked = self.connection.execute(_STATE, (self.owner,))
 
     def commit(self) -> None:  # noqa: D102
         assert self.connection is not None
@@ -112,8 +114,6 @@ class PostgresStatements(Statements):
         pipeline, self._pipeline, self._sync = self._pipeline, None, _nothing
         pipeline.__exit__(None, None, None)
         self.busy_since = None
-        if self._state is not None:
-            self._log_end = max(self._log_end, self._state.log_end)
         if done.statusmessage != "COMMIT":
             raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
 
@@ -172,9 +172,10 @@ class PostgresStatements(Statements):
         """When claims are made again, in a transaction that writes."""
         return self._state_now().embargo_until
 
-    def has_gone_back(self) -> bool:
-        """Whether the server's log ends before where it has ended already."""
-        return self._state_now().log_end < self._log_end
+    @property
+    def batch(self) -> int | None:
+        """What this owner has marked its last transaction with, in one that writes."""
+        return self._state_now().batch
 
     def _state_now(self) -> _State:
         if self._state is None and self._asked is not None:
