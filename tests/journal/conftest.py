@@ -65,6 +65,7 @@ def empty(dsn):
         connection.execute("; ".join(f"DELETE FROM seedance.{table}" for table in tables))
         connection.execute("INSERT INTO seedance.budgets VALUES ('')")
         connection.execute("UPDATE seedance.turns SET next_at = 0")
+        connection.execute("UPDATE seedance.journal SET embargo_until = 0")
 
 
 @pytest.fixture
