@@ -384,6 +384,17 @@ class Database:
         )
         return self.sql.run_each("DELETE FROM jobs WHERE key = ?", rows)
 
+    def settle(self, key: str, attempt: int, found: Mapping[str, Any] | None) -> bool:
+        """See `ThreadedJournal.settle`."""
+        known = self.find(key)
+        if known is None or known.attempt != attempt or known.is_held or not known.is_uncertain:
+            return False
+        if found is None:
+            self.forget([key])
+        else:
+            self.record(attempt, found)
+        return True
+
     def secret(self) -> bytes:
         """The journal's secret. Raises JournalError if it is missing or damaged."""
         rows = self._rows("SELECT value FROM secret")

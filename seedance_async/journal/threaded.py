@@ -143,6 +143,29 @@ class ThreadedJournal(ABC):
         plain = [checked_key(key, journal=self._path) for key in keys]
         return await self._run(lambda database: database.forget(plain), Role.WRITE)
 
+    async def settle(self, key: str, attempt: int, found: Changes | None = None) -> bool:
+        """Write down what a person has found out about a submit, if it is still uncertain.
+
+        Args:
+            key: the job's.
+            attempt: the number of its last attempt, as the person was shown it.
+            found: what the server says of the job; None if it has none, so that the job is
+                forgotten, and its key free again.
+
+        Returns:
+            False if nothing was changed: it is not uncertain any more, has another attempt, or is
+            being submitted.
+        """
+        self._lifecycle.check_open()
+        plain = checked_key(key, journal=self._path)
+        values = None if found is None else checked_changes(found, journal=self._path)
+        return await self._run(
+            lambda database: database.settle(plain, attempt, values),
+            Role.WRITE if found is None else Role.RECORD,
+            request_id=None if found is None else found.get("request_id"),
+            about=_about(attempt, found or {}),
+        )
+
     async def spent(self, budget: str = "") -> int:  # noqa: D102
         self._lifecycle.check_open()
         return await self._run(lambda database: database.spending.spent(budget))

@@ -523,6 +523,45 @@ async def test_a_late_word_of_a_forgotten_job_does_no_harm(journal):
     assert await journal.spent() == 50
 
 
+# --- what a person finds out --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found", [None, {"state": "queued", "request_id": "req_1"}])
+async def test_what_is_uncertain_is_settled_once(journal, found):
+    number = await claimed(journal, "a", credits=40)
+    await journal.record(number, state="uncertain")
+    assert not await journal.settle("b", number, found)
+    assert not await journal.settle("a", number + 1, found)
+    assert await journal.settle("a", number, found)
+    known = await journal.find("a")
+    assert (known and known.request_id) == (found and "req_1")
+    assert not await journal.settle("a", number, found)
+    assert await journal.find("a") == known
+    assert await journal.spent() == 40, "what it may have cost still counts"
+
+
+@pytest.mark.parametrize("found", [None, {"state": "queued", "request_id": "req_2"}])
+@pytest.mark.parametrize("meanwhile", ["accepted", "rejected", "sent again", "bought again"])
+async def test_what_has_changed_since_it_was_uncertain_is_left_as_it_is(journal, found, meanwhile):
+    number = await claimed(journal, "a")
+    await journal.record(number, state="uncertain")
+    if meanwhile == "accepted":
+        await journal.record(number, state="queued", request_id="req_1")
+    elif meanwhile == "rejected":
+        number = await journal.claim(intent("a"), after=number)
+        await journal.record(number, state="rejected")
+    elif meanwhile == "sent again":
+        await journal.claim(intent("a"), after=number)
+    else:
+        await journal.forget(["a"])
+        await claimed(journal, "a")
+    before = await journal.entries()
+    if meanwhile == "rejected":
+        number = before[0].attempt - 1
+    assert not await journal.settle("a", number, found)
+    assert await journal.entries() == before
+
+
 async def test_a_journal_has_a_secret(journal):
     secret = await journal.secret()
     assert (len(secret), await journal.secret()) == (32, secret)

@@ -125,6 +125,13 @@ class MemoryJournal:
         self._raise_kept()
         return self._do(lambda: self._database.forget(plain))
 
+    async def settle(self, key: str, attempt: int, found: Changes | None = None) -> bool:
+        self._lifecycle.check_open()
+        plain = checked_key(key, journal=NAME)
+        values = None if found is None else checked_changes(found, journal=NAME)
+        self._raise_kept()
+        return self._do(lambda: self._database.settle(plain, attempt, values))
+
     async def spent(self, budget: str = "") -> int:
         self._lifecycle.check_open()
         self._raise_kept()

@@ -45,12 +45,11 @@ async def adopt(
     learned = await found_at_server(connection, request.prompt, request_id, any_prompt=any_prompt)
     key = key if entry is None else entry.key
     async with place.opened_journal() as journal:
-        attempt = (
-            await journal.adopt(_intent(connection, key, request), request_id)
-            if entry is None
-            else entry.attempt
-        )
-        await journal.record(attempt, **learned)
+        if entry is None:
+            attempt = await journal.adopt(_intent(connection, key, request), request_id)
+            await journal.record(attempt, **learned)
+        elif not await journal.settle(key, entry.attempt, learned):
+            raise _changed(key, await journal.find(key))
     connection.screen.say(f"{key} is job {request_id}, {learned['state']}.")
     await _hand_out(place, [key], connection)
     return ExitCode.SUCCESS
@@ -90,10 +89,18 @@ async def resubmit(
     if not (yes or click.confirm(question, err=True)):
         connection.screen.say("Nothing was submitted.")
         return ExitCode.FAILED
+    freed, changed = [], []
     async with place.opened_journal() as journal:
-        await journal.forget([entry.key for entry in entries])
-    await _hand_out(place, [entry.key for entry in entries], connection)
-    return ExitCode.SUCCESS
+        for entry in entries:
+            if await journal.settle(entry.key, entry.attempt):
+                freed.append(entry.key)
+            else:
+                changed.append(_changed(entry.key, await journal.find(entry.key)))
+    if freed:
+        await _hand_out(place, freed, connection)
+    for error in changed:
+        connection.screen.say(error.message)
+    return ExitCode.USAGE if changed else ExitCode.SUCCESS
 
 
 async def _known(place: QueuePlace, key: str) -> JournalEntry | None:
@@ -104,9 +111,18 @@ async def _known(place: QueuePlace, key: str) -> JournalEntry | None:
         return None
     entry = chosen_entry(known, key, place.shown)
     if entry.is_held or not entry.is_uncertain:
-        state = "being submitted" if entry.is_held else entry.state
-        raise click.UsageError(f"{entry.key} is {state}, not uncertain; nothing was changed")
+        raise _changed(entry.key, entry)
     return entry
+
+
+def _changed(key: str, entry: JournalEntry | None) -> click.UsageError:
+    """It is not, or no longer, the uncertain submit that was meant."""
+    if entry is None:
+        return click.UsageError(f"{key} is to be submitted again already; nothing was changed")
+    if entry.is_uncertain and not entry.is_held:
+        return click.UsageError(f"{key} was submitted again meanwhile; nothing was changed")
+    state = "being submitted" if entry.is_held else entry.state
+    return click.UsageError(f"{key} is {state}, not uncertain; nothing was changed")
 
 
 async def _request(place: QueuePlace, key: str) -> GenerationRequest:

@@ -1,12 +1,16 @@
 """`batch --queue`: the same results as without one, whoever makes the jobs."""
 
+import asyncio
 import json
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from seedance_async.cli.app import run
-from seedance_async.journal import read_entries
+from seedance_async.cli.commands import queue_edit
+from seedance_async.cli.commands.journal_edit import found_at_server
+from seedance_async.journal import Intent, SQLiteJournal, read_entries
 from seedance_async.media.sidecar import read_sidecar
 from tests.cli.conftest import QUICK, results
 from tests.cli.queues.conftest import JOURNAL, URL
@@ -170,6 +174,70 @@ def test_an_uncertain_submit_is_sent_again_if_a_person_says_so(seedance, queued,
     assert seedance("queue", "resubmit", "--queue", URL, "--yes", "f").code == 0
     assert queued("shots.csv").code == 0
     assert seedance_emulator.ledger.charged_prompts()["A fox"] == 2
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Has something done to the journal while `resubmit` asks, or `adopt` queries the server."""
+
+    def when_asked(change):
+        async def do():
+            journal = SQLiteJournal(JOURNAL, shared=True)
+            await journal.open()
+            await change(journal, await journal.find("f"))
+            await journal.aclose()
+
+        def answer(_):
+            thread = Thread(target=asyncio.run, args=[do()])
+            thread.start()
+            thread.join()
+            return "y"
+
+        async def found(*arguments, **options):
+            await do()
+            return await found_at_server(*arguments, **options)
+
+        monkeypatch.setattr("click.termui.visible_prompt_func", answer)
+        monkeypatch.setattr(queue_edit, "found_at_server", found)
+
+    return when_asked
+
+
+async def accepted(journal, entry):
+    await journal.record(entry.attempt, state="queued", request_id="req_late")
+
+
+async def bought_again(journal, entry):
+    await journal.forget(["f"])
+    again = Intent("f", entry.fingerprint, entry.request, origin=entry.origin)
+    await journal.record(await journal.claim(again), state="queued", request_id="req_new")
+
+
+async def freed(journal, entry):
+    await journal.forget(["f"])
+
+
+@pytest.mark.parametrize("command", ["resubmit", "adopt"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (accepted, "f is queued, not uncertain"),
+        (bought_again, "f is queued, not uncertain"),
+        (freed, "f is to be submitted again already"),
+    ],
+)
+def test_what_somebody_else_has_settled_meanwhile_is_left_as_it_is(
+    seedance, queued, seedance_emulator, meanwhile, command, change, words
+):
+    seedance_emulator.faults.script("submit", "drop_after_accept", match="A fox")
+    assert queued(write()).code == 5
+    meanwhile(change)
+    [job] = [e.request_id for e in seedance_emulator.ledger.charged if e.prompt == "A fox"]
+    more = [job] if command == "adopt" else []
+    done = seedance("queue", command, "--queue", URL, "f", *more)
+    assert (done.code, f"{words}; nothing was changed" in done.err) == (2, True)
+    known = {entry.key: entry.request_id for entry in read_entries(JOURNAL)}
+    assert known.get("f") == {accepted: "req_late", bought_again: "req_new"}.get(change)
 
 
 def test_tasks_of_lines_that_have_changed_are_not_made_unnoticed(
