@@ -233,8 +233,8 @@ class Making:
         while True:
             try:
                 known = await self._session.recorded(self.task.key)
-            except OtherAPIError:
-                return None
+            except OtherAPIError as error:
+                return error.known
             except JournalError as error:
                 self._submits.hold(str(error))
                 await self._submits.pause(tries)
@@ -255,7 +255,9 @@ class Making:
             why = error or (None if self._is_cancelled or known is None else known.error)
             state = JobState.CANCELLED if self._is_cancelled else JobState.REJECTED
             return Outcome(key, state.value, error=why, error_type=error_type)
-        state = _ended_state(known)
+        state, why = _ended_state(known), known.error or error
+        if isinstance(reason, OtherAPIError):  # that API is not asked
+            why, saved = error, _recorded_file(known)
         return Outcome(
             key=key,
             state=state.value,
@@ -263,7 +265,7 @@ class Making:
             credits_charged=known.credits_charged,
             file=None if saved is None else saved.place,
             sha256=None if saved is None else saved.sha256,
-            error=None if state is JobState.SUCCEEDED and error is None else known.error or error,
+            error=None if state is JobState.SUCCEEDED and error is None else why,
             error_type=error_type,
             sent=True,
         )
@@ -275,6 +277,12 @@ def _ended_state(known: JournalEntry) -> JobState:
     if known.is_uncertain:
         return JobState.UNCERTAIN
     return JobState.ABANDONED if state.is_resumable else state
+
+
+def _recorded_file(known: JournalEntry) -> SavedFile | None:
+    if known.path is None:
+        return None
+    return SavedFile.at(known.path, known.size or 0, known.sha256 or "")
 
 
 def _is_being_cancelled() -> bool:

@@ -52,7 +52,15 @@ class KeyTakenError(JournalError):
 
 
 class OtherAPIError(JournalError):
-    """A key is that of a job of another API."""
+    """A key is that of a job of another API.
+
+    Attributes:
+        known: what the journal has of it.
+    """
+
+    def __init__(self, known: JournalEntry) -> None:
+        super().__init__(f"the key {known.key!r} belongs to a job at {known.origin}")
+        self.known = known
 
 
 class JournalRecorder:
@@ -205,7 +213,7 @@ class JournalRecorder:
                     await asyncio.sleep(LOOK_AGAIN)
                     known = await self._journal.find(key)
         if known is not None and known.origin not in (None, self._origin):
-            raise OtherAPIError(f"the key {key!r} belongs to a job at {known.origin}")
+            raise OtherAPIError(known)
         return known
 
     def warn_if_another(self, known: JournalEntry, prepared: PreparedRequest) -> None:

@@ -211,14 +211,33 @@ async def test_one_of_two_who_wait_may_go(begin, api):
     assert api.prompts == {"A river": 1}
 
 
-async def test_a_key_of_another_api_is_rejected(begin, api):
+@pytest.mark.parametrize("does", [Work.make, Work.cancel])
+async def test_a_key_of_another_api_is_told_as_it_is_on_record(begin, api, store, does):
+    journal = MemoryJournal(store, shared=True)
+    async with begin(base_url="https://other.example") as session:
+        made = await Work(session).make(RIVER)
+        running = await session.submit(LAKE.request, key="lake")
+        await session.aclose(leave=True)
+    await journal.open()
+    await journal.record_file("river", path="s3://videos/river.mp4", size=5, sha256="5e")
+    await journal.aclose()
+    async with begin() as session:
+        told, left = [await does(Work(session), task) for task in (RIVER, LAKE)]
+    assert (*summary(told), told.request_id) == ("succeeded", True, made.request_id)
+    assert (told.file, told.sha256) == ("s3://videos/river.mp4", "5e")
+    assert (*summary(left), left.request_id) == ("abandoned", True, running.request_id)
+    assert all("https://other.example" in each.error for each in (told, left))
+    assert api.prompts == {"A river": 1, "A lake": 1}
+
+
+async def test_what_another_api_refused_was_not_sent(begin, api):
+    api.script["create"].append(error_reply(422, "invalid", "too long"))
     async with begin(base_url="https://other.example") as session:
         await Work(session).make(RIVER)
     async with begin() as session:
         told = await Work(session).make(RIVER)
     assert summary(told) == ("rejected", False)
     assert "https://other.example" in told.error
-    assert api.prompts == {"A river": 1}
 
 
 async def test_a_bug_is_logged_and_told_and_costs_nothing(begin, api, caplog):
