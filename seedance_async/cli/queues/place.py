@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
-from seedance_async.journal import JournalEntry
+from seedance_async.journal import JournalEntry, SQLiteJournal
 from seedance_async.journal.database import Database
 from seedance_async.journal.reading import read_journal
-from seedance_async.journal.threaded import ThreadedJournal
 
 if TYPE_CHECKING:
     from seedance_async.engines.dbos import SeedanceQueue
+    from seedance_async.journal import PostgresJournal
 
 #: Seconds between two looks of who shows a run.
 LOOK_EVERY = 0.5
@@ -85,7 +85,7 @@ class QueuePlace:
         return SeedanceQueue(self.url, look_every=LOOK_EVERY, **options)
 
     @asynccontextmanager
-    async def opened_journal(self) -> AsyncIterator[ThreadedJournal]:
+    async def opened_journal(self) -> AsyncIterator[SQLiteJournal | PostgresJournal]:
         """The journal, open for writing beside the workers."""
         from seedance_async.engines.dbos import journal_at  # with DBOS behind it
 
