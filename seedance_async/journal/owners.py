@@ -59,6 +59,15 @@ class Owners:
             *(self.own, this_place(), os.getpid(), now, now),
         )
 
+    def work(self) -> None:
+        """Say that this owner works for all. It has to say so itself: its beats go on by a thread.
+
+        A beat tells that its process lives, whatever its event loop does.
+        """
+        self.beat()
+        now = self._sql.now()
+        self._sql.run("UPDATE owners SET working_at = ? WHERE number = ?", now, self.own)
+
     def mark(self, batch: int) -> None:
         """Give a sign of life, and have it tell which transaction was the last (in Postgres)."""
         now = self._seen_at = self._sql.now()
@@ -70,9 +79,11 @@ class Owners:
         self._seen_at = 0.0
 
     def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
-        """Give a sign of life; this owner, and all that have given one within some seconds."""
-        self.beat()
-        rows = self._sql.rows("SELECT number, place, pid, seen_at FROM owners")
+        """Say that this owner works; its number, and those that said so within some seconds."""
+        self.work()
+        rows = self._sql.rows(
+            "SELECT number, place, pid, working_at FROM owners WHERE working_at IS NOT NULL"
+        )
         now = self._sql.now()
         alive = (number for number, *sign in rows if Owner(*sign).is_alive(now, within))
         return self.own, frozenset(alive)

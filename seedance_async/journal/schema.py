@@ -169,6 +169,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             UNIQUE (job, request_id)
         )""",
         "CREATE INDEX nudges_noted ON nudges (noted_at)",
+        "ALTER TABLE owners ADD COLUMN working_at REAL",  # when it last answered a roll call
     ),
 )
 

@@ -187,10 +187,13 @@ class ThreadedJournal(ABC):
         return await self._run(lambda database: database.secret())
 
     async def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
-        """Give a sign of life; the number of this journal, and those of all that are alive.
+        """Say that who has this journal open works with others; its number, and theirs.
+
+        Only those that call this are among them, as long as their event loops go on.
 
         Args:
-            within: seconds of silence after which one is not; or once its process is gone.
+            within: seconds since its last call after which one is no more; or once its process is
+                gone.
         """
         self._lifecycle.check_open()
         return await self._run(lambda database: database.owners.roll_call(within), Role.WRITE)

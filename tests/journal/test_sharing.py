@@ -57,7 +57,21 @@ async def test_a_session_that_gives_no_sign_of_life_is_dead_after_a_while(open_s
     assert (await other.find("a")).state == "queued"
 
 
-async def test_those_who_gave_a_sign_of_life_lately_are_called(open_shared, clock):
+async def test_who_answers_no_roll_call_does_not_work_however_alive_it_is(open_shared, clock):
+    """An application that has the journal open; a worker whose event loop has stopped."""
+    await open_shared()
+    one, other = await open_shared(), await open_shared()
+    first, _ = await one.roll_call(10.0)
+    second, working = await other.roll_call(10.0)
+    assert working == {first, second}
+    clock.now += DOUBT_SECONDS
+    await claimed(one, "a")  # which gives a sign of life
+    assert await other.roll_call(10.0) == (second, {second})
+    assert (await other.find("a")).is_held
+    assert await one.roll_call(10.0) == (first, {first, second})
+
+
+async def test_those_who_answered_a_roll_call_lately_are_called(open_shared, clock):
     journals = [await open_shared() for _ in range(3)]
     numbers = {(await each.roll_call(10.0))[0] for each in journals}
     assert len(numbers) == 3

@@ -1,9 +1,10 @@
 """`Keeper`: what a worker does beside its tasks: hears what is cancelled, and takes over tasks.
 
-A worker is dead once it has given no sign of life for the time of a lease, or its process is gone.
-Its tasks are put into the queue again: by the worker that has been there the longest, and once in a
-lease by each of the others, since that one may be cut off. If two do, a task is handed out twice,
-which the journal makes harmless.
+A worker is dead once its event loop has given no sign of life for the time of a lease, or its
+process is gone; that its other threads go on, the journal's say, is of no account. Its tasks are
+put into the queue again: by the worker that has been there the longest, and once in a lease by each
+of the others, since that one may be cut off. If two do, a task is handed out twice, which the
+journal makes harmless. Who has the journal open and is no worker does not count.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Signs(Protocol):
     """The part of a shared journal by which workers know of each other."""
 
     async def roll_call(self, within: float) -> tuple[int, frozenset[int]]:
-        """Give a sign of life; the own number, and those of all that are alive.
+        """Give a sign of life; the own number, and those of all workers that are alive.
 
         Args:
             within: seconds of silence after which one is not, or its process is gone.

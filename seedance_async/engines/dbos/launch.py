@@ -31,12 +31,21 @@ _making: tuple[asyncio.AbstractEventLoop, Make] | None = None
 
 @DBOS.workflow(name=MAKE, max_recovery_attempts=None)
 async def _make(task: dict[str, Any]) -> str:
+    workflow_id = DBOS.workflow_id
+    assert workflow_id is not None
+    return await _in_worker(workflow_id, task)
+
+
+async def _in_worker(workflow_id: str, task: dict[str, Any]) -> str:
     if _making is None:
         raise asyncio.CancelledError  # the worker has gone; the task stays for others
     loop, make = _making
-    workflow_id = DBOS.workflow_id
-    assert workflow_id is not None
-    future = asyncio.run_coroutine_threadsafe(make(workflow_id, task), loop)
+    making = make(workflow_id, task)
+    try:
+        future = asyncio.run_coroutine_threadsafe(making, loop)
+    except RuntimeError:  # the loop is closed, and the worker was never left
+        making.close()
+        raise asyncio.CancelledError from None
     return await asyncio.wrap_future(future)
 
 

@@ -111,6 +111,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             pid bigint NOT NULL,
             opened_at double precision NOT NULL,
             seen_at double precision NOT NULL,
+            working_at double precision,  -- when it last answered a roll call
             batch bigint
         ) WITH (fillfactor = 50)""",
         "CREATE TABLE turns (next_at double precision NOT NULL) WITH (fillfactor = 50)",
