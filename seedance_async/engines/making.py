@@ -143,7 +143,9 @@ class Making:
         """The job, once it is accepted; None if it is cancelled before anything was sent."""
         here = self._session.registry.find(key=self.task.key)
         if here is not None and here.state is JobState.UNCERTAIN and here.error is not None:
-            raise here.error  # the session would refuse its key
+            known = await self._recorded()
+            if known is not None and known.is_uncertain:
+                raise here.error  # the session would refuse its key
         if here is not None and here.state.is_running and here.request_id is not None:
             return await self._session.attach(here.request_id)  # a callback named its id, say
         if not self._is_cancelled:

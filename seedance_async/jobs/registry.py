@@ -186,6 +186,18 @@ class TaskRegistry:
         for watcher in record._take_watchers():
             watcher(record)
 
+    def release(self, record: JobRecord) -> None:
+        """Let go of an uncertain job and its key: what became of it was found out elsewhere.
+
+        Raises:
+            RuntimeError: it is not uncertain, or not in the tables.
+        """
+        if record.state is not JobState.UNCERTAIN:
+            raise RuntimeError(f"job {record.key} is {record.state}, not uncertain")
+        self._check_here(record)
+        self._counts[record.state] -= 1
+        self._drop(record)
+
     def accept(self, record: JobRecord, submission: Submission, *, at: float | None = None) -> None:
         """The server took the job: from here its id is known.
 

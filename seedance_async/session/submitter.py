@@ -151,6 +151,7 @@ class Submitter:
                 return attached
             record = self.add(key, prepared.request, automatic=True)
         else:
+            await self._release_if_settled(key)
             record = self.add(key, prepared.request)
         waited = self.slots.locked() or bool(prepared.sources)
         try:
@@ -169,6 +170,19 @@ class Submitter:
                 self._orphan(record, prepared)
             raise
         return record
+
+    async def _release_if_settled(self, key: str) -> None:
+        """Free the key of an uncertain job if the journal knows better: somebody has looked."""
+        record = self._registry.find(key=key)
+        if self._journal is None or record is None or record.state is not JobState.UNCERTAIN:
+            return
+        known = await self._journal.find(key)
+        if known is not None and known.is_uncertain:
+            return
+        if record.state is JobState.UNCERTAIN and self._registry.find(key=key) is record:
+            self._registry.release(record)
+            if self._callbacks is not None:
+                self._callbacks.forget(record)
 
     async def sources_ended(
         self, record: JobRecord, prepared: PreparedRequest, named: NamedJobs | None = None

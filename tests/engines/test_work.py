@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from seedance_async import GenerationRequest, WebhookReceiver
+from seedance_async import GenerationRequest, JobState, WebhookReceiver
 from seedance_async.engines import Outcome, Task, Work
 from seedance_async.engines.submits import Submits
 from seedance_async.engines.work import PATIENCE
@@ -112,6 +112,59 @@ async def test_what_this_session_left_uncertain_is_told_again_as_it_is(begin, ap
         assert await work.make(RIVER) == await work.make(RIVER)
     assert "could not be made" not in caplog.text
     assert api.prompts == {"A river": 1}
+
+
+async def settle(store, found=None):
+    """What a person does who has looked for an uncertain job at the server."""
+    journal = MemoryJournal(store, shared=True)
+    await journal.open()
+    entry = await journal.find(RIVER.key)
+    assert await journal.settle(RIVER.key, entry.attempt, found)
+    await journal.aclose()
+
+
+@pytest.mark.parametrize("receiver", [None, WebhookReceiver("https://app.example/hooks")])
+async def test_what_was_found_at_the_server_goes_on_in_the_session_that_left_it(
+    begin, api, store, receiver
+):
+    api.jobs["req_7"] = asyncio.get_running_loop().time()
+    api.script["create"].append(LOST)
+    async with begin(webhooks=receiver) as session:
+        work = Work(session)
+        assert summary(await work.make(RIVER)) == ("uncertain", True)
+        await settle(store, {"state": "queued", "request_id": "req_7"})
+        outcome = await work.make(RIVER)
+        assert await work.make(RIVER) == outcome
+    assert (summary(outcome), outcome.request_id) == (("succeeded", True), "req_7")
+    assert api.prompts == {"A river": 1}
+
+
+@pytest.mark.parametrize("receiver", [None, WebhookReceiver("https://app.example/hooks")])
+async def test_what_is_not_at_the_server_is_submitted_again_once_it_is_freed(
+    begin, api, store, receiver
+):
+    api.script["create"].extend([LOST, LOST])
+    async with begin(webhooks=receiver) as session:
+        work = Work(session)
+        for _ in range(2):
+            assert summary(await work.make(RIVER)) == ("uncertain", True)
+            assert summary(await work.make(RIVER)) == ("uncertain", True)
+            await settle(store)
+        assert summary(await work.make(RIVER)) == ("succeeded", True)
+        assert session.registry.counts[JobState.UNCERTAIN] == 0
+    assert api.prompts == {"A river": 3}
+
+
+async def test_what_was_found_at_the_server_is_cancelled_there(begin, api, store):
+    api.seconds = 1000.0
+    api.jobs["req_7"] = asyncio.get_running_loop().time()
+    api.script["create"].append(LOST)
+    async with begin() as session:
+        work = Work(session)
+        await work.make(RIVER)
+        await settle(store, {"state": "queued", "request_id": "req_7"})
+        assert summary(await work.cancel(RIVER)) == ("cancelled", True)
+    assert api.cancelled == {"req_7"}
 
 
 async def test_what_a_callback_has_settled_goes_on_where_it_is_asked_again(begin, api, caplog):

@@ -228,6 +228,19 @@ def test_an_uncertain_job_whose_answer_came_late_is_accepted_with_its_charge(reg
     assert (record.state, registry.credits_charged) == (QUEUED, 64)
 
 
+def test_an_uncertain_job_alone_lets_go_of_its_key(registry, job):
+    record = job(JobState.UNCERTAIN)
+    registry.release(record)
+    assert (registry.find(key="key"), list(registry)) == (None, [])
+    assert registry.counts[JobState.UNCERTAIN] == 0
+    with pytest.raises(RuntimeError, match="not in this registry"):
+        registry.release(record)
+    other = job(QUEUED)
+    with pytest.raises(RuntimeError, match="is queued, not uncertain"):
+        registry.release(other)
+    assert registry.find(key="key") is other
+
+
 # --- adding, finding, forgetting ----------------------------------------------------------------
 
 
