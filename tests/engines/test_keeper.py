@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from seedance_async.engines import QueueError
-from seedance_async.engines.dbos.cancelled import Cancelled
+from seedance_async.engines.dbos.cancelled import FEW, Cancelled
 from seedance_async.engines.dbos.keeper import SIGNS, Keeper, executor_id, number_in
 from seedance_async.engines.dbos.rows import Note
 
@@ -31,8 +31,9 @@ class Rows:
     async def hand_out_again(self, ids):
         self.again += ids
 
-    async def notes(self, since):
-        return self.said
+    async def notes(self, since, known):
+        asked = (note for note in self.said if note[1] >= (since or 0))
+        return [note for note in asked if note[0] not in known]
 
 
 @attrs.define
@@ -136,6 +137,26 @@ async def test_what_is_cancelled_is_heard_once_and_can_be_taken_back():
     await keeper.hear()
     assert "x" not in keeper.cancelled
     assert "y" in keeper.cancelled
+
+
+async def test_what_is_cancelled_is_heard_though_the_clock_of_the_database_has_gone_back():
+    rows = Rows()
+    cancelled = Cancelled(rows, settled_after=3.0)
+    rows.said = [("1", 500_000, Note(["a"], True))]
+    assert await cancelled.look() == {"a"}
+    rows.said.append(("2", 100_000, Note(["b"], True)))
+    assert await cancelled.look() == {"b"}
+
+
+async def test_of_many_notes_all_are_looked_through_at_each_tenth_look():
+    rows = Rows()
+    rows.said = [(f"{number}", 500_000, Note([f"{number}"], True)) for number in range(FEW + 1)]
+    cancelled = Cancelled(rows, settled_after=3.0)
+    assert len(await cancelled.look()) == FEW + 1
+    rows.said.append(("late", 100_000, Note(["b"], True)))
+    rows.said.append(("new", 500_001, Note(["c"], True)))
+    assert await cancelled.look() == {"c"}
+    assert [await cancelled.look() for _ in range(8)] == [set()] * 7 + [{"b"}]
 
 
 @pytest.mark.virtual_time

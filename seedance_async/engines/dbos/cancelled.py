@@ -7,6 +7,10 @@ import asyncio
 from seedance_async.engines.dbos.horizon import Horizon
 from seedance_async.engines.dbos.rows import Rows
 
+#: So many notes are looked through at each look, whatever times they bear: the database's clock may
+#: have gone back. If there are more, all are at each tenth look.
+FEW = 200
+
 
 class Cancelled:
     """The workflows that are cancelled, whoever has them.
@@ -20,7 +24,7 @@ class Cancelled:
         self._rows, self._settled_after = rows, settled_after
         self._since: dict[str, float] = {}  # by workflow: when this worker heard of it
         self._read: set[str] = set()
-        self._horizon = Horizon()
+        self._horizon, self._looks = Horizon(), 0
 
     def __contains__(self, workflow_id: str) -> bool:
         return workflow_id in self._since
@@ -28,7 +32,9 @@ class Cancelled:
     async def look(self) -> set[str]:
         """The workflows that were cancelled since the last look."""
         new = set[str]()
-        notes = await self._rows.notes(self._horizon.since)
+        self._looks += 1
+        sees_all = len(self._read) <= FEW or self._looks % 10 == 0
+        notes = await self._rows.notes(None if sees_all else self._horizon.since, self._read)
         self._horizon.saw(created_at for _, created_at, _ in notes)
         for note_id, _, note in notes:
             if note_id in self._read:

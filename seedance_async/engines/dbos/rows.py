@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Container, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -151,12 +151,25 @@ class Rows:
                 told = attrs.asdict(Note(some, cancels))
                 await in_thread(partial(self.client.enqueue, options, told))
 
-    async def notes(self, since: int | None) -> list[tuple[str, int, Note]]:
-        """The id of each note since then, its time, and what it says; in their order."""
+    async def notes(self, since: int | None, known: Container[str]) -> list[tuple[str, int, Note]]:
+        """The id of each note since then, its time, and what it says; in their order.
+
+        Args:
+            since: milliseconds of the database's clock; None for all notes.
+            known: the ids of those that are left out.
+        """
         rows = await self._all(  # by the index of what is in a queue
-            queue_name=CANCELS, status="ENQUEUED", start_time=_time(since), load_input=True
+            queue_name=CANCELS, status="ENQUEUED", start_time=_time(since)
         )
-        return [(row.workflow_id, row.created_at or 0, _note_in(row)) for row in rows]
+        new, said = [row.workflow_id for row in rows if row.workflow_id not in known], {}
+        for some in in_pieces(new):
+            told = await self._all(workflow_ids=some, load_input=True)
+            said.update({row.workflow_id: _note_in(row) for row in told})
+        return [
+            (row.workflow_id, row.created_at or 0, said[row.workflow_id])
+            for row in rows
+            if row.workflow_id in said
+        ]
 
     async def delete_notes(self, run: str) -> None:
         """Remove the notes about a run."""
