@@ -22,7 +22,7 @@ class Rows:
 
     def __init__(self, **workers):
         self.rows = [Row(key, worker) for key, worker in workers.items()]
-        self.said, self.again, self.asked = [], [], []
+        self.said, self.again, self.asked, self.away = [], [], [], 0
 
     async def running(self, executor_id=None):
         self.asked.append(executor_id)
@@ -34,6 +34,12 @@ class Rows:
     async def notes(self, since, known):
         asked = (note for note in self.said if note[1] >= (since or 0))
         return [note for note in asked if note[0] not in known]
+
+    async def has_note(self, note_id):
+        if self.away:
+            self.away -= 1
+            raise QueueError("it is away")
+        return note_id in [each for each, *_ in self.said]
 
 
 @attrs.define
@@ -157,6 +163,20 @@ async def test_of_many_notes_all_are_looked_through_at_each_tenth_look():
     rows.said.append(("new", 500_001, Note(["c"], True)))
     assert await cancelled.look() == {"c"}
     assert [await cancelled.look() for _ in range(8)] == [set()] * 7 + [{"b"}]
+
+
+@pytest.mark.virtual_time
+async def test_what_was_said_of_a_run_that_is_forgotten_holds_no_more():
+    rows = Rows()
+    rows.said = [("1", 5, Note(["a", "b"], True)), ("2", 5, Note(["c"], True))]
+    cancelled = Cancelled(rows, settled_after=3.0)
+    await cancelled.look()
+    rows.said.pop(0)
+    rows.away = 2
+    assert [await cancelled.still(each) for each in "abcd"] == [False, False, True, False]
+    rows.said.append(("3", 9, Note(["a"], True)))
+    assert await cancelled.look() == {"a"}
+    assert await cancelled.still("a")
 
 
 @pytest.mark.virtual_time

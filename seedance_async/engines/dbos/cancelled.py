@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.horizon import Horizon
 from seedance_async.engines.dbos.rows import Rows
 
@@ -23,6 +24,7 @@ class Cancelled:
     def __init__(self, rows: Rows, settled_after: float) -> None:
         self._rows, self._settled_after = rows, settled_after
         self._since: dict[str, float] = {}  # by workflow: when this worker heard of it
+        self._said_by: dict[str, str] = {}  # likewise, the note
         self._read: set[str] = set()
         self._horizon, self._looks = Horizon(), 0
 
@@ -31,7 +33,7 @@ class Cancelled:
 
     async def look(self) -> set[str]:
         """The workflows that were cancelled since the last look."""
-        new = set[str]()
+        new = dict[str, str]()
         self._looks += 1
         sees_all = len(self._read) <= FEW or self._looks % 10 == 0
         notes = await self._rows.notes(None if sees_all else self._horizon.since, self._read)
@@ -41,14 +43,29 @@ class Cancelled:
                 continue
             self._read.add(note_id)
             if note.cancels:
-                new.update(note.ids)
+                new |= dict.fromkeys(note.ids, note_id)
             else:
-                new.difference_update(note.ids)
                 for each in note.ids:
+                    new.pop(each, None)
                     self._since.pop(each, None)
         now = asyncio.get_running_loop().time()
-        self._since |= dict.fromkeys(new - self._since.keys(), now)
-        return new
+        self._since |= dict.fromkeys(new.keys() - self._since.keys(), now)
+        self._said_by |= new
+        return set(new)
+
+    async def still(self, workflow_id: str) -> bool:
+        """Whether it is cancelled at this moment: a run that is forgotten takes its notes along."""
+        while workflow_id in self._since:
+            note_id = self._said_by[workflow_id]
+            try:
+                if await self._rows.has_note(note_id):
+                    return True
+            except QueueError:  # it is away, and worth waiting for
+                await asyncio.sleep(self._settled_after)
+                continue
+            if self._said_by[workflow_id] == note_id:
+                del self._since[workflow_id]
+        return False
 
     async def settled(self, workflow_id: str) -> None:
         """Wait until no worker submits this any more that had it when it was cancelled."""

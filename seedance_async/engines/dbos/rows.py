@@ -171,6 +171,10 @@ class Rows:
             if row.workflow_id in said
         ]
 
+    async def has_note(self, note_id: str) -> bool:
+        """Whether a note is still there."""
+        return bool(await self._all(workflow_ids=[note_id]))
+
     async def delete_notes(self, run: str) -> None:
         """Remove the notes about a run."""
         rows = await self._of_prefix(f"{CANCEL}/{prefix_of(run)}", name=CANCEL)

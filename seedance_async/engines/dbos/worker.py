@@ -189,7 +189,7 @@ class SeedanceWorker:
             self._running.pop(workflow_id, None)
 
     async def _outcome(self, workflow_id: str, task: Task) -> Outcome:
-        if workflow_id not in self._keeper.cancelled:
+        if not await self._keeper.cancelled.still(workflow_id):
             return await self._work.make(task)
         await self._keeper.cancelled.settled(workflow_id)
         return await self._work.cancel(task)
