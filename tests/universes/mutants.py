@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant("the bytes that are out are forgotten",
            "api.client:PendingSubmit.note_sent", "self.may_be_sent = True", "pass"),
     Mutant("the intent is not recorded",
-           f"{_CLIENT}.create_prepared", "await pending.before_sending()", "pass"),
+           "api.client:PendingSubmit.prepare", "await self.before_sending()", "pass"),
     Mutant("the outcome of a submit without its caller is told to nobody",
            f"{_CLIENT}._report", "pending.if_cancelled(outcome)", "pass"),
     Mutant("a gate is not left after a submit",
