@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import attrs
 
@@ -72,43 +74,76 @@ class Making:
 
     Attributes:
         is_left: whether everybody who waited for it has gone.
+        is_cancelled: whether it is, for all.
     """
 
     def __init__(
         self, means: Means, task: Task, after: Making | None, done: Callable[[Making], None]
     ) -> None:
-        self.task, self.is_left = task, False
+        self.task, self.is_left, self.is_cancelled = task, False, False
         self._means, self._after = means, after
         self._session, self._submits = means.session, means.submits
-        self._waiting = 0
-        self._is_cancelled = False
+        self._waiting = Counter[str]()  # by who waits
+        self._told_alone: dict[str, asyncio.Future[Outcome]] = {}
         self._submitting: asyncio.Task[Job] | None = None
         self._job: Job | None = None
-        self._cancelling: asyncio.Task[None] | None = None
+        self._cancelling = set[asyncio.Task[None]]()
         self._making = asyncio.create_task(self._make(), name=f"seedance-make {task.key}")
         self._making.add_done_callback(lambda _: done(self))
 
-    async def outcome(self) -> Outcome:
+    async def outcome(self, who: str) -> Outcome:
         """Its outcome. If all who wait are cancelled, it is; what was sent goes on."""
-        self._waiting += 1
+        if who not in self._waiting:
+            self._told_alone[who] = asyncio.get_running_loop().create_future()
+        self._waiting[who] += 1
+        alone = self._told_alone[who]
         try:
-            return await asyncio.shield(self._making)
+            await asyncio.wait({self._making, alone}, return_when=asyncio.FIRST_COMPLETED)
+            return (alone if alone.done() else self._making).result()
         finally:
-            self._waiting -= 1
+            self._waiting -= Counter([who])
+            self._waiting = +self._waiting
             if not self._waiting and not self._making.done():
                 self.is_left = True
                 self._making.cancel()
                 await asyncio.wait({self._making})
 
-    def cancel(self) -> None:
-        """Submit it no more; if it is accepted, cancel it at the server."""
-        if self._is_cancelled:
+    def cancel(self, who: str) -> None:
+        """Submit it no more, unless others wait for it; if it is accepted, cancel it for all."""
+        if self.is_cancelled:
             return
-        self._is_cancelled = True
+        if any(each != who and not self._is_told(each) for each in self._waiting):
+            self._start(self._cancel_for(who))
+            return
+        self.is_cancelled = True
         if self._job is not None:
-            self._cancelling = asyncio.create_task(self._cancel_job(self._job))
+            self._start(self._cancel_job(self._job))
         elif self._submitting is not None:
             self._submitting.cancel()
+
+    async def _cancel_for(self, who: str) -> None:
+        """Cancel it for one who waits, if it is not sent; for all if it is."""
+        known = await self._settled()
+        if known is None or known.state == JobState.REJECTED:
+            alone = self._told_alone.get(who)
+            if alone is not None and not alone.done():
+                alone.set_result(Outcome(self.task.key, JobState.CANCELLED.value))
+            return
+        self.is_cancelled = True
+        if self._job is not None:
+            await self._cancel_job(self._job)
+
+    def waits(self, who: str) -> bool:
+        """Whether somebody waits for it."""
+        return who in self._waiting
+
+    def _is_told(self, who: str) -> bool:
+        return who in self._told_alone and self._told_alone[who].done()
+
+    def _start(self, cancelling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(cancelling)
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
 
     async def _make(self) -> Outcome:
         if self._after is not None:
@@ -121,15 +156,15 @@ class Making:
             _log.exception("job %s could not be made", self.task.key)
             return await self._told(repr(error))
         finally:
-            if self._cancelling is not None:
-                self._cancelling.cancel()
+            for each in self._cancelling:
+                each.cancel()
 
     async def _outcome_of(self, job: Job | None) -> Outcome:
         """The outcome of an accepted job; of one that was cancelled before it was sent for None."""
         if job is None:
             return await self._told(None)
         self._job = job
-        if self._is_cancelled:
+        if self.is_cancelled:
             await self._cancel_job(job)
         try:
             await job.wait()
@@ -148,12 +183,12 @@ class Making:
                 raise here.error  # the session would refuse its key
         if here is not None and here.state.is_running and here.request_id is not None:
             return await self._session.attach(here.request_id)  # a callback named its id, say
-        if not self._is_cancelled:
+        if not self.is_cancelled:
             self._submitting = asyncio.create_task(self._submit())
             try:
                 return await self._submitting
             except asyncio.CancelledError:
-                if not self._is_cancelled or _is_being_cancelled():
+                if not self.is_cancelled or _is_being_cancelled():
                     raise
         known = await self._settled()
         if known is None or known.state == JobState.REJECTED:
@@ -254,8 +289,8 @@ class Making:
         error_type = type(reason).__name__ if isinstance(reason, SeedanceError) else None
         known, key = await self._recorded(), self.task.key
         if known is None or (known.state == JobState.REJECTED and known.request_id is None):
-            why = error or (None if self._is_cancelled or known is None else known.error)
-            state = JobState.CANCELLED if self._is_cancelled else JobState.REJECTED
+            why = error or (None if self.is_cancelled or known is None else known.error)
+            state = JobState.CANCELLED if self.is_cancelled else JobState.REJECTED
             return Outcome(key, state.value, error=why, error_type=error_type)
         state, why = _ended_state(known), known.error or error
         if isinstance(reason, OtherAPIError):  # that API is not asked

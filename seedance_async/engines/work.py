@@ -41,23 +41,31 @@ class Work:
     def __repr__(self) -> str:
         return f"<Work on {len(self._makings)} tasks in {self._means.session!r}>"
 
-    async def make(self, task: Task) -> Outcome:
+    async def make(self, task: Task, who: str = "") -> Outcome:
         """Make a task, once: submit it if nobody has, wait for its end, download its video.
 
         What was done before, by any process that shares the journal, is not done again. Failures
         that concern every task, such as a refused key, are told once and waited for. If this is
         cancelled, nothing is lost: the next call for the key goes on.
-        """
-        return await self._making(task).outcome()
 
-    async def cancel(self, task: Task) -> Outcome:
-        """Make sure that a task which is not sent never is, and cancel it at the server otherwise.
-
-        A `make` of the key in progress ends with the same outcome.
+        Args:
+            task: what is made.
+            who: stands for the run that it is made for, if several may have the key.
         """
         making = self._making(task)
-        making.cancel()
-        return await making.outcome()
+        if making.is_cancelled and not making.waits(who):  # for others
+            making = self._new_making(task)
+        return await making.outcome(who)
+
+    async def cancel(self, task: Task, who: str = "") -> Outcome:
+        """Make sure that a task which is not sent never is, and cancel it at the server otherwise.
+
+        A `make` of the key in progress, for the same run, ends with the same outcome. One for
+        another run goes on, unless the job is at the server already.
+        """
+        making = self._making(task)
+        making.cancel(who)
+        return await making.outcome(who)
 
     @property
     def held_by(self) -> str | None:
@@ -66,8 +74,11 @@ class Work:
 
     def _making(self, task: Task) -> Making:
         making = self._makings.get(task.key)
-        if making is None or making.is_left:
-            making = self._makings[task.key] = Making(self._means, task, making, self._made)
+        return self._new_making(task) if making is None or making.is_left else making
+
+    def _new_making(self, task: Task) -> Making:
+        after = self._makings.get(task.key)
+        making = self._makings[task.key] = Making(self._means, task, after, self._made)
         return making
 
     def _made(self, making: Making) -> None:

@@ -18,6 +18,7 @@ from seedance_async.journal.keys import Occurrences, fingerprint
 @attrs.define(eq=False)
 class Row:
     task: Task
+    run: str
     outcome: Outcome | None = None
     worker: str | None = None
     cancelled: bool = False
@@ -39,7 +40,7 @@ class HandQueue:
         rows, occurrences = self._runs.setdefault(run, {}), Occurrences()
         tasks = [_task(item, occurrences) for item in requests]
         for task in tasks:
-            rows.setdefault(task.key, Row(Task.load(task.dump())))
+            rows.setdefault(task.key, Row(Task.load(task.dump()), run))
         return [task.key for task in tasks]
 
     async def follow(self, *, run):
@@ -127,13 +128,13 @@ async def _work_off(runs, work):
                     tasks.create_task(_make(row, work))
                 elif row.cancelled and row.outcome is None and row not in cancelling:
                     cancelling.add(row)
-                    tasks.create_task(work.cancel(row.task))
+                    tasks.create_task(work.cancel(row.task, row.run))
             await asyncio.sleep(0.01)
 
 
 async def _make(row, work):
     try:
-        row.outcome = await (work.cancel if row.cancelled else work.make)(row.task)
+        row.outcome = await (work.cancel if row.cancelled else work.make)(row.task, row.run)
     finally:
         row.worker = None
 

@@ -17,6 +17,7 @@ from tests.support.memory_journal import MemoryJournal, memory_store
 pytestmark = pytest.mark.virtual_time
 
 RIVER = Task("river", GenerationRequest("A river", duration=5))
+GLEN = Task("glen", GenerationRequest("A glen", duration=5))
 LAKE = Task("lake", GenerationRequest("A lake", duration=5))
 
 REFUSED = error_reply(401, "unauthorized", "bad key")
@@ -323,6 +324,47 @@ async def test_what_is_cancelled_before_it_is_sent_never_is(begin, api):
     async with begin() as session:
         assert summary(await Work(session).cancel(RIVER)) == ("cancelled", False)
     assert not api.sent
+
+
+async def test_what_is_cancelled_in_one_run_is_made_for_another(begin, api):
+    api.script["create"].extend([REFUSED] * 3)
+    async with begin() as session:
+        work = Work(session)
+        one, other = [asyncio.create_task(work.make(RIVER, run)) for run in ("one", "other")]
+        await asyncio.sleep(0.5)
+        assert summary(await work.cancel(RIVER, "one")) == ("cancelled", False)
+        assert summary(await one) == ("cancelled", False)
+        assert summary(await other) == ("succeeded", True)
+        api.script["create"].extend([REFUSED] * 3)
+        one, other = [asyncio.create_task(work.make(LAKE, run)) for run in ("one", "other")]
+        await asyncio.sleep(0.5)
+        for run in ("one", "other"):
+            assert summary(await work.cancel(LAKE, run)) == ("cancelled", False)
+        assert [summary(await each) for each in (one, other)] == [("cancelled", False)] * 2
+        one, other = [asyncio.create_task(work.make(GLEN, run)) for run in ("one", "other")]
+        await asyncio.sleep(0.5)
+        await work.cancel(GLEN, "one")
+        assert await work.make(GLEN, "one") == await other, "it was handed out again"
+    assert len(api.jobs) == 2, "the river, and the glen"
+
+
+async def test_a_run_that_comes_while_another_is_cancelled_gets_its_job(begin, api):
+    async with begin() as session:
+        work = Work(session)
+        cancelled, made = await asyncio.gather(work.cancel(RIVER, "one"), work.make(RIVER, "other"))
+    assert (summary(cancelled), summary(made)) == (("cancelled", False), ("succeeded", True))
+    assert api.prompts == {"A river": 1}
+
+
+async def test_what_is_at_the_server_is_cancelled_for_all_runs(begin, api):
+    api.seconds = 100.0
+    async with begin() as session:
+        work = Work(session)
+        one, other = [asyncio.create_task(work.make(RIVER, run)) for run in ("one", "other")]
+        await asyncio.sleep(1)
+        first = await work.cancel(RIVER, "one")
+        assert await one == await other == first
+    assert summary(first) == ("cancelled", True)
 
 
 async def test_what_waits_for_its_turn_is_cancelled_unsent(begin, api):

@@ -190,13 +190,14 @@ class SeedanceWorker:
 
     async def _outcome(self, workflow_id: str, task: Task) -> Outcome:
         if not await self._keeper.cancelled.still(workflow_id):
-            return await self._work.make(task)
+            return await self._work.make(task, workflow_id)
         await self._keeper.cancelled.settled(workflow_id)
-        return await self._work.cancel(task)
+        return await self._work.cancel(task, workflow_id)
 
     def _cancel(self, workflow_ids: Iterable[str]) -> None:
         for workflow_id in workflow_ids:
-            cancelling = asyncio.create_task(self._work.cancel(self._running[workflow_id]))
+            task = self._running[workflow_id]
+            cancelling = asyncio.create_task(self._work.cancel(task, workflow_id))
             self._cancelling.add(cancelling)
             cancelling.add_done_callback(self._cancelling.discard)
 
