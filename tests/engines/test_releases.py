@@ -3,9 +3,7 @@
 import pytest
 from dbos import DBOSClient
 
-from seedance_async.engines import Task
 from seedance_async.engines.dbos import names
-from seedance_async.engines.dbos.queue import _options
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -30,14 +28,3 @@ async def test_names_in_the_database_are_those_of_every_release(running, client,
     )  # fmt: skip
     assert (names.CANCEL, names.CANCELS) == ("seedance.cancel", "seedance-cancels")
     assert row.input["args"][0].keys() == {"key", "request"}
-
-
-async def test_what_a_newer_release_has_queued_and_this_one_cannot_read_is_rejected_unsent(
-    running, client, make_requests
-):
-    newer = Task(running.run, *make_requests(1)).dump() | {"colour": "red"}
-    await client.enqueue_async(_options(running.run, running.run, 0), newer)
-    [told] = await running.outcomes()
-    assert (told.key, told.state, told.sent) == (running.run, "rejected", False)
-    assert "newer version" in told.error
-    assert "colour" in told.error

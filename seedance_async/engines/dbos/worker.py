@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from seedance_async import ConfigurationError, SeedanceSession
+from seedance_async import ConfigurationError, JobState, JournalError, SeedanceSession
 from seedance_async.engines.dbos.keeper import Keeper, executor_id
 from seedance_async.engines.dbos.launch import launch
 from seedance_async.engines.dbos.names import key_in
@@ -97,6 +97,7 @@ class SeedanceWorker:
         self.executor_id: str | None = None
         self._running: dict[str, Task] = {}
         self._cancelling: set[asyncio.Task[Outcome]] = set()
+        self._unread = set[str]()
         self._leaving = False
         self._left = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -175,7 +176,7 @@ class SeedanceWorker:
         try:
             task = Task.load(data)
         except ValueError as error:
-            return _unreadable(workflow_id, error).dump()
+            return (await self._left_to_others(workflow_id, error)).dump()
         self._running[workflow_id] = task
         try:
             outcome = await self._outcome(workflow_id, task)
@@ -193,6 +194,23 @@ class SeedanceWorker:
             return await self._work.make(task, workflow_id)
         await self._keeper.cancelled.settled(workflow_id)
         return await self._work.cancel(task, workflow_id)
+
+    async def _left_to_others(self, workflow_id: str, error: ValueError) -> Outcome:
+        """Nothing of a task that only a newer worker can read, unless it is cancelled, unsent.
+
+        DBOS records no end of it, so that the keeper puts it into the queue again after a while.
+        """
+        key = key_in(workflow_id)
+        if not self._unread:
+            _log.warning("tasks that this worker cannot read are left to newer ones: %s", error)
+        self._unread.add(workflow_id)
+        if await self._keeper.cancelled.still(workflow_id):
+            await self._keeper.cancelled.settled(workflow_id)
+            with suppress(JournalError):
+                known = await self._journal.find(key)
+                if known is None or known.state == JobState.REJECTED:
+                    return Outcome(key, JobState.CANCELLED.value)
+        raise asyncio.CancelledError
 
     def _cancel(self, workflow_ids: Iterable[str]) -> None:
         for workflow_id in workflow_ids:
@@ -216,11 +234,6 @@ class SeedanceWorker:
                 await rows.hand_out_again([row.workflow_id for row in left])
         except Exception as error:
             _log.warning("the tasks of this worker are taken over later: %r", error)
-
-
-def _unreadable(workflow_id: str, error: ValueError) -> Outcome:
-    reason = f"this worker cannot read the task, which a newer version may have written: {error}"
-    return Outcome(key_in(workflow_id), "rejected", error=reason)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
