@@ -79,6 +79,17 @@ async def test_what_concerns_every_task_is_waited_for_and_told_once(begin, api, 
     assert len(told) == 1
 
 
+async def test_a_key_that_is_refused_while_jobs_run_is_told_once(begin, api, caplog):
+    api.seconds = 20.0
+    async with begin() as session:
+        making = [asyncio.create_task(Work(session).make(task)) for task in (RIVER, LAKE)]
+        await asyncio.sleep(1)
+        api.script["get"].extend([REFUSED] * 6)
+        assert [each.state for each in await asyncio.gather(*making)] == ["succeeded"] * 2
+    [told] = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert told.startswith("no job can be polled for now, and all are tried again: HTTP 401")
+
+
 async def test_an_api_that_is_out_of_reach_is_waited_for(begin, api):
     api.script["create"].extend([NOT_SENT] * 100)
     async with begin() as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from seedance_async.api.errors import AuthenticationError, SeedanceError
 from seedance_async.api.models import Generation
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class PollNotices:
     def __init__(self, poll_rate: float) -> None:
         self.poll_rate = poll_rate
         self._unknown_statuses: set[str] = set()
-        self._is_stretch_told = self._is_silence_told = False
+        self._is_stretch_told = self._is_silence_told = self._is_refusal_told = False
 
     def stretch(self, stretch: float, jobs: int) -> None:
         """The poll rate makes all intervals so many times as long as they should be."""
@@ -51,6 +52,13 @@ class PollNotices:
                 self.poll_rate,
                 jobs,
             )
+
+    def failed(self, error: SeedanceError) -> None:
+        """A poll has failed. If the key is refused, no job can be polled until it is not."""
+        is_refused = isinstance(error, AuthenticationError) and error.status == 401
+        if is_refused and not self._is_refusal_told:
+            self._is_refusal_told = True
+            _log.warning("no job can be polled for now, and all are tried again: %s", error)
 
     def status(self, generation: Generation) -> None:
         """The server has answered with this status."""

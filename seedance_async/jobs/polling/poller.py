@@ -206,6 +206,7 @@ class Poller:
             generation = await self._get(record.request_id)
         except SeedanceError as error:
             _log.info("a poll of job %s failed: %s", record.request_id, error)
+            self._notices.failed(error)
             if self._events is not None and record.state.is_running:
                 self._events.poll_failed(record, error)
             if watch is not None:
