@@ -201,7 +201,7 @@ class Making:
             try:
                 return await self._submit_once()
             except SeedanceError as error:
-                if not self._is_for_now(error, tries):
+                if not (self._is_for_now(error, tries) or await self._is_beaten(error, tries)):
                     raise
                 await self._submits.pause(tries)
                 tries += 1
@@ -223,6 +223,16 @@ class Making:
         if is_for_now:
             self._submits.hold(str(error))
         return is_for_now
+
+    async def _is_beaten(self, error: SeedanceError, tries: int) -> bool:
+        """Whether another worker's submit of the key was accepted meanwhile: it is followed."""
+        if isinstance(error, SubmitUncertainError | OtherAPIError) or tries >= TRIES:
+            return False
+        known = await self._settled()
+        if known is None:
+            return False
+        state = JobState(known.state)
+        return state.is_resumable or state.has_ended
 
     # --- cancelling -------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from seedance_async import GenerationRequest, JobState, WebhookReceiver
+from seedance_async import BudgetExceededError, GenerationRequest, JobState, WebhookReceiver
 from seedance_async.engines import Outcome, Task, Work
 from seedance_async.engines.submits import Submits
 from seedance_async.engines.work import PATIENCE
@@ -60,6 +60,22 @@ async def test_two_sessions_that_have_one_key_pay_for_it_once(begin, api):
     async with begin() as one, begin() as other:
         first, second = await asyncio.gather(Work(one).make(RIVER), Work(other).make(RIVER))
     assert first == second
+    assert api.prompts == {"A river": 1}
+
+
+async def test_what_another_session_was_granted_while_this_one_was_refused_is_followed(
+    begin, api, monkeypatch
+):
+    """A stopped worker wakes, and has its submit accepted, while another has its task."""
+    async with begin() as one, begin() as other:
+
+        async def refused(request, **options):
+            monkeypatch.undo()
+            await one.submit(request, key=options["key"])
+            raise BudgetExceededError(max_credits=40, spent=40, needed=40, known=True)
+
+        monkeypatch.setattr(other, "submit", refused)
+        assert summary(await Work(other).make(RIVER)) == ("succeeded", True)
     assert api.prompts == {"A river": 1}
 
 
