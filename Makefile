@@ -13,6 +13,8 @@ READY := $(VENV)/.ready-$(VERSION)
 FUZZ_SECONDS ?= 60
 # What `make test` runs: all tests, or those named here.
 TESTS ?=
+# Many tests wait for processes of their own: two for each core keep it busy.
+TESTERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 .PHONY: fuzz help demo test test-all check lint format types coverage package clean
 
 help:
@@ -68,7 +70,7 @@ demo: $(READY)
 	$(BIN)/seedance demo --output demo-out
 
 test: $(READY) browser postgres
-	$(BIN)/python -m pytest -n auto $(TESTS)
+	$(BIN)/python -m pytest -n $(TESTERS) $(TESTS)
 
 # The summary comes last, whatever failed before it.
 test-all:
@@ -94,7 +96,7 @@ types: $(READY)
 # Branches of the whole package, child processes included.
 coverage: $(READY) browser postgres
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage run -m pytest -n $(TESTERS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -1,6 +1,6 @@
-"""Which room may import which: a table of the pairs that are used, and no others.
+"""Which part may import which: a table of the pairs that are used, and no others.
 
-A room is a module or folder of the second level (`api.client`, `jobs.polling`), or one of the first
+A part is a module or folder of the second level (`api.client`, `jobs.polling`), or one of the first
 level where that is a world of its own (`cli`, `emulator`). Imports inside functions and for type
 checkers count. `python tests/test_layers.py` writes the table into docs/architecture.md.
 """
@@ -17,7 +17,7 @@ ROOT = "seedance_async"
 PACKAGE = Path(seedance_async.__file__).parent
 DOCUMENT = PACKAGE.parent / "docs" / "architecture.md"
 
-#: For each room the rooms that it may import. A pair that nobody uses any more must go.
+#: For each part the parts that it may import. A pair that nobody uses any more must go.
 RULES = """
 _utils:
 _utils.cancellation:
@@ -185,12 +185,12 @@ def parsed(rules: str) -> dict[str, set[str]]:
     """The rules as sets; a line that is indented continues the one before."""
     lines = re.sub(r"\n +", " ", rules).strip().splitlines()
     pairs = (line.partition(":") for line in lines)
-    return {room: set(others.split()) for room, _, others in pairs}
+    return {part: set(others.split()) for part, _, others in pairs}
 
 
 ALLOWED = parsed(RULES)
 
-#: Rooms of one level: what is inside is their own business.
+#: Parts of one level: what is inside is their own business.
 WHOLE = {"cli", "emulator"}
 
 #: Modules that need an extra.
@@ -243,27 +243,27 @@ def imported(source: str, module: str, *, is_package: bool = False) -> set[str]:
     return names
 
 
-def room_of(module: str) -> str:
-    """The room of a module of the package; "root" for the root itself."""
+def part_of(module: str) -> str:
+    """The part of a module of the package; "root" for the root itself."""
     parts = module.split(".")[1:]
     return parts[0] if parts and parts[0] in WHOLE else ".".join(parts[:2]) or "root"
 
 
-def rooms_imported(module: str, source: str, *, is_package: bool = False) -> set[str]:
-    """The other rooms that a module imports."""
+def parts_imported(module: str, source: str, *, is_package: bool = False) -> set[str]:
+    """The other parts that a module imports."""
     names = imported(source, module, is_package=is_package)
     inside = {name for name in names if name.split(".")[0] == ROOT}
-    return {room_of(name) for name in inside} - {room_of(module)}
+    return {part_of(name) for name in inside} - {part_of(module)}
 
 
 def forbidden(module: str, source: str, *, is_package: bool = False) -> list[str]:
     """What a module imports and must not."""
-    room = room_of(module)
-    if room == "root":
+    part = part_of(module)
+    if part == "root":
         return []
-    wrong = rooms_imported(module, source, is_package=is_package) - ALLOWED[room]
+    wrong = parts_imported(module, source, is_package=is_package) - ALLOWED[part]
     names = imported(source, module, is_package=is_package)
-    wrong |= {n for n in names if n.split(".")[0] == "aiohttp" and room not in AIOHTTP}
+    wrong |= {n for n in names if n.split(".")[0] == "aiohttp" and part not in AIOHTTP}
     return sorted(wrong)
 
 
@@ -273,16 +273,16 @@ def sources():
 
 
 def used() -> dict[str, set[str]]:
-    """For each room what it imports today."""
+    """For each part what it imports today."""
     pairs: dict[str, set[str]] = {}
     for module, source, is_package in sources():
-        found = rooms_imported(module, source, is_package=is_package)
-        pairs.setdefault(room_of(module), set()).update(found)
+        found = parts_imported(module, source, is_package=is_package)
+        pairs.setdefault(part_of(module), set()).update(found)
     pairs.pop("root")
     return pairs
 
 
-def test_every_room_imports_what_the_table_allows_and_nothing_else():
+def test_every_part_imports_what_the_table_allows_and_nothing_else():
     assert used() == ALLOWED
 
 
@@ -303,7 +303,7 @@ def test_the_sdk_imports_the_standard_library_and_its_four_dependencies_alone():
     brought = {"multidict", "yarl"}  # by aiohttp, whose interface has their types
     allowed = {"aiohttp", "anyio", "attrs", "cattrs", ROOT, *brought, *sys.stdlib_module_names}
     for module, source, is_package in sources():
-        if room_of(module) not in {*WHOLE, "otel", "testing", *WITH_EXTRAS}:
+        if part_of(module) not in {*WHOLE, "otel", "testing", *WITH_EXTRAS}:
             names = imported(source, module, is_package=is_package)
             assert {name.split(".")[0] for name in names} <= allowed, module
 
@@ -342,17 +342,17 @@ def test_a_forbidden_import_is_found():
 
 # --- the table in docs/architecture.md ----------------------------------------------------------
 
-BEGIN, END = "<!-- rooms: made by tests/test_layers.py -->", "<!-- end of rooms -->"
+BEGIN, END = "<!-- parts: made by tests/test_layers.py -->", "<!-- end of parts -->"
 
 
 def table() -> str:
-    """The rooms as Markdown: what each owns, by its docstring, and what it may import."""
-    lines = ["| room | what it owns | imports |", "| --- | --- | --- |"]
-    for room, others in sorted(ALLOWED.items()):
-        source = MODULES[f"{ROOT}.{room}"].read_text("utf-8")
+    """The parts as Markdown: what each owns, by its docstring, and what it may import."""
+    lines = ["| part | what it owns | imports |", "| --- | --- | --- |"]
+    for part, others in sorted(ALLOWED.items()):
+        source = MODULES[f"{ROOT}.{part}"].read_text("utf-8")
         owns = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
         owns = " ".join(owns.split()).replace("|", "\\|")
-        lines.append(f"| `{room}` | {owns} | {' '.join(sorted(others)) or 'nothing'} |")
+        lines.append(f"| `{part}` | {owns} | {' '.join(sorted(others)) or 'nothing'} |")
     return "\n".join(lines)
 
 

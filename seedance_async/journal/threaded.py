@@ -42,6 +42,11 @@ class ThreadedJournal(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path} {self._lifecycle.state}>"
 
+    @property
+    def place(self) -> str:
+        """Where it is, as errors name it."""
+        return self._path
+
     @abstractmethod
     def _new_writer(self, loop: asyncio.AbstractEventLoop) -> Writer:
         """The thread that is to use the database, not yet started."""

@@ -1,1 +1,1 @@
-"""`SeedanceSession`: puts the rooms together."""
+"""`SeedanceSession`: puts the parts together."""

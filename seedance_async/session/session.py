@@ -1,6 +1,6 @@
 """`SeedanceSession`: the composition root, and the public face of everything below it.
 
-It connects the rooms (client, registry, poller, downloads, journal) and is entered and left once.
+It connects the parts (client, registry, poller, downloads, journal) and is entered and left once.
 How a job is submitted, a batch is run and a session ends stands in `submitter`, `batch` and
 `shutdown`.
 """

@@ -1,13 +1,17 @@
 """Where a queue may be, and what is said of one that is not there."""
 
 import secrets
+from pathlib import Path
 
 import attrs
 import pytest
 from sqlalchemy import make_url
 
+from seedance_async import ConfigurationError
 from seedance_async.engines import QueueError
-from seedance_async.engines.dbos import SeedanceQueue
+from seedance_async.engines.dbos import SeedanceQueue, SeedanceWorker
+from seedance_async.engines.dbos.places import journal_place
+from seedance_async.journal import SQLiteJournal
 from tests.engines.conftest import OnDBOS
 from tests.support.ledger import charged
 
@@ -49,3 +53,19 @@ async def test_once_the_tables_are_there_a_role_needs_rows_alone(
 async def test_a_queue_that_cannot_be_reached_says_so(url):
     with pytest.raises(QueueError, match="cannot be reached"):
         await SeedanceQueue(url).status(run="autumn")
+
+
+async def test_a_worker_with_another_journal_than_the_queue_has_is_refused(tmp_path):
+    """It would buy again what the others have bought."""
+    url = f"sqlite:///{tmp_path}/run.db"
+    other = SQLiteJournal(tmp_path / "other.db", shared=True)
+    with pytest.raises(ConfigurationError, match=r"other\.db: all workers share it"):
+        SeedanceWorker(url, api_key="key", journal=other)
+    same = SQLiteJournal(tmp_path / "run.journal.db", shared=True)
+    SeedanceWorker(url, api_key="key", base_url="https://api.example", journal=same)
+
+
+async def test_no_two_queues_have_one_journal():
+    files = ["run.db", "run.sqlite", "run", "autumn.v1", "autumn.v2"]
+    assert journal_place("sqlite:///run.db") == Path("run.journal.db")
+    assert len({journal_place(f"sqlite:///{file}") for file in files}) == len(files)

@@ -111,7 +111,11 @@ def journal_place(url: str) -> Path | str:
         ConfigurationError: no queue can be there.
     """
     file = queue_file(url)
-    return checked_url(url) if file is None else file.with_suffix(".journal.db")
+    if file is None:
+        return checked_url(url)
+    if file.suffix == ".db":
+        return file.with_suffix(".journal.db")
+    return file.with_name(f"{file.name}.journal")  # that of no other queue
 
 
 def engine_at(url: str) -> Engine:

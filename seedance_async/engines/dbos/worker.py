@@ -88,9 +88,15 @@ class SeedanceWorker:
         self._url, self._results, self._rate = checked_url(url), results, rate
         self._concurrency, self._at_once, self._on_outcome = concurrency, at_once, on_outcome
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
-        self._journal = options.setdefault("journal", journal_at(self._url, lease=lease))
+        shared = journal_at(self._url, lease=lease)
+        self._journal = options.setdefault("journal", shared)
         if not hasattr(self._journal, "roll_call"):
             raise ConfigurationError("the journal must be one that workers share, or left out")
+        if self._journal.place != shared.place:  # else each buys what the other has bought
+            raise ConfigurationError(
+                f"the journal of this queue is {shared.place}, not {self._journal.place}: all "
+                "workers share it"
+            )
         options.setdefault("read_journal", False)
         self._options = options
         self._session = SeedanceSession(**options)
