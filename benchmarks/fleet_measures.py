@@ -193,12 +193,12 @@ async def take_over(place, folder, lease, times):
             watching = asyncio.create_task(takeovers.watch())
             await queue.enqueue(plan.tasks(), run=RUN)
             for _ in range(times):
-                victim = await _busiest(queue, plan, processes)
+                victim = await _busiest(queue, processes)
                 takeovers.died(victim.name)
                 await victim.kill()
                 await takeovers.next()
                 await victim.start()
-                victim = await _busiest(queue, plan, processes)
+                victim = await _busiest(queue, processes)
                 takeovers.died(victim.name, stopped=True)
                 stopping = asyncio.create_task(victim.stop(10 * lease))
                 await takeovers.next()
@@ -215,12 +215,12 @@ async def take_over(place, folder, lease, times):
     }
 
 
-async def _busiest(queue, plan, processes):
-    """The worker with most tasks, once workers have all, and have had them for a moment."""
+async def _busiest(queue, processes):
+    """The worker with most tasks, once workers have all, and have submitted them."""
     while True:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(3.0)
         status = await queue.status(run=RUN)
-        if status.running == plan.count:
+        if not status.waiting:
             return max(processes, key=lambda process: status.workers.get(process.name, 0))
 
 
