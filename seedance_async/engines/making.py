@@ -170,6 +170,9 @@ class Making:
             await job.wait()
         except SeedanceError as error:
             return await self._told(error)
+        known = await self._recorded()
+        if known is not None and known.is_uncertain:
+            return await self._told(f"the id that it was given, {job.request_id}, is another job's")
         return await self._saved(job)
 
     # --- the submit -------------------------------------------------------------------------

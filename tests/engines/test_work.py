@@ -79,6 +79,24 @@ async def test_what_another_session_was_granted_while_this_one_was_refused_is_fo
     assert api.prompts == {"A river": 1}
 
 
+async def test_a_job_whose_id_the_journal_knows_as_another_ones_is_told_as_uncertain(
+    begin, api, store, tmp_path
+):
+    """Its video is the other one's."""
+    async with begin() as session:
+        await Work(session).make(GLEN)
+        making = asyncio.create_task(Work(session, tmp_path).make(LAKE))
+        await asyncio.sleep(1)
+        store.execute("UPDATE jobs SET state = 'uncertain' WHERE key = 'lake'")
+        store.execute("UPDATE attempts SET state = 'uncertain', request_id = NULL WHERE number = 2")
+        store.execute("UPDATE attempts SET request_id = 'req_1' WHERE number = 1")
+        told = await making
+    assert summary(told) == ("uncertain", True)
+    assert told.file is None
+    assert "req_1, is another job's" in told.error
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("refusal", [REFUSED, NO_CREDITS], ids=["key", "credits"])
 async def test_what_concerns_every_task_is_waited_for_and_told_once(begin, api, caplog, refusal):
     api.script["create"].extend([refusal] * 3)
