@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from seedance_async import ConfigurationError
 from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.names import APPLICATION
+from seedance_async.engines.dbos.old_sqlite import mend_clock
 from seedance_async.engines.dbos.threads import in_thread
 from seedance_async.journal import SQLiteJournal
 from seedance_async.journal.owner import DOUBT_SECONDS
@@ -61,6 +62,7 @@ def checked_url(url: str) -> str:
     except (ValueError, ArgumentError):
         database = None
     if scheme == "sqlite" and database:
+        mend_clock(url)
         return url
     if scheme in ("postgresql", "postgres") and database:
         return f"postgresql://{rest}"
