@@ -1,6 +1,6 @@
 """What the best fixed setting, chosen in hindsight, gets where `benchmarks.throttle` misses.
 
-This client is told the kind of limit, and its value at every moment. It has nothing to find out and
+This client knows the kind of limit, and its value at every moment. It has nothing to find out and
 keeps to a setting: a share of the limit that it asks for, and a pause after a refusal. But it sees
 no more than any client does: not what another client takes, and the end of a job only by a poll.
 Every setting of a grid runs once. Printed are the largest share of the oracle's among the settings
@@ -31,7 +31,7 @@ PAUSES = (0.5, 2.0, 8.0)
 
 
 class Told:
-    """A client that is told the limit; `others` is what another client takes on average."""
+    """A client that knows the limit; `others` is what another client takes on average."""
 
     def __init__(self, server, share, pause):
         self.server, self.share, self.pause = server, share, pause

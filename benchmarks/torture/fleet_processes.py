@@ -47,7 +47,7 @@ class WorkerProcess:
     Args:
         plan: the work.
         log: where workers write what goes wrong.
-        tally: is told what happens.
+        tally: where what happens is counted.
         environment: of the workers, beside what they need anyway.
         apart: whether it looks like a machine of its own: other workers cannot see its processes.
         network: what is between it and the database, if that can be cut.
@@ -154,7 +154,7 @@ class WorkerProcess:
         self.is_away = False
 
     async def hang(self) -> None:
-        """Let its present connections to the database hang for ever."""
+        """Make its present connections to the database hang forever."""
         assert self._network is not None
         self._tally.hangs += 1
         self._hangs = True

@@ -42,8 +42,8 @@ async def run(
 
     Args:
         torture: the parameters.
-        folder: for everything.
-        say: is told what is done.
+        folder: where all files go.
+        say: called with what is being done.
 
     Raises:
         TortureError: a worker does not start or leave, or the time limit passed.

@@ -72,7 +72,7 @@ class Takeovers:
 
     Args:
         url: of the queue.
-        note: is told of each.
+        note: called with a line for each takeover.
 
     Attributes:
         seconds: of each dead worker that had tasks, from its death until the last of them was back

@@ -13,9 +13,9 @@ from typing import Any, cast
 import attrs
 import click
 
-from seedance_async import Job, JobState, JournalError, SeedanceError, SeedanceSession
+from seedance_async import Job, JobState, SeedanceError, SeedanceSession
 from seedance_async.cli.console import Screen
-from seedance_async.cli.exit_codes import ExitCode, InterruptedRunError, StoppedRunError, code_of
+from seedance_async.cli.exit_codes import InterruptedRunError, StoppedRunError
 from seedance_async.cli.inputs import Line, Place
 from seedance_async.cli.live.display import shown
 from seedance_async.cli.options import cannot_write
@@ -25,6 +25,7 @@ from seedance_async.cli.queues.steps import QueueSteps
 from seedance_async.cli.runs.batch_run import BatchOptions, BatchRecord
 from seedance_async.cli.runs.beside import Beside
 from seedance_async.cli.runs.destinations import Bucket, Destination
+from seedance_async.cli.runs.foreground import complete
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.runs.next_steps import JOURNAL
 from seedance_async.cli.runs.outcome import Outcome
@@ -87,17 +88,14 @@ async def _in_foreground(run: _QueuedRun, report: Report, screen: Screen) -> Non
         screen.say(run.next_steps.resume(running.ids), whole=True)
         run.interrupts.receive()
 
-    try:
-        async with shown(run, screen):
-            await run.complete(on_stop=explain, on_leave=lambda running: None)
-    except JournalError as error:
-        if not run.has_begun:
-            raise
-        screen.say(f"seedance: {error}", style="red")
-        report.also(code_of(error))
-    finally:
-        if run.interrupts.stopping:
-            report.also(ExitCode.INTERRUPTED)
+    await complete(
+        run,
+        report,
+        screen,
+        shown(run, screen),
+        on_stop=explain,
+        on_leave=lambda running: None,
+    )
 
 
 def _found(destination: Destination, place: object, size: int | None) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
 from seedance_async import JournalError
 from seedance_async.cli.console import Screen
 from seedance_async.cli.exit_codes import ExitCode, code_of
@@ -37,9 +40,29 @@ async def run_in_foreground(
         if running.ids or run.next_steps.journal is not None:
             screen.say(run.next_steps.resume(running.ids), whole=True)
 
+    showing = shown(run, screen, names_lines=report.has_lines, tells=tells)
+    await complete(run, report, screen, showing, on_stop=explain_stop, on_leave=explain_leave)
+
+
+async def complete(
+    run: Run,
+    report: Report,
+    screen: Screen,
+    showing: AbstractAsyncContextManager[object],
+    *,
+    on_stop: Callable[[Running], None],
+    on_leave: Callable[[Running], None],
+) -> None:
+    """Run to the end while it is shown.
+
+    Args:
+        run, report, screen: see `run_in_foreground`.
+        showing: shows it.
+        on_stop, on_leave: see `Run.complete`.
+    """
     try:
-        async with shown(run, screen, names_lines=report.has_lines, tells=tells):
-            await run.complete(on_stop=explain_stop, on_leave=explain_leave)
+        async with showing:
+            await run.complete(on_stop=on_stop, on_leave=on_leave)
     except JournalError as error:
         if not run.has_begun:
             raise

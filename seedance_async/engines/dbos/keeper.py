@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 from dbos import WorkflowStatus
@@ -48,7 +48,7 @@ class Keeper:
         executor_id: the worker's.
         running: returns the workflows that it makes at this moment.
         cancel: cancels some of these.
-        share: is told how many workers there are, whenever that changes.
+        share: called with the number of workers whenever it changes.
 
     Attributes:
         cancelled: what is cancelled, as far as this worker has heard.
@@ -132,11 +132,11 @@ def number_in(executor_id: str | None) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-async def _regularly(look: Callable[[], object], seconds: float, what: str) -> None:
+async def _regularly(look: Callable[[], Awaitable[object]], seconds: float, what: str) -> None:
     failed = False
     while True:
         try:
-            await look()  # type: ignore[misc]
+            await look()
         except Exception as error:
             if not failed:
                 _log.warning("this worker cannot look after %s now: %s", what, error)

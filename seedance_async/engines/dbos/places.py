@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,8 +129,8 @@ def engine_at(url: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": _BUSY})
 
     @event.listens_for(engine, "connect")
-    def _write_at_once(connection: object, _: object) -> None:
-        connection.isolation_level = "IMMEDIATE"  # type: ignore[attr-defined]
+    def _write_at_once(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = "IMMEDIATE"
 
     return engine
 
