@@ -87,6 +87,8 @@ async def launch(url: str, make: Make, *, executor_id: str) -> Callable[[], Awai
         except BaseException:
             DBOS.destroy()
             raise
+        if _making is None:  # whoever waits for this was cancelled
+            DBOS.destroy()
 
     async def stop() -> None:
         global _making
