@@ -80,8 +80,8 @@ jobs.events: api.errors api.long_waits api.models api.rate_limit api.request job
     jobs.state
 jobs.job: _utils.plural api.errors api.job_media api.models api.request jobs.downloads jobs.registry
     jobs.state jobs.updates
-jobs.polling: _utils.cancellation _utils.deadlines api.backoff api.errors api.models api.rate_limit
-    jobs.events jobs.registry jobs.state jobs.stats
+jobs.polling: _utils.cancellation _utils.deadlines _utils.elapsed api.backoff api.errors api.models
+    api.rate_limit jobs.events jobs.registry jobs.state jobs.stats
 jobs.registry: api.errors api.models api.request jobs.state
 jobs.state: api.models
 jobs.stats: api.long_waits jobs.state

@@ -24,6 +24,11 @@ class Since:
         return max(asyncio.get_running_loop().time() - self._at, _since_start() - self._started)
 
 
+def loop_time() -> float:
+    """The time of the running event loop, by a look for it; a loop's own `time` is cheaper."""
+    return asyncio.get_running_loop().time()
+
+
 def _since_start() -> float:
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

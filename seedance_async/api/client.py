@@ -11,7 +11,6 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -296,6 +295,8 @@ class SeedanceClient:
                 await self.submit_gate.pause(wait)
 
     async def _pass_gate(self, began: float, *, again: bool) -> None:
+        if self.submit_gate.try_enter():
+            return
         lost_since = self._lost_since if again else None
         if lost_since is None:
             wait = self._begin_wait("gate")
@@ -336,7 +337,7 @@ class SeedanceClient:
         """
         try:
             return await self._call(
-                self.query_gate,
+                math.inf,
                 protocol.build_get(request_id),
                 lambda r: protocol.decode_get(r, request_id),
             )
@@ -367,21 +368,26 @@ class SeedanceClient:
 
     async def _call(
         self,
-        entering: AbstractAsyncContextManager[None],
+        waiting_since: float,
         wire: WireRequest,
         decode: Callable[[WireResponse], _T],
     ) -> _T:
-        async with entering:
-            try:
-                answer = decode(await self._send(wire))
-            except APIError as error:
-                if judge_repeatable(error) is Verdict.THROTTLED:
-                    if self.on_throttled is not None:
-                        self.on_throttled("query", error.retry_after)
-                    self._refused(self.query_gate, error)
-                raise
-            self.query_gate.passed()
+        gate = self.query_gate
+        if not gate.try_enter():
+            await gate.wait_and_enter(waiting_since)
+        try:
+            answer = decode(await self._send(wire))
+        except APIError as error:
+            if judge_repeatable(error) is Verdict.THROTTLED:
+                if self.on_throttled is not None:
+                    self.on_throttled("query", error.retry_after)
+                self._refused(gate, error)
+            raise
+        else:
+            gate.passed()
             return answer
+        finally:
+            gate.leave()
 
     def _gate_changed(self, operation: Operation, state: GateState) -> None:
         _log.info(
@@ -402,7 +408,7 @@ class SeedanceClient:
         began, attempts = asyncio.get_running_loop().time(), None
         while True:
             try:
-                return await self._call(gate.enter(began), wire, decode)
+                return await self._call(began, wire, decode)
             except SeedanceError as error:
                 verdict = judge_repeatable(error)
                 if verdict is Verdict.REFUSED:

@@ -40,6 +40,7 @@ _WIRE_NAMES = {
 }
 #: Gives each media URL the text that stands for it in a fingerprint.
 MediaKey = Callable[[str], str]
+_ENCODE = json.JSONEncoder(allow_nan=False).encode
 _FIELDS = tuple(field.name for field in attrs.fields(GenerationRequest))
 _UNKNOWN = f"is not one of {', '.join(_FIELDS)}; what the server takes besides goes into extra"
 
@@ -76,7 +77,7 @@ class PreparedRequest:
         self.request, self.data, self._media_key = request, data, media_key
         self.local = local or {}
         self.sources = sources or {}
-        self.body = json.dumps(_as_sent(data), allow_nan=False).encode()
+        self.body = _ENCODE(_as_sent(data)).encode()
         self._fingerprint: str | None = None
         self.budget: str | None = None
         self.key: str | None = None

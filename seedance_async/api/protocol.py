@@ -36,6 +36,9 @@ MAX_ID = 1024
 MAX_CREDITS = 10**12
 _GENERATIONS = "/api/open/v1/video/generations"
 _MODELS = "/api/open/v1/models"
+_PATH = re.compile(r"/[!-~]*").fullmatch
+_PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}").fullmatch
+_DECODE = json.JSONDecoder().decode
 _SNIPPET = 512
 _T = TypeVar("_T")
 
@@ -55,10 +58,8 @@ class WireRequest:
     charges: bool = False
 
     def __attrs_post_init__(self) -> None:
-        path = self.path
-        printable = path.isascii() and path.isprintable() and " " not in path
-        if not (printable and path.startswith("/")):
-            raise ValueError(f"not a path of a request: {path!r}")
+        if not _PATH(self.path):
+            raise ValueError(f"not a path of a request: {self.path!r}")
         if self.charges and self.method != "POST":
             raise ValueError(f"a request that charges must be a POST, not a {self.method}")
 
@@ -106,10 +107,10 @@ def build_models() -> WireRequest:
 
 
 def _job_path(request_id: str) -> str:
+    if isinstance(request_id, str) and _PLAIN_ID(request_id):
+        return f"{_GENERATIONS}/{request_id}"
     if not _usable_id(request_id):
         raise ValueError(f"no request id: {request_id!r} (text of 1 to {MAX_ID} characters)")
-    if request_id.isascii() and request_id.replace("_", "").replace("-", "").isalnum():
-        return f"{_GENERATIONS}/{request_id}"
     # Dots are encoded too: a part of "..", as in "../x", would otherwise walk up the path.
     return f"{_GENERATIONS}/{quote(request_id, safe='').replace('.', '%2E')}"
 
@@ -284,12 +285,20 @@ def _object(response: WireResponse) -> dict[str, Any]:
     if response.broken:
         raise _format_error(response, f"the answer is incomplete: {response.broken}")
     try:
-        data = json.loads(response.body)
+        data = _parsed(response.body)
     except (ValueError, RecursionError):
         raise _format_error(response, "the answer is not JSON") from None
     if not isinstance(data, dict):
         raise _format_error(response, "the answer is not a JSON object")
     return data
+
+
+def _parsed(body: bytes) -> Any:
+    """As `json.loads`, which asks of each text first whether it is UTF-16."""
+    try:
+        return _DECODE(str(body, "utf-8"))
+    except ValueError:
+        return json.loads(body)
 
 
 _GAP = re.compile(r"[ \t\r\n]*")

@@ -216,8 +216,10 @@ class Submitter:
 
     async def take_slot_for_stream(self) -> None:
         """Wait for a slot that the caller submits in, or gives back."""
-        waited = self.slots.locked()
-        with self._client.waits.during("slot") if waited else nullcontext():
+        if not self.slots.locked() and not self._turn_of_streams.locked():
+            await self.slots.acquire()
+            return
+        with self._client.waits.during("slot"):
             async with self._turn_of_streams:
                 await self.slots.acquire()
 

@@ -112,10 +112,15 @@ class Gate:
         finally:
             self.leave()
 
+    def try_enter(self) -> bool:
+        """Enter without a look at the limits, where none is known; whether that was possible."""
+        enters = self._calm and self._inside < self._hold.width
+        self._inside += enters
+        return enters
+
     async def wait_and_enter(self, waiting_since: float) -> None:
         """As `enter`, for a caller that leaves by `leave`."""
-        if self._calm and self._inside < self._hold.width:
-            self._inside += 1
+        if self.try_enter():
             return
         now = asyncio.get_running_loop().time()
         self._line.check_open(now)

@@ -19,7 +19,8 @@ class Endable(Protocol):
 class Deadlines:
     """The calls in progress, in the order of their deadlines: all have the same time.
 
-    Nearly all are answered long before, and a timer each would cost more than what it watches.
+    Nearly all are answered long before, and a timer each would cost more than what it watches. They
+    belong to the event loop that is running when this is made.
 
     Args:
         seconds: from when a call is added until it is ended.
@@ -30,10 +31,11 @@ class Deadlines:
         self._due: OrderedDict[Endable, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # not the caller's
+        self._loop = asyncio.get_running_loop()
 
     def add(self, item: Endable) -> None:
         """A call begins now."""
-        self._due[item] = asyncio.get_running_loop().time() + self._seconds
+        self._due[item] = self._loop.time() + self._seconds
         self._set_timer()
 
     def discard(self, item: Endable) -> None:
@@ -54,13 +56,12 @@ class Deadlines:
         A process that was stopped wakes up with the timer alone: `epoll_wait`, which the signal
         has interrupted, returns without a look at the sockets once its time is over.
         """
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(0, self._expire, context=self._context)
+        self._timer = self._loop.call_later(0, self._expire, context=self._context)
 
     def _expire(self) -> None:
         """End the calls whose deadline has passed."""
         self._timer = None
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         try:
             while self._due and next(iter(self._due.values())) <= now:
                 item, _ = self._due.popitem(last=False)
@@ -70,5 +71,5 @@ class Deadlines:
 
     def _set_timer(self) -> None:
         if self._timer is None and self._due:
-            at, loop = next(iter(self._due.values())), asyncio.get_running_loop()
-            self._timer = loop.call_at(at, self._look_first, context=self._context)
+            at = next(iter(self._due.values()))
+            self._timer = self._loop.call_at(at, self._look_first, context=self._context)

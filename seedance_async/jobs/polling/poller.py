@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.deadlines import Deadlines
+from seedance_async._utils.elapsed import loop_time
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.errors import SeedanceError
 from seedance_async.api.models import Generation
@@ -117,6 +118,7 @@ class Poller:
         self._notices = PollNotices(poll_rate)
         self.finish_times = FinishTimes()
         self.polls = 0
+        self._now: Callable[[], float] = loop_time
 
     def __repr__(self) -> str:
         return f"<Poller {len(self._watches)} watched, {len(self._scheduler)} scheduled>"
@@ -142,6 +144,7 @@ class Poller:
 
     def start(self) -> None:
         """Start polling."""
+        self._now = asyncio.get_running_loop().time
         self._scheduler.start()
         self.abandoned.start()
 
@@ -157,7 +160,7 @@ class Poller:
 
     def watch(self, record: JobRecord, *, at_once: bool = False) -> None:
         """Poll a running job from now on until it ends."""
-        now, kind = asyncio.get_running_loop().time(), self._kind(record)
+        now, kind = self._now(), self._kind(record)
         queued = record.state is JobState.QUEUED
         limit = now + (self._queue_timeout if queued else self._job_timeout)
         deadline = self._next_look(limit, now)
@@ -186,9 +189,9 @@ class Poller:
         self._notices.stretch(self._scheduler.stretch, len(self._watches))
         if record.state.is_running:
             watch.polls += 1
-            last = watch.is_overdue(asyncio.get_running_loop().time())
+            last = watch.is_overdue(self._now())
             answered = await self.poll_once(record, watch)
-            last = last and watch.is_overdue(asyncio.get_running_loop().time())
+            last = last and watch.is_overdue(self._now())
             if answered and last and record.state.is_running:
                 self._abandon(watch, None)
         if record.state.is_final:
@@ -200,7 +203,7 @@ class Poller:
     async def poll_once(self, record: JobRecord, watch: Watch | None = None) -> bool:
         """Query a job's state once and record the answer; returns whether there was one."""
         assert record.request_id is not None
-        sent_at = asyncio.get_running_loop().time()
+        sent_at = self._now()
         self.polls += 1
         try:
             generation = await self._get(record.request_id)
@@ -218,7 +221,7 @@ class Poller:
         if self._registry.observe(record, generation) and record.state is JobState.PROCESSING:
             self._processing_began(record)
         if watch is not None and record.accepted_at is not None:
-            now = asyncio.get_running_loop().time()
+            now = self._now()
             self._learn(watch, sent_at - record.accepted_at, now - record.accepted_at)
         return True
 
@@ -238,7 +241,7 @@ class Poller:
 
     def _poll_failed(self, watch: Watch, error: SeedanceError) -> None:
         watch.failed = watch.failed or FailedPolls()
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         record = watch.record
         attached = record.request is None and record.generation is None
         patience = UNKNOWN_ID_TIMEOUT if attached else NOT_FOUND_TIMEOUT
@@ -252,7 +255,7 @@ class Poller:
         hint = record.generation.poll_after if record.generation is not None else None
         if answered and hint is not None:
             return min(max(hint, SHORTEST_HINT), self._poll_failure_timeout)
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         # Nothing is known of the age of a job accepted in another session; past its deadline there
         # is no time to wait for the moment when it probably ends.
         queued = record.state is JobState.QUEUED
@@ -266,14 +269,14 @@ class Poller:
     def _processing_began(self, record: JobRecord) -> None:
         watch = self._watches.get(record)
         if watch is not None:  # it may have begun just when its time in the queue was over
-            watch.limit = asyncio.get_running_loop().time() + self._job_timeout
+            watch.limit = self._now() + self._job_timeout
 
     def _next_look(self, limit: float, now: float) -> float:
         """When to look at a job's limit again: it moves to an earlier time with the processing."""
         return min(limit, now + self._job_timeout)
 
     def _deadline_passed(self, watch: Watch) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if not watch.is_overdue(now):
             watch.deadline = self._next_look(watch.limit, now)
             self._deadlines.add(watch)
@@ -329,7 +332,7 @@ class Poller:
         record = watch.record
         if record.state in ENDED_STATES:
             self.abandoned.in_a_row = 0
-            now, since = asyncio.get_running_loop().time(), record.accepted_at
+            now, since = self._now(), record.accepted_at
             seconds = None if since is None else now - since
             self.finish_times.note(seconds, watch.polls)
             after = "" if seconds is None else f" after {seconds:.1f} s"

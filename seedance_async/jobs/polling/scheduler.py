@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from seedance_async._utils.cancellation import is_broken_off, was_cancelled
+from seedance_async._utils.elapsed import loop_time
 from seedance_async.api.rate_limit import RateBudget
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Scheduler(Generic[_T]):
         self._waiting = 0
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None  # in which it serves
+        self._now: Callable[[], float] = loop_time
         self._context = copy_context()  # not that of whoever puts an item
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # uvloop's handles do not show it
@@ -121,6 +123,7 @@ class Scheduler(Generic[_T]):
     def start(self) -> None:
         """Start serving."""
         self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
         self._start_workers()
 
     async def stop(self) -> None:
@@ -139,7 +142,7 @@ class Scheduler(Generic[_T]):
         The delay is stretched while items ask for more services than the budget allows.
         """
         self.drop(item)
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         demand = 1 / max(delay, _SHORTEST) if delay > 0 else 0.0
         rounded = 64 * _GROUP <= delay < _NEVER
         if rounded:
@@ -157,7 +160,7 @@ class Scheduler(Generic[_T]):
         """Remove an item; returns whether it was waiting. One that is being served is not."""
         if item.place is None:
             return False
-        self._remove(item.place, asyncio.get_running_loop().time())
+        self._remove(item.place, self._now())
         if len(self._heap) > 64 and len(self._heap) > 2 * self._waiting:
             self._heap = [place for place in self._heap if place[2].place is place]
             heapq.heapify(self._heap)
@@ -196,7 +199,7 @@ class Scheduler(Generic[_T]):
 
     def _timer_fired(self) -> None:
         self._timer = None
-        self._note_lag(asyncio.get_running_loop().time() - self._timer_at)
+        self._note_lag(self._now() - self._timer_at)
         self._start_workers()
 
     def _note_lag(self, lag: float) -> None:
@@ -209,7 +212,8 @@ class Scheduler(Generic[_T]):
             )
 
     async def _work(self, item: _T) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         try:
             while True:
