@@ -52,7 +52,7 @@ class EndTimes:
         self._risk = array("d", bytes(8 * (BINS + 1)))  # differences from bin to bin
         self._weight = 1.0  # of the next end; it grows, so that old ones weigh less
         self._total = 0.0
-        self._last = 0
+        self.last = 0
         self._survival = [1.0]
         self.news = 0.0
 
@@ -66,14 +66,14 @@ class EndTimes:
         first, last = self._bins.of(min(after, by)), self._bins.of(by)
         self._risk[first] += self._weight
         self._risk[last] -= self._weight
-        self._last = max(self._last, last)
+        self.last = max(self.last, last)
         self.news += NEWS_OF_RUNNING
 
     def finished(self, after: float, by: float) -> None:
         """A job that ran at age `after` had ended at age `by`."""
         first, last = self._bins.of(min(after, by)), self._bins.of(by) + 1
         self._ends.append((self._weight, first, last))
-        self._last = max(self._last, last)
+        self.last = max(self.last, last)
         self._total += self._weight
         self._weight /= FADING
         self.news += 1
@@ -88,7 +88,7 @@ class EndTimes:
 
     def survival(self) -> list[float]:
         """The share of jobs that outlast the start of each bin, as estimated now."""
-        bins = min(BINS, self._last + BEYOND)
+        bins = min(BINS, self.last + BEYOND)
         known = self._survival + [self._survival[-1]] * (bins + 1 - len(self._survival))
         for _ in range(ROUNDS):
             known = smoothed(self._estimate(known[: bins + 1]))

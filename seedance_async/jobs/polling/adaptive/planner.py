@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
 
 import attrs
 
 from seedance_async.api.backoff import Backoff
 from seedance_async.jobs.polling.adaptive.end_times import Bins, EndTimes
-from seedance_async.jobs.polling.adaptive.plans import LEAST_PRICE, Plan, plan_for, thinned
+from seedance_async.jobs.polling.adaptive.plans import (
+    LEAST_PRICE,
+    Bounds,
+    Plan,
+    plan_for,
+    thinned,
+)
 
 #: A kind gets a plan once its ended jobs, the old ones weighing less, count as this many.
 ENOUGH = 12.0
 #: The weight of a poll after the next one, when polls are compared with those of plain backoff.
 ACCOUNT_FADING = 0.9998
-#: However many polls were made too many, a plan has at least this share of plain backoff's.
+#: However many polls were made too many, a plan may spend this share of plain backoff's.
 LEAST_SHARE = 0.7
-#: The share of plain backoff's polls that a plan may spend: a little is left for what no plan sees.
-MOST_SHARE = 0.9
 #: The share of the jobs that may end while polls are rarer than those of plain backoff.
-EARLY = 0.025
+EARLY = 0.02
 #: A job with so many polls more than plain backoff would have made by its age gets plain backoff.
 TOO_MANY = 4
 #: The delays of plain backoff are so many times as long for a job that is still queued.
@@ -34,7 +40,6 @@ class _Kind:
     times: EndTimes
     plan: Plan | None = None
     price: float = 1.0
-    early: float = 0.0  # the age by which the share `EARLY` of the jobs has ended
     polls: float = 0.0
     plain_polls: float = 0.0
     unqueued: float = 0.0  # what plain backoff would have made had no job been queued
@@ -43,15 +48,21 @@ class _Kind:
         """Count one poll, and how many plain backoff would have made in the same time."""
         plain_polls = max(0.0, plain_polls)
         self.polls = self.polls * ACCOUNT_FADING + 1
+        share = 1 / QUEUED if queued else 1.0
+        if plain_polls > 2 and not queued:
+            share = self.processing  # so long an interval does not show when it left the queue
+        self.plain_polls = self.plain_polls * ACCOUNT_FADING + plain_polls * share
         self.unqueued = self.unqueued * ACCOUNT_FADING + plain_polls
-        self.plain_polls *= ACCOUNT_FADING
-        self.plain_polls += plain_polls / QUEUED if queued else plain_polls
+
+    @property
+    def processing(self) -> float:
+        """The share of the polls that plain backoff makes although jobs are queued at first."""
+        return self.plain_polls / self.unqueued if self.unqueued else 1.0
 
     def share(self) -> float:
-        """The share of plain backoff's polls that a plan may spend, less if it spent too many."""
+        """The share of those polls that a plan may spend: less than all if too many were made."""
         spent = min(1.0, self.plain_polls / max(1.0, self.polls))
-        share = max(LEAST_SHARE, MOST_SHARE * spent**2)
-        return share * self.plain_polls / self.unqueued if self.unqueued else share
+        return max(LEAST_SHARE, spent**2) * self.processing
 
 
 class PollPlanner:
@@ -86,8 +97,8 @@ class PollPlanner:
         """Learn that a job seen running at age `after` (0 at first) had ended at age `by`."""
         known, after = self._of(kind), min(after, by)
         known.times.finished(after, by)
-        if by < known.early:
-            known.plan = None  # few should end so early: the service may have become faster
+        if known.plan is not None and by < known.plan.bounds.early:
+            known.times.news = math.inf  # few should end so early: the service may be faster
         middle = after + (by - after) / 2
         known.count_poll(self._plain.by(middle) - self._plain.by(after) + 0.5)
 
@@ -108,17 +119,17 @@ class PollPlanner:
         known = self._planned(kind)
         plan = None if known is None else known.plan
         too_many = polls > self._plain.by(age) + TOO_MANY
-        if known is None or plan is None or too_many or age >= plan.ages[-2]:
+        if known is None or plan is None or too_many:
             return plain
         then = plan.next_poll(age)
         spacing = min(then - age, max(0.0, plan.next_poll(then) - then))
         wait = then - age + self._backoff.jitter * (rng.random() - 0.5) * spacing
         rarer = wait * plan.excess(age, polls)
-        wait = max(wait, plain if queued else min(rarer, plain))
-        # What was learned may be wrong, or of the past: only few jobs may depend on it.
+        # Of ages that no job has been seen at, and of a queued job, a plan knows too little.
+        guessed = queued or then >= plan.bounds.seen
+        wait = max(wait, plain if guessed else min(rarer, plain))
         longest = self._backoff.maximum * (1 - self._backoff.jitter * rng.random())
-        longest = min(self._most, max(0.0, known.early - age) + longest)
-        return max(self._least, min(longest, wait))
+        return plan.bounds.kept(wait, age, longest)
 
     def _of(self, kind: Hashable) -> _Kind:
         known = self._kinds.get(kind)
@@ -134,26 +145,31 @@ class PollPlanner:
         known = self._kinds.get(kind)
         if known is None or known.times.count < ENOUGH:
             return None
-        if known.plan is None or known.times.news > max(4.0, known.times.count / 4):
+        if known.times.news > max(4.0, known.times.count / 4):
             self._make_plan(known)
         return known
 
     def _make_plan(self, known: _Kind) -> None:
-        survival = known.times.survival()
-        starts = self._bins.starts
-        polls = sum(
-            (survival[k] - survival[k + 1]) * self._plain.by(starts[k + 1])
-            for k in range(len(survival) - 1)
+        survival, starts = known.times.survival(), self._bins.starts
+        early = next(k for k, share in enumerate(survival) if share < 1 - EARLY) - 1
+        bounds = Bounds(
+            self._least,
+            self._most,
+            self._backoff.maximum * (1 - self._backoff.jitter / 2),
+            starts[early],
+            starts[known.times.last],
         )
-        polls = max(1.05, known.share() * polls)
-        known.early = starts[next(k for k, s in enumerate(survival) if s < 1 - EARLY) - 1]
         chosen = thinned(starts, survival)
+        ages, survival = [starts[k] for k in chosen], [survival[k] for k in chosen]
+        polls, lag = self._plain.means(ages, survival)
         known.plan, known.price = plan_for(
-            [starts[k] for k in chosen],
-            [survival[k] for k in chosen],
-            polls,
-            known.price,
-            max(1e-6, self._backoff.initial * LEAST_PRICE),
+            ages,
+            survival,
+            bounds,
+            polls=known.share() * polls,
+            lag=lag,
+            price=known.price,
+            least=max(1e-6, self._backoff.initial * LEAST_PRICE),
         )
 
 
@@ -176,3 +192,16 @@ class _PlainCount:
             return len(times) - 1 + (age - times[-1]) / self._last
         right = bisect_right(times, max(0.0, age))
         return right - 1 + (max(0.0, age) - times[right - 1]) / (times[right] - times[right - 1])
+
+    def means(self, ages: Sequence[float], survival: Sequence[float]) -> tuple[float, float]:
+        """The mean number of polls of a job, and the mean lag, if jobs end like this."""
+        polls, lag = survival[-1] * self.by(ages[-1]), 0.0
+        for (start, end), (before, after) in zip(pairwise(ages), pairwise(survival), strict=True):
+            polls += (before - after) * self.by(end)
+            lag += (before - after) * self._delay((start + end) / 2) / 2
+        return polls, lag
+
+    def _delay(self, age: float) -> float:
+        right = bisect_right(self._times, age)
+        at_most = right >= len(self._times)
+        return self._last if at_most else self._times[right] - self._times[right - 1]

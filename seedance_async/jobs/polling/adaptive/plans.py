@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 import attrs
 
@@ -14,104 +15,152 @@ STEP_MASS = 0.008
 STEP_AGE = 1.05
 
 #: The least price of a poll, as a share of plain backoff's first delay: a poll that shortens the
-#: lag by less than this (an eighth of a second by default) is not worth making.
-LEAST_PRICE = 0.06
+#: lag by less than this (a fifth of a second by default) is not worth making.
+LEAST_PRICE = 0.075
+
+#: The mean lag of a plan is at most this share of plain backoff's, as far as polls suffice; for
+#: that they may be so many times cheaper than the least price.
+MOST_LAG = 0.9
+CHEAPER = 7.5
+
+#: The share of plain backoff's polls that a plan may spend: a little is left for what no plan sees.
+#: The second is for a plan whose lag is still too long.
+MOST_POLLS = 0.95
+MOST_IF_LATE = 1.02
 
 #: A job is polled less often if it has had more polls than this above those of its plan.
-TOLERATED = 1
+TOLERATED = 0
 
-#: Each of these costs so many of those that are left: it came too early to find an end, and took
-#: the place of none of them.
-PAID_BACK = 1.3
+#: A plan ends after so many polls, or where no more than this share of the jobs is left.
+MANY = 2000
+FEW_JOBS = 1e-4
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen
+class Bounds:
+    """What is kept to whatever was learned: what was learned may be wrong, or of the past.
+
+    Attributes:
+        least: the shortest delay in seconds.
+        most: the longest delay.
+        longest: the longest delay of a job older than `early`; a mean, as it is random.
+        early: the age by which few jobs have ended.
+        seen: the highest age that any job has been seen at.
+    """
+
+    least: float = 0.0
+    most: float = math.inf
+    longest: float = math.inf
+    early: float = 0.0
+    seen: float = math.inf
+
+    def kept(self, delay: float, age: float, longest: float) -> float:
+        """The delay within the bounds, for a job of this age."""
+        return max(self.least, min(self.most, max(0.0, self.early - age) + longest, delay))
+
+
+@attrs.define(eq=False, repr=False)
 class Plan:
     """Where the polls of a job are.
 
     Attributes:
         ages: in seconds, increasing, the first is 0.
-        following: the age of the next poll from each of these ages.
-        left: the mean number of polls that are left to a job of each of these ages.
+        survival: the share of jobs that outlast each of these ages.
+        following: the age of the best next poll from each of these ages.
+        bounds: of the delays.
+        path: the ages at which a job is polled, within the bounds.
+        polls: the mean number of polls of a job.
+        noticed: the mean age at which its end is noticed.
     """
 
     ages: Sequence[float]
+    survival: Sequence[float]
     following: Sequence[float]
-    left: Sequence[float]
-    _path: Sequence[float] = attrs.field(init=False)
+    bounds: Bounds
+    path: list[float] = attrs.field(init=False, factory=list)
+    polls: float = attrs.field(init=False, default=0.0)
+    noticed: float = attrs.field(init=False, default=0.0)
 
-    @_path.default
-    def _polled_at(self) -> Sequence[float]:
-        path, age = [], 0.0
-        while (age := self.next_poll(age)) < self.ages[-1]:
-            path.append(age)
-        return path
-
-    @property
-    def polls(self) -> float:
-        """The mean number of polls of a job."""
-        return self.left[0]
+    def __attrs_post_init__(self) -> None:
+        age, left = 0.0, 1.0
+        while left > FEW_JOBS and len(self.path) < MANY and age < self.ages[-1]:
+            delay = self.bounds.kept(self.next_poll(age) - age, age, self.bounds.longest)
+            self.polls += left
+            self.noticed += left * delay
+            age += delay
+            self.path.append(age)
+            left = self._at(age, self.survival, 0.0)
 
     def next_poll(self, age: float) -> float:
         """The age of the poll after `age`, interpolated between the ages of the plan."""
-        right = bisect_right(self.ages, age)
-        return math.inf if right >= len(self.ages) else self._between(right, age, self.following)
+        return self._at(age, self.following, math.inf)
 
     def excess(self, age: float, polls: int) -> float:
-        """How many times as many polls the plan has for a job of this age as are left to it.
+        """How many times as long a job waits for its next poll as the plan has it.
 
-        What it was polled more often so far than by this plan, it is polled less often later.
+        Each poll that it has had more than the plan has by this age takes the place of one.
 
         Args:
             age: in seconds.
             polls: how often it has been polled.
         """
+        own = bisect_right(self.path, age)
+        if own >= len(self.path):
+            return 1.0
+        before = self.path[own - 1] if own else 0.0
+        planned = own + (age - before) / (self.path[own] - before)
+        return 1 + max(0.0, polls - planned - TOLERATED)
+
+    def _at(self, age: float, values: Sequence[float], beyond: float) -> float:
         right = bisect_right(self.ages, age)
         if right >= len(self.ages):
-            return 1.0
-        left = self._between(right, age, self.left)
-        too_many = polls - bisect_right(self._path, age) - TOLERATED
-        return left / max(0.1, left - PAID_BACK * max(0, too_many))
-
-    def _between(self, right: int, age: float, values: Sequence[float]) -> float:
+            return beyond
         start, end = self.ages[right - 1], self.ages[right]
         first, last = values[right - 1], values[right]
         return first + (last - first) * (age - start) / (end - start)
 
 
-def best_plan(ages: Sequence[float], survival: Sequence[float], price: float) -> Plan:
+#: Bounds that leave every delay as it is.
+ANY = Bounds()
+
+
+def best_plan(
+    ages: Sequence[float],
+    survival: Sequence[float],
+    price: float,
+    bounds: Bounds = ANY,
+) -> Plan:
     """The plan with the least E[lag] + price E[polls], with polls at these ages only.
 
     Args:
         ages: in seconds, increasing, the first is 0.
         survival: the share of jobs that outlast each age; the last counts as 0.
         price: of one poll, in seconds of lag.
+        bounds: what the delays are kept within later; the plan does not foresee them.
     """
     last = len(ages) - 1
     moment = [0.0]  # the integral of x dF(x), with each step's mass at its middle
     for k in range(last):
         middle = (ages[k] + ages[k + 1]) / 2
         moment.append(moment[-1] + (survival[k] - survival[k + 1]) * middle)
-    following, polls = [ages[last]] * (last + 1), [0.0] * (last + 1)
-    # A line stands for a poll: its age, its cost where F is 0, its index. The lines are in the
+    following = [ages[last]] * (last + 1)
+    # A line stands for a poll: its age, its cost where F is 0. The lines are in the
     # order in which they are lowest as F falls from 1 to 0.
-    lines = deque([(ages[last], ages[last] * (1 - survival[last]) - moment[last], last)])
+    lines = deque([(ages[last], ages[last] * (1 - survival[last]) - moment[last])])
     for k in range(last - 1, -1, -1):
         ended = 1 - survival[k]
         while len(lines) > 1 and _cost(lines[1], ended) <= _cost(lines[0], ended):
             lines.popleft()
-        following[k], _, best = lines[0]
-        polls[k] = survival[k] + polls[best]
+        following[k] = lines[0][0]
         total = _cost(lines[0], ended) + moment[k] + price * survival[k]
-        line = (ages[k], ages[k] * ended - moment[k] + total, k)
+        line = (ages[k], ages[k] * ended - moment[k] + total)
         while len(lines) > 1 and _never_lowest(lines[-2], lines[-1], line):
             lines.pop()
         lines.append(line)
-    left = [each / max(share, 1e-12) for each, share in zip(polls, survival, strict=True)]
-    return Plan(ages, following, left)
+    return Plan(ages, survival, following, bounds)
 
 
-_Line = tuple[float, float, int]
+_Line = tuple[float, float]
 
 
 def _cost(line: _Line, ended: float) -> float:
@@ -126,19 +175,38 @@ def _never_lowest(left: _Line, middle: _Line, right: _Line) -> bool:
 
 
 def plan_for(
-    ages: Sequence[float], survival: Sequence[float], polls: float, price: float, least: float
+    ages: Sequence[float],
+    survival: Sequence[float],
+    bounds: Bounds,
+    *,
+    polls: float,
+    lag: float,
+    price: float,
+    least: float,
 ) -> tuple[Plan, float]:
-    """The best plan with about `polls` polls a job, and its price; `price` is a first guess.
+    """The best plan that is not later than plain backoff and makes no more polls; and its price.
 
-    If a poll would have to be cheaper than `least`, the plan has fewer polls.
+    Args:
+        ages: as for `best_plan`, like `survival`.
+        survival: the share of jobs that outlast each age.
+        bounds: of the delays.
+        polls: the mean number of polls that plain backoff would make.
+        lag: its mean lag in seconds.
+        price: a first guess.
+        least: what a poll costs at least, unless the lag would be too long.
     """
-    price = max(least, price)
+    steps = zip(pairwise(ages), pairwise(survival), strict=True)
+    ended = sum((start + end) / 2 * (later - age) for (age, later), (start, end) in steps)
     for _ in range(8):
-        plan = best_plan(ages, survival, price)
-        # Except for the last poll, which each job needs, polls are proportional to 1 / sqrt(price).
-        excess = max(0.05, plan.polls - 0.5) / max(0.05, polls - 0.5)
-        better = max(least, min(1e6, price * excess**2))
-        if abs(excess - 1) < 0.04 or better == price:
+        plan = best_plan(ages, survival, price, bounds)
+        late = max(0.01, plan.noticed - ended) / max(1e-3, MOST_LAG * lag)
+        most = max(1.05, polls * min(MOST_IF_LATE, MOST_POLLS * max(1.0, late)))
+        # Except for the last poll, which each job needs, polls are proportional to 1 / sqrt(price),
+        # and the lag is to sqrt(price).
+        spent = max(0.05, plan.polls - 0.5) / (most - 0.5)
+        better = max(price * spent**2, min(least, price / late**2))
+        better = max(least / CHEAPER, min(1e6, better))
+        if abs(better / price - 1) < 0.04:
             break
         price = better
     return plan, price
