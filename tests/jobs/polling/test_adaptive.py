@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import math
+import operator
 import random
 import statistics
 import tracemalloc
@@ -16,7 +17,7 @@ from seedance_async import Backoff
 from seedance_async.jobs.polling.adaptive import LearnedPolls, PlainPolls, poll_times
 from seedance_async.jobs.polling.adaptive.end_times import MEMORY, Bins, EndTimes, smoothed
 from seedance_async.jobs.polling.adaptive.planner import ENOUGH, QUEUED, PollPlanner
-from seedance_async.jobs.polling.adaptive.plans import TOLERATED, best_plan, thinned
+from seedance_async.jobs.polling.adaptive.plans import TOLERATED, Bounds, best_plan, thinned
 
 ages = st.floats(0, 600) | st.sampled_from([0.0, 1e-9, 30.0, 1e300, math.inf])
 events = st.lists(st.tuples(st.integers(0, 3), st.booleans(), ages, ages), max_size=40)
@@ -215,6 +216,38 @@ def test_polls_that_a_plan_did_not_have_are_made_up_for(distribution, price, sha
     assert 1 <= plan.excess(now, own + more) <= plan.excess(now, own + more + 1)
 
 
+@settings(max_examples=25, deadline=None)
+@given(survivals(), st.floats(0.001, 1000), st.floats(0, 100), st.floats(1, 50))
+def test_a_plan_counts_the_polls_that_are_made_within_its_bounds(distribution, price, early, most):
+    plan = best_plan(*distribution, price, Bounds(early=early, longest=most))
+    asked = [0.0, *plan.path]
+    for age, then in pairwise(asked):
+        assert then <= max(age, early) + most + 1e-9
+    left = [share_of(distribution, age) for age in asked[:-1]]
+    gaps = [then - age for age, then in pairwise(asked)]
+    assert plan.polls == pytest.approx(sum(left))
+    assert plan.noticed == pytest.approx(sum(map(operator.mul, left, gaps)))
+
+
+def share_of(distribution, age):
+    """The share of jobs that outlast an age, between those of the distribution."""
+    for (start, before), (end, after) in pairwise(zip(*distribution, strict=True)):
+        if start <= age < end:
+            return before + (after - before) * (age - start) / (end - start)
+    return 0.0
+
+
+def test_ages_at_which_no_job_was_seen_are_polled_no_more_often_than_by_plain_backoff():
+    """Of 500 jobs that began at once a few have ended; the others are as old."""
+    backoff = LearnedPolls().backoff
+    planner, rng = PollPlanner(backoff), random.Random(0)
+    for number in range(500):
+        planner.running("kind", 0.0, 11.0)
+        show(planner, "kind", number % 25 == 0, 11.0, 16.0)
+    delays = [planner.delay("kind", 16.0, 2, rng) for _ in range(100)]
+    assert min(delays) >= backoff.maximum * (1 - backoff.jitter)
+
+
 def test_one_of_many_jobs_that_began_before_the_plan_gets_no_more_polls_than_others():
     """It was polled by plain backoff until the first of the others ended."""
     planner, rng = taught(lambda rng: rng.gauss(90, 5)), random.Random(0)
@@ -376,6 +409,18 @@ def test_ends_are_noticed_sooner_than_by_plain_backoff_and_with_no_more_polls(dr
     plain_polls, plain_lag = means(together(Plain(), draw, jobs=300), 80)
     assert polls <= plain_polls * 1.1
     assert lag <= plain_lag * gain
+
+
+@pytest.mark.parametrize("draw", [log_normal(180), log_normal(270)], ids=["180", "270"])
+def test_polls_that_are_saved_are_spent_where_ends_would_be_noticed_later(draw):
+    backoff, ours, plain = LearnedPolls().backoff, [], []
+    for seed in range(3):
+        ours += together(PollPlanner(backoff), draw, jobs=400, seed=seed)[80:]
+        plain += together(PlainPolls(backoff), draw, jobs=400, seed=seed)[80:]
+    polls, lag = means(ours, 0)
+    plain_polls, plain_lag = means(plain, 0)
+    assert polls <= plain_polls
+    assert lag <= plain_lag
 
 
 @pytest.mark.parametrize("median", [30, 45, 180, 270])

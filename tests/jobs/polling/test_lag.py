@@ -92,6 +92,16 @@ async def test_ends_of_many_jobs_at_once_are_noticed_as_soon_as_those_of_few():
     assert statistics.quantiles(lags, n=20)[-1] <= 5
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+async def test_short_jobs_take_no_more_polls_than_one_every_five_seconds(seed):
+    """They leave the queue before the first poll of a plan, which does not see that they queued."""
+    api = VaryingAPI(20.0, seed)
+    async with at_defaults(api, seed, max_in_flight=1000) as session:
+        await lags_of(session, api, 1000)
+        polls = session.stats().polls
+    assert polls <= sum(math.ceil(seconds / 5.05) for seconds in api.taken.values())
+
+
 async def test_a_thousand_short_jobs_take_seconds():
     api = FakeAPI(seconds=1.0)
     async with at_defaults(api, max_in_flight=1000) as session:

@@ -26,10 +26,12 @@ from age t the best next poll is the one that attains
     V(t) = p S(t) + min over u > t of  ∫ from t to u of (u - x) dF(x)  +  V(u)
 
 For each u this is a line in F(t) with slope -u, so one pass from right to left over a stack of
-lines (their lower envelope) finds every best poll, exactly and in time linear in the bins. The
-price is chosen so that E[polls] is a little less than plain backoff would make on the same S, and
-each is placed where it gains most. The price has a minimum: polls that gain next to nothing are
-left out. Where S is wrong a job may take more polls; they are counted, and the next plans spend
+lines (their lower envelope) finds every best poll, exactly and in time linear in the bins. What is
+counted is the path of such a plan within the bounds of section 6. Two constraints choose the price:
+E[polls] is a little less than plain backoff would make on the same S, and E[lag] is less than its.
+Where both hold at the least price, that is taken: polls that gain next to nothing are left out.
+Where they conflict, as for an end that cannot be foreseen, E[polls] may be about what plain backoff
+would make. Where S is wrong a job may take more polls; they are counted, and the next plans spend
 fewer.
 
 **3. When the service changes,** no special case is needed. If it becomes slower, jobs that outlast
@@ -39,8 +41,10 @@ attributed to the whole time before, and polls move there, so none are spent on 
 end leads to a new plan at once. Each new end makes the old ones weigh less.
 
 **4. What has been spent.** When very many jobs begin at once, most of them were polled by plain
-backoff when the first dozen end and there is a plan. It is made for a job from its beginning on, so
-what a job has had above that is taken from what is left to it (`Plan.excess`).
+backoff when the first dozen end and there is a plan. It is made for a job from its beginning on,
+so each poll that a job has had above that takes the place of one (`Plan.excess`). These jobs soon
+are older than any was seen to be, and there a plan is a guess: beyond the highest age seen, none is
+polled more often than by plain backoff.
 
 **5. Queued jobs** have to be processed before they end, so they are polled more rarely: the delays
 of plain backoff are `QUEUED` times as long, and planned ones as long, within the bounds below.

@@ -119,7 +119,7 @@ class PollPlanner:
         known = self._planned(kind)
         plan = None if known is None else known.plan
         too_many = polls > self._plain.by(age) + TOO_MANY
-        if known is None or plan is None or too_many:
+        if known is None or plan is None or too_many or age >= plan.ages[-2]:
             return plain
         then = plan.next_poll(age)
         spacing = min(then - age, max(0.0, plan.next_poll(then) - then))

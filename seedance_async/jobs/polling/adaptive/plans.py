@@ -24,9 +24,9 @@ MOST_LAG = 0.9
 CHEAPER = 7.5
 
 #: The share of plain backoff's polls that a plan may spend: a little is left for what no plan sees.
-#: The second is for a plan whose lag is still too long.
+#: The second is for a plan whose lag is still too long: about what plain backoff makes.
 MOST_POLLS = 0.95
-MOST_IF_LATE = 1.02
+MOST_IF_LATE = 1.01
 
 #: A job is polled less often if it has had more polls than this above those of its plan.
 TOLERATED = 0
