@@ -28,9 +28,6 @@ CHEAPER = 7.5
 MOST_POLLS = 0.95
 MOST_IF_LATE = 1.01
 
-#: A job is polled less often if it has had more polls than this above those of its plan.
-TOLERATED = 0
-
 #: A plan ends after so many polls, or where no more than this share of the jobs is left.
 MANY = 2000
 FEW_JOBS = 1e-4
@@ -109,7 +106,7 @@ class Plan:
             return 1.0
         before = self.path[own - 1] if own else 0.0
         planned = own + (age - before) / (self.path[own] - before)
-        return 1 + max(0.0, polls - planned - TOLERATED)
+        return 1 + max(0.0, polls - planned)
 
     def _at(self, age: float, values: Sequence[float], beyond: float) -> float:
         right = bisect_right(self.ages, age)
