@@ -93,7 +93,12 @@ class Gate:
         except RuntimeError:
             held_for = 0.0
         learned = self._learned
-        return GateState(held_for, learned.pace, learned.limit, learned.noise.share)
+        rate, jobs = learned.rate.found, learned.jobs.found
+        known_rate, known_jobs = (
+            None if rate == math.inf else rate,
+            None if jobs == math.inf else int(jobs),
+        )
+        return GateState(held_for, known_rate, known_jobs, learned.noise.share)
 
     # --- entering and leaving ---------------------------------------------------------------
 
@@ -189,8 +194,7 @@ class Gate:
         if not self._learned.refused(self._running, others, now, late=late, eased=eased):
             return False
         self._hold.count()
-        pace = self._learned.pace
-        self.hold(max(1 / pace if pace else 0.0, self._hold.delay(), server_delay))
+        self.hold(max(1 / self._learned.rate.found, self._hold.delay(), server_delay))
         return True
 
     def failed(self) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
-from seedance_async.api.rate_limit.limits import LearnedJobs, LearnedRate
-from seedance_async.api.rate_limit.noise import Noise
+from seedance_async.api.rate_limit.limits import FEWER, SLACK, LearnedJobs, LearnedRate
+from seedance_async.api.rate_limit.noise import (
+    ALLOWED,
+    GOES_FIRST,
+    GOES_FIRST_AGAIN,
+    HAS_FALLEN,
+    IN_FLIGHT,
+    Noise,
+)
 
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
-#: Numbers of jobs are alike if they differ by at most this share; so often in a row is no accident.
-ALIKE, OFTEN = 0.04, 4
-
-#: How probable a limit makes the refusal of a call that was in flight at the first refusal; of one
-#: that goes first after a hold; and of the same where limits are known.
-IN_FLIGHT, GOES_FIRST, GOES_FIRST_AGAIN = 0.9, 0.5, 0.3
-
-#: Between two refusals there must be so many acceptances, or else the rate may have moved.
+#: After a refusal so many must be accepted, or else a limit may have moved.
 APART = 2
+
+#: A quota is refilled after this time, in seconds, or after that of so many calls; if refusals go
+#: on after an OUTAGE, no rate is learned from them.
+REFILLED, UNKNOWN_REFILLED, REFILLED_CALLS, OUTAGE = 5.0, 10.0, 10, 90.0
 
 
 class Learned:
@@ -27,37 +33,26 @@ class Learned:
     Attributes:
         rate: calls a second.
         jobs: jobs at once.
-        noise: refusals that no limit explains; while there are any, no limit holds.
+        noise: refusals that no limit explains; while there are any, no limit is known.
 
     Args:
         slowest: calls a second that are never thought too many.
     """
 
     def __init__(self, slowest: float) -> None:
-        self.rate, self.jobs, self.noise = LearnedRate(slowest), LearnedJobs(), Noise()
-        self._alike = self._full_with = 0
+        self._slowest, self.noise = slowest, Noise()
         self._case: _Refusals | None = None
-
-    @property
-    def pace(self) -> float | None:
-        """Calls a second that the server seems to allow; None while no such limit is known."""
-        return None if self.rate.pace is None or self.noise.is_found else self.rate.found
-
-    @property
-    def limit(self) -> int | None:
-        """The same for concurrent jobs."""
-        return None if self.noise.is_found else self.jobs.limit
+        self._was_refused = False
+        self._forget()
 
     @property
     def is_nothing(self) -> bool:
         """Whether no limit is known."""
-        return self.rate.pace is None and self.jobs.limit is None
+        return self.rate.found == self.jobs.found == math.inf
 
     def wait(self, running: int, in_flight: int, now: float) -> float:
         """Seconds until the limits allow one more call; inf if time alone does not help."""
-        if self.noise.is_found:
-            return 0.0
-        return max(self.rate.wait(now), self.jobs.wait(running + in_flight, in_flight, now))
+        return max(self.rate.wait(now), self.jobs.wait(running + in_flight, now))
 
     def accepted(
         self, running: int, in_flight: int, now: float, *, late: bool, pressed: bool, eased: bool
@@ -72,69 +67,75 @@ class Learned:
             pressed: whether others wait.
             eased: whether that is because few are let in after a hold.
         """
+        self.rate.accepted(now, pressed=pressed)
+        if not self._was_refused:  # most calls come here, so it costs little
+            self.noise.calls += 1
+            return
         case = self._case
-        self._count(running + in_flight - 1, refused=False, late=late, eased=eased)
+        by_limit = self._by_limit(running + in_flight - 1, now, late=late, eased=eased)
+        self.noise.count(by_limit, refused=False)
         self.jobs.accepted(running, now)
         if late:
-            if case is not None:
-                case.running = running
-                case.full_with = running if case.rounds <= 1 else case.full_with
+            if case is not None and case.rounds <= 1:
+                case.running = case.full_with = running
             return
-        self.rate.accepted(pressed=pressed)
-        if not self.noise.is_believed() and case is not None:
+        if self.noise.is_believed():
+            self._forget()
+        elif case is not None:
             self._judge(case, running, now)
         self._case = None
 
     def refused(self, running: int, in_flight: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
-        self._count(running + in_flight, refused=True, late=late, eased=eased)
-        if self.noise.explains():
+        self._was_refused = True
+        by_limit = self._by_limit(running + in_flight, now, late=late, eased=eased)
+        self.noise.count(by_limit, refused=True)
+        if self.noise.is_found:
             return False
-        self.jobs.refused(running, None if self._case is None else self._case.running, now)
-        case = self._case = self._case or _Refusals(now, running, eased)
+        if self._case is None:
+            self._case = _Refusals(now, running, not self.jobs.is_fewer(running))
+        case = self._case
         case.running = running
         case.rounds += not late
+        case.has_fallen = case.has_fallen or case.ended(running + in_flight)
+        if case.is_full:
+            self.jobs.refused(running, now)
         return True
 
-    def _count(self, occupied: int, *, refused: bool, late: bool, eased: bool) -> None:
-        self.noise.count(self._by_limit(occupied, refused=refused, late=late), refused=refused)
-        if self._case is not None and self.is_nothing:
-            if not late:
-                return  # it is no fair sample who goes first
-            eased = self._case.eased
-        self.noise.compare(refused=refused, eased=eased or not self.is_nothing)
-
-    def _by_limit(self, occupied: int, *, refused: bool, late: bool) -> float | None:
+    def _by_limit(self, occupied: int, now: float, *, late: bool, eased: bool) -> float | None:
         """How probable the refusal of a call is if limits are the cause; None if unknown."""
-        case = self._case
+        case, is_nothing = self._case, self.is_nothing
         if case is not None and late:
-            return IN_FLIGHT if self.is_nothing and case.rounds == 1 else None
+            return IN_FLIGHT if is_nothing and case.rounds == 1 else None
+        if case is not None and is_nothing:
+            return GOES_FIRST
+        if case is not None and case.is_full:
+            # If it is refused though jobs have ended, then the limit has just fallen: that is rare,
+            # but from then on refusals are certain.
+            return IN_FLIGHT if case.has_fallen else HAS_FALLEN if case.ended(occupied) else None
         if case is not None:
-            return GOES_FIRST if self.is_nothing else GOES_FIRST_AGAIN
-        moved = refused and self.rate.pace and self.noise.accepted_in_a_row < APART
-        allowed = not late and self.rate.is_below and self.jobs.allows(occupied)
-        return 0.0 if allowed and not moved and not self.is_nothing else None
+            return GOES_FIRST_AGAIN
+        if late or self.noise.accepted_in_a_row < APART:
+            return None
+        # A rate measured once, with a burst, allows too much; it is all that is known at first.
+        is_vague = self.jobs.found == math.inf and not self.rate.is_sure
+        fits = self.jobs.is_fewer(occupied) and self.rate.is_below(now) and not is_vague
+        return ALLOWED if (eased if is_nothing else fits) else None
+
+    def _forget(self) -> None:
+        self.rate, self.jobs = LearnedRate(self._slowest), LearnedJobs()
 
     def _judge(self, case: _Refusals, running: int, now: float) -> None:
         """A call was accepted again: learn from what helped."""
-        if running and self._a_job_helped(case, running, now):
-            self.rate.dismiss()
-            self.jobs.settle(max(case.running, running), now)
-            return
-        is_below = self.rate.is_below
-        self.rate.settle(case.since, now)
-        self.jobs.dismiss()
-        if self.rate.pace and is_below and running:
-            self._compare(case, now)
-
-    def _compare(self, case: _Refusals, now: float) -> None:
-        """Where refusals come again and again with as many jobs, these are a limit as well."""
-        if abs(case.full_with - self._full_with) < ALIKE * case.full_with:
-            self._alike += 1
-        else:
-            self._alike, self._full_with = 0, case.full_with
-        if self._alike > OFTEN and self.jobs.limit is None:
-            self.jobs.settle(case.running, now, sure=False)
+        by_jobs = running > 0 and self._a_job_helped(case, running, now)
+        has_fallen = running < FEWER * case.full_with - 1  # or else it was a rate, after all
+        if by_jobs:
+            fewer = round((1 - SLACK) * max(case.running, running))
+            self.jobs.refused(running if has_fallen else fewer, now, at_once=has_fallen)
+        if now - case.since > OUTAGE or (by_jobs and not has_fallen):
+            self.rate.restart(now)
+        elif self.rate.learn(case.since, now):
+            self.noise.doubt()
 
     def _a_job_helped(self, case: _Refusals, running: int, now: float) -> bool:
         """Whether the end of a job ended the refusals, and not time.
@@ -142,13 +143,14 @@ class Learned:
         More jobs than were running at the refusals say that it was time, unless as many can have
         ended without our knowing: a poll reports the end of a job only later.
         """
-        before, may_be_rate = self.jobs.before, self.rate.explains(now - case.since)
-        if before is None:
-            unseen = max(UNSEEN_ENDS, UNSEEN_SHARE * case.full_with)
-            return case.rounds > 2 and not may_be_rate and running - case.full_with <= unseen
-        if running > case.running:
+        if running - case.full_with > max(UNSEEN_ENDS, UNSEEN_SHARE * case.full_with):
             return False
-        return case.running >= before or self.rate.pace is None or not may_be_rate
+        if case.is_full:
+            return running <= case.full_with
+        is_sure = self.rate.is_sure
+        refilled = max(REFILLED, REFILLED_CALLS / self.rate.found) if is_sure else UNKNOWN_REFILLED
+        is_long = case.rounds > 2 and now - case.since > refilled
+        return is_long and case.running >= FEWER * case.full_with
 
 
 @attrs.define(eq=False)
@@ -158,13 +160,19 @@ class _Refusals:
     Args:
         since: when the first came.
         full_with: jobs running when those were answered that were in flight then.
-        eased: whether few calls were let in at the first.
+        is_full: whether those were as many as the limit known.
         running: jobs running at the last.
         rounds: how many came; those of concurrent calls count once.
+        has_fallen: whether calls were refused though jobs had ended.
     """
 
     since: float
     full_with: int
-    eased: bool
+    is_full: bool
     running: int = 0
     rounds: int = 0
+    has_fallen: bool = False
+
+    def ended(self, occupied: int) -> bool:
+        """Whether jobs have surely ended since, if so many are left."""
+        return occupied <= int(FEWER * (self.full_with - 1))

@@ -10,168 +10,163 @@ import math
 
 from seedance_async.api.rate_limit.rate import RateBudget
 
-#: A rate is computed from at least this many calls accepted between two refusals, if at least such
-#: a share of them was held by the gate: else it shows how many calls there were to make.
-ENOUGH, BUSY = 5, 0.8
+#: After a refusal the pace is a little below the rate found, and back at it after so many calls or
+#: seconds. What was accepted at less than a part of the pace says nothing of it any more, and at so
+#: many times the rate found the limit is forgotten.
+BELOW, QUIET_CALLS, QUIET_SECONDS, FASTER, NO_LIMIT = 0.04, 50, 25.0, 3, 30
 
-#: After a refusal the pace is a little below the rate found, and back at it after the time of so
-#: many calls, within these seconds; the limit is forgotten at so many times the rate found.
-BELOW, QUIET_CALLS, SHORTEST_QUIET, LONGEST_QUIET, NO_LIMIT = 0.04, 10, 10.0, 30.0, 30
+#: A rate is computed from at least this many calls, once it is known from more, if at least such a
+#: share of them was held by the gate: else it shows how many calls there were to make.
+ENOUGH, ENOUGH_AGAIN, BUSY = 3, 10, 0.8
 
-#: It falls at most to this share at once.
-FALL = 0.6
+#: A rate has moved if the calls accepted differ from those expected by so many times the deviation
+#: that chance makes, as where another client takes a part. Else this share of what was measured
+#: before counts as well.
+SIGMAS, KEPT = 3.0, 0.8
 
-#: One job above the limit is tried after this time, if so many jobs were accepted in it, and in any
-#: case after the longer one; while a full server refuses, after the last.
-PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE, PATIENCE = 90.0, 20, 300.0, 60.0
+#: The number of running jobs may be wrong by these shares, mostly and at most: polls report their
+#: ends late.
+SLACK, MOST_SLACK = 0.02, 0.1
 
-#: The number of running jobs may be wrong by this share: polls report their ends late.
-SLACK = 0.02
+#: Jobs are fewer than some number if they are fewer by more than polls that report late explain.
+FEWER = 0.9
+
+#: One job above the limit is tried after so many were accepted and this time, in seconds, and in
+#: any case after the longest; and another one soon if that was accepted.
+TRY_CALLS, TRY_SECONDS, TRY_SOON, LONGEST_TRY = 16, 45.0, 5.0, 300.0
 
 
 class LearnedRate:
     """Calls a second.
 
-    At a refusal the server's quota is used up. So the calls accepted between two refusals, divided
-    by the time between them, are the rate it allows, whatever burst it allows. From just below that
-    rate the pace rises with time, slowly at first as in CUBIC congestion control, then past the
-    rate found, then ever faster, until the next refusal or until the limit is forgotten.
+    When the server accepts again after refusals, its quota was just used up. So the calls accepted
+    from one such moment to the next, divided by the time between them, are the rate that it allows,
+    whatever burst or window. From just below that the pace rises, slowly at first as in CUBIC
+    congestion control, past the rate found, then ever faster, until the next refusal.
 
     Attributes:
-        found: calls a second that the server seems to allow.
-        pace: calls a second now; None while no such limit is known.
+        found: calls a second that the server seems to allow; inf while no such limit is known.
 
     Args:
         slowest: calls a second that the pace never falls below.
     """
 
     def __init__(self, slowest: float) -> None:
-        self.pace: float | None = None
-        self._slowest, self._budget = slowest, RateBudget(slowest)
-        self.found = self._rises_from = 0.0
-        self._quiet = SHORTEST_QUIET
-        self._empty_at: float | None = None
-        self._accepted = self._pressed = 0
+        self.found = self._measured_from = math.inf
+        self._slowest, self._budget = slowest, RateBudget(math.inf)
+        self._since, self._quiet_calls, self._slower = -math.inf, 0, 1.0
+        self._began: float | None = None
+        self._calls = self._pressed = 0
+        self._calls_before = self._seconds_before = 0.0
+
+    def pace(self, now: float) -> float:
+        """Calls a second now."""
+        if self.found == math.inf:
+            return math.inf
+        quiet = max(self._quiet_calls / QUIET_CALLS, (now - self._since) / QUIET_SECONDS)
+        quiet /= self._slower
+        rise = 1 - BELOW + BELOW * quiet**4
+        if rise > NO_LIMIT:
+            self.found = math.inf
+        return max(self._slowest, self.found * rise)
 
     @property
-    def is_below(self) -> bool:
+    def is_sure(self) -> bool:
+        """Whether it was measured more than once: a burst may have been in the first."""
+        return self._calls_before > 0
+
+    def is_below(self, now: float) -> bool:
         """Whether the pace is below what the server allows, or no limit is known."""
-        return self.pace is None or self.pace <= self.found
+        return self.found == math.inf or self.pace(now) <= self.found
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""
-        if self.pace is None:
-            return 0.0
-        rise = 1 - BELOW + BELOW * ((now - self._rises_from) / self._quiet) ** 4
-        if rise > NO_LIMIT:
-            self.pace = self._empty_at = None
-            return 0.0
-        self.pace = self._budget.rate = max(self._slowest, self.found * rise)
+        self._budget.rate = self.pace(now)
         return self._budget.wait(now)
 
     def spend(self, now: float) -> None:
         """One call is sent now."""
-        if self.pace is not None:
-            self._budget.spend(now)
+        self._budget.spend(now)
 
-    def accepted(self, *, pressed: bool) -> None:
-        """The server accepted a call; `pressed`: others waited, so that the pace held them."""
-        self._accepted += 1
+    def accepted(self, now: float, *, pressed: bool) -> None:
+        """The server accepted a call; `pressed`: others waited, so that the gate held them."""
+        if self._began is None:
+            self._began = now
+        self._quiet_calls += 1
+        self._calls += 1
         self._pressed += pressed
+        if self.found < math.inf and self.pace(now) > FASTER * self._measured_from:
+            self._measured_from = self.pace(now)
+            self.restart(now)
 
-    def explains(self, seconds: float) -> bool:
-        """Whether refusals over this time can be about the rate, even if it fell a lot."""
-        if self.pace is not None:
-            return seconds * self.found <= 10
-        return seconds <= (5 if self._empty_at is None else 30)
+    def learn(self, since: float, now: float) -> bool:
+        """Refusals since then were about the rate, and are over. Returns whether it has moved."""
+        if self._pressed < BUSY * self._calls:
+            self.restart(now)
+            return False
+        if self._calls < (ENOUGH_AGAIN if self._calls_before else ENOUGH):
+            return False
+        seconds = max(now - (self._began or now), 1e-3)
+        expected = self.found * seconds
+        has_moved = abs(self._calls - expected) > SIGMAS * math.sqrt(expected)
+        if has_moved:
+            self._calls_before = self._seconds_before = 0.0
+        calls, seconds = self._calls_before + self._calls, self._seconds_before + seconds
+        if self.found < math.inf:  # else a burst was among them
+            self._calls_before, self._seconds_before = KEPT * calls, KEPT * seconds
+        self.found = self._measured_from = max(self._slowest, calls / seconds)
+        self._since, self._quiet_calls = now, 0
+        self._slower = max(1.0, 2 * (now - since) / QUIET_SECONDS)  # as where a window is long
+        self.restart(now)
+        return has_moved
 
-    def settle(self, since: float, now: float) -> None:
-        """Refusals since then were about the rate: the next call, now, was accepted."""
-        accepted, busy = self._accepted - 1, self._pressed >= BUSY * self._accepted
-        if self._empty_at is not None and busy and accepted >= ENOUGH:
-            self._learn(accepted / max(since - self._empty_at, 1e-3))
-        if self._empty_at is None or accepted >= ENOUGH or not busy:
-            self._empty_at, self._accepted, self._pressed = since, 1, 1
-        self._rises_from = now
-        self._quiet = max(self._quiet, min(3 * (now - since), 2 * LONGEST_QUIET))
-
-    def dismiss(self) -> None:
-        """The refusal was about something else, so the rate may be higher than it seemed."""
-        self._empty_at = None
-
-    def _learn(self, rate: float) -> None:
-        if self.pace is not None and self.is_below:  # it fell, or never was what it seemed
-            rate = max(min(self.pace, rate), FALL * self.pace)
-        self.found = self.pace = max(rate, self._slowest)
-        self._quiet = min(max(QUIET_CALLS / self.found, SHORTEST_QUIET), LONGEST_QUIET)
+    def restart(self, now: float) -> None:
+        """What was accepted before says nothing of the rate."""
+        self._began, self._calls, self._pressed = now, 0, 0
 
 
 class LearnedJobs:
     """Concurrent jobs.
 
-    The number running at a refusal is the limit. One more is tried now and then; each one accepted
-    raises the limit, ever faster. If the server still refuses though jobs have ended, its limit was
-    lowered: then ours falls by twice as much each time, and climbs back from there.
+    As many as were running at a refusal are the limit. After a while one more is tried, and if it
+    is accepted, soon another; once far more run than were refused, ever more at once.
 
     Attributes:
-        limit: jobs at once; None while no such limit is known.
-        before: the same as it was when the refusals began.
+        found: jobs at once; inf while no such limit is known.
     """
 
     def __init__(self) -> None:
-        self.limit: int | None = None
-        self.before: int | None = None
-        self._base = self._falls = self._accepted = 0
-        self._lowered_at, self._probe_at = -math.inf, math.inf
+        self.found = self._refused = math.inf
+        self._accepted, self._since, self._try_at = 0, -math.inf, -math.inf
 
-    def wait(self, occupied: int, in_flight: int, now: float) -> float:
-        """Seconds until one more fits; inf if only an answer or the end of a job makes room.
+    def is_fewer(self, jobs: int) -> bool:
+        """Whether so many jobs are fewer than the limit, though some may have ended unseen."""
+        return self.found == math.inf or jobs <= int(FEWER * (self.found - 1))
 
-        Args:
-            occupied: running jobs and calls in flight, each of which may become a job.
-            in_flight: those calls alone.
-            now: the time.
-        """
-        if self.limit is None:
-            return 0.0
-        more = 1 + (self.limit - self._base) // 8 if now >= self._probe_at else 0
-        if occupied < self.limit + more:
-            return 0.0
-        waits_for_time = occupied == self.limit or not in_flight
-        return max(0.0, self._probe_at - now) if waits_for_time else math.inf
-
-    def allows(self, occupied: int) -> bool:
-        """Whether one more job is fewer than those at which jobs were refused last."""
-        return self.limit is None or occupied < self._base
+    def refused(self, running: int, now: float, *, at_once: bool = False) -> None:
+        """The server refused a job while so many ran; `at_once`: more are tried without delay."""
+        self.found = self._refused = min(self.found, max(1, running))
+        self._accepted, self._since = 0, now
+        self._try_at = now if at_once else now + LONGEST_TRY
 
     def accepted(self, running: int, now: float) -> None:
         """The server accepted a job; `running` includes it."""
         self._accepted += 1
-        if self.limit is not None:
-            self.limit = max(self.limit, running)
-            if self._accepted == PROBE_CALLS:
-                self._probe_at = min(self._probe_at, max(now, self._lowered_at + PROBE_SECONDS))
+        if self._accepted == TRY_CALLS:
+            self._try_at = min(self._try_at, max(now, self._since + TRY_SECONDS))
+        if running > self.found:
+            self.found = running
+            if running <= (1 + MOST_SLACK) * self._refused:
+                self._try_at = now + TRY_SOON
 
-    def refused(self, running: int, before: int | None, now: float) -> None:
-        """The server refused a job while `running` ran; `before`: at the refusal before, if any."""
-        if before is None:
-            self.before, self._falls = self.limit, 0
-        elif running < before:
-            self._falls += 1
-        if self.limit is not None:
-            fall = round(SLACK * running) + (4**self._falls - 1) // 4
-            self._lower(min(self.limit, running - fall), now, now + PATIENCE)
+    def wait(self, occupied: int, now: float) -> float:
+        """Seconds until one more fits; inf if only an answer or the end of a job makes room.
 
-    def settle(self, running: int, now: float, *, sure: bool = True) -> None:
-        """The refusal was about so many running jobs; if that is not sure, more are tried."""
-        if self.limit is None:
-            self._lower(running, now, now)
-        self._probe_at = now if self._falls or not sure else now + LONGEST_PROBE
-
-    def dismiss(self) -> None:
-        """The refusal was about something else."""
-        self.limit = self.before
-
-    def _lower(self, limit: int, now: float, probe_at: float) -> None:
-        self.limit = self._base = max(1, limit)
-        self._lowered_at, self._probe_at, self._accepted = now, probe_at, 0
+        Args:
+            occupied: running jobs and calls in flight, each of which may become a job.
+            now: the time.
+        """
+        if occupied < self.found:
+            return 0.0
+        most = self.found + (self.found - self._refused) // 8
+        return max(0.0, self._try_at - now) if occupied <= most else math.inf
