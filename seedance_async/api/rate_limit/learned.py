@@ -105,6 +105,8 @@ class Learned:
     def _by_limit(self, occupied: int, now: float, *, late: bool, eased: bool) -> float | None:
         """How probable the refusal of a call is if limits are the cause; None if unknown."""
         case, is_nothing = self._case, self.is_nothing
+        if occupied == 0 and self.jobs.found < math.inf == self.rate.found:
+            return ALLOWED  # where nothing runs, a number of jobs is no cause
         if case is not None and late:
             return IN_FLIGHT if is_nothing and case.rounds == 1 else None
         if case is not None and is_nothing:

@@ -7,6 +7,7 @@ import pytest
 
 from seedance_async import Backoff
 from seedance_async.api.rate_limit import Gate
+from seedance_async.api.rate_limit.learned import Learned
 
 pytestmark = pytest.mark.virtual_time
 
@@ -219,3 +220,41 @@ async def test_chance_is_doubted_once_less_pressure_brings_fewer_refusals():
 
     await asyncio.gather(*(calls() for _ in range(50)))
     assert refused < 0.12 * sent
+
+
+def test_where_no_job_runs_a_number_of_jobs_is_not_what_refuses():
+    learned, now = Learned(slowest=0.05), 0.0
+    learned.jobs.refused(1, now)
+    answers = {"late": False, "eased": True}
+    for _ in range(6):  # of two calls one is refused, with no job running
+        now += 60
+        learned.refused(0, 0, now, **answers)
+        learned.accepted(1, 0, now + 3, pressed=True, **answers)
+    assert learned.noise.is_found
+    assert learned.is_nothing
+
+
+@pytest.mark.parametrize("left", [8, 10])
+def test_a_limit_that_falls_again_and_again_is_chance(left):
+    """Where a limit has fallen once, refusals are certain until enough jobs have ended."""
+    learned, now, running = Learned(slowest=0.05), 0.0, 100
+    learned.jobs.refused(running, now)
+    answers = {"late": False, "eased": True}
+    for _ in range(left):
+        for _ in range(3):
+            now += 5
+            learned.refused(running, 0, now, **answers)
+            running = running * 4 // 5
+        learned.accepted(running, 0, now + 1, pressed=True, **answers)
+    assert learned.noise.is_found
+
+
+def test_a_limit_that_has_fallen_far_is_no_chance():
+    learned, now = Learned(slowest=0.05), 0.0
+    learned.jobs.refused(200, now)
+    for running in range(200, 19, -6):
+        now += 5
+        learned.refused(running, 0, now, late=False, eased=True)
+    learned.accepted(20, 0, now + 5, late=False, pressed=True, eased=True)
+    assert not learned.noise.is_found
+    assert learned.jobs.found == 20
