@@ -341,12 +341,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed")
     parser.add_argument("--only", default="", help="regimes whose names contain this")
+    parser.add_argument("--seeds", type=int, nargs="+", help="others, which is not recorded")
     options = parser.parse_args()
-    seeds = SEEDS[:1] if options.quick else SEEDS
+    seeds = tuple(options.seeds or (SEEDS[:1] if options.quick else SEEDS))
     chosen = [pair for pair in enumerate(regimes()) if options.only in pair[1].name]
     found = list(results(chosen, seeds))
-    if options.only:
+    if options.only or options.seeds:
         print(table(HEADER, [result.row() for result in found]))
+        targets = [target for result in found for target in result.targets()]
+        print(f"{sum(not target.met for target in targets)} of {len(targets)} targets missed")
         return
     draw(found)
     report(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from seedance_async.api.backoff import Backoff
 from seedance_async.api.rate_limit.hold import Hold
@@ -29,10 +28,8 @@ class Gate:
     `shut` fails every caller for a while, those waiting included; `fail_overdue` fails those who
     have waited for too long.
 
-    ```
-    async with gate: ...  # waits for as long as it takes
-    async with gate.enter(waiting_since=began): ...  # `fail_overdue` may fail it
-    ```
+    `async with gate` waits for as long as it takes. `wait_and_enter`, with `leave` after it, waits
+    within bounds: `fail_overdue` may fail it.
 
     Attributes:
         counts_jobs: whether each accepted call starts a job whose end `job_ended` reports. Without
@@ -94,11 +91,12 @@ class Gate:
             held_for = 0.0
         learned = self._learned
         rate, jobs = learned.rate.found, learned.jobs.found
-        known_rate, known_jobs = (
+        return GateState(
+            held_for,
             None if rate == math.inf else rate,
             None if jobs == math.inf else int(jobs),
+            learned.noise.share,
         )
-        return GateState(held_for, known_rate, known_jobs, learned.noise.share)
 
     # --- entering and leaving ---------------------------------------------------------------
 
@@ -108,15 +106,6 @@ class Gate:
     async def __aexit__(self, *error: object) -> None:
         self.leave()
 
-    @asynccontextmanager
-    async def enter(self, waiting_since: float) -> AsyncIterator[None]:
-        """Enter with a bounded wait: `fail_overdue` counts it from `waiting_since`."""
-        await self.wait_and_enter(waiting_since)
-        try:
-            yield
-        finally:
-            self.leave()
-
     def try_enter(self) -> bool:
         """Enter without a look at the limits, where none is known; whether that was possible."""
         enters = self._calm and self._inside < self._hold.width
@@ -124,7 +113,10 @@ class Gate:
         return enters
 
     async def wait_and_enter(self, waiting_since: float) -> None:
-        """As `enter`, for a caller that leaves by `leave`."""
+        """Enter with a bounded wait: `fail_overdue` counts it from `waiting_since`.
+
+        Who has entered leaves by `leave`.
+        """
         if self.try_enter():
             return
         now = asyncio.get_running_loop().time()

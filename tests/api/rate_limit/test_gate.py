@@ -343,9 +343,10 @@ async def test_only_calls_that_waited_too_long_during_trouble_fail():
 
     async def call():
         try:
-            async with gate.enter(began):
-                gate.failed()
-                gate.fail_overdue(TimeoutError("behind"), 600, gate.failing_since)
+            await gate.wait_and_enter(began)
+            gate.failed()
+            gate.fail_overdue(TimeoutError("behind"), 600, gate.failing_since)
+            gate.leave()
         except TimeoutError:
             ends.append(now() - began)
 
