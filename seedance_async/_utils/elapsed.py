@@ -25,7 +25,7 @@ class Since:
 
 
 def loop_time() -> float:
-    """The time of the running event loop, by a look for it; a loop's own `time` is cheaper."""
+    """The time of the running event loop. Where the loop is known, its own `time` is cheaper."""
     return asyncio.get_running_loop().time()
 
 

@@ -294,7 +294,7 @@ def _object(response: WireResponse) -> dict[str, Any]:
 
 
 def _parsed(body: bytes) -> Any:
-    """As `json.loads`, which asks of each text first whether it is UTF-16."""
+    """As `json.loads`, which would first work out the encoding: nearly all answers are UTF-8."""
     try:
         return _DECODE(str(body, "utf-8"))
     except ValueError:

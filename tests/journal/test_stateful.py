@@ -162,7 +162,10 @@ class MemoryAndPostgres(RuleBasedStateMachine):
 
     async def outcome(self, place, act):
         numbers = self.attempts[place]
-        name = lambda number: numbers[number] if number < len(numbers) else 2**60 + number  # noqa: E731
+
+        def name(number):
+            return numbers[number] if number < len(numbers) else 2**60 + number
+
         try:
             found = await act(self.journals[place], name)
         except JournalError as error:

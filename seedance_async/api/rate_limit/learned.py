@@ -130,12 +130,12 @@ class Learned:
     def _judge(self, case: _Refusals, running: int, now: float) -> None:
         """A call was accepted again: learn from what helped."""
         by_jobs = running > 0 and self._a_job_helped(case, running, now)
-        has_fallen = running < FEWER * case.full_with - 1  # or else it was a rate, after all
+        are_fewer = running < FEWER * case.full_with - 1
         if by_jobs:
             fewer = round((1 - SLACK) * max(case.running, running))
-            self.jobs.refused(running if has_fallen else fewer, now, at_once=has_fallen)
-        if now - case.since > OUTAGE or (by_jobs and not has_fallen):
-            self.rate.restart(now)
+            self.jobs.refused(running if are_fewer else fewer, now, at_once=are_fewer)
+        if now - case.since > OUTAGE or (by_jobs and not are_fewer):
+            self.rate.restart(now)  # with far fewer running, it may have been a rate, after all
         elif self.rate.learn(case.since, now):
             self.noise.doubt()
 

@@ -1,7 +1,7 @@
 """What DBOS needs of SQLite on Python 3.12 and newer, where SQLite is older than 3.42.
 
-DBOS takes a new Python to have a new SQLite, of which it uses `unixepoch('subsec')`. An older one,
-such as that of Debian 12, says NULL to that, and no task could be queued.
+DBOS assumes that a new Python comes with a new SQLite, and asks for `unixepoch('subsec')`. An older
+SQLite, such as that of Debian 12, answers NULL, and no task could be queued.
 """
 
 from __future__ import annotations

@@ -234,13 +234,12 @@ def test_where_no_job_runs_a_number_of_jobs_is_not_what_refuses():
     assert learned.is_nothing
 
 
-@pytest.mark.parametrize("left", [8, 10])
-def test_a_limit_that_falls_again_and_again_is_chance(left):
+def test_a_limit_that_falls_again_and_again_is_chance():
     """Where a limit has fallen once, refusals are certain until enough jobs have ended."""
     learned, now, running = Learned(slowest=0.05), 0.0, 100
     learned.jobs.refused(running, now)
     answers = {"late": False, "eased": True}
-    for _ in range(left):
+    for _ in range(8):
         for _ in range(3):
             now += 5
             learned.refused(running, 0, now, **answers)
