@@ -38,7 +38,7 @@ _GENERATIONS = "/api/open/v1/video/generations"
 _MODELS = "/api/open/v1/models"
 _PATH = re.compile(r"/[!-~]*").fullmatch
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}").fullmatch
-_DECODE = json.JSONDecoder().decode
+_DECODE = json.JSONDecoder().raw_decode
 _SNIPPET = 512
 _T = TypeVar("_T")
 
@@ -296,9 +296,11 @@ def _object(response: WireResponse) -> dict[str, Any]:
 def _parsed(body: bytes) -> Any:
     """As `json.loads`, which would first work out the encoding: nearly all answers are UTF-8."""
     try:
-        return _DECODE(str(body, "utf-8"))
+        text = str(body, "utf-8")
+        value, end = _DECODE(text)
     except ValueError:
         return json.loads(body)
+    return json.loads(body) if text[end:].strip(" \t\r\n") else value
 
 
 _GAP = re.compile(r"[ \t\r\n]*")

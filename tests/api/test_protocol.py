@@ -378,6 +378,24 @@ def test_an_answer_that_is_not_the_apis_is_reported_as_such(body):
         assert caught.value.snippet == body[:512].decode("utf-8", "replace")
 
 
+gaps = st.text(" \t\r\n\f\xa0}0,", max_size=3)
+
+
+@given(gaps, gaps, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"]))
+@example("", "\n", "utf-8")
+@example("", "{}", "utf-8")
+@example("", "\xa0", "utf-8")
+def test_whatever_stands_around_an_answer_it_is_read_as_json_is(before, after, encoding):
+    body = f'{before}{{"requestId": "{ID}", "status": "queued"}}{after}'.encode(encoding)
+    try:
+        json.loads(body)
+    except ValueError:
+        with pytest.raises(ResponseFormatError, match="not JSON"):
+            decode_get(answer(body), ID)
+    else:
+        assert decode_get(answer(body), ID).status == "queued"
+
+
 def test_a_query_answered_about_another_job_is_refused():
     with pytest.raises(ResponseFormatError, match="another job, 'req_2'"):
         decode_get(answer({"requestId": "req_2", "status": "succeeded"}), ID)

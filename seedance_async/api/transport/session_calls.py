@@ -100,6 +100,7 @@ class SessionCalls:
         self._answering = Deadlines(seconds)
         self._beginning = Deadlines(seconds if owned else connect_seconds + seconds)
         self._calls: set[Call] = set()
+        self._loop = asyncio.get_running_loop()
 
     async def send(
         self, request: WireRequest, on_sent: Callable[[], None] | None = None
@@ -112,7 +113,9 @@ class SessionCalls:
         """
         if self._http.closed:
             raise TransportError("the ClientSession is closed", delivered="no", transient=False)
-        call = Call(on_sent, self._answering if self._traced else None)
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        call = Call(task, on_sent, self._answering if self._traced else None)
         self._calls.add(call)
         problem: Exception | None = None
         try:
@@ -188,6 +191,7 @@ class Call:
     """A call in progress.
 
     Args:
+        task: what makes the call.
         on_sent: called once, before its first byte can be on its way.
         answering: where the time for its answer is kept from then on, if it is told when that is.
     """
@@ -196,13 +200,15 @@ class Call:
                  "_pieces", "_task", "ended", "response", "sent", "traced")  # fmt: skip
 
     def __init__(
-        self, on_sent: Callable[[], None] | None, answering: Deadlines | None = None
+        self,
+        task: asyncio.Task[Any],
+        on_sent: Callable[[], None] | None,
+        answering: Deadlines | None,
     ) -> None:
         self._on_sent, self._answering = on_sent, answering
         self._pieces: list[bytes] = []
         self._over = self._interrupting = self._cancelled = False
-        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
-        self._cancelling = self._task.cancelling()  # by others; `end` cancels it too
+        self._task, self._cancelling = task, task.cancelling()  # by others; `end` cancels it too
         self.traced = self.sent = False
         self.response: aiohttp.ClientResponse | None = None
         self.ended: Exception | None = None

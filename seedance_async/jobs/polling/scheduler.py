@@ -124,7 +124,7 @@ class Scheduler(Generic[_T]):
         """Start serving."""
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
-        self._start_workers()
+        self._start_workers(self._loop)
 
     async def stop(self) -> None:
         """Stop serving; nothing is served after this."""
@@ -153,8 +153,8 @@ class Scheduler(Generic[_T]):
         place = item.place = (due, next(self._numbers), item, demand)
         self._waiting += 1
         heapq.heappush(self._heap, place)
-        if self._heap[0] is place:
-            self._start_workers()
+        if self._heap[0] is place and self._loop is asyncio.get_running_loop():
+            self._start_workers(self._loop)
 
     def drop(self, item: _T) -> bool:
         """Remove an item; returns whether it was waiting. One that is being served is not."""
@@ -171,36 +171,34 @@ class Scheduler(Generic[_T]):
         self._waiting -= 1
         self._clock.advance(now, -place[3])
 
-    def _start_workers(self) -> None:
+    def _start_workers(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start workers for the items that are due, and set the timer to the next due time."""
-        loop = asyncio.get_running_loop()
         while self._loop is loop and len(self._workers) < self._most_workers:
             now = loop.time()
             wait = self._wait(now)
             if wait > 0:
-                self._set_timer(now + wait)
+                self._set_timer(now + wait, loop)
                 return
-            work = self._work(self._take(now))
+            work = self._work(self._take(now), loop)
             neutral = self._context.copy()  # since this may be running in it already
             worker = neutral.run(loop.create_task, work, name="seedance-poll")
             if not worker.done():  # an eager task may have ended already
                 self._workers[worker] = None
 
-    def _set_timer(self, at: float) -> None:
+    def _set_timer(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             if self._timer_at <= at:
                 return
             self._timer.cancel()
             self._timer = None
         if at < math.inf:
-            loop, context = asyncio.get_running_loop(), self._context
-            self._timer = loop.call_at(at, self._timer_fired, context=context)
+            self._timer = loop.call_at(at, self._timer_fired, loop, context=self._context)
             self._timer_at = at
 
-    def _timer_fired(self) -> None:
+    def _timer_fired(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        self._note_lag(self._now() - self._timer_at)
-        self._start_workers()
+        self._note_lag(loop.time() - self._timer_at)
+        self._start_workers(loop)
 
     def _note_lag(self, lag: float) -> None:
         self.longest_lag = max(self.longest_lag, lag)
@@ -211,21 +209,20 @@ class Scheduler(Generic[_T]):
                 lag,
             )
 
-    async def _work(self, item: _T) -> None:
-        loop = asyncio.get_running_loop()
+    async def _work(self, item: _T, loop: asyncio.AbstractEventLoop) -> None:
         task = asyncio.current_task(loop)
         assert task is not None
         try:
-            while True:
-                await self._serve_once(item, loop)
-                now = loop.time()
-                if self._wait(now) > 0:
-                    return
-                item = self._take(now)
-        finally:
+            await self._serve_once(item, loop)
+            while self._wait(now := loop.time()) <= 0:
+                await self._serve_once(self._take(now), loop)
+        except BaseException:
             self._workers.pop(task, None)
             if not is_broken_off(loop):
-                self._start_workers()
+                self._start_workers(loop)
+            raise
+        self._workers.pop(task, None)
+        self._start_workers(loop)
 
     async def _serve_once(self, item: _T, loop: asyncio.AbstractEventLoop) -> None:
         try:
