@@ -6,7 +6,7 @@ import asyncio
 import copy
 import math
 from collections import deque
-from collections.abc import Iterable
+from contextlib import suppress
 
 
 class WaitingLine:
@@ -18,7 +18,7 @@ class WaitingLine:
 
     def __init__(self) -> None:
         self._places: deque[_Place] = deque()
-        self._pausing: dict[asyncio.Future[None], None] = {}
+        self._pausing, self._closing = 0, asyncio.Event()
         self._closed_until = -math.inf
         self._error: Exception | None = None
 
@@ -33,7 +33,7 @@ class WaitingLine:
     @property
     def is_pressed(self) -> bool:
         """Whether anybody waits, or pauses before trying again."""
-        return bool(self._pausing) or bool(self)
+        return self._pausing > 0 or bool(self)
 
     def check_open(self, now: float) -> None:
         """Raise the error of `close` while it lasts."""
@@ -53,8 +53,9 @@ class WaitingLine:
     def close(self, error: Exception, until: float) -> None:
         """Fail everyone here with a copy of `error`, and until then everyone who comes."""
         self._error, self._closed_until = error, until
-        _reject((*(place for place, _ in self._places), *self._pausing), error)
-        self._places.clear()
+        self._closing.set()
+        self._closing.clear()
+        _reject([place for place, _ in self._places], error)
 
     def reject_since(self, before: float, error: Exception, earliest: float) -> None:
         """Fail those who wait since before that time; what was before `earliest` does not count."""
@@ -65,14 +66,14 @@ class WaitingLine:
         """Wait outside for this long, or until `close`, whose error is raised."""
         loop = asyncio.get_running_loop()
         self.check_open(loop.time())
-        pause: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(seconds, _finish, pause)
-        self._pausing[pause] = None
+        self._pausing += 1
         try:
-            await pause
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._closing.wait()
         finally:
-            timer.cancel()
-            self._pausing.pop(pause, None)
+            self._pausing -= 1
+        self.check_open(loop.time())
 
 
 _Place = tuple[asyncio.Future[None], float]
@@ -83,12 +84,7 @@ def was_let_in(place: asyncio.Future[None]) -> bool:
     return place.done() and not place.cancelled() and place.exception() is None
 
 
-def _reject(places: Iterable[asyncio.Future[None]], error: Exception) -> None:
+def _reject(places: list[asyncio.Future[None]], error: Exception) -> None:
     for place in places:
         if not place.done():
             place.set_exception(copy.copy(error))
-
-
-def _finish(pause: asyncio.Future[None]) -> None:
-    if not pause.done():
-        pause.set_result(None)
