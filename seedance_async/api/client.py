@@ -401,7 +401,7 @@ class SeedanceClient:
         asked, most = requested_wait(error), self._retry.max_retry_after
         gate.refused(min(asked, most))
         patience = self._retry.throttle_timeout if asked <= most else 0.0
-        gate.fail_overdue(error, patience, gate.refusing_since)
+        gate.fail_overdue(error, patience, gate.trouble.refusing_since)
 
     async def _repeat(self, wire: WireRequest, decode: Callable[[WireResponse], _T]) -> _T:
         gate, most = self.query_gate, self._retry.attempts
@@ -578,7 +578,7 @@ class SeedanceClient:
             spent = counted(patience, "second")
             reason = f"not sent, because nothing got through for {spent}: {error}"
             behind = TransportError(reason, delivered="no", transient=True)
-            gate.fail_overdue(behind, patience, gate.failing_since)
+            gate.fail_overdue(behind, patience, gate.trouble.failing_since)
 
 
 def _wake(waiter: asyncio.Future[None], _: object) -> None:

@@ -139,7 +139,7 @@ class Attempts:
         if verdict is Verdict.THROTTLED:
             self._check_throttled(error, now)
             self._failures = 0
-            if self._gate.is_held(now):
+            if self._gate.trouble.is_on(now):
                 return 0.0
             own = self._policy.backoff.delay(self._refusals - 1, self._rng)
             return max(own, requested_wait(error))
@@ -148,8 +148,8 @@ class Attempts:
         self._failures += 1
         wait = self._policy.backoff.delay(self._failures - 1, self._rng)
         # Nothing may have got through while it waited for its turn, either.
-        trouble = max(self._began, self._gate.failing_since)
-        spent = max(now + wait, self._gate.opens_at) - min(self._failing_since, trouble)
+        trouble = max(self._began, self._gate.trouble.failing_since)
+        spent = max(now + wait, self._gate.trouble.until) - min(self._failing_since, trouble)
         enough = self._most is not None and self._failures >= self._most
         if enough or spent > timeout:
             raise error
@@ -159,7 +159,7 @@ class Attempts:
         self._refusals += 1
         asked, most = requested_wait(error), self._policy.throttle_timeout
         until = now + asked
-        nothing_accepted = until - max(self._began, self._gate.refusing_since) > most
+        nothing_accepted = until - max(self._began, self._gate.trouble.refusing_since) > most
         starved = until - self._began > most and self._refusals >= ENOUGH_REFUSALS
         if asked > self._policy.max_retry_after or nothing_accepted or starved:
             raise error

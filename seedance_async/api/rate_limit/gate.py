@@ -28,10 +28,8 @@ class Gate:
     `shut` fails every caller for a while, those waiting included; `fail_overdue` fails those who
     have waited for too long.
 
-    `async with gate` waits for as long as it takes. `wait_and_enter`, with `leave` after it, waits
-    within bounds: `fail_overdue` may fail it.
-
     Attributes:
+        trouble: until when the gate is held, and since when the service is in trouble.
         counts_jobs: whether each accepted call starts a job whose end `job_ended` reports. Without
             it, no limit on concurrent jobs can be learned.
         refusals: how many there were.
@@ -51,7 +49,7 @@ class Gate:
     ) -> None:
         self._inside = self._running = 0
         self._line = WaitingLine()
-        self._hold = Hold(most, at_first or most, backoff, rng)
+        self.trouble = Hold(most, at_first or most, backoff, rng)
         self._learned = Learned(slowest=1 / backoff.maximum)
         self._calm = True  # whether nothing but the hold's width is a limit, and so nobody waits
         self._timer: asyncio.TimerHandle | None = None
@@ -61,32 +59,13 @@ class Gate:
 
     def __repr__(self) -> str:
         jobs = f", {self._running} running" if self.counts_jobs else ""
-        width = int(self._hold.width)
+        width = int(self.trouble.width)
         return f"<Gate {self._inside}/{width} inside{jobs}, {len(self._line)} waiting>"
-
-    @property
-    def refusing_since(self) -> float:
-        """When the refusals began, if no call was accepted since; else inf."""
-        return self._hold.refusing_since
-
-    @property
-    def failing_since(self) -> float:
-        """When calls began to fail, if no answer of any kind came since; else inf."""
-        return self._hold.failing_since
-
-    @property
-    def opens_at(self) -> float:
-        """When the next call may be sent at the earliest, by the event loop's clock."""
-        return self._hold.until
-
-    def is_held(self, now: float) -> bool:
-        """Whether everybody waits, or waits for the one who went first."""
-        return self._hold.until > now or self._hold.untried
 
     def state(self) -> GateState:
         """What it does now. Without a running event loop nobody is held."""
         try:
-            held_for = max(0.0, self._hold.until - asyncio.get_running_loop().time())
+            held_for = max(0.0, self.trouble.until - asyncio.get_running_loop().time())
         except RuntimeError:
             held_for = 0.0
         learned = self._learned
@@ -100,15 +79,9 @@ class Gate:
 
     # --- entering and leaving ---------------------------------------------------------------
 
-    async def __aenter__(self) -> None:
-        await self.wait_and_enter(math.inf)
-
-    async def __aexit__(self, *error: object) -> None:
-        self.leave()
-
     def try_enter(self) -> bool:
         """Enter without a look at the limits, where none is known; whether that was possible."""
-        enters = self._calm and self._inside < self._hold.width
+        enters = self._calm and self._inside < self.trouble.width
         self._inside += enters
         return enters
 
@@ -117,8 +90,6 @@ class Gate:
 
         Who has entered leaves by `leave`.
         """
-        if self.try_enter():
-            return
         now = asyncio.get_running_loop().time()
         self._line.check_open(now)
         if not self._line and self._opens_in(now) <= _EARLY:
@@ -148,22 +119,22 @@ class Gate:
 
     def passed(self) -> None:
         """The server accepted a call."""
-        now, late = asyncio.get_running_loop().time(), self._hold.untried
+        now, late = asyncio.get_running_loop().time(), self.trouble.untried
         pressed, eased = self._line.is_pressed, self._is_eased
         self._running += self.counts_jobs
-        self._hold.ended(late=late)
+        self.trouble.ended(late=late)
         self._learned.accepted(
             self._running, self._inside - 1, now, late=late, pressed=pressed, eased=eased
         )
-        if not late and not (self._calm and self._hold.is_wide):  # else it shows nothing new
-            self._hold.widen()
+        if not late and not (self._calm and self.trouble.is_wide):  # else it shows nothing new
+            self.trouble.widen()
             self._calm = self._learned.is_nothing
             self._tell()
             self._admit()
 
     def answered(self) -> None:
         """The server answered, whatever the answer."""
-        self._hold.failing_since = math.inf
+        self.trouble.failing_since = math.inf
 
     def job_ended(self) -> None:
         """A job has ended that an accepted call started, or that `job_started` reported."""
@@ -179,14 +150,14 @@ class Gate:
 
         Returns whether everybody is held now. If not, the refusal concerns that call alone.
         """
-        now, late = asyncio.get_running_loop().time(), self._hold.untried
+        now, late = asyncio.get_running_loop().time(), self.trouble.untried
         self.refusals += 1
-        self._hold.refused(now)
+        self.trouble.refused(now)
         others, eased = self._inside - 1, self._is_eased
         if not self._learned.refused(self._running, others, now, late=late, eased=eased):
             return False
-        self._hold.count()
-        self.hold(max(1 / self._learned.rate.found, self._hold.delay(), server_delay))
+        self.trouble.count()
+        self.hold(max(1 / self._learned.rate.found, self.trouble.delay(), server_delay))
         return True
 
     def failed(self) -> None:
@@ -195,9 +166,9 @@ class Gate:
         A single failure changes nothing. From the second in a row on everybody waits and one
         caller goes first, so that an outage is met by one call at a time and not by all callers.
         """
-        self._hold.failed(asyncio.get_running_loop().time())
-        if self._hold.count() > 1:
-            self.hold(self._hold.delay())
+        self.trouble.failed(asyncio.get_running_loop().time())
+        if self.trouble.count() > 1:
+            self.hold(self.trouble.delay())
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for at least this long, and then one caller first."""
@@ -207,7 +178,7 @@ class Gate:
     def shut(self, error: Exception, seconds: float) -> None:
         """Fail everyone waiting, and everyone who comes in this time, with a copy of `error`."""
         self._begin_hold(seconds)  # its error tells everybody
-        self._line.close(error, self._hold.until)
+        self._line.close(error, self.trouble.until)
 
     def fail_overdue(self, error: Exception, timeout: float, trouble_since: float) -> None:
         """Fail the calls whose wait will exceed their timeout before the gate opens again.
@@ -217,17 +188,17 @@ class Gate:
             timeout: seconds that a call may wait while the service is in trouble.
             trouble_since: when that began; a wait before it does not count.
         """
-        opens = max(self._hold.until, asyncio.get_running_loop().time())
+        opens = max(self.trouble.until, asyncio.get_running_loop().time())
         self._line.reject_since(opens - timeout, error, trouble_since)
 
     def _begin_hold(self, seconds: float) -> None:
-        self._hold.begin(asyncio.get_running_loop().time() + seconds)
+        self.trouble.begin(asyncio.get_running_loop().time() + seconds)
         self._calm = False
 
     @property
     def _is_eased(self) -> bool:
         """Whether far fewer calls are inside than would be without the hold."""
-        return self._hold.is_narrow and bool(self._line)
+        return self.trouble.is_narrow and bool(self._line)
 
     def _tell(self) -> None:
         state = self.state()
@@ -240,13 +211,13 @@ class Gate:
 
     def _opens_in(self, now: float) -> float:
         """Seconds until one more caller may enter; inf if time alone does not help."""
-        if self._inside + 1 > self._hold.width:
+        if self._inside + 1 > self.trouble.width:
             return math.inf
-        return max(self._hold.until - now, self._learned.wait(self._running, self._inside, now))
+        return max(self.trouble.until - now, self._learned.wait(self._running, self._inside, now))
 
     def _enter(self, now: float) -> None:
         self._inside += 1
-        self._hold.untried = False
+        self.trouble.untried = False
         self._learned.rate.spend(now)
 
     def _admit(self) -> None:

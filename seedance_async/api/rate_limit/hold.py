@@ -50,6 +50,10 @@ class Hold:
         """Whether less than half as many may be inside."""
         return self.width < self._most / 2
 
+    def is_on(self, now: float) -> bool:
+        """Whether everybody waits, or waits for the one who went first."""
+        return self.until > now or self.untried
+
     def begin(self, until: float) -> None:
         """Admit nobody until then, at least, and then one caller first."""
         self.until = max(self.until, until)

@@ -7,6 +7,7 @@ import pytest
 
 from seedance_async import RetryPolicy
 from seedance_async.api.rate_limit import Gate
+from tests.support.through import through
 
 pytestmark = pytest.mark.virtual_time
 
@@ -66,7 +67,7 @@ class Run:
 
     async def call(self):
         while True:
-            async with self.gate:
+            async with through(self.gate):
                 await asyncio.sleep(self.rng.uniform(0.08, 0.12))
                 self.sent += 1
                 if self.server.accepts(self.active):
@@ -201,7 +202,7 @@ async def test_a_single_caller_finds_out_that_the_server_allows_more_now():
     async def calls(count):
         began = now()
         for _ in range(count):
-            async with gate:
+            async with through(gate):
                 await asyncio.sleep(0.1)
                 gate.passed()
         return now() - began
@@ -215,16 +216,16 @@ async def test_calls_that_never_waited_do_not_count_as_held_by_the_gate():
     gate = Gate(20, RetryPolicy().backoff, random.Random(SEED))
 
     async def call():
-        async with gate:
+        async with through(gate):
             gate.passed()
 
-    async with gate:
+    async with through(gate):
         gate.refused(0.0)
     await asyncio.gather(*(call() for _ in range(1000)))
     for _ in range(360):
         await asyncio.sleep(10)
         await call()
-    async with gate:
+    async with through(gate):
         gate.refused(0.0)
     await call()
     assert gate.state().rate is None
@@ -236,10 +237,10 @@ async def test_jobs_started_elsewhere_count_as_running():
     for _ in range(7):
         gate.job_started()
     for _ in range(6):
-        async with gate:
+        async with through(gate):
             gate.refused(10.0)
     gate.job_ended()
-    async with gate:
+    async with through(gate):
         gate.passed()
     assert gate.state().limit == 7
 

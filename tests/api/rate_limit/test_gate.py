@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from seedance_async import Backoff, RateLimitError
 from seedance_async.api.rate_limit import Gate, RateBudget
+from tests.support.through import through
 from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -35,7 +36,7 @@ class Visitors:
         self.inside = self.most = 0
 
     async def visit(self):
-        async with self.gate:
+        async with through(self.gate):
             self.inside += 1
             self.most = max(self.most, self.inside)
             self.entered.append(now() - self.began)
@@ -84,13 +85,13 @@ async def test_refusals_without_a_delay_of_the_server_hold_the_gate_exponentiall
     for _ in range(5):
         began = now()
         gate.refused(0.0)
-        async with gate:
+        async with through(gate):
             waits.append(now() - began)
     assert waits == [1, 2, 4, 8, 8]
     gate.passed()
     began = now()
     gate.refused(0.0)
-    async with gate:
+    async with through(gate):
         assert now() - began == 1
 
 
@@ -99,7 +100,7 @@ async def test_refusals_of_concurrent_calls_count_once():
     for _ in range(5):
         gate.refused(0.0)
     began = now()
-    async with gate:
+    async with through(gate):
         assert now() - began == 1
     assert gate.refusals == 5
 
@@ -108,14 +109,14 @@ async def test_one_failure_holds_nobody_and_a_second_in_a_row_holds_everyone():
     gate = new_gate()
     began = now()
     gate.failed()
-    async with gate:
+    async with through(gate):
         assert now() == began
     gate.failed()
-    async with gate:
+    async with through(gate):
         assert now() - began == 2
     gate.passed()
     gate.failed()
-    async with gate:
+    async with through(gate):
         assert now() - began == 2
 
 
@@ -124,7 +125,7 @@ async def test_a_longer_hold_is_never_shortened_by_a_shorter_one():
     began = now()
     gate.hold(20)
     gate.hold(5)
-    async with gate:
+    async with through(gate):
         assert now() - began == 20
 
 
@@ -142,17 +143,17 @@ async def test_a_hold_extended_while_someone_waits_applies_to_them_too():
 async def test_a_shut_gate_fails_those_who_wait_and_those_who_come():
     gate = new_gate()
     gate.hold(100)
-    waiting = [asyncio.ensure_future(gate.__aenter__()) for _ in range(3)]
+    waiting = [asyncio.ensure_future(gate.wait_and_enter(0.0)) for _ in range(3)]
     await asyncio.sleep(1)
     gate.shut(RateLimitError(429, "enough"), 50)
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [RateLimitError] * 3
     assert len({id(result) for result in results}) == 3, "each raises its own copy"
     with pytest.raises(RateLimitError, match="enough"):
-        async with gate:
+        async with through(gate):
             raise AssertionError
     await asyncio.sleep(100)
-    async with gate:
+    async with through(gate):
         pass
 
 
@@ -173,8 +174,8 @@ async def test_a_pause_ends_after_its_time_or_once_the_gate_is_shut():
 
 async def test_cancelling_waiting_callers_leaves_the_gate_intact():
     gate = new_gate(1)
-    async with gate:
-        waiting = [asyncio.ensure_future(gate.__aenter__()) for _ in range(5)]
+    async with through(gate):
+        waiting = [asyncio.ensure_future(gate.wait_and_enter(0.0)) for _ in range(5)]
         await asyncio.sleep(1)
         for task in waiting[:4]:
             task.cancel()
@@ -184,10 +185,10 @@ async def test_cancelling_waiting_callers_leaves_the_gate_intact():
 
 async def test_a_caller_cancelled_at_its_admission_passes_its_place_on():
     gate = new_gate(1)
-    await gate.__aenter__()
-    first, second = (asyncio.ensure_future(gate.__aenter__()) for _ in range(2))
+    await gate.wait_and_enter(0.0)
+    first, second = (asyncio.ensure_future(gate.wait_and_enter(0.0)) for _ in range(2))
     await asyncio.sleep(0)
-    await gate.__aexit__(None, None, None)  # admits the first, which has not run yet
+    gate.leave()  # admits the first, which has not run yet
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -197,7 +198,7 @@ async def test_a_caller_cancelled_at_its_admission_passes_its_place_on():
 async def test_a_caller_cancelled_as_the_gate_is_shut_leaves_no_unretrieved_error():
     gate = new_gate(1)
     gate.hold(10)
-    waiting = asyncio.ensure_future(gate.__aenter__())
+    waiting = asyncio.ensure_future(gate.wait_and_enter(0.0))
     await asyncio.sleep(0)
     gate.shut(RateLimitError(429, "enough"), 5)
     waiting.cancel()
@@ -215,7 +216,7 @@ def test_whatever_happens_the_limit_holds_and_nobody_waits_forever(steps, limit)
 
         async def visit():
             nonlocal inside, most
-            async with gate:
+            async with through(gate):
                 inside += 1
                 most = max(most, inside)
                 try:
@@ -261,7 +262,7 @@ def test_while_the_gate_is_held_nobody_enters_and_then_one_goes_alone(steps):
 
         async def visit():
             nonlocal inside
-            async with gate:
+            async with through(gate):
                 assert now() >= held_until - 1e-5
                 assert not inside or not alone
                 inside += 1
@@ -294,7 +295,7 @@ def test_while_the_gate_is_held_nobody_enters_and_then_one_goes_alone(steps):
 
 async def test_calls_sent_before_a_hold_do_not_open_the_gate_when_accepted():
     gate = new_gate(4)
-    async with gate, gate, gate:
+    async with through(gate), through(gate), through(gate):
         gate.refused(10.0)
         gate.passed()
         gate.passed()
@@ -306,7 +307,7 @@ async def test_calls_sent_before_a_hold_do_not_open_the_gate_when_accepted():
 async def test_entering_an_open_gate_takes_no_turn_of_the_loop():
     gate, turns = new_gate(), []
     asyncio.get_running_loop().call_soon(turns.append, 1)
-    async with gate:
+    async with through(gate):
         assert not turns
 
 
@@ -345,7 +346,7 @@ async def test_only_calls_that_waited_too_long_during_trouble_fail():
         try:
             await gate.wait_and_enter(began)
             gate.failed()
-            gate.fail_overdue(TimeoutError("behind"), 600, gate.failing_since)
+            gate.fail_overdue(TimeoutError("behind"), 600, gate.trouble.failing_since)
             gate.leave()
         except TimeoutError:
             ends.append(now() - began)
@@ -362,15 +363,15 @@ async def test_only_calls_that_waited_too_long_during_trouble_fail():
 async def test_an_answer_of_any_kind_ends_an_outage_and_an_accepted_call_ends_refusals():
     gate = new_gate()
     gate.failed()
-    failing = gate.failing_since
+    failing = gate.trouble.failing_since
     await asyncio.sleep(10)
     gate.failed()
-    assert gate.failing_since == failing == now() - 10
+    assert gate.trouble.failing_since == failing == now() - 10
     gate.answered()
-    assert gate.failing_since > now()
+    assert gate.trouble.failing_since > now()
     gate.refused(1.0)
-    refusing = gate.refusing_since
+    refusing = gate.trouble.refusing_since
     gate.answered()
-    assert gate.refusing_since == refusing
+    assert gate.trouble.refusing_since == refusing
     gate.passed()
-    assert gate.refusing_since > now()
+    assert gate.trouble.refusing_since > now()

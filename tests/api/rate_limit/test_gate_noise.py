@@ -8,6 +8,7 @@ import pytest
 from seedance_async import Backoff
 from seedance_async.api.rate_limit import Gate
 from seedance_async.api.rate_limit.learned import Learned
+from tests.support.through import through
 
 pytestmark = pytest.mark.virtual_time
 
@@ -26,7 +27,7 @@ class Moody:
     async def call(self):
         """One call, sent again until it is accepted; the job that it starts ends later."""
         while True:
-            async with self.gate:
+            async with through(self.gate):
                 await asyncio.sleep(0.1)
                 if self.rng.random() >= self.share:
                     self.gate.passed()
@@ -58,9 +59,9 @@ async def test_without_a_limit_a_refusal_concerns_its_own_call_alone():
     gate, held = server.gate, 0
     assert gate.state().noise == pytest.approx(0.3, abs=0.2)
     for _ in range(20):
-        async with gate:
+        async with through(gate):
             held += gate.refused(60.0)
-        async with gate:
+        async with through(gate):
             gate.passed()
     assert held == 0
 
@@ -86,7 +87,7 @@ async def test_a_full_server_is_not_mistaken_for_chance(seed):
 
     async def call():
         nonlocal running
-        async with gate:
+        async with through(gate):
             await asyncio.sleep(rng.uniform(0.08, 0.12))
             accepted = running < 20
             running += accepted
@@ -99,7 +100,7 @@ async def test_a_full_server_is_not_mistaken_for_chance(seed):
     await asyncio.gather(*(call() for _ in range(60)))
     assert gate.state().noise == 0
     state, now = gate.state(), asyncio.get_running_loop().time()
-    assert gate.is_held(now) or state.limit or state.rate
+    assert gate.trouble.is_on(now) or state.limit or state.rate
 
 
 async def test_chance_is_found_though_few_calls_are_in_flight():
@@ -134,14 +135,14 @@ class FewJobs:
             refusals = 0
             while not await self.submit():
                 refusals += 1
-                if not self.gate.is_held(asyncio.get_running_loop().time()):
+                if not self.gate.trouble.is_on(asyncio.get_running_loop().time()):
                     await asyncio.sleep(BACKOFF.delay(refusals - 1, self.rng))
             await asyncio.sleep(self.rng.uniform(30, 90))
             self.running -= 1
             self.gate.job_ended()
 
     async def submit(self):
-        async with self.gate:
+        async with through(self.gate):
             await asyncio.sleep(0.2)
             if self.rng.random() < self.share or self.running >= self.limit:
                 self.refused += 1
@@ -182,7 +183,7 @@ async def test_two_refusals_of_a_caller_with_few_jobs_are_no_reason_to_try():
     gate.counts_jobs = True
 
     async def call(refused):
-        async with gate:
+        async with through(gate):
             await asyncio.sleep(0.2)
             if refused:
                 held.append(gate.refused(40.0))
@@ -206,7 +207,7 @@ async def test_chance_is_doubted_once_less_pressure_brings_fewer_refusals():
     async def calls():
         nonlocal tokens, at, sent, refused
         for _ in range(400):
-            async with gate:
+            async with through(gate):
                 await asyncio.sleep(rng.uniform(0.16, 0.24))
                 now = asyncio.get_running_loop().time()
                 tokens, at = min(40.0, tokens + 180 * (now - at)), now

@@ -10,6 +10,7 @@ from seedance_async import Backoff, GenerationRequest, LimitsChanged
 from seedance_async.api.rate_limit import Gate, GateState
 from tests.support.fakes import error_reply
 from tests.support.for_each import for_each
+from tests.support.through import through
 
 REQUEST = GenerationRequest("a river", duration=5)
 
@@ -39,9 +40,9 @@ async def test_a_hold_is_told_when_it_begins_and_when_it_is_over():
     gate, told = Gate(4, Backoff(jitter=0.0), random.Random(1)), []
     gate.on_change = told.append
     for _ in range(3):
-        async with gate:
+        async with through(gate):
             gate.refused(60.0)
-    async with gate:
+    async with through(gate):
         gate.passed()
     assert [state.held_for for state in told] == [60.0, 0.0]
 

@@ -183,7 +183,7 @@ async def test_any_answer_ends_an_outage(make_client, api):
     async with make_client() as client:
         with pytest.raises(BadRequestError):
             await client.create(requests(1)[0])
-        assert client.submit_gate.failing_since > asyncio.get_running_loop().time()
+        assert client.submit_gate.trouble.failing_since > asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize(
