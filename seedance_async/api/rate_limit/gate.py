@@ -122,15 +122,13 @@ class Gate:
         now, late = asyncio.get_running_loop().time(), self.trouble.untried
         pressed, eased = self._line.is_pressed, self._is_eased
         self._running += self.counts_jobs
-        self.trouble.ended(late=late)
+        self.trouble.accepted(late=late)
         self._learned.accepted(
             self._running, self._inside - 1, now, late=late, pressed=pressed, eased=eased
         )
         if not late and not (self._calm and self.trouble.is_wide):  # else it shows nothing new
-            self.trouble.widen()
             self._calm = self._learned.is_nothing
             self._tell()
-            self._admit()
 
     def answered(self) -> None:
         """The server answered, whatever the answer."""
@@ -156,7 +154,6 @@ class Gate:
         others, eased = self._inside - 1, self._is_eased
         if not self._learned.refused(self._running, others, now, late=late, eased=eased):
             return False
-        self.trouble.count()
         self.hold(max(1 / self._learned.rate.found, self.trouble.delay(), server_delay))
         return True
 
@@ -166,9 +163,9 @@ class Gate:
         A single failure changes nothing. From the second in a row on everybody waits and one
         caller goes first, so that an outage is met by one call at a time and not by all callers.
         """
-        self.trouble.failed(asyncio.get_running_loop().time())
-        if self.trouble.count() > 1:
-            self.hold(self.trouble.delay())
+        delay = self.trouble.failed(asyncio.get_running_loop().time())
+        if delay:
+            self.hold(delay)
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for at least this long, and then one caller first."""

@@ -64,27 +64,23 @@ class Hold:
         self.refusing_since = self._trouble_since(self.refusing_since, now)
         self.failing_since = math.inf
 
-    def failed(self, now: float) -> None:
-        """A call did not get through."""
+    def failed(self, now: float) -> float:
+        """A call did not get through. Returns our own delay, 0 for the first in a row."""
         self.failing_since = self._trouble_since(self.failing_since, now)
+        delay = self.delay()
+        return delay if self._in_a_row > 1 else 0.0
 
-    def ended(self, *, late: bool) -> None:
+    def accepted(self, *, late: bool) -> None:
         """A call was accepted; `late`: it was sent before the hold that lasts."""
         self.refusing_since = self.failing_since = math.inf
-        self._in_a_row *= late
-
-    def widen(self) -> None:
-        """A call that was sent after the hold was accepted."""
-        self.width = min(self._most, self.width + (1.0 if self.width < QUICK_WIDTH else 0.25))
+        if not late:
+            self._in_a_row = 0
+            self.width = min(self._most, self.width + (1.0 if self.width < QUICK_WIDTH else 0.25))
 
     def delay(self) -> float:
-        """Our own delay for the present trouble."""
-        return self._backoff.delay(max(0, self._in_a_row - 1), self._rng)
-
-    def count(self) -> int:
-        """One more trouble: how many in a row that makes. Those of concurrent calls count once."""
+        """Our own delay for one more trouble. Those of concurrent calls count once."""
         self._in_a_row += not self.untried
-        return self._in_a_row
+        return self._backoff.delay(max(0, self._in_a_row - 1), self._rng)
 
     def _trouble_since(self, since: float, now: float) -> float:
         quiet = now - max(self.until, self._trouble_at)
