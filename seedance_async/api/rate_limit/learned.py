@@ -10,7 +10,6 @@ from seedance_async.api.rate_limit.limits import FEWER, SLACK, LearnedJobs, Lear
 from seedance_async.api.rate_limit.noise import (
     ALLOWED,
     GOES_FIRST,
-    GOES_FIRST_AGAIN,
     HAS_FALLEN,
     IN_FLIGHT,
     Noise,
@@ -42,7 +41,6 @@ class Learned:
     def __init__(self, slowest: float) -> None:
         self._slowest, self.noise = slowest, Noise()
         self._case: _Refusals | None = None
-        self._was_refused = False
         self._forget()
 
     @property
@@ -68,8 +66,7 @@ class Learned:
             eased: whether that is because few are let in after a hold.
         """
         self.rate.accepted(now, pressed=pressed)
-        if not self._was_refused:  # most calls come here, so it costs little
-            self.noise.calls += 1
+        if not self.noise.calls:  # nothing was refused, ever
             return
         case = self._case
         by_limit = self._by_limit(running + in_flight - 1, now, late=late, eased=eased)
@@ -87,7 +84,6 @@ class Learned:
 
     def refused(self, running: int, in_flight: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
-        self._was_refused = True
         by_limit = self._by_limit(running + in_flight, now, late=late, eased=eased)
         self.noise.count(by_limit, refused=True)
         if self.noise.is_found:
@@ -109,14 +105,12 @@ class Learned:
             return ALLOWED  # where nothing runs, a number of jobs is no cause
         if case is not None and late:
             return IN_FLIGHT if is_nothing and case.rounds == 1 else None
-        if case is not None and is_nothing:
-            return GOES_FIRST
         if case is not None and case.is_full:
             # If it is refused though jobs have ended, then the limit has just fallen: that is rare,
             # but from then on refusals are certain.
             return IN_FLIGHT if case.has_fallen else HAS_FALLEN if case.ended(occupied) else None
         if case is not None:
-            return GOES_FIRST_AGAIN
+            return GOES_FIRST
         if late or self.noise.accepted_in_a_row < APART:
             return None
         # A rate measured once, with a burst, allows too much; it is all that is known at first.

@@ -10,13 +10,13 @@ REMEMBERED_CALLS = 50
 #: A larger share is not chance, as nobody could tell it from an outage; a smaller counts as this.
 MOST, LEAST = 0.8, 0.01
 
-#: From such odds on (their logarithm) chance is believed in. They never go farther than these.
-ENOUGH, LEAST_ODDS, MOST_ODDS = 4.0, -8.0, 6.0
+#: From such odds on (their logarithm) chance is believed in, and they never go farther than this.
+ENOUGH, MOST_ODDS = 4.0, 6.0
 
 #: How probable a limit makes the refusal of a call that was in flight at the first refusal; of one
-#: that goes first after a hold; of the same where limits are known; of one that those allow; and
-#: of one that is refused though jobs have ended.
-IN_FLIGHT, GOES_FIRST, GOES_FIRST_AGAIN, ALLOWED, HAS_FALLEN = 0.9, 0.5, 0.3, 0.03, 0.06
+#: that goes first after a hold; of one that the limits known allow; and of one that is refused
+#: though jobs have ended.
+IN_FLIGHT, GOES_FIRST, ALLOWED, HAS_FALLEN = 0.9, 0.3, 0.03, 0.06
 
 
 class Noise:
@@ -27,7 +27,7 @@ class Noise:
 
     Attributes:
         is_found: whether refusals are by chance.
-        calls: how many were answered.
+        calls: how many were answered since the first refusal, and with it.
         accepted_in_a_row: calls accepted since the last refusal.
     """
 
@@ -57,7 +57,7 @@ class Noise:
             if by_limit != IN_FLIGHT:  # chance that is smaller explains nothing better
                 by_limit = min(by_limit, chance)
             ratio = chance / by_limit if refused else (1 - chance) / (1 - by_limit)
-            self._odds = min(max(self._odds + math.log(ratio), LEAST_ODDS), MOST_ODDS)
+            self._odds = min(max(self._odds + math.log(ratio), -MOST_ODDS), MOST_ODDS)
         if refused and self._share > MOST:
             self.doubt()
         if refused and self._share > min(MOST, 2 * self._claimed + 0.05):
