@@ -90,11 +90,6 @@ class Gate:
 
         Who has entered leaves by `leave`.
         """
-        now = asyncio.get_running_loop().time()
-        self._line.check_open(now)
-        if not self._line and self._opens_in(now) <= _EARLY:
-            self._enter(now)
-            return
         place = self._line.join(waiting_since)
         self._admit()
         try:
@@ -212,11 +207,6 @@ class Gate:
             return math.inf
         return max(self.trouble.until - now, self._learned.wait(self._running, self._inside, now))
 
-    def _enter(self, now: float) -> None:
-        self._inside += 1
-        self.trouble.untried = False
-        self._learned.rate.spend(now)
-
     def _admit(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -229,5 +219,7 @@ class Gate:
                 if wait < math.inf:
                     self._timer = loop.call_at(now + wait, self._admit)
                 return
-            self._enter(now)
+            self._inside += 1
+            self.trouble.untried = False
+            self._learned.rate.spend(now)
             self._line.let_one_in()

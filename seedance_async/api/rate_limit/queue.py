@@ -35,13 +35,9 @@ class WaitingLine:
         """Whether anybody waits, or pauses before trying again."""
         return self._pausing > 0 or bool(self)
 
-    def check_open(self, now: float) -> None:
-        """Raise the error of `close` while it lasts."""
-        if self._error is not None and now < self._closed_until:
-            raise copy.copy(self._error)
-
     def join(self, since: float) -> asyncio.Future[None]:
-        """A place at the end; `since`: when its call began to wait."""
+        """A place at the end; `since`: when its call began to wait. Raises the error of `close`."""
+        self._check_open()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._places.append((place, since))
         return place
@@ -64,8 +60,7 @@ class WaitingLine:
 
     async def pause(self, seconds: float) -> None:
         """Wait outside for this long, or until `close`, whose error is raised."""
-        loop = asyncio.get_running_loop()
-        self.check_open(loop.time())
+        self._check_open()
         self._pausing += 1
         try:
             with suppress(TimeoutError):
@@ -73,7 +68,11 @@ class WaitingLine:
                     await self._closing.wait()
         finally:
             self._pausing -= 1
-        self.check_open(loop.time())
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._error is not None and asyncio.get_running_loop().time() < self._closed_until:
+            raise copy.copy(self._error)
 
 
 _Place = tuple[asyncio.Future[None], float]
