@@ -6,7 +6,7 @@ import math
 
 import attrs
 
-from seedance_async.api.rate_limit.limits import FEWER, SLACK, LearnedJobs, LearnedRate
+from seedance_async.api.rate_limit.limits import SLACK, LearnedJobs, LearnedRate, are_fewer
 from seedance_async.api.rate_limit.noise import (
     ALLOWED,
     GOES_FIRST,
@@ -89,11 +89,11 @@ class Learned:
         if self.noise.is_found:
             return False
         if self._case is None:
-            self._case = _Refusals(now, running, not self.jobs.is_fewer(running))
+            self._case = _Refusals(now, running, not are_fewer(running, self.jobs.found))
         case = self._case
         case.running = running
         case.rounds += not late
-        case.has_fallen = case.has_fallen or case.ended(running + in_flight)
+        case.has_fallen |= are_fewer(running + in_flight, case.full_with)
         if case.is_full:
             self.jobs.refused(running, now)
         return True
@@ -108,14 +108,20 @@ class Learned:
         if case is not None and case.is_full:
             # If it is refused though jobs have ended, then the limit has just fallen: that is rare,
             # but from then on refusals are certain.
-            return IN_FLIGHT if case.has_fallen else HAS_FALLEN if case.ended(occupied) else None
+            return (
+                IN_FLIGHT
+                if case.has_fallen
+                else HAS_FALLEN
+                if are_fewer(occupied, case.full_with)
+                else None
+            )
         if case is not None:
             return GOES_FIRST
         if late or self.noise.accepted_in_a_row < APART:
             return None
         # A rate measured once, with a burst, allows too much; it is all that is known at first.
         is_vague = self.jobs.found == math.inf and not self.rate.is_sure
-        fits = self.jobs.is_fewer(occupied) and self.rate.is_below(now) and not is_vague
+        fits = are_fewer(occupied, self.jobs.found) and self.rate.is_below(now) and not is_vague
         return ALLOWED if (eased if is_nothing else fits) else None
 
     def _forget(self) -> None:
@@ -124,11 +130,11 @@ class Learned:
     def _judge(self, case: _Refusals, running: int, now: float) -> None:
         """A call was accepted again: learn from what helped."""
         by_jobs = running > 0 and self._a_job_helped(case, running, now)
-        are_fewer = running < FEWER * case.full_with - 1
+        few = are_fewer(running, case.full_with)
         if by_jobs:
             fewer = round((1 - SLACK) * max(case.running, running))
-            self.jobs.refused(running if are_fewer else fewer, now, at_once=are_fewer)
-        if now - case.since > OUTAGE or (by_jobs and not are_fewer):
+            self.jobs.refused(running if few else fewer, now, at_once=few)
+        if now - case.since > OUTAGE or (by_jobs and not few):
             self.rate.restart(now)  # with far fewer running, it may have been a rate, after all
         elif self.rate.learn(case.since, now):
             self.noise.doubt()
@@ -146,7 +152,7 @@ class Learned:
         is_sure = self.rate.is_sure
         refilled = max(REFILLED, REFILLED_CALLS / self.rate.found) if is_sure else UNKNOWN_REFILLED
         is_long = case.rounds > 2 and now - case.since > refilled
-        return is_long and case.running >= FEWER * case.full_with
+        return is_long and not are_fewer(case.running, case.full_with)
 
 
 @attrs.define(eq=False)
@@ -168,7 +174,3 @@ class _Refusals:
     running: int = 0
     rounds: int = 0
     has_fallen: bool = False
-
-    def ended(self, occupied: int) -> bool:
-        """Whether jobs have surely ended since, if so many are left."""
-        return occupied <= int(FEWER * (self.full_with - 1))

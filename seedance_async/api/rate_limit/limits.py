@@ -28,12 +28,17 @@ SIGMAS, KEPT = 3.0, 0.8
 #: ends late.
 SLACK, MOST_SLACK = 0.02, 0.1
 
-#: Jobs are fewer than some number if they are fewer by more than polls that report late explain.
+#: So few of a number of jobs are surely fewer, as not all of them may have ended unseen.
 FEWER = 0.9
 
 #: One job above the limit is tried after so many were accepted and this time, in seconds, and in
 #: any case after the longest; and another one soon if that was accepted.
 TRY_CALLS, TRY_SECONDS, TRY_SOON, LONGEST_TRY = 16, 45.0, 5.0, 300.0
+
+
+def are_fewer(jobs: int, than: float) -> bool:
+    """Whether jobs are surely fewer, though polls report some ends late."""
+    return jobs <= FEWER * (than - 1)
 
 
 class LearnedRate:
@@ -138,10 +143,6 @@ class LearnedJobs:
     def __init__(self) -> None:
         self.found = self._refused = math.inf
         self._accepted, self._since, self._try_at = 0, -math.inf, -math.inf
-
-    def is_fewer(self, jobs: int) -> bool:
-        """Whether so many jobs are fewer than the limit, though some may have ended unseen."""
-        return self.found == math.inf or jobs <= int(FEWER * (self.found - 1))
 
     def refused(self, running: int, now: float, *, at_once: bool = False) -> None:
         """The server refused a job while so many ran; `at_once`: more are tried without delay."""
