@@ -115,7 +115,7 @@ class Gate:
     def passed(self) -> None:
         """The server accepted a call."""
         now, late = asyncio.get_running_loop().time(), self.trouble.untried
-        pressed, eased = self._line.is_pressed, self._is_eased
+        pressed, eased = self._line.is_pressed, self.trouble.is_narrow
         self._running += self.counts_jobs
         self.trouble.accepted(late=late)
         self._learned.accepted(
@@ -146,7 +146,7 @@ class Gate:
         now, late = asyncio.get_running_loop().time(), self.trouble.untried
         self.refusals += 1
         self.trouble.refused(now)
-        others, eased = self._inside - 1, self._is_eased
+        others, eased = self._inside - 1, self.trouble.is_narrow
         if not self._learned.refused(self._running, others, now, late=late, eased=eased):
             return False
         self.hold(max(1 / self._learned.rate.found, self.trouble.delay(), server_delay))
@@ -186,11 +186,6 @@ class Gate:
     def _begin_hold(self, seconds: float) -> None:
         self.trouble.begin(asyncio.get_running_loop().time() + seconds)
         self._calm = False
-
-    @property
-    def _is_eased(self) -> bool:
-        """Whether far fewer calls are inside than would be without the hold."""
-        return self.trouble.is_narrow and bool(self._line)
 
     def _tell(self) -> None:
         state = self.state()

@@ -18,12 +18,8 @@ from seedance_async.api.rate_limit.noise import (
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
 
-#: After a refusal so many must be accepted, or else a limit may have moved.
-APART = 2
-
-#: A quota is refilled after this time, in seconds, or after that of so many calls; if refusals go
-#: on after an OUTAGE, no rate is learned from them.
-REFILLED, UNKNOWN_REFILLED, REFILLED_CALLS, OUTAGE = 5.0, 10.0, 10, 90.0
+#: The quota of a rate is refilled after so many seconds.
+REFILLED = 5.0
 
 
 class Learned:
@@ -103,26 +99,17 @@ class Learned:
         case, is_nothing = self._case, self.is_nothing
         if occupied == 0 and self.jobs.found < math.inf == self.rate.found:
             return ALLOWED  # where nothing runs, a number of jobs is no cause
-        if case is not None and late:
-            return IN_FLIGHT if is_nothing and case.rounds == 1 else None
-        if case is not None and case.is_full:
-            # If it is refused though jobs have ended, then the limit has just fallen: that is rare,
-            # but from then on refusals are certain.
-            return (
-                IN_FLIGHT
-                if case.has_fallen
-                else HAS_FALLEN
-                if are_fewer(occupied, case.full_with)
-                else None
-            )
-        if case is not None:
+        if late:
+            return IN_FLIGHT if case is not None and is_nothing and case.rounds == 1 else None
+        if case is None:
+            fits = are_fewer(occupied, self.jobs.found) and self.rate.is_below(now)
+            return ALLOWED if (eased if is_nothing else fits) else None
+        if not case.is_full:
             return GOES_FIRST
-        if late or self.noise.accepted_in_a_row < APART:
-            return None
-        # A rate measured once, with a burst, allows too much; it is all that is known at first.
-        is_vague = self.jobs.found == math.inf and not self.rate.is_sure
-        fits = are_fewer(occupied, self.jobs.found) and self.rate.is_below(now) and not is_vague
-        return ALLOWED if (eased if is_nothing else fits) else None
+        # If it is refused though jobs have ended, then the limit has just fallen: that is rare, but
+        # from then on refusals are certain.
+        fewer = HAS_FALLEN if are_fewer(occupied, case.full_with) else None
+        return IN_FLIGHT if case.has_fallen else fewer
 
     def _forget(self) -> None:
         self.rate, self.jobs = LearnedRate(self._slowest), LearnedJobs()
@@ -134,10 +121,10 @@ class Learned:
         if by_jobs:
             fewer = round((1 - SLACK) * max(case.running, running))
             self.jobs.refused(running if few else fewer, now, at_once=few)
-        if now - case.since > OUTAGE or (by_jobs and not few):
+        if by_jobs and not few:
             self.rate.restart(now)  # with far fewer running, it may have been a rate, after all
-        elif self.rate.learn(case.since, now):
-            self.noise.doubt()
+        else:
+            self.rate.learn(case.since, now)
 
     def _a_job_helped(self, case: _Refusals, running: int, now: float) -> bool:
         """Whether the end of a job ended the refusals, and not time.
@@ -149,9 +136,7 @@ class Learned:
             return False
         if case.is_full:
             return running <= case.full_with
-        is_sure = self.rate.is_sure
-        refilled = max(REFILLED, REFILLED_CALLS / self.rate.found) if is_sure else UNKNOWN_REFILLED
-        is_long = case.rounds > 2 and now - case.since > refilled
+        is_long = case.rounds > 2 and now - case.since > REFILLED
         return is_long and not are_fewer(case.running, case.full_with)
 
 

@@ -24,9 +24,8 @@ ENOUGH, ENOUGH_AGAIN, BUSY = 3, 10, 0.8
 #: before counts as well.
 SIGMAS, KEPT = 3.0, 0.8
 
-#: The number of running jobs may be wrong by these shares, mostly and at most: polls report their
-#: ends late.
-SLACK, MOST_SLACK = 0.02, 0.1
+#: The number of running jobs is mostly wrong by this share: polls report their ends late.
+SLACK = 0.02
 
 #: So few of a number of jobs are surely fewer, as not all of them may have ended unseen.
 FEWER = 0.9
@@ -75,14 +74,13 @@ class LearnedRate:
             self.found = math.inf
         return max(self._slowest, self.found * rise)
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether it was measured more than once: a burst may have been in the first."""
-        return self._calls_before > 0
-
     def is_below(self, now: float) -> bool:
-        """Whether the pace is below what the server allows, or no limit is known."""
-        return self.found == math.inf or self.pace(now) <= self.found
+        """Whether the pace is surely below what the server allows, or no limit is known.
+
+        A rate that was measured only once, with a burst, allows too much.
+        """
+        is_sure = self._calls_before > 0
+        return self.found == math.inf or (is_sure and self.pace(now) <= self.found)
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""
@@ -104,17 +102,15 @@ class LearnedRate:
             self._measured_from = self.pace(now)
             self.restart(now)
 
-    def learn(self, since: float, now: float) -> bool:
-        """Refusals since then were about the rate, and are over. Returns whether it has moved."""
+    def learn(self, since: float, now: float) -> None:
+        """Refusals since then were about the rate, and are over."""
         if self._pressed < BUSY * self._calls:
             self.restart(now)
-            return False
         if self._calls < (ENOUGH_AGAIN if self._calls_before else ENOUGH):
-            return False
+            return
         seconds = max(now - (self._began or now), 1e-3)
         expected = self.found * seconds
-        has_moved = abs(self._calls - expected) > SIGMAS * math.sqrt(expected)
-        if has_moved:
+        if abs(self._calls - expected) > SIGMAS * math.sqrt(expected):  # it has moved
             self._calls_before = self._seconds_before = 0.0
         calls, seconds = self._calls_before + self._calls, self._seconds_before + seconds
         if self.found < math.inf:  # else a burst was among them
@@ -123,7 +119,6 @@ class LearnedRate:
         self._since, self._quiet_calls = now, 0
         self._slower = max(1.0, 2 * (now - since) / QUIET_SECONDS)  # as where a window is long
         self.restart(now)
-        return has_moved
 
     def restart(self, now: float) -> None:
         """What was accepted before says nothing of the rate."""
@@ -157,7 +152,7 @@ class LearnedJobs:
             self._try_at = min(self._try_at, max(now, self._since + TRY_SECONDS))
         if running > self.found:
             self.found = running
-            if running <= (1 + MOST_SLACK) * self._refused:
+            if not are_fewer(int(self._refused), running):
                 self._try_at = now + TRY_SOON
 
     def wait(self, occupied: int, now: float) -> float:

@@ -28,12 +28,10 @@ class Noise:
     Attributes:
         is_found: whether refusals are by chance.
         calls: how many were answered since the first refusal, and with it.
-        accepted_in_a_row: calls accepted since the last refusal.
     """
 
     def __init__(self) -> None:
-        self.is_found = False
-        self.accepted_in_a_row = self.calls = 0
+        self.is_found, self.calls = False, 0
         self._share = self._claimed = self._odds = 0.0
 
     @property
@@ -51,7 +49,6 @@ class Noise:
         """
         self.calls += 1
         self._share += (refused - self._share) / min(self.calls, REMEMBERED_CALLS)
-        self.accepted_in_a_row = 0 if refused else self.accepted_in_a_row + 1
         if by_limit is not None:
             chance = min(max(self._share, self._claimed, LEAST), MOST)
             if by_limit != IN_FLIGHT:  # chance that is smaller explains nothing better
@@ -59,7 +56,7 @@ class Noise:
             ratio = chance / by_limit if refused else (1 - chance) / (1 - by_limit)
             self._odds = min(max(self._odds + math.log(ratio), -MOST_ODDS), MOST_ODDS)
         if refused and self._share > MOST:
-            self.doubt()
+            self._odds = min(self._odds, 0.0)
         if refused and self._share > min(MOST, 2 * self._claimed + 0.05):
             self._believe(False)
 
@@ -70,10 +67,6 @@ class Noise:
         elif self._odds < 0:
             self._believe(False)
         return self.is_found
-
-    def doubt(self) -> None:
-        """Something else explains the refusals before."""
-        self._odds = min(self._odds, 0.0)
 
     def _believe(self, is_found: bool) -> None:
         self.is_found, self._claimed = is_found, self._share if is_found else 0.0
