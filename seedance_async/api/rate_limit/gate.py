@@ -97,8 +97,6 @@ class Gate:
         except asyncio.CancelledError:
             if was_let_in(place):
                 self.leave()
-            else:
-                self._admit()
             raise
 
     def leave(self) -> None:
@@ -115,14 +113,14 @@ class Gate:
     def passed(self) -> None:
         """The server accepted a call."""
         now, late = asyncio.get_running_loop().time(), self.trouble.untried
-        pressed, eased = self._line.is_pressed, self.trouble.is_narrow
+        eased, learned = self.trouble.is_narrow, self._learned
         self._running += self.counts_jobs
         self.trouble.accepted(late=late)
-        self._learned.accepted(
-            self._running, self._inside - 1, now, late=late, pressed=pressed, eased=eased
-        )
-        if not late and not (self._calm and self.trouble.is_wide):  # else it shows nothing new
-            self._calm = self._learned.is_nothing
+        learned.rate.accepted(now, pressed=self._line.is_pressed)
+        if self.refusals:
+            learned.accepted(self._running, self._inside - 1, now, late=late, eased=eased)
+        if not late and (not self._calm or self._told.noise):  # else it shows nothing new
+            self._calm = learned.is_nothing
             self._tell()
 
     def answered(self) -> None:
@@ -194,22 +192,16 @@ class Gate:
             self._told = state
             self.on_change(state)
 
-    # --- admitting --------------------------------------------------------------------------
-
-    def _opens_in(self, now: float) -> float:
-        """Seconds until one more caller may enter; inf if time alone does not help."""
-        if self._inside + 1 > self.trouble.width:
-            return math.inf
-        return max(self.trouble.until - now, self._learned.wait(self._running, self._inside, now))
-
     def _admit(self) -> None:
+        """Let in everyone for whom there is room now, and come again when time makes room."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._line:
+        while self._line and self._inside + 1 <= self.trouble.width:
             loop = asyncio.get_running_loop()
             now = loop.time()
-            wait = self._opens_in(now)
+            by_limits = self._learned.wait(self._running, self._inside, now)
+            wait = max(self.trouble.until - now, by_limits)
             if wait > _EARLY:
                 if wait < math.inf:
                     self._timer = loop.call_at(now + wait, self._admit)

@@ -41,11 +41,6 @@ class Hold:
         self._in_a_row = 0
 
     @property
-    def is_wide(self) -> bool:
-        """Whether as many callers as ever may be inside."""
-        return self.width == self._most
-
-    @property
     def is_narrow(self) -> bool:
         """Whether less than half as many may be inside."""
         return self.width < self._most / 2

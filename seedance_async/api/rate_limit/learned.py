@@ -7,13 +7,7 @@ import math
 import attrs
 
 from seedance_async.api.rate_limit.limits import SLACK, LearnedJobs, LearnedRate, are_fewer
-from seedance_async.api.rate_limit.noise import (
-    ALLOWED,
-    GOES_FIRST,
-    HAS_FALLEN,
-    IN_FLIGHT,
-    Noise,
-)
+from seedance_async.api.rate_limit.noise import ALLOWED, GOES_FIRST, HAS_FALLEN, IN_FLIGHT, Noise
 
 #: How many jobs may have ended without our knowing: this many, or this share of those running.
 UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
@@ -49,27 +43,23 @@ class Learned:
         return max(self.rate.wait(now), self.jobs.wait(running + in_flight, now))
 
     def accepted(
-        self, running: int, in_flight: int, now: float, *, late: bool, pressed: bool, eased: bool
+        self, running: int, in_flight: int, now: float, *, late: bool, eased: bool
     ) -> None:
-        """The server accepted a call.
+        """The server accepted a call, after it has refused some.
 
         Args:
             running: jobs that are running, with this one; 0 where jobs are not counted.
             in_flight: other calls.
             now: the time.
             late: whether it was sent before the hold that lasts.
-            pressed: whether others wait.
-            eased: whether that is because few are let in after a hold.
+            eased: whether few are let in after that hold.
         """
-        self.rate.accepted(now, pressed=pressed)
-        if not self.noise.calls:  # nothing was refused, ever
-            return
         case = self._case
         by_limit = self._by_limit(running + in_flight - 1, now, late=late, eased=eased)
         self.noise.count(by_limit, refused=False)
         self.jobs.accepted(running, now)
         if late:
-            if case is not None and case.rounds <= 1:
+            if case is not None:
                 case.running = case.full_with = running
             return
         if self.noise.is_believed():

@@ -40,7 +40,7 @@ def are_fewer(jobs: int, than: float) -> bool:
     return jobs <= FEWER * (than - 1)
 
 
-class LearnedRate:
+class LearnedRate(RateBudget):
     """Calls a second.
 
     When the server accepts again after refusals, its quota was just used up. So the calls accepted
@@ -56,10 +56,10 @@ class LearnedRate:
     """
 
     def __init__(self, slowest: float) -> None:
-        self.found = self._measured_from = math.inf
-        self._slowest, self._budget = slowest, RateBudget(math.inf)
+        super().__init__(math.inf)
+        self.found = self._measured_from = self._began = math.inf
+        self._slowest = slowest
         self._since, self._quiet_calls, self._slower = -math.inf, 0, 1.0
-        self._began: float | None = None
         self._calls = self._pressed = 0
         self._calls_before = self._seconds_before = 0.0
 
@@ -84,17 +84,12 @@ class LearnedRate:
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""
-        self._budget.rate = self.pace(now)
-        return self._budget.wait(now)
-
-    def spend(self, now: float) -> None:
-        """One call is sent now."""
-        self._budget.spend(now)
+        self.rate = self.pace(now)
+        return super().wait(now)
 
     def accepted(self, now: float, *, pressed: bool) -> None:
         """The server accepted a call; `pressed`: others waited, so that the gate held them."""
-        if self._began is None:
-            self._began = now
+        self._began = min(self._began, now)
         self._quiet_calls += 1
         self._calls += 1
         self._pressed += pressed
@@ -108,7 +103,7 @@ class LearnedRate:
             self.restart(now)
         if self._calls < (ENOUGH_AGAIN if self._calls_before else ENOUGH):
             return
-        seconds = max(now - (self._began or now), 1e-3)
+        seconds = max(now - self._began, 1e-3)
         expected = self.found * seconds
         if abs(self._calls - expected) > SIGMAS * math.sqrt(expected):  # it has moved
             self._calls_before = self._seconds_before = 0.0

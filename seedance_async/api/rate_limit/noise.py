@@ -27,11 +27,10 @@ class Noise:
 
     Attributes:
         is_found: whether refusals are by chance.
-        calls: how many were answered since the first refusal, and with it.
     """
 
     def __init__(self) -> None:
-        self.is_found, self.calls = False, 0
+        self.is_found, self._calls = False, 0
         self._share = self._claimed = self._odds = 0.0
 
     @property
@@ -47,8 +46,8 @@ class Noise:
                 said.
             refused: whether it was refused.
         """
-        self.calls += 1
-        self._share += (refused - self._share) / min(self.calls, REMEMBERED_CALLS)
+        self._calls += 1
+        self._share += (refused - self._share) / min(self._calls, REMEMBERED_CALLS)
         if by_limit is not None:
             chance = min(max(self._share, self._claimed, LEAST), MOST)
             if by_limit != IN_FLIGHT:  # chance that is smaller explains nothing better

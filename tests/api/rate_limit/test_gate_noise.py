@@ -230,7 +230,7 @@ def test_where_no_job_runs_a_number_of_jobs_is_not_what_refuses():
     for _ in range(6):  # of two calls one is refused, with no job running
         now += 60
         learned.refused(0, 0, now, **answers)
-        learned.accepted(1, 0, now + 3, pressed=True, **answers)
+        learned.accepted(1, 0, now + 3, **answers)
     assert learned.noise.is_found
     assert learned.is_nothing
 
@@ -245,7 +245,7 @@ def test_a_limit_that_falls_again_and_again_is_chance():
             now += 5
             learned.refused(running, 0, now, **answers)
             running = running * 4 // 5
-        learned.accepted(running, 0, now + 1, pressed=True, **answers)
+        learned.accepted(running, 0, now + 1, **answers)
     assert learned.noise.is_found
 
 
@@ -255,6 +255,6 @@ def test_a_limit_that_has_fallen_far_is_no_chance():
     for running in range(200, 19, -6):
         now += 5
         learned.refused(running, 0, now, late=False, eased=True)
-    learned.accepted(20, 0, now + 5, late=False, pressed=True, eased=True)
+    learned.accepted(20, 0, now + 5, late=False, eased=True)
     assert not learned.noise.is_found
     assert learned.jobs.found == 20
