@@ -51,7 +51,6 @@ class Gate:
         self._line = WaitingLine()
         self.trouble = Hold(most, at_first or most, backoff, rng)
         self._learned = Learned(slowest=1 / backoff.maximum)
-        self._calm = True  # whether nothing but the hold's width is a limit, and so nobody waits
         self._timer: asyncio.TimerHandle | None = None
         self.counts_jobs, self.refusals = False, 0
         self.on_change: Callable[[GateState], None] | None = None
@@ -81,7 +80,8 @@ class Gate:
 
     def try_enter(self) -> bool:
         """Enter without a look at the limits, where none is known; whether that was possible."""
-        enters = self._calm and self._inside < self.trouble.width
+        fits = self._inside + 1 <= self.trouble.width and not self.trouble.untried
+        enters = fits and self._learned.is_nothing
         self._inside += enters
         return enters
 
@@ -119,8 +119,7 @@ class Gate:
         learned.rate.accepted(now, pressed=self._line.is_pressed)
         if self.refusals:
             learned.accepted(self._running, self._inside - 1, now, late=late, eased=eased)
-        if not late and (not self._calm or self._told.noise):  # else it shows nothing new
-            self._calm = learned.is_nothing
+        if not late and (self.refusals or self._told.held_for):  # else there is nothing to tell
             self._tell()
 
     def answered(self) -> None:
@@ -162,12 +161,12 @@ class Gate:
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for at least this long, and then one caller first."""
-        self._begin_hold(seconds)
+        self.trouble.begin(asyncio.get_running_loop().time() + seconds)
         self._tell()
 
     def shut(self, error: Exception, seconds: float) -> None:
         """Fail everyone waiting, and everyone who comes in this time, with a copy of `error`."""
-        self._begin_hold(seconds)  # its error tells everybody
+        self.trouble.begin(asyncio.get_running_loop().time() + seconds)
         self._line.close(error, self.trouble.until)
 
     def fail_overdue(self, error: Exception, timeout: float, trouble_since: float) -> None:
@@ -180,10 +179,6 @@ class Gate:
         """
         opens = max(self.trouble.until, asyncio.get_running_loop().time())
         self._line.reject_since(opens - timeout, error, trouble_since)
-
-    def _begin_hold(self, seconds: float) -> None:
-        self.trouble.begin(asyncio.get_running_loop().time() + seconds)
-        self._calm = False
 
     def _tell(self) -> None:
         state = self.state()

@@ -17,7 +17,7 @@ class WaitingLine:
     """
 
     def __init__(self) -> None:
-        self._places: deque[_Place] = deque()
+        self._places: deque[tuple[asyncio.Future[None], float]] = deque()
         self._pausing, self._closing = 0, asyncio.Event()
         self._closed_until = -math.inf
         self._error: Exception | None = None
@@ -51,12 +51,13 @@ class WaitingLine:
         self._error, self._closed_until = error, until
         self._closing.set()
         self._closing.clear()
-        _reject([place for place, _ in self._places], error)
+        self.reject_since(math.inf, error)
 
-    def reject_since(self, before: float, error: Exception, earliest: float) -> None:
-        """Fail those who wait since before that time; what was before `earliest` does not count."""
-        late = [place for place, since in self._places if max(since, earliest) < before]
-        _reject(late, error)
+    def reject_since(self, last: float, error: Exception, earliest: float = -math.inf) -> None:
+        """Fail those who wait since then, or longer; what was before `earliest` does not count."""
+        for place, since in self._places:
+            if max(since, earliest) <= last and not place.done():
+                place.set_exception(copy.copy(error))
 
     async def pause(self, seconds: float) -> None:
         """Wait outside for this long, or until `close`, whose error is raised."""
@@ -75,15 +76,6 @@ class WaitingLine:
             raise copy.copy(self._error)
 
 
-_Place = tuple[asyncio.Future[None], float]
-
-
 def was_let_in(place: asyncio.Future[None]) -> bool:
     """Whether a place whose caller was cancelled had its turn already."""
     return place.done() and not place.cancelled() and place.exception() is None
-
-
-def _reject(places: list[asyncio.Future[None]], error: Exception) -> None:
-    for place in places:
-        if not place.done():
-            place.set_exception(copy.copy(error))
