@@ -81,7 +81,7 @@ class Gate:
     def try_enter(self) -> bool:
         """Enter without a look at the limits, where none is known; whether that was possible."""
         fits = self._inside + 1 <= self.trouble.width and not self.trouble.untried
-        enters = fits and self._learned.is_nothing
+        enters = fits and (not self.refusals or self._learned.is_nothing)
         self._inside += enters
         return enters
 
@@ -113,12 +113,12 @@ class Gate:
     def passed(self) -> None:
         """The server accepted a call."""
         now, late = asyncio.get_running_loop().time(), self.trouble.untried
-        eased, learned = self.trouble.is_narrow, self._learned
         self._running += self.counts_jobs
-        self.trouble.accepted(late=late)
-        learned.rate.accepted(now, pressed=self._line.is_pressed)
+        self._learned.rate.accepted(now, pressed=self._line.is_pressed)
         if self.refusals:
-            learned.accepted(self._running, self._inside - 1, now, late=late, eased=eased)
+            others, eased = self._inside - 1, self.trouble.is_narrow
+            self._learned.accepted(self._running, others, now, late=late, eased=eased)
+        self.trouble.accepted(late=late)
         if not late and (self.refusals or self._told.held_for):  # else there is nothing to tell
             self._tell()
 
