@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant("Retry-After is not read",
            "api.protocol:_asked_wait", "if asked is None:", "if True:"),
     Mutant("a hold of the gate holds nobody",
-           f"{_GATE}._begin_hold", "asyncio.get_running_loop().time() + seconds", "0.0"),
+           f"{_GATE}.hold", "asyncio.get_running_loop().time() + seconds", "0.0"),
     Mutant("a caller that leaves the gate lets nobody in",
            f"{_GATE}.leave", "self._admit()", "pass"),
     Mutant("an id that another job of the session had is believed",

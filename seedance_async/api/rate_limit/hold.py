@@ -62,8 +62,8 @@ class Hold:
     def failed(self, now: float) -> float:
         """A call did not get through. Returns our own delay, 0 for the first in a row."""
         self.failing_since = self._trouble_since(self.failing_since, now)
-        delay = self.delay()
-        return delay if self._in_a_row > 1 else 0.0
+        self._in_a_row += not self.untried
+        return self._delay() if self._in_a_row > 1 else 0.0
 
     def accepted(self, *, late: bool) -> None:
         """A call was accepted; `late`: it was sent before the hold that lasts."""
@@ -75,6 +75,9 @@ class Hold:
     def delay(self) -> float:
         """Our own delay for one more trouble. Those of concurrent calls count once."""
         self._in_a_row += not self.untried
+        return self._delay()
+
+    def _delay(self) -> float:
         return self._backoff.delay(max(0, self._in_a_row - 1), self._rng)
 
     def _trouble_since(self, since: float, now: float) -> float:
