@@ -54,9 +54,9 @@ class Noise:
                 by_limit = min(by_limit, chance)
             ratio = chance / by_limit if refused else (1 - chance) / (1 - by_limit)
             self._odds = min(max(self._odds + math.log(ratio), -MOST_ODDS), MOST_ODDS)
-        if refused and self._share > MOST:
+        most = min(MOST, 2 * self._claimed + 0.05) if self.is_found else MOST
+        if refused and self._share > most:  # it explains no more of what it did before
             self._odds = min(self._odds, 0.0)
-        if refused and self._share > min(MOST, 2 * self._claimed + 0.05):
             self._believe(False)
 
     def is_believed(self) -> bool:
