@@ -24,6 +24,7 @@ from seedance_async.session.webhook_callbacks import CANDIDATES, LOOKUPS
 from tests.session.test_end_to_end import SMALL, session_to
 from tests.support.fakes import LOST, accepted, error_reply, told
 from tests.support.memory_journal import MemoryJournal
+from tests.support.through import through
 
 BASE = "https://app.example/hooks/seedance"
 REQUEST = GenerationRequest("a river")
@@ -438,7 +439,7 @@ async def test_a_submit_that_was_refused_or_never_sent_leaves_no_nonce(make_sess
     async with make_session(webhooks=receiver, max_connections=1) as session:
         api.script["create"].append(error_reply(400))
         await session.run([REQUEST])
-        async with session.client.submit_gate:
+        async with through(session.client.submit_gate):
             task = asyncio.create_task(session.submit(REQUEST))
             await turns()
             assert "1 expected" in repr(receiver)
