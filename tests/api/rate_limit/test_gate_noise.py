@@ -8,6 +8,7 @@ import pytest
 from seedance_async import Backoff
 from seedance_async.api.rate_limit import Gate
 from seedance_async.api.rate_limit.learned import Learned
+from seedance_async.api.rate_limit.noise import Noise
 from tests.support.through import through
 
 pytestmark = pytest.mark.virtual_time
@@ -258,3 +259,25 @@ def test_a_limit_that_has_fallen_far_is_no_chance():
     learned.accepted(20, 0, now + 5, late=False, eased=True)
     assert not learned.noise.is_found
     assert learned.jobs.found == 20
+
+
+async def test_that_refusals_by_chance_are_over_is_told():
+    server, told = Moody(0.3), []
+    server.gate.on_change = told.append
+    await server.burst(1500)
+    server.share = 0.0
+    await server.burst(1500)
+    assert [state.noise > 0.02 for state in told][-2:] == [True, False]
+
+
+async def test_chance_that_explains_too_little_is_not_believed_again_at_once():
+    """It is disbelieved by the refusals; the next call accepted is no new evidence."""
+    noise, share = Noise(), 0.3
+    for number in range(1000):
+        noise.count(0.03, refused=number % 10 < share * 10)
+        noise.is_believed()
+    assert noise.is_found
+    while noise.is_found:
+        noise.count(0.03, refused=True)
+    noise.count(0.03, refused=False)
+    assert not noise.is_believed()
