@@ -98,8 +98,9 @@ class Learned:
             return GOES_FIRST
         # If it is refused though jobs have ended, then the limit has just fallen: that is rare, but
         # from then on refusals are certain.
-        fewer = HAS_FALLEN if are_fewer(occupied, case.full_with) else None
-        return IN_FLIGHT if case.has_fallen else fewer
+        if case.has_fallen:
+            return IN_FLIGHT
+        return HAS_FALLEN if are_fewer(occupied, case.full_with) else None
 
     def _forget(self) -> None:
         self.rate, self.jobs = LearnedRate(self._slowest), LearnedJobs()
@@ -107,11 +108,11 @@ class Learned:
     def _judge(self, case: _Refusals, running: int, now: float) -> None:
         """A call was accepted again: learn from what helped."""
         by_jobs = running > 0 and self._a_job_helped(case, running, now)
-        few = are_fewer(running, case.full_with)
+        are_far_fewer = are_fewer(running, case.full_with)
         if by_jobs:
-            fewer = round((1 - SLACK) * max(case.running, running))
-            self.jobs.refused(running if few else fewer, now, at_once=few)
-        if by_jobs and not few:
+            most = running if are_far_fewer else round((1 - SLACK) * max(case.running, running))
+            self.jobs.refused(most, now, at_once=are_far_fewer)
+        if by_jobs and not are_far_fewer:
             self.rate.restart(now)  # with far fewer running, it may have been a rate, after all
         else:
             self.rate.learn(case.since, now)

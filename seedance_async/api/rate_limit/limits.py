@@ -27,7 +27,7 @@ SIGMAS, KEPT = 3.0, 0.8
 #: The number of running jobs is mostly wrong by this share: polls report their ends late.
 SLACK = 0.02
 
-#: So few of a number of jobs are surely fewer, as not all of them may have ended unseen.
+#: Jobs are surely fewer than others below this share of them: polls do not miss so many ends.
 FEWER = 0.9
 
 #: One job above the limit is tried after so many were accepted and this time, in seconds, and in
