@@ -270,15 +270,14 @@ class SeedanceClient:
     ) -> Submission:
         """As `create`, for a request that has been checked, and whose caller follows its steps."""
         wire, request = protocol.build_create(prepared), prepared.request
-        loop, attempts = asyncio.get_running_loop(), None
-        began = loop.time()
+        began, attempts = asyncio.get_running_loop().time(), None
         while True:
             await self._pass_gate(began, again=attempts is not None)
             try:
                 if pending.before_sending is not None:
                     with self.waits.during("journal"):
                         await pending.prepare()
-                submission = await self._post_shielded(wire, request, pending, loop)
+                submission = await self._post_shielded(wire, request, pending)
                 self.submit_gate.passed()
                 return submission
             except SeedanceError as error:
@@ -300,7 +299,7 @@ class SeedanceClient:
             return
         lost_since = self._lost_since if again else None
         if lost_since is None:
-            wait = self._begin_wait("gate", asyncio.get_running_loop().time())
+            wait = self._begin_wait("gate")
         else:  # it has failed, and waits for the network as before
             wait = self._begin_wait("network", lost_since)
         try:
@@ -308,10 +307,11 @@ class SeedanceClient:
         finally:
             del self.waits.going_on[wait]
 
-    def _begin_wait(self, awaited: Awaited, since: float) -> Wait:
+    def _begin_wait(self, awaited: Awaited, since: float | None = None) -> Wait:
         """As `Waits.during`, by hand: this is on every submit's way."""
         waits = self.waits
-        wait = awaited, since, next(numbers)
+        began = asyncio.get_running_loop().time() if since is None else since
+        wait = awaited, began, next(numbers)
         waits.going_on[wait] = None
         if not waits.watched:
             waits.watch()
@@ -422,20 +422,15 @@ class SeedanceClient:
             await asyncio.sleep(wait)
 
     async def _post_shielded(
-        self,
-        wire: WireRequest,
-        request: GenerationRequest,
-        pending: PendingSubmit,
-        loop: asyncio.AbstractEventLoop,
+        self, wire: WireRequest, request: GenerationRequest, pending: PendingSubmit
     ) -> Submission:
         """One POST in a task of its own, so that cancelling the caller does not lose the answer."""
         pending.posted, pending.may_be_sent = True, not self._reports_sending
-        task, over = loop.create_task(self._post(wire, pending)), loop.create_future()
-        task.add_done_callback(partial(_wake, over))
+        task = asyncio.create_task(self._post(wire, pending))
         try:
-            wait = self._begin_wait("network", loop.time())
+            wait = self._begin_wait("network")
             try:
-                await over
+                await asyncio.wait({task})
             finally:
                 del self.waits.going_on[wait]
         except asyncio.CancelledError:
@@ -475,8 +470,7 @@ class SeedanceClient:
             self._note_loss()
             raise
         self._reached = True
-        if self._lost_since is not None:
-            self._forget_loss()
+        self._forget_loss()
         return answer
 
     def _forget_loss(self) -> None:
@@ -579,11 +573,6 @@ class SeedanceClient:
             reason = f"not sent, because nothing got through for {spent}: {error}"
             behind = TransportError(reason, delivered="no", transient=True)
             gate.fail_overdue(behind, patience, gate.trouble.failing_since)
-
-
-def _wake(waiter: asyncio.Future[None], _: object) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _outcome(task: asyncio.Task[Submission], request: GenerationRequest) -> Outcome:

@@ -216,13 +216,10 @@ class Scheduler(Generic[_T]):
             await self._serve_once(item, loop)
             while self._wait(now := loop.time()) <= 0:
                 await self._serve_once(self._take(now), loop)
-        except BaseException:
+        finally:
             self._workers.pop(task, None)
             if not is_broken_off(loop):
                 self._start_workers(loop)
-            raise
-        self._workers.pop(task, None)
-        self._start_workers(loop)
 
     async def _serve_once(self, item: _T, loop: asyncio.AbstractEventLoop) -> None:
         try:
