@@ -7,10 +7,7 @@ import math
 import attrs
 
 from seedance_async.api.rate_limit.limits import SLACK, LearnedJobs, LearnedRate, are_fewer
-from seedance_async.api.rate_limit.noise import ALLOWED, GOES_FIRST, HAS_FALLEN, IN_FLIGHT, Noise
-
-#: How many jobs may have ended without our knowing: this many, or this share of those running.
-UNSEEN_ENDS, UNSEEN_SHARE = 3, 0.25
+from seedance_async.api.rate_limit.noise import ALLOWED, GOES_FIRST, UNHELD, Noise
 
 #: The quota of a rate is refilled after so many seconds.
 REFILLED = 5.0
@@ -31,6 +28,7 @@ class Learned:
     def __init__(self, slowest: float) -> None:
         self._slowest, self.noise = slowest, Noise()
         self._case: _Refusals | None = None
+        self._refused_with = math.inf  # the fewest jobs, until surely more were running
         self._forget()
 
     @property
@@ -55,6 +53,8 @@ class Learned:
             eased: whether few are let in after that hold.
         """
         case = self._case
+        if are_fewer(self._refused_with, running):
+            self._refused_with = math.inf
         by_limit = self._by_limit(running + in_flight - 1, now, late=late, eased=eased)
         self.noise.count(by_limit, refused=False)
         self.jobs.accepted(running, now)
@@ -70,16 +70,18 @@ class Learned:
 
     def refused(self, running: int, in_flight: int, now: float, *, late: bool, eased: bool) -> bool:
         """The server refused a call. Returns whether all others must wait. As `accepted`."""
-        by_limit = self._by_limit(running + in_flight, now, late=late, eased=eased)
+        occupied = running + in_flight
+        by_limit = self._by_limit(occupied, now, late=late, eased=eased)
         self.noise.count(by_limit, refused=True)
         if self.noise.is_found:
             return False
+        if not late:
+            self._refused_with = min(self._refused_with, occupied)
         if self._case is None:
             self._case = _Refusals(now, running, not are_fewer(running, self.jobs.found))
         case = self._case
-        case.running = running
+        case.last, case.running = now, running
         case.rounds += not late
-        case.has_fallen |= are_fewer(running + in_flight, case.full_with)
         if case.is_full:
             self.jobs.refused(running, now)
         return True
@@ -87,48 +89,45 @@ class Learned:
     def _by_limit(self, occupied: int, now: float, *, late: bool, eased: bool) -> float | None:
         """How probable the refusal of a call is if limits are the cause; None if unknown."""
         case, is_nothing = self._case, self.is_nothing
+        if self.noise.is_found and not late:
+            return None if eased else UNHELD
         if occupied == 0 and self.jobs.found < math.inf == self.rate.found:
             return ALLOWED  # where nothing runs, a number of jobs is no cause
         if late:
-            return IN_FLIGHT if case is not None and is_nothing and case.rounds == 1 else None
-        if case is None:
-            fits = are_fewer(occupied, self.jobs.found) and self.rate.is_below(now)
-            return ALLOWED if (eased if is_nothing else fits) else None
-        if not case.is_full:
-            return GOES_FIRST
-        # If it is refused though jobs have ended, then the limit has just fallen: that is rare, but
-        # from then on refusals are certain.
-        if case.has_fallen:
-            return IN_FLIGHT
-        return HAS_FALLEN if are_fewer(occupied, case.full_with) else None
+            return UNHELD if case is not None and is_nothing and case.rounds == 1 else None
+        if case is not None:
+            return None if case.is_full else GOES_FIRST
+        if is_nothing:
+            return ALLOWED if eased else None
+        fits = are_fewer(occupied, min(self.jobs.found, self._refused_with))
+        return ALLOWED if fits and self.rate.is_below(now) else None
 
     def _forget(self) -> None:
         self.rate, self.jobs = LearnedRate(self._slowest), LearnedJobs()
 
     def _judge(self, case: _Refusals, running: int, now: float) -> None:
         """A call was accepted again: learn from what helped."""
-        by_jobs = running > 0 and self._a_job_helped(case, running, now)
+        by_jobs = running > 0 and self._a_job_helped(case, running)
         are_far_fewer = are_fewer(running, case.full_with)
         if by_jobs:
             most = running if are_far_fewer else round((1 - SLACK) * max(case.running, running))
             self.jobs.refused(most, now, at_once=are_far_fewer)
         if by_jobs and not are_far_fewer:
-            self.rate.restart(now)  # with far fewer running, it may have been a rate, after all
+            self.rate.restart(now)  # else, with far fewer running, it may have been the rate
         else:
             self.rate.learn(case.since, now)
 
-    def _a_job_helped(self, case: _Refusals, running: int, now: float) -> bool:
+    def _a_job_helped(self, case: _Refusals, running: int) -> bool:
         """Whether the end of a job ended the refusals, and not time.
 
         More jobs than were running at the refusals say that it was time, unless as many can have
         ended without our knowing: a poll reports the end of a job only later.
         """
-        if running - case.full_with > max(UNSEEN_ENDS, UNSEEN_SHARE * case.full_with):
-            return False
         if case.is_full:
             return running <= case.full_with
-        is_long = case.rounds > 2 and now - case.since > REFILLED
-        return is_long and not are_fewer(case.running, case.full_with)
+        is_long = case.rounds > 2 and case.last - case.since > REFILLED
+        may_have_ended = not are_fewer(case.full_with, running)
+        return is_long and may_have_ended and not are_fewer(case.running, case.full_with)
 
 
 @attrs.define(eq=False)
@@ -139,14 +138,14 @@ class _Refusals:
         since: when the first came.
         full_with: jobs running when those were answered that were in flight then.
         is_full: whether those were as many as the limit known.
-        running: jobs running at the last.
+        last: when the last came.
+        running: jobs running then.
         rounds: how many came; those of concurrent calls count once.
-        has_fallen: whether calls were refused though jobs had ended.
     """
 
     since: float
     full_with: int
     is_full: bool
+    last: float = -math.inf
     running: int = 0
     rounds: int = 0
-    has_fallen: bool = False

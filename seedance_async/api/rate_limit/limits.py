@@ -35,9 +35,9 @@ FEWER = 0.9
 TRY_CALLS, TRY_SECONDS, TRY_SOON, LONGEST_TRY = 16, 45.0, 5.0, 300.0
 
 
-def are_fewer(jobs: int, than: float) -> bool:
+def are_fewer(jobs: float, than: float) -> bool:
     """Whether jobs are surely fewer, though polls report some ends late."""
-    return jobs <= FEWER * (than - 1)
+    return jobs < FEWER * than
 
 
 class LearnedRate(RateBudget):
@@ -75,12 +75,8 @@ class LearnedRate(RateBudget):
         return max(self._slowest, self.found * rise)
 
     def is_below(self, now: float) -> bool:
-        """Whether the pace is surely below what the server allows, or no limit is known.
-
-        A rate that was measured only once, with a burst, allows too much.
-        """
-        is_sure = self._calls_before > 0
-        return self.found == math.inf or (is_sure and self.pace(now) <= self.found)
+        """Whether the pace is no more than what the server allows, or no limit is known."""
+        return self.pace(now) <= self.found
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits."""

@@ -10,13 +10,12 @@ REMEMBERED_CALLS = 50
 #: A larger share is not chance, as nobody could tell it from an outage; a smaller counts as this.
 MOST, LEAST = 0.8, 0.01
 
-#: From such odds on (their logarithm) chance is believed in, and they never go farther than this.
-ENOUGH, MOST_ODDS = 4.0, 6.0
+#: From such odds on (their logarithm) chance is believed in; they never leave these bounds.
+ENOUGH, LEAST_ODDS, MOST_ODDS = 4.0, -6.0, 10.0
 
-#: How probable a limit makes the refusal of a call that was in flight at the first refusal; of one
-#: that goes first after a hold; of one that the limits known allow; and of one that is refused
-#: though jobs have ended.
-IN_FLIGHT, GOES_FIRST, ALLOWED, HAS_FALLEN = 0.9, 0.3, 0.03, 0.06
+#: How probable a limit makes the refusal of a call that nothing holds back; of one that goes first
+#: after a hold; and of one that the limits known allow.
+UNHELD, GOES_FIRST, ALLOWED = 0.9, 0.3, 0.03
 
 
 class Noise:
@@ -49,23 +48,21 @@ class Noise:
         self._calls += 1
         self._share += (refused - self._share) / min(self._calls, REMEMBERED_CALLS)
         if by_limit is not None:
-            chance = min(max(self._share, self._claimed, LEAST), MOST)
-            if by_limit != IN_FLIGHT:  # chance that is smaller explains nothing better
+            chance = min(max(self._share, LEAST), MOST)
+            if by_limit != UNHELD:  # chance that is smaller explains nothing better
                 by_limit = min(by_limit, chance)
             ratio = chance / by_limit if refused else (1 - chance) / (1 - by_limit)
-            self._odds = min(max(self._odds + math.log(ratio), -MOST_ODDS), MOST_ODDS)
-        most = min(MOST, 2 * self._claimed + 0.05) if self.is_found else MOST
+            self._odds = min(max(self._odds + math.log(ratio), LEAST_ODDS), MOST_ODDS)
+        elif self.is_found:
+            self._claimed = self._share
+        most = min(MOST, 2 * self._claimed + 0.1) if self.is_found else MOST
         if refused and self._share > most:  # it explains no more of what it did before
             self._odds = min(self._odds, 0.0)
-            self._believe(False)
+            self.is_found = False
+        self.is_found &= self._odds >= 0
 
     def is_believed(self) -> bool:
         """Whether chance is found, now that a call was accepted."""
         if self._odds > ENOUGH and not self.is_found:
-            self._believe(True)
-        elif self._odds < 0:
-            self._believe(False)
+            self.is_found, self._claimed = True, self._share
         return self.is_found
-
-    def _believe(self, is_found: bool) -> None:
-        self.is_found, self._claimed = is_found, self._share if is_found else 0.0
