@@ -28,7 +28,7 @@ class Learned:
     def __init__(self, slowest: float) -> None:
         self._slowest, self.noise = slowest, Noise()
         self._case: _Refusals | None = None
-        self._refused_with = math.inf  # the fewest jobs, until surely more were running
+        self._refused_with = math.inf  # the fewest jobs at a refusal, until surely more ran
         self._forget()
 
     @property

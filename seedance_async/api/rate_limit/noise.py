@@ -30,7 +30,7 @@ class Noise:
 
     def __init__(self) -> None:
         self.is_found, self._calls = False, 0
-        self._share = self._claimed = self._odds = 0.0
+        self._share = self._eased_share = self._odds = 0.0
 
     @property
     def share(self) -> float:
@@ -42,7 +42,7 @@ class Noise:
 
         Args:
             by_limit: how probable its refusal is if a limit is the cause; None if that cannot be
-                said.
+                said, as while few are let in though chance is found.
             refused: whether it was refused.
         """
         self._calls += 1
@@ -54,9 +54,9 @@ class Noise:
             ratio = chance / by_limit if refused else (1 - chance) / (1 - by_limit)
             self._odds = min(max(self._odds + math.log(ratio), LEAST_ODDS), MOST_ODDS)
         elif self.is_found:
-            self._claimed = self._share
-        most = min(MOST, 2 * self._claimed + 0.1) if self.is_found else MOST
-        if refused and self._share > most:  # it explains no more of what it did before
+            self._eased_share = self._share
+        most = min(MOST, 2 * self._eased_share + 0.1) if self.is_found else MOST
+        if refused and self._share > most:  # an outage; or less pressure brought fewer refusals
             self._odds = min(self._odds, 0.0)
             self.is_found = False
         self.is_found &= self._odds >= 0
@@ -64,5 +64,5 @@ class Noise:
     def is_believed(self) -> bool:
         """Whether chance is found, now that a call was accepted."""
         if self._odds > ENOUGH and not self.is_found:
-            self.is_found, self._claimed = True, self._share
+            self.is_found, self._eased_share = True, self._share
         return self.is_found
