@@ -99,7 +99,7 @@ class Learned:
             return None if case.is_full else GOES_FIRST
         if is_nothing:
             return ALLOWED if eased else None
-        fits = are_fewer(occupied, min(self.jobs.found, self._refused_with))
+        fits = are_fewer(occupied, self._refused_with)
         return ALLOWED if fits and self.rate.is_below(now) else None
 
     def _forget(self) -> None:

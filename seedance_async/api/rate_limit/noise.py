@@ -10,8 +10,8 @@ REMEMBERED_CALLS = 50
 #: A larger share is not chance, as nobody could tell it from an outage; a smaller counts as this.
 MOST, LEAST = 0.8, 0.01
 
-#: From such odds on (their logarithm) chance is believed in; they never leave these bounds.
-ENOUGH, LEAST_ODDS, MOST_ODDS = 4.0, -6.0, 10.0
+#: From such odds on (their logarithm) chance is believed in; they never go farther than this.
+ENOUGH, MOST_ODDS = 4.0, 10.0
 
 #: How probable a limit makes the refusal of a call that nothing holds back; of one that goes first
 #: after a hold; and of one that the limits known allow.
@@ -52,7 +52,7 @@ class Noise:
             if by_limit != UNHELD:  # chance that is smaller explains nothing better
                 by_limit = min(by_limit, chance)
             ratio = chance / by_limit if refused else (1 - chance) / (1 - by_limit)
-            self._odds = min(max(self._odds + math.log(ratio), LEAST_ODDS), MOST_ODDS)
+            self._odds = min(max(self._odds + math.log(ratio), -MOST_ODDS), MOST_ODDS)
         elif self.is_found:
             self._eased_share = self._share
         most = min(MOST, 2 * self._eased_share + 0.1) if self.is_found else MOST
