@@ -205,7 +205,11 @@ class JournalRecorder:
         Raises:
             OtherAPIError: it belongs to a job of another API.
         """
-        known = await self._journal.find(key)
+        try:
+            known = await self._journal.find(key)
+        except JournalError as error:
+            _raise_without_id(error)
+            raise
         if known is not None and known.is_held:
             _log.info("another session is submitting job %s; waiting for its outcome", key)
             with self._waits.during("journal"):
@@ -288,6 +292,9 @@ class JournalRecorder:
             attempt = await self._journal.claim(intent, after=after)
         except CreditsInUseError:
             return False
+        except JournalError as error:
+            _raise_without_id(error)
+            raise
         if attempt is not None and began.seconds > self.claims_last:
             known = await self._journal.find(intent.key)
             if known is None or known.attempt != attempt:
@@ -450,6 +457,16 @@ class JournalRecorder:
     def _forget_if_final(self, record: JobRecord) -> None:
         if record.state.is_final:
             self._attempts.pop(record.key, None)
+
+
+def _raise_without_id(error: JournalError) -> None:
+    """Raise what failed before a job was sent without the id of a job whose record failed earlier.
+
+    Who catches it would take that id for this job's.
+    """
+    if error.request_id is not None:
+        message = f"nothing is submitted, as an earlier record has failed: {error}"
+        raise JournalError(message, path=error.path) from error
 
 
 def _is_unfinished(entry: JournalEntry) -> bool:

@@ -230,6 +230,19 @@ async def test_a_token_with_the_key_of_another_job_changes_nothing_on_record(beg
     assert [entry.request_id for entry in read_entries(tmp_path / "run.db")] == [job.request_id]
 
 
+async def test_a_submit_behind_a_failed_record_does_not_have_the_id_of_that_job(make_session, api):
+    store = memory_store()
+    journal = MemoryJournal(store)
+    async with make_session(transport=api, journal=journal) as session:
+        await session.submit(REQUEST)
+        journal.fail_next(JournalError("the disk is full", request_id="req_1"))
+        with pytest.raises(JournalError, match="req_1 is not on record") as caught:
+            await session.submit(attrs.evolve(REQUEST, prompt="another river"))
+        assert caught.value.request_id is None
+    assert api.count("create") == 1
+    store.close()
+
+
 # --- answers that contradict themselves ----------------------------------------------------------
 
 CHARGED = {"success": True, "requestId": "req_7", "status": "queued", "creditsCharged": 40}

@@ -202,6 +202,10 @@ class MemoryJournal:
         self._database.commit()
         return result
 
+    def fail_next(self, error: JournalError) -> None:
+        """A record that nobody waited for has failed."""
+        self._kept = error
+
     def _raise_kept(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
