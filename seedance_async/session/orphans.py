@@ -20,8 +20,8 @@ KEPT_SECONDS = 3600.0
 #: So many are not looked through for those that are over.
 MANY = 100
 
-#: The key that a caller gave, if it gave one, and the fingerprint of its request.
-_Name = tuple[str | None, str]
+#: The key and the budget that a caller gave, if it gave any, and the fingerprint of its request.
+_Name = tuple[str | None, str | None, str]
 
 
 class Orphans:
@@ -58,7 +58,7 @@ class Orphans:
             settled.set_result(None)
 
     async def adopt(self, prepared: PreparedRequest) -> JobRecord | None:
-        """The job of an equal request with the same key, or with none like this one.
+        """The job of an equal request with the same key and budget, or with none like this one.
 
         Waits until the outcome of its submit is known; None if there is no such job.
 
@@ -97,7 +97,7 @@ class Orphans:
 
 
 def _name(prepared: PreparedRequest) -> _Name:
-    return prepared.key, prepared.fingerprint
+    return prepared.key, prepared.budget, prepared.fingerprint
 
 
 @attrs.frozen(eq=False)

@@ -87,3 +87,21 @@ async def test_a_budget_that_the_session_does_not_have_is_refused_by_name(make_s
         with pytest.raises(ValueError, match="none, not 'acme'"):
             await session.submit(prompt(1), budget="acme")
     assert api.count("create") == 0
+
+
+async def test_the_job_of_a_tenant_that_gave_up_is_not_handed_to_another(make_session, api):
+    """Though both ask for the same: who orders it pays for it."""
+
+    async def slow(request):
+        answer = api.create(request)
+        await asyncio.sleep(30)
+        return answer
+
+    async with make_session(transport=api, budgets={"acme": 100, "other": 100}) as session:
+        api.script["create"] += [slow]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await session.submit(prompt(1), budget="acme")
+        others = await session.submit(prompt(1), budget="other")
+        again = await session.submit(prompt(1), budget="acme")
+    assert [again.request_id, others.request_id] == list(api.jobs)
