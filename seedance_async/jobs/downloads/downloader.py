@@ -215,6 +215,4 @@ async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
 
     So no two threads ever use the file at once.
     """
-    from anyio import to_thread  # imported only if something is downloaded
-
-    return await shielded(to_thread.run_sync(work, *arguments))
+    return await shielded(asyncio.to_thread(work, *arguments))

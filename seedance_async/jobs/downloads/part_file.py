@@ -207,17 +207,27 @@ def checked_target(generation: Generation, path: Path, overwrite: bool) -> Path:
         DownloadError: the path cannot be written, or a file exists and must not be replaced.
     """
     name = f"{safe_file_stem(generation.request_id)}.mp4"
-    target = path / name if path.is_dir() else path
-    problem = None
-    if not target.parent.is_dir():
-        problem = "its folder does not exist"
-    elif not overwrite and (target.exists() or target.is_symlink()):
-        problem = "a file is there; pass overwrite=True to replace it"
-    elif target.is_dir():
-        problem = "a folder is there"
+    target = path
+    try:
+        target = path / name if path.is_dir() else path
+        problem = _problem_with(target, overwrite)
+    except OSError as error:  # its name is too long, or nobody may look there
+        problem = error.strerror or str(error)
     if problem is not None:
         raise DownloadError(problem, request_id=generation.request_id, path=target)
     return target
+
+
+def _problem_with(target: Path, overwrite: bool) -> str | None:
+    if "\0" in str(target):
+        return "no file name has a null character"
+    if not target.parent.is_dir():
+        return "its folder does not exist"
+    if not overwrite and (target.exists() or target.is_symlink()):
+        return "a file is there; pass overwrite=True to replace it"
+    if target.is_dir():
+        return "a folder is there"
+    return None
 
 
 def _rename_new(source: Path, target: Path) -> None:

@@ -259,6 +259,15 @@ async def test_a_folder_is_never_overwritten(tmp_path):
         await downloader(Media()).save(succeeded(), tmp_path, overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+async def test_a_name_that_no_file_can_have_is_a_download_error(tmp_path, name):
+    media = Media()
+    with pytest.raises(DownloadError) as caught:
+        await downloader(media).save(succeeded(), tmp_path / name)
+    assert caught.value.request_id == "req_1"
+    assert not media.requests
+
+
 async def test_a_missing_folder_is_a_download_error(tmp_path):
     with pytest.raises(DownloadError, match="folder does not exist"):
         await downloader(Media()).save(succeeded(), tmp_path / "no" / "v.mp4")
