@@ -573,8 +573,8 @@ class SeedanceSession:
         was never opened, is left as it is.
 
         Args:
-            leave: wait for no job. Submits in progress still have `Timeouts.submit_grace` seconds,
-                but at most half of `within`, to learn their ids.
+            leave: wait for no job. Submits in progress still have half of `within` to learn their
+                ids, or `Timeouts.submit_grace` seconds if that is not given.
             within: seconds after which this returns; None for as long as the jobs take.
 
         Raises:
@@ -593,7 +593,7 @@ class SeedanceSession:
         try:
             if self._is_broken_off():
                 return
-            self._shutdown.hurry(deadline - asyncio.get_running_loop().time())
+            self._shutdown.hurry(deadline - asyncio.get_running_loop().time(), leave=leave)
             if wait:
                 with anyio.move_on_at(deadline - self.client.submit_grace):
                     await self._batches.stop(reason)

@@ -68,9 +68,13 @@ class SessionShutdown:
         self._changed, self._cancel = changed, cancel
         self._left = False
 
-    def hurry(self, seconds: float) -> None:
-        """Let submits in progress have half of this time for their ids, if that is less."""
-        self._client.submit_grace = min(self._client.submit_grace, seconds / 2)
+    def hurry(self, seconds: float, *, leave: bool) -> None:
+        """Let submits in progress have half of this time for their ids.
+
+        If jobs are waited for as well, or the time has no end, they have no more than usual.
+        """
+        longest = math.inf if leave and seconds < math.inf else self._client.submit_grace
+        self._client.submit_grace = min(longest, seconds / 2)
 
     async def jobs_ended(self) -> None:
         """Wait until every job is final and no callback is being looked up."""

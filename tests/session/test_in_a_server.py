@@ -116,6 +116,23 @@ async def test_a_submit_without_an_answer_does_not_hold_up_the_end(make_session,
     assert "may have been accepted" in caplog.text
 
 
+async def test_a_slow_submit_has_half_of_the_time_given_to_learn_its_id(make_session, api):
+    async def slow(request):
+        answer = api.create(request)
+        await asyncio.sleep(12)
+        return answer
+
+    api.script["create"].append(slow)
+    session = await make_session().open()
+    running = asyncio.create_task(session.run(prompts(1)))
+    await asyncio.sleep(1)
+    began = now()
+    await session.aclose(leave=True, within=30.0)
+    assert now() - began == pytest.approx(11.0, abs=0.5)
+    (left,) = await running
+    assert (left.state, left.request_id) == (JobState.ABANDONED, "req_0")
+
+
 @pytest.mark.parametrize("part", ["journal", "transport"])
 async def test_whatever_hangs_the_end_comes_in_time(make_session, api, caplog, part):
     journal = MemoryJournal()
