@@ -31,7 +31,7 @@ from seedance_async.api.errors import (
 )
 from seedance_async.api.models import Generation
 from seedance_async.api.option_fields import takes
-from seedance_async.api.prepared_request import Preparer
+from seedance_async.api.prepared_request import PreparedRequest, Preparer
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.polling.poller import Poller
@@ -257,6 +257,13 @@ class SeedanceSession:
             RuntimeError: the session is not open.
             ValueError: the key is in use, or there is no such budget.
         """
+        prepared = await self._prepare(request, key, budget)
+        return Job(await self._submitter.submit(prepared, key), self._actions)
+
+    async def _prepare(
+        self, request: GenerationRequest, key: str | None, budget: str | None
+    ) -> PreparedRequest:
+        """The request of a single submit, with everything about it checked."""
         self._check_open()
         if self._uploads is not None:
             await self._uploads.read(request)
@@ -266,7 +273,7 @@ class SeedanceSession:
             names = ", ".join(map(repr, self.budgets)) or "none"
             raise ValueError(f"budget must be one of the session's, {names}, not {budget!r}")
         prepared.budget = budget
-        return Job(await self._submitter.submit(prepared, key), self._actions)
+        return prepared
 
     async def check(self, request: GenerationRequest) -> None:
         """Check a request as `submit` does, and submit nothing. The session need not be open.
@@ -297,15 +304,18 @@ class SeedanceSession:
     ) -> Generation:
         """Submit one job and wait for its end. Raises as `submit` and `Job.wait` do.
 
-        If it is cancelled while the job runs, the job goes on: the log names it, and the exception
-        has it as `jobs`.
+        If it is cancelled while the job runs, the job goes on: the log names it, the exception has
+        it as `jobs`, and the next equal request gets it, as a retry.
         """
-        job = await self.submit(request, budget=budget)
+        prepared = await self._prepare(request, None, budget)
+        record = await self._submitter.submit(prepared, None)
+        job = Job(record, self._actions)
         try:
             return await job
         except asyncio.CancelledError as error:
             _log.warning("the wait for job %s was cancelled; it goes on", job.request_id)
             attach_jobs(error, [job])
+            self._submitter.give_up(record, prepared)
             raise
 
     async def attach(self, reference: str) -> Job:
@@ -392,7 +402,8 @@ class SeedanceSession:
         What is wrong with one job is in its outcome and affects no other. Once the server refuses
         the key or the credits are used up, the rest is not sent and ends as rejected; what is async
         or seems endless is not read on, and `stopped_by` says so. If it is cancelled, the exception
-        has the jobs as `jobs`, and the log names those that go on.
+        has the jobs as `jobs`, and the log names those that go on. Running equal requests once more
+        in this session buys them again: give them keys, or use a journal and a new session.
 
         Raises:
             RuntimeError: the session is not open.

@@ -264,6 +264,11 @@ class Submitter:
         self.orphans = self.orphans or Orphans()
         self.orphans.add(record, prepared, settled=record not in self._detached)
 
+    def give_up(self, record: JobRecord, prepared: PreparedRequest) -> None:
+        """The caller waits for its job no more: a retry of its request gets this job."""
+        if not record.state.has_ended or record.state is JobState.SUCCEEDED:
+            self._orphan(record, prepared)
+
     async def take_up(
         self, left: JournalEntry, request: GenerationRequest | None
     ) -> JobRecord | None:

@@ -337,6 +337,19 @@ async def test_a_retry_after_a_timeout_gets_the_job_that_went_on(make_session, a
     assert len(api.jobs) == 2
 
 
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_wait_for_a_video_that_is_tried_again_buys_one(make_session, api, journal):
+    options = {"journal": MemoryJournal()} if journal else {}
+    async with make_session(transport=api, **options) as session:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(4):
+                    await session.generate(REQUEST)
+        assert (await session.generate(REQUEST)).request_id == "req_0"
+        assert (await session.generate(REQUEST)).request_id == "req_1", "one more is wanted"
+    assert len(api.jobs) == 2
+
+
 @pytest.mark.parametrize("seconds", [2, 4])
 @pytest.mark.parametrize("how", ["submit", "generate", "run"])
 async def test_a_retry_gets_the_job_whose_answer_came_while_its_caller_was_being_cancelled(
