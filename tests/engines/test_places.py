@@ -69,3 +69,21 @@ async def test_no_two_queues_have_one_journal():
     files = ["run.db", "run.sqlite", "run", "autumn.v1", "autumn.v2"]
     assert journal_place("sqlite:///run.db") == Path("run.journal.db")
     assert len({journal_place(f"sqlite:///{file}") for file in files}) == len(files)
+
+
+async def test_a_queue_has_one_journal_however_its_file_is_named(tmp_path):
+    """Who comes by a link would buy again what the others have bought."""
+    folder, file = tmp_path / "folder", tmp_path / "here" / "run.db"
+    file.parent.mkdir()
+    folder.symlink_to(file.parent)
+    links = [tmp_path / "link.db", tmp_path / "link", tmp_path / "link of a link.db"]
+    for link, to in zip(links, [file, file, links[0]], strict=True):
+        link.symlink_to(to)
+    names = [file, *links, folder / "run.db", file.parent / ".." / "here" / "run.db"]
+
+    def journals():
+        return {Path(journal_place(f"sqlite:///{name}")).resolve() for name in names}
+
+    assert journals() == {file.with_name("run.journal.db")}, "before the file is there"
+    file.touch()
+    assert journals() == {file.with_name("run.journal.db")}

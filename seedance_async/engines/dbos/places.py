@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,13 +84,15 @@ def dbos_url(url: str) -> str:
 
 
 def queue_file(url: str) -> Path | None:
-    """The file of a queue; None if it is in a database of Postgres.
+    """The file of a queue, not a symbolic link to it; None if it is in a database of Postgres.
 
     Raises:
         ConfigurationError: no queue can be there.
     """
     file = make_url(checked_url(url)).database
-    return Path(file) if url.startswith("sqlite") and file else None
+    if not url.startswith("sqlite") or not file:
+        return None
+    return Path(os.path.realpath(file)) if Path(file).is_symlink() else Path(file)
 
 
 def journal_at(url: str, *, lease: float = 60.0) -> SQLiteJournal | PostgresJournal:
