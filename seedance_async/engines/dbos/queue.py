@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
+from threading import Event
 from types import TracebackType
 
 from dbos import DBOSClient, EnqueueOptions, WorkflowSerializationFormat
@@ -23,13 +24,16 @@ from seedance_async.engines.dbos.places import (
     reaching,
 )
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
-from seedance_async.engines.dbos.threads import in_thread
+from seedance_async.engines.dbos.threads import to_its_end
 from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import Outcome, Task
 from seedance_async.journal.keys import Occurrences, fingerprint
 
 #: Tasks that are enqueued in one transaction. SQLite has one writer at a time.
 _AT_ONCE = 2000
+
+#: Seconds for which a transaction that is cancelled is waited for, if its commit is on its way.
+_TO_STOP = 30.0
 
 
 class SeedanceQueue:
@@ -97,12 +101,15 @@ class SeedanceQueue:
     async def enqueue(self, requests: Requests, *, run: str) -> list[str]:
         """See `Queue`. Some thousands are enqueued in one transaction.
 
-        Tasks are handed out in the order of their call; those of several calls take turns.
+        Tasks are handed out in the order of their call; those of several calls take turns. If this
+        is cancelled, nothing more is enqueued once it has ended.
         """
         client = (await self._opened()).client
         tasks = self._tasks(requests)
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
-        await in_thread(partial(self._enqueue, client, rows))
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            await to_its_end(partial(self._enqueue, client, some), patience=_TO_STOP)
         return [task.key for task in tasks]
 
     def _tasks(self, requests: Requests) -> list[Task]:
@@ -119,13 +126,15 @@ class SeedanceQueue:
         return tasks
 
     def _enqueue(
-        self, client: DBOSClient, rows: list[tuple[EnqueueOptions, dict[str, object]]]
+        self,
+        client: DBOSClient,
+        rows: list[tuple[EnqueueOptions, dict[str, object]]],
+        stop: Event,
     ) -> None:
         engine = engine_at(self._url)
         try:
-            for start in range(0, len(rows), _AT_ONCE):
-                with reaching(), engine.begin() as connection:
-                    _insert(client, connection, rows[start : start + _AT_ONCE])
+            with reaching(), engine.connect() as connection:
+                _insert(client, connection, rows, stop)
         finally:
             engine.dispose()
 
@@ -242,7 +251,11 @@ def _insert(
     client: DBOSClient,
     connection: Connection,
     rows: list[tuple[EnqueueOptions, dict[str, object]]],
+    stop: Event,
 ) -> None:
     insert = partial(client.enqueue_in_transaction, connection)
     for options, task in rows:
         insert(options, task)
+        if stop.is_set():
+            return  # and nothing is committed
+    connection.commit()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -16,6 +16,32 @@ _T = TypeVar("_T")
 
 async def in_thread(call: Callable[[], _T]) -> _T:
     """The result of a call that blocks. If this is cancelled, the call goes on and is not heard."""
+    return await _started(call)
+
+
+async def to_its_end(call: Callable[[Event], _T], *, patience: float) -> _T:
+    """The result of a call that blocks. If this is cancelled, the call is told to stop.
+
+    It is waited for, so that nothing is done once the cancellation comes out; a second one waits no
+    longer.
+
+    Args:
+        call: is given what is set once it should stop.
+        patience: seconds for which a call that was told to stop is waited for.
+    """
+    stop = Event()
+    future = _started(lambda: call(stop))
+    future.add_done_callback(asyncio.Future.exception)  # heard, even if nobody waits any more
+    try:
+        await asyncio.wait({future})
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait({future}, timeout=patience)
+        raise
+    return future.result()
+
+
+def _started(call: Callable[[], _T]) -> asyncio.Future[_T]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
@@ -28,7 +54,7 @@ async def in_thread(call: Callable[[], _T]) -> _T:
             loop.call_soon_threadsafe(_settle, future, *outcome)
 
     Thread(target=run, name="seedance-queue", daemon=True).start()
-    return await future
+    return future
 
 
 def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome: Any) -> None:

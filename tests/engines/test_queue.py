@@ -1,0 +1,43 @@
+"""What is enqueued in DBOS when somebody else is at it, or when it is broken off."""
+
+import asyncio
+import threading
+
+import pytest
+from dbos import DBOSClient
+
+from seedance_async.engines.dbos import queue as queue_module
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def two_at_once(monkeypatch):
+    monkeypatch.setattr(queue_module, "_AT_ONCE", 2)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+async def test_nothing_is_enqueued_once_a_cancelled_call_has_ended(
+    engine, make_requests, monkeypatch, two_at_once
+):
+    arrived, goes_on = asyncio.Event(), threading.Event()
+    loop, insert, inserted = asyncio.get_running_loop(), DBOSClient.enqueue_in_transaction, []
+
+    def insert_until_the_fourth(*arguments):
+        inserted.append(insert(*arguments))
+        if len(inserted) == 4:
+            loop.call_soon_threadsafe(arrived.set)
+            goes_on.wait(10)
+
+    monkeypatch.setattr(DBOSClient, "enqueue_in_transaction", insert_until_the_fourth)
+    async with engine.queue() as queue:
+        calling = asyncio.create_task(queue.enqueue(make_requests(7), run="autumn"))
+        await arrived.wait()
+        calling.cancel()
+        await asyncio.wait({calling}, timeout=0.01)
+        assert not calling.done()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        assert len(await queue.tasks(run="autumn")) == 2
+        assert len(inserted) == 4
