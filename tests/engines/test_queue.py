@@ -7,6 +7,7 @@ import pytest
 from dbos import DBOSClient
 
 from seedance_async.engines.dbos import queue as queue_module
+from seedance_async.engines.dbos.rows import Rows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -41,3 +42,24 @@ async def test_nothing_is_enqueued_once_a_cancelled_call_has_ended(
             await calling
         assert len(await queue.tasks(run="autumn")) == 2
         assert len(inserted) == 4
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+async def test_what_is_enqueued_while_its_run_is_forgotten_stays(
+    engine, make_requests, monkeypatch
+):
+    *requests, last = make_requests(3)
+    of_run = Rows.of_run
+
+    async def read_and_then_enqueue(self, *arguments, **filters):
+        found = await of_run(self, *arguments, **filters)
+        await other.enqueue([("late", last)], run="autumn")
+        return found
+
+    async with engine.queue() as queue, engine.queue() as other:
+        await queue.enqueue(requests, run="autumn")
+        await queue.cancel(run="autumn")
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(Rows, "of_run", read_and_then_enqueue)
+            assert await queue.forget(run="autumn") == 2
+        assert await queue.tasks(run="autumn") == {"late": None}

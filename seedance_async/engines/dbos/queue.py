@@ -212,9 +212,10 @@ class SeedanceQueue:
     async def forget(self, *, run: str) -> int:
         """See `Queue`."""
         rows = await self._opened()
-        if await rows.of_run(run, status=UNFINISHED):
+        found = await rows.of_run(run)
+        if any(row.status not in ENDED for row in found):
             raise ValueError(f"tasks of the run {run!r} have no outcome yet: cancel them first")
-        ids = [row.workflow_id for row in await rows.of_run(run)]
+        ids = [row.workflow_id for row in found]
         await rows.delete(ids)
         await rows.delete_notes(run)
         self._watches.pop(run, None)
