@@ -63,3 +63,21 @@ async def test_what_is_enqueued_while_its_run_is_forgotten_stays(
             meanwhile.setattr(Rows, "of_run", read_and_then_enqueue)
             assert await queue.forget(run="autumn") == 2
         assert await queue.tasks(run="autumn") == {"late": None}
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_rows_are_locked_in_one_order_and_handed_out_in_that_of_the_call(
+    engine, make_requests, monkeypatch, two_at_once
+):
+    """Else two calls with the same keys wait for each other in PostgreSQL, until one fails."""
+    insert, locked = DBOSClient.enqueue_in_transaction, []
+
+    def insert_and_note(client, connection, options, *arguments):
+        locked.append((options["workflow_id"], options["priority"]))
+        return insert(client, connection, options, *arguments)
+
+    monkeypatch.setattr(DBOSClient, "enqueue_in_transaction", insert_and_note)
+    async with engine.queue() as queue:
+        pairs = list(zip(["d", "c", "a", "b"], make_requests(4), strict=True))
+        assert await queue.enqueue(pairs, run="autumn") == ["d", "c", "a", "b"]
+    assert locked == [("autumn/c", 2), ("autumn/d", 1), ("autumn/a", 3), ("autumn/b", 4)]
