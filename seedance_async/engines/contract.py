@@ -68,7 +68,8 @@ class Queue(Protocol):
             The keys, in the order of the requests.
 
         Raises:
-            ValueError: a request that cannot be made on another machine, or a key that is no name.
+            ValueError: a request that cannot be made on another machine, a key that is no name, or
+                one that two different requests of this call have. Nothing is enqueued.
         """
 
     def results(self, *, run: str) -> AsyncGenerator[Outcome]:

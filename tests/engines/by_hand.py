@@ -39,6 +39,8 @@ class HandQueue:
     async def enqueue(self, requests, *, run):
         rows, occurrences = self._runs.setdefault(run, {}), Occurrences()
         tasks = [_task(item, occurrences) for item in requests]
+        if len({t.key for t in tasks}) < len({(t.key, fingerprint(t.request)) for t in tasks}):
+            raise ValueError("two different requests have one key")
         for task in tasks:
             rows.setdefault(task.key, Row(Task.load(task.dump()), run))
         return [task.key for task in tasks]

@@ -74,6 +74,19 @@ async def test_what_was_cancelled_can_be_handed_out_again(engine, emulator, make
     assert charged(emulator, requests) == {1: 1, 0: 1}
 
 
+async def test_a_key_of_two_different_requests_is_refused_and_nothing_enqueued(
+    engine, make_requests
+):
+    one, other = make_requests(2)
+    async with engine.queue() as queue:
+        with pytest.raises(ValueError, match="different requests"):
+            await queue.enqueue([other, ("shot", one), ("shot", other)], run="autumn")
+        assert await queue.tasks(run="autumn") == {}
+        keys = await queue.enqueue([("shot", one), ("shot", one)], run="autumn")
+        assert keys == ["shot", "shot"]
+        assert list(await queue.tasks(run="autumn")) == ["shot"]
+
+
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_what_a_limit_keeps_from_being_sent_is_rejected_and_can_be_handed_out_again(
     engine, emulator, make_requests

@@ -6,6 +6,7 @@ import threading
 import pytest
 from dbos import DBOSClient
 
+from seedance_async import GenerationRequest, without_query
 from seedance_async.engines.dbos import queue as queue_module
 from seedance_async.engines.dbos.rows import Rows
 
@@ -81,3 +82,13 @@ async def test_rows_are_locked_in_one_order_and_handed_out_in_that_of_the_call(
         pairs = list(zip(["d", "c", "a", "b"], make_requests(4), strict=True))
         assert await queue.enqueue(pairs, run="autumn") == ["d", "c", "a", "b"]
     assert locked == [("autumn/c", 2), ("autumn/d", 1), ("autumn/a", 3), ("autumn/b", 4)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_key_may_be_given_again_with_its_media_signed_anew(engine):
+    signed = [f"https://a.example/river.png?signature={number}" for number in range(2)]
+    pairs = [("shot", GenerationRequest("river", media_urls=[url])) for url in signed]
+    async with engine.queue() as queue, engine.queue(media_key=without_query) as signing:
+        with pytest.raises(ValueError, match="different requests of one call have the key 'shot'"):
+            await queue.enqueue(pairs, run="autumn")
+        assert await signing.enqueue(pairs, run="autumn") == ["shot", "shot"]

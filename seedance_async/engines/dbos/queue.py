@@ -107,6 +107,7 @@ class SeedanceQueue:
         client = (await self._opened()).client
         tasks = self._tasks(requests)
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
+        self._check_keys(tasks)
         for start in range(0, len(rows), _AT_ONCE):
             # In one order, whoever calls: two that add the same tasks wait, but not for each other.
             some = sorted(rows[start : start + _AT_ONCE], key=_id_in)
@@ -125,6 +126,21 @@ class SeedanceQueue:
                 key, request = item
                 tasks.append(Task(key, request))
         return tasks
+
+    def _check_keys(self, tasks: Iterable[Task]) -> None:
+        """Refuse a key that stands for two jobs: one of them would never be made."""
+        known = dict[str, Task]()
+        for task in tasks:
+            first = known.setdefault(task.key, task)
+            if not self._is_same(first.request, task.request):
+                raise ValueError(f"two different requests of one call have the key {task.key!r}")
+
+    def _is_same(self, one: GenerationRequest, other: GenerationRequest) -> bool:
+        """Whether requests are equal, perhaps with media URLs that are signed anew."""
+        if one == other:
+            return True
+        mark = partial(fingerprint, media_key=self._media_key)
+        return mark(one) == mark(other)
 
     def _enqueue(
         self,
