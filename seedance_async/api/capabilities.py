@@ -1,7 +1,8 @@
-"""What the server says that its models take: read where a documented rule would refuse a request.
+"""What the server says of its models: read where a documented rule would refuse a request.
 
-A request that keeps the documented rules costs no query. How the list is judged by is `request`'s
-affair, and how it is read `protocol`'s.
+It is also read where a limit on credits needs a price that nobody was charged yet. A request that
+keeps the documented rules, and has no limit, costs no query. How the list is judged by is
+`request`'s affair, and how it is read `protocol`'s.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from seedance_async.api.request import Violation
 #: Seconds for which a list of models is taken to be true.
 KEPT_SECONDS = 3600.0
 
-#: Seconds that reading it may take: a request waits for it that is probably wrong.
+#: Seconds that reading it may take: a request waits for it.
 ASK_SECONDS = 15.0
 
 #: Seconds after a list that could not be read until it is asked for again.
@@ -58,6 +59,17 @@ class Capabilities:
             return False
         async with self._turn:
             return self._is_good() or await self._ask()
+
+    async def read(self) -> tuple[ModelInfo, ...]:
+        """The list: what was read within the hour, else the server's answer, else what is known.
+
+        All who need it wait for the same query, and the next one asks if a caller breaks it off.
+        Whoever comes soon after one that failed goes by what is known. Never raises.
+        """
+        async with self._turn:
+            if not self._is_good():
+                await self._ask()
+        return self.models
 
     def _is_good(self) -> bool:
         return asyncio.get_running_loop().time() < self._good_until

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 
 import attrs
 
-from seedance_async.api.errors import BudgetExceededError, SeedanceError
+from seedance_async.api.errors import BudgetExceededError
 from seedance_async.api.models import ModelInfo
 from seedance_async.api.request import GenerationRequest, Kind
 
@@ -155,7 +155,8 @@ class CreditLimit:
     Args:
         limits: by name; "" is a limit on everything.
         before: what counts as spent from the start.
-        list_models: asks the server for its list of models, once, when no price is known yet.
+        list_models: the server's list of models, as far as it can be had soon; asked for wherever
+            the price of a request is not known yet, so it keeps what it has read. Never raises.
 
     Attributes:
         budgets: by name, the limits and what is spent of them.
@@ -166,7 +167,7 @@ class CreditLimit:
         limits: Mapping[str, int],
         before: Spending | None = None,
         *,
-        list_models: Callable[[], Awaitable[list[ModelInfo]]] | None = None,
+        list_models: Callable[[], Awaitable[Iterable[ModelInfo]]] | None = None,
     ) -> None:
         before, self._list_models = before or Spending(), list_models
         self._prices, self._unpriced = before.prices, list(before.unpriced)
@@ -228,11 +229,7 @@ class CreditLimit:
     async def _estimate(self, request: GenerationRequest) -> int | None:
         """What a request is likely to cost; None if there is nothing to go by."""
         if self._prices.price(request.kind) is None and self._list_models is not None:
-            ask, self._list_models = self._list_models, None
-            try:
-                self._prices.list_models(await ask())
-            except SeedanceError as error:
-                _log.info("the list of models could not be read: %s", error)
+            self._prices.list_models(await self._list_models())
         return self._prices.estimate(request.kind)
 
     def settle(self, reservation: Reservation, charged: int | None) -> None:

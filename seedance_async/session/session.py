@@ -565,7 +565,7 @@ class SeedanceSession:
 
             before = None if self._journal is None else await self._journal.spending(limits)
             self._submitter.credit_limit = CreditLimit(
-                limits, before, list_models=self.client.models
+                limits, before, list_models=self.client.capabilities.read
             )
 
     async def __aexit__(

@@ -176,6 +176,14 @@ async def test_many_requests_at_once_ask_for_the_list_once(make_session, api):
 
 
 @virtual
+async def test_a_limit_on_credits_reads_the_same_list(make_session, api):
+    api.script["models"].extend([listing(CARD)] * 2)
+    async with make_session(max_credits=100) as session:
+        await session.submit(TALL)
+    assert api.count("models") == 1
+
+
+@virtual
 async def test_the_list_is_asked_for_again_after_an_hour(make_session, api):
     async with make_session() as session:
         with pytest.raises(InvalidRequestError):

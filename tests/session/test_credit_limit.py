@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_async import BudgetExceededError, GenerationRequest, ModelInfo, SeedanceError
+from seedance_async.api.capabilities import ASK_SECONDS, PAUSE_SECONDS, Capabilities
 from seedance_async.session.credit_limit import CreditLimit, PriceTable, Spending
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -188,23 +189,72 @@ async def test_a_pricing_that_cannot_be_read_is_ignored(pricing):
     assert (await limit.reserve(HD)).credits is None
 
 
-async def test_a_list_of_models_that_fails_or_names_no_price_like_it_is_no_obstacle():
-    failing = CreditLimit({"": 60}, list_models=asked(SeedanceError("no answer")))
-    assert (await failing.reserve(HD)).credits is None
+async def test_a_list_of_models_that_names_no_price_like_it_is_no_obstacle():
     for request in (FOUR, GenerationRequest("x", model="other", resolution="720p", duration=4)):
         limit = CreditLimit({"": 60}, list_models=asked(PER_SECOND))
         assert (await limit.reserve(request)).credits is None
 
 
-async def test_a_caller_cancelled_while_the_models_are_listed_holds_nothing():
-    async def never():
-        await asyncio.Event().wait()
+class Server:
+    """Tells its list of models after so many seconds each time, or fails."""
 
-    limit = CreditLimit({"": 60}, list_models=never)
+    def __init__(self, after=5.0):
+        self.capabilities = Capabilities(self.list_models)
+        self.after, self.fails, self.asked = after, False, 0
+
+    async def list_models(self):
+        self.asked += 1
+        await asyncio.sleep(self.after)
+        if self.fails:
+            raise SeedanceError("no answer")
+        self.capabilities.learn([PER_SECOND])
+
+    def limit(self, *names):
+        return CreditLimit(dict.fromkeys(names or [""], 60), list_models=self.capabilities.read)
+
+
+async def test_a_caller_cancelled_while_the_models_are_listed_holds_nothing_and_loses_no_list():
+    limit = Server().limit()
     waiting = await waits(limit.reserve(HD))
     waiting.cancel()
     await asyncio.sleep(0)
-    assert (await limit.reserve(HD)).credits is None
+    assert (await limit.reserve(HD)).credits == 60
+
+
+async def test_all_limits_wait_for_one_list_of_models_and_none_is_passed_meanwhile():
+    server, names = Server(), [*"abcdef"]
+    limit = server.limit(*names)
+    got = await asyncio.gather(*(limit.reserve(HD, name) for name in names))
+    assert ([each.credits for each in got], server.asked) == ([60] * 6, 1)
+
+
+async def test_those_who_wait_ask_themselves_if_the_one_who_asked_is_cancelled():
+    server = Server()
+    limit = server.limit("a", "b")
+    first = await waits(limit.reserve(HD, "a"))
+    second = await waits(limit.reserve(HD, "b"))
+    first.cancel()
+    assert (await second).credits == 60
+    assert server.asked == 2
+
+
+async def test_a_list_of_models_that_fails_is_no_obstacle_and_is_asked_for_again_after_a_pause():
+    server = Server()
+    server.fails, limit = True, server.limit()
+    for _ in range(2):
+        reservation = await limit.reserve(HD)
+        assert reservation.credits is None
+        limit.release(reservation)
+    assert server.asked == 1
+    await asyncio.sleep(PAUSE_SECONDS)
+    server.fails = False
+    assert (await limit.reserve(HD)).credits == 60
+
+
+async def test_a_server_that_is_silent_about_its_models_holds_submits_up_only_once():
+    limit = Server(after=math.inf).limit("a", "b", "c")
+    async with asyncio.timeout(ASK_SECONDS + 1):
+        await asyncio.gather(*(limit.reserve(HD, name) for name in "abc"))
 
 
 async def test_a_price_that_is_estimated_not_to_fit_is_not_tried():
