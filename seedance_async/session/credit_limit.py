@@ -82,7 +82,7 @@ class PriceTable:
 
         The highest price per second, seen or listed, times the duration: for the same model,
         resolution and extra fields if possible, then whatever the extra fields, else the highest
-        seen at all.
+        seen at all. Where that tells nothing, the most that it can cost by the listed prices.
         """
         known = self.price(kind)
         if known is not None:
@@ -91,7 +91,7 @@ class PriceTable:
         seen = [self._rates[group] for group in _groups(kind) if group in self._rates]
         best = self._listed_rates(model, resolution) + seen[:1]
         if not best or duration is None or duration <= 0:
-            return None
+            return self.ceiling(kind)
         return math.ceil(max(best) * duration)
 
     def list_models(self, models: Iterable[ModelInfo]) -> None:
@@ -109,7 +109,8 @@ class PriceTable:
             return None
         sizes = found.resolutions if resolution is None else (resolution,)
         rates = [rate for rate in map(found.credits_per_second, sizes) if rate is not None]
-        longest = max(found.durations, default=None) if duration is None else duration
+        chosen = None if duration is None or duration <= 0 else duration  # -1: by the server
+        longest = chosen or max(found.durations, default=None)
         if longest is None or not rates or len(rates) < len(sizes):
             return None
         return math.ceil(max(rates) * longest)

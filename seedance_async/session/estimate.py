@@ -75,7 +75,8 @@ def cost_of(kind: Kind, prices: PriceTable) -> Cost:
     if charged is not None:
         return Cost(charged)
     if ceiling is not None:
-        return Cost(ceiling, is_ceiling=None in kind[1:3])
+        chosen = kind[2] is not None and (kind[1] or 0) > 0
+        return Cost(ceiling, is_ceiling=not chosen)
     return Cost(prices.estimate(kind))
 
 

@@ -28,6 +28,7 @@ def cost(table, **fields):
         ({"duration": 5}, Cost(78, is_ceiling=True)),
         ({"resolution": "480p"}, Cost(40, is_ceiling=True)),
         ({}, Cost(155, is_ceiling=True)),
+        ({"duration": -1, "resolution": "480p"}, Cost(40, is_ceiling=True)),
         ({"duration": 5, "resolution": "4k"}, Cost(None)),
         ({"model": "another"}, Cost(None)),
     ],
