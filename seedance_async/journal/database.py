@@ -393,6 +393,7 @@ class Database:
             self.forget([key])
         else:
             self.record(attempt, found)
+            self._change("attempts", attempt, {"is_limited": False})
         return True
 
     def secret(self) -> bytes:

@@ -7,8 +7,8 @@ from seedance_async.journal.contract import CreditsInUseError, Intent
 from seedance_async.journal.owners import Owners
 from seedance_async.journal.statements import Statements
 
-#: Under a limit, so many attempts may be in doubt at a price that nobody knows: one that was broken
-#: off, and one that tries once more.
+#: So many attempts that count for a limit may be in doubt at a price that nobody knows: one that
+#: was broken off, and one that tries once more. Those that a person has settled do not count.
 MOST_UNPRICED = 2
 
 #: Sessions send at the same time under a limit only while there is room for so many times what they
@@ -20,7 +20,10 @@ _SENDING = (
     "SELECT owner, CASE WHEN kind IN (SELECT kind FROM prices) THEN credits_reserved END "
     "FROM attempts WHERE state = 'sending' AND ? IN ('', budget)"
 )
-_LIMITED_UNPRICED = f"SELECT count(*) FROM attempts WHERE is_limited AND {_UNPRICED}"  # noqa: S608
+_LIMITED_UNPRICED = (
+    f"SELECT count(*) FROM attempts WHERE is_limited AND {_UNPRICED} "  # noqa: S608
+    "AND (job IS NOT NULL OR state = 'accepted') AND ? IN ('', budget)"
+)
 
 
 class Spending:
@@ -113,7 +116,7 @@ class Spending:
     def _room(self, budget: str, limit: int, credits: int | None) -> int:
         """What is left of a limit. Raises BudgetExceededError if an attempt does not fit in it."""
         spent, needed = self.spent(budget), max(1, credits or 0)
-        if credits is None and self._sql.value(_LIMITED_UNPRICED) >= MOST_UNPRICED:
+        if credits is None and self._sql.value(_LIMITED_UNPRICED, budget) >= MOST_UNPRICED:
             spent = limit  # else each start would risk one more
         if spent + needed > limit:
             raise BudgetExceededError(

@@ -91,6 +91,48 @@ async def test_under_a_limit_the_dearest_price_in_the_journal_is_reserved(journa
     assert (await journal.find("b")).credits_reserved == 40
 
 
+UNKNOWN = {"kind": "k", "limits": {"": 100}}
+
+
+async def doubts(journal, *keys, **values):
+    """Attempts that are in doubt at a price that nobody knows."""
+    for key in keys:
+        number = await claimed(journal, key, **UNKNOWN | values)
+        await journal.record(number, state="uncertain")
+    return number
+
+
+async def test_doubts_at_an_unknown_price_hold_back_only_what_counts_for_the_same_limit(journal):
+    limits = {"": 100, "acme": 100}
+    await doubts(journal, "a", "b", limits=limits, budget="acme")
+    for values in ({"limits": {"acme": 100}, "budget": "acme"}, {"limits": {"": 100}}):
+        with pytest.raises(BudgetExceededError):
+            await journal.claim(intent("c", **values))
+    assert await journal.claim(intent("c", budget="other", limits={"other": 100}))
+
+
+@pytest.mark.parametrize("way", ["forgotten", "not there", "found"])
+async def test_a_doubt_that_a_person_has_settled_holds_nothing_back(journal, way):
+    last = await doubts(journal, "a", "b")
+    with pytest.raises(BudgetExceededError):
+        await journal.claim(intent("c", **UNKNOWN))
+    if way == "forgotten":
+        await journal.forget(["b"])
+    else:
+        found = {"state": "queued", "request_id": "req_b"}
+        assert await journal.settle("b", last, found if way == "found" else None)
+    assert await journal.claim(intent("c", **UNKNOWN))
+
+
+async def test_what_was_accepted_without_a_charge_still_counts_when_it_is_forgotten(journal):
+    for key in "ab":
+        number = await claimed(journal, key, **UNKNOWN)
+        await journal.record(number, state="queued", request_id=f"req_{key}")
+    await journal.forget(["a", "b"])
+    with pytest.raises(BudgetExceededError):
+        await journal.claim(intent("c", **UNKNOWN))
+
+
 async def test_a_refused_claim_keeps_no_other_operation_from_being_written(journal):
     await spend(journal, "a", 40)
     refused, taken = await asyncio.gather(

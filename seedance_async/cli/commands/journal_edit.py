@@ -86,7 +86,8 @@ async def adopt(
     prompt = request_of(entry).prompt
     learned = await found_at_server(connection, prompt, request_id, any_prompt=any_prompt)
     async with _unchanged(journal, [entry]) as opened:
-        await opened.record(entry.attempt, **learned)
+        if not await opened.settle(entry.key, entry.attempt, learned):
+            await opened.record(entry.attempt, **learned)  # an answer has named its id
     connection.screen.say(f"{key} is job {request_id}, {learned['state']}.")
     return ExitCode.SUCCESS
 
