@@ -324,13 +324,22 @@ class BudgetExceededError(SeedanceError):
         spent: credits charged so far, those of uncertain submits included.
         needed: the price of the submit.
         known: whether that price has been charged before; otherwise it is an estimate.
+        unpriced: how many earlier submits hold it back, because nobody knows what they or it may
+            cost; 0 if the limit does. A higher limit does not help.
     """
 
-    def __init__(self, *, max_credits: int, spent: int, needed: int, known: bool) -> None:
+    def __init__(
+        self, *, max_credits: int, spent: int, needed: int, known: bool, unpriced: int = 0
+    ) -> None:
         self.max_credits, self.spent, self.needed, self.known = max_credits, spent, needed, known
+        self.unpriced = unpriced
         price = f"{needed}" if known else f"an estimated {needed}"
         super().__init__(
-            f"{spent} of {max_credits} credits are spent, and this submit would need {price}; "
+            f"{unpriced} earlier submits under this limit may have been charged, and nobody knows "
+            "what they or this one cost; it can be sent once the list of models or a charge tells, "
+            "or uncertain ones among them are settled (adopted or forgotten); nothing was sent"
+            if unpriced
+            else f"{spent} of {max_credits} credits are spent, and this submit would need {price}; "
             "nothing was sent"
         )
 

@@ -116,11 +116,11 @@ class Spending:
     def _room(self, budget: str, limit: int, credits: int | None) -> int:
         """What is left of a limit. Raises BudgetExceededError if an attempt does not fit in it."""
         spent, needed = self.spent(budget), max(1, credits or 0)
-        if credits is None and self._sql.value(_LIMITED_UNPRICED, budget) >= MOST_UNPRICED:
-            spent = limit  # else each start would risk one more
-        if spent + needed > limit:
+        known, fits = credits is not None, spent + needed <= limit
+        unpriced = 0 if known or not fits else self._sql.value(_LIMITED_UNPRICED, budget)
+        if not fits or unpriced >= MOST_UNPRICED:  # else each start would risk one more
             raise BudgetExceededError(
-                max_credits=limit, spent=spent, needed=needed, known=credits is not None
+                max_credits=limit, spent=spent, needed=needed, known=known, unpriced=unpriced
             )
         return limit - spent
 

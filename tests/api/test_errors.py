@@ -128,6 +128,7 @@ SAMPLES = [
     GenerationCancelledError("words", job=a_job(JobState.CANCELLED)),
     JobTimeoutError("words", job=a_job(JobState.ABANDONED, TransportError("x", delivered="no"))),
     BudgetExceededError(max_credits=100, spent=90, needed=32, known=True),
+    BudgetExceededError(max_credits=100, spent=0, needed=1, known=False, unpriced=2),
     DownloadError("words", request_id="req_1", path=Path("a.mp4"), status=403),
     JournalError("words", path="runs.db", request_id="req_1"),
 ]

@@ -114,7 +114,7 @@ async def test_doubts_at_an_unknown_price_hold_back_only_what_counts_for_the_sam
 @pytest.mark.parametrize("way", ["forgotten", "not there", "found"])
 async def test_a_doubt_that_a_person_has_settled_holds_nothing_back(journal, way):
     last = await doubts(journal, "a", "b")
-    with pytest.raises(BudgetExceededError):
+    with pytest.raises(BudgetExceededError, match="2 earlier submits"):
         await journal.claim(intent("c", **UNKNOWN))
     if way == "forgotten":
         await journal.forget(["b"])
@@ -122,6 +122,18 @@ async def test_a_doubt_that_a_person_has_settled_holds_nothing_back(journal, way
         found = {"state": "queued", "request_id": "req_b"}
         assert await journal.settle("b", last, found if way == "found" else None)
     assert await journal.claim(intent("c", **UNKNOWN))
+
+
+async def test_a_refusal_because_of_doubts_does_not_say_that_the_limit_is_spent(journal):
+    await doubts(journal, "a", "b")
+    with pytest.raises(BudgetExceededError) as caught:
+        await journal.claim(intent("c", **UNKNOWN))
+    assert (caught.value.spent, caught.value.unpriced) == (0, 2)
+    assert "credits are spent" not in str(caught.value)
+    await claimed(journal, "d", credits=100)
+    with pytest.raises(BudgetExceededError, match="100 of 100 credits are spent") as caught:
+        await journal.claim(intent("c", **UNKNOWN))
+    assert caught.value.unpriced == 0
 
 
 async def test_what_was_accepted_without_a_charge_still_counts_when_it_is_forgotten(journal):

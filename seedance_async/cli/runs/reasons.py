@@ -79,6 +79,8 @@ def remedy_for(outcome: Outcome) -> str | None:
         return f"moderation: change the prompt or the media, run again{paid}"
     if ended:
         return None
+    if isinstance(error, BudgetExceededError) and error.unpriced:
+        return "settle what is uncertain (`seedance journal adopt`), and run again"
     if isinstance(error, AuthenticationError):
         if stops_submits(error):
             return "set SEEDANCE_API_KEY to a key that this API accepts, and run again"
