@@ -82,7 +82,7 @@ class PriceTable:
 
         The highest price per second, seen or listed, times the duration: for the same model,
         resolution and extra fields if possible, then whatever the extra fields, else the highest
-        seen at all. Where that tells nothing, the most that it can cost by the listed prices.
+        seen at all.
         """
         known = self.price(kind)
         if known is not None:
@@ -91,7 +91,7 @@ class PriceTable:
         seen = [self._rates[group] for group in _groups(kind) if group in self._rates]
         best = self._listed_rates(model, resolution) + seen[:1]
         if not best or duration is None or duration <= 0:
-            return self.ceiling(kind)
+            return None
         return math.ceil(max(best) * duration)
 
     def list_models(self, models: Iterable[ModelInfo]) -> None:

@@ -180,23 +180,6 @@ async def test_the_list_of_models_is_asked_once_and_bounds_a_price_never_seen():
 
 
 @pytest.mark.parametrize(
-    ("fields", "most"),
-    [({}, 150), ({"duration": 8}, 120), ({"resolution": "720p"}, 75), ({"duration": -1}, 150)],
-)
-async def test_what_is_left_to_the_server_is_reserved_as_the_most_that_it_can_cost(fields, most):
-    prices = {"unit": "credits_per_second", "720p": 7.5, "1080p": 15}
-    card = ModelInfo("seedance-2.0", (4, 10), (), ("720p", "1080p"), prices, {})
-    request = GenerationRequest("a river", **fields)
-    for credits in (most, most - 1):
-        limit = CreditLimit({"": credits}, list_models=asked(card))
-        if credits == most:
-            assert (await limit.reserve(request)).credits == most
-        else:
-            with pytest.raises(BudgetExceededError, match=f"estimated {most}"):
-                await limit.reserve(request)
-
-
-@pytest.mark.parametrize(
     "pricing",
     [{}, {"720p": 9}, {"unit": "usd_per_second", "720p": 9}]
     + [{"unit": "credits_per_second", "720p": bad} for bad in (None, "9", -1, True, math.nan)],

@@ -10,7 +10,7 @@ from seedance_async import (
     JobState,
     SubmitUncertainError,
 )
-from tests.support.fakes import LOST, FakeAPI, accepted, error_reply, reply
+from tests.support.fakes import LOST, FakeAPI, accepted, error_reply
 
 pytestmark = pytest.mark.virtual_time
 
@@ -100,27 +100,6 @@ async def test_a_price_that_no_run_learns_is_not_risked_at_every_start(begin, ap
         async with begin(max_credits=200) as session:
             await session.run(prompts(3, "lost"))
     assert api.count("create") == 2
-
-
-async def test_while_the_list_can_be_read_doubts_have_a_price_and_lock_no_later_run(begin, api):
-    """A request that leaves its length to the server counts as the longest one."""
-    card = {
-        "id": "seedance-2.0",
-        "durations": [4, 10],
-        "resolutions": ["720p"],
-        "pricing": {"unit": "credits_per_second", "720p": 8},
-    }
-    api.script["models"] += [reply(body={"success": True, "data": [card]})] * 4
-    api.script["create"] += [LOST] * 3
-    for number in range(3):
-        async with begin(max_credits=320) as session:
-            with pytest.raises(SubmitUncertainError):
-                await session.submit(GenerationRequest(f"lost {number}"))
-    async with begin(max_credits=320) as session:
-        for number in range(2):  # charged 40 each
-            await session.submit(GenerationRequest(f"a later one {number}"))
-        with pytest.raises(BudgetExceededError, match="320 of 320"):
-            await session.submit(GenerationRequest("one too many"))
 
 
 async def test_a_refusal_for_lack_of_credits_spends_nothing(begin, api):
