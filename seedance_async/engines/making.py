@@ -165,7 +165,7 @@ class Making:
             return await self._told(None)
         self._job = job
         if self.is_cancelled:
-            await self._cancel_job(job)
+            self._start(self._cancel_job(job))
         try:
             await job.wait()
         except SeedanceError as error:
@@ -249,14 +249,16 @@ class Making:
             await asyncio.sleep(LOOK_AGAIN)
 
     async def _cancel_job(self, job: Job) -> None:
-        for tries in range(TRIES):
+        """Ask the server until it has cancelled the job, or the job ends: it may be charged."""
+        tries = 0
+        while True:
             try:
-                await job.cancel()
+                return await job.cancel()
             except (APIError, TransportError) as error:
-                _log.warning("job %s is not cancelled yet: %s", job.request_id, error)
+                if not tries:
+                    _log.warning("job %s is not cancelled yet: %s", job.request_id, error)
                 await self._submits.pause(tries)
-            else:
-                return
+                tries += 1
 
     # --- the video --------------------------------------------------------------------------
 

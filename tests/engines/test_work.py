@@ -448,6 +448,30 @@ async def test_what_runs_is_cancelled_at_the_server_which_is_asked_again(begin, 
     assert api.cancelled == {"req_0"}
 
 
+async def test_a_server_that_refuses_to_cancel_for_long_is_asked_until_it_does(begin, api):
+    api.seconds = 3000.0
+    api.script["cancel"].extend([REFUSED] * 12)
+    async with begin() as session:
+        work = Work(session)
+        making = asyncio.create_task(work.make(RIVER))
+        await asyncio.sleep(10)
+        assert summary(await work.cancel(RIVER)) == ("cancelled", True)
+        assert summary(await making) == ("cancelled", True)
+    assert api.cancelled == {"req_0"}
+
+
+async def test_a_job_that_cannot_be_cancelled_is_told_once_it_ends(begin, api):
+    api.answer_after, api.seconds = 5.0, 70.0
+    api.script["cancel"].extend([REFUSED] * 20)
+    async with begin() as session:
+        work, began = Work(session), asyncio.get_running_loop().time()
+        making = asyncio.create_task(work.make(RIVER))
+        await asyncio.sleep(1)
+        assert summary(await work.cancel(RIVER)) == ("succeeded", True)
+        assert summary(await making) == ("succeeded", True)
+        assert asyncio.get_running_loop().time() - began < 85
+
+
 async def test_what_another_process_has_sent_is_cancelled_at_the_server(begin, api):
     api.seconds = 1000.0
     async with begin() as one, begin() as other:
