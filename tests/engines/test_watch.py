@@ -1,10 +1,12 @@
 """`RunWatch`: what the rows of DBOS mean for who reads a run."""
 
+import time
+
 import attrs
 import pytest
 
 from seedance_async.engines import Outcome
-from seedance_async.engines.dbos.watch import RunWatch
+from seedance_async.engines.dbos.watch import ALL_AGAIN, RunWatch
 
 
 @attrs.define
@@ -69,3 +71,22 @@ async def test_what_a_worker_had_when_it_was_cancelled_is_told_by_a_worker():
     rows.rows[0].output = Outcome("a", "cancelled", "req_1", sent=True).dump()
     assert [each.sent for each in await watch.look()] == [True]
     assert watch.status.is_complete
+
+
+async def test_a_run_that_somebody_forgets_is_over_for_who_follows_it(monkeypatch):
+    made = Outcome("b", "succeeded", "req_1", sent=True)
+    rows = Rows(Row("r/a"), Row("r/b", "SUCCESS", output=made.dump(), created_at=20_000))
+    watch, now = RunWatch(rows, "r"), time.monotonic()
+    assert await watch.look() == [made]
+    gone = rows.rows.pop(0)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * ALL_AGAIN)
+    assert await watch.look() == []
+    assert (watch.status.total, watch.keys, watch.status.is_complete) == (1, ["b"], True)
+    rows.rows = [gone]
+    monkeypatch.setattr(time, "monotonic", lambda: now + 4 * ALL_AGAIN)
+    await watch.look()
+    assert (watch.status.waiting, watch.status.ended) == (1, {})
+    rows.rows = []
+    monkeypatch.setattr(time, "monotonic", lambda: now + 6 * ALL_AGAIN)
+    await watch.look()
+    assert (watch.status.total, watch.status.is_complete) == (0, True)

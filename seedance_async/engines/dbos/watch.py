@@ -33,9 +33,8 @@ class RunWatch:
     def __init__(self, rows: Rows, run: str) -> None:
         self._rows, self._run = rows, run
         self._known: set[str] = set()
-        self._told: set[str] = set()
+        self._told: dict[str, str] = {}  # the states, by workflow
         self._added, self._ends = Horizon(), Horizon()
-        self._ended: Counter[str] = Counter()
         self._all_at = 0.0
         self.status = RunStatus()
 
@@ -49,20 +48,24 @@ class RunWatch:
         if time.monotonic() >= self._all_at:
             self._added, self._ends = Horizon(), Horizon()
             self._all_at = time.monotonic() + ALL_AGAIN
+        sees_all = self._added.since is None
         added = await self._rows.of_run(self._run, since=self._added.since)
         running = await self._rows.of_run(self._run, status="PENDING")
         ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._ends.since)
         found = await self._outcomes(row for row in ended if row.workflow_id not in self._told)
         self._added.saw(row.created_at for row in added)
         self._ends.saw(row.completed_at for row in ended)
+        if sees_all:  # somebody may have forgotten the run
+            self._known.clear()
+            there = {row.workflow_id for row in added}
+            self._told = {each: state for each, state in self._told.items() if each in there}
         self._known.update(row.workflow_id for row in added)
-        self._told.update(found)
-        self._ended.update(outcome.state for outcome in found.values())
+        self._told |= {each: outcome.state for each, outcome in found.items()}
         with_workers = [row for row in running if row.workflow_id not in self._told]
         self.status = RunStatus(
             waiting=max(0, len(self._known) - len(self._told) - len(with_workers)),
             running=len(with_workers),
-            ended=dict(self._ended),
+            ended=dict(Counter(self._told.values())),
             workers=Counter(row.executor_id or "" for row in with_workers),
             making=frozenset(key_in(row.workflow_id) for row in with_workers),
         )
