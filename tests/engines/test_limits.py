@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 
 import pytest
 from dbos import DBOS
@@ -54,7 +55,18 @@ async def shared(worker, rate):
         ("postgresql://u:secret@h:1,h:2/db", {}, "host=one,other"),
         ("sqlite:///run.db", {"resubmit_uncertain": True}, "never submits again"),
         ("sqlite:///run.db", {"concurrency": 0}, "concurrency must be"),
+        ("sqlite:///run.db", {"concurrency": 1.5}, "concurrency must be a whole number"),
+        ("sqlite:///run.db", {"at_once": 0}, "at_once must be at least 1, not 0"),
+        ("sqlite:///run.db", {"at_once": 2.5}, "at_once must be a whole number, not 2.5"),
+        ("sqlite:///run.db", {"at_once": -1}, "at_once must be at least 1, not -1"),
         ("sqlite:///run.db", {"rate": 0.0}, "rate must be"),
+        ("sqlite:///run.db", {"rate": math.nan}, "rate must be"),
+        ("sqlite:///run.db", {"lease": math.nan}, "lease must be a number, not nan"),
+        ("sqlite:///run.db", {"lease": 0}, "lease must be above 0, not 0"),
+        ("sqlite:///run.db", {"lease": -1}, "lease must be above 0, not -1"),
+        ("sqlite:///run.db", {"lease": "60"}, "lease must be a number, not '60'"),
+        ("sqlite:///run.db", {"look_every": 0}, "look_every must be above 0"),
+        ("sqlite:///run.db", {"leave_within": -1}, "leave_within must be at least 0, not -1"),
         ("sqlite:///run.db", {"journal": "run.journal.db"}, "workers share"),
         ("sqlite:///run.db", {"max_in_flight": 0}, "max_in_flight"),
     ],

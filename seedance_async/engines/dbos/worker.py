@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import platform
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
@@ -62,7 +63,7 @@ class SeedanceWorker:
             None before it is open.
 
     Raises:
-        ConfigurationError: no queue can be at the URL, or the session is refused its options.
+        ConfigurationError: no queue can be at the URL, or an option is refused.
     """
 
     def __init__(
@@ -81,10 +82,15 @@ class SeedanceWorker:
     ) -> None:
         if options.get("resubmit_uncertain"):
             raise ConfigurationError("a worker never submits again what is uncertain")
-        if concurrency is not None and concurrency < 1:
-            raise ConfigurationError(f"concurrency must be at least 1, not {concurrency!r}")
-        if rate is not None and not rate > 0:
-            raise ConfigurationError(f"rate must be above 0, not {rate!r}")
+        _check_count("at_once", at_once)
+        if concurrency is not None:
+            _check_count("concurrency", concurrency)
+        _check_above_0("lease", lease)
+        _check_above_0("look_every", look_every)
+        if rate is not None:
+            _check_above_0("rate", rate)
+        if _number("leave_within", leave_within) < 0:
+            raise ConfigurationError(f"leave_within must be at least 0, not {leave_within!r}")
         self._url, self._results, self._rate = checked_url(url), results, rate
         self._concurrency, self._at_once, self._on_outcome = concurrency, at_once, on_outcome
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
@@ -240,6 +246,24 @@ class SeedanceWorker:
                 await rows.hand_out_again([row.workflow_id for row in left])
         except Exception as error:
             _log.warning("the tasks of this worker are taken over later: %r", error)
+
+
+def _check_count(name: str, count: Any) -> None:
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise ConfigurationError(f"{name} must be a whole number, not {count!r}")
+    if count < 1:
+        raise ConfigurationError(f"{name} must be at least 1, not {count!r}")
+
+
+def _check_above_0(name: str, value: Any) -> None:
+    if _number(name, value) <= 0:
+        raise ConfigurationError(f"{name} must be above 0, not {value!r}")
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(f"{name} must be a number, not {value!r}")
+    return value
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
