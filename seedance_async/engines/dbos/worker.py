@@ -48,7 +48,7 @@ class SeedanceWorker:
         rate: submits a second over all workers, if it is known what the API takes: then none is
             refused for coming too soon. By default each worker learns it from refusals.
         lease: seconds without a sign of life after which others take its tasks over.
-        leave_within: seconds that leaving may take.
+        leave_within: seconds that leaving may take; submits on their way have half of them.
         look_every: seconds between two looks into the queue.
         on_outcome: called with each outcome of this worker, on its event loop; must not raise.
         options: those of `SeedanceSession`. `max_in_flight` says how many tasks this worker has at
@@ -75,7 +75,7 @@ class SeedanceWorker:
         at_once: int = 8,
         rate: float | None = None,
         lease: float = 60.0,
-        leave_within: float = 5.0,
+        leave_within: float = 20.0,
         look_every: float = 1.0,
         on_outcome: Callable[[Outcome], object] = lambda outcome: None,
         **options: Any,
