@@ -334,14 +334,14 @@ class BudgetExceededError(SeedanceError):
         self.max_credits, self.spent, self.needed, self.known = max_credits, spent, needed, known
         self.unpriced = unpriced
         price = f"{needed}" if known else f"an estimated {needed}"
-        super().__init__(
-            f"{unpriced} earlier submits under this limit may have been charged, and nobody knows "
-            "what they or this one cost; it can be sent once the list of models or a charge tells, "
-            "or uncertain ones among them are settled (adopted or forgotten); nothing was sent"
-            if unpriced
-            else f"{spent} of {max_credits} credits are spent, and this submit would need {price}; "
-            "nothing was sent"
-        )
+        reason = f"{spent} of {max_credits} credits are spent, and this submit would need {price}"
+        if unpriced:
+            reason = (
+                f"{unpriced} earlier submits under this limit may have been charged, and nobody "
+                "knows what they or this one cost; it can be sent once the list of models or a "
+                "charge tells, or uncertain ones among them are settled (adopted or forgotten)"
+            )
+        super().__init__(f"{reason}; nothing was sent")
 
 
 class JobError(SeedanceError):

@@ -20,10 +20,10 @@ async def in_thread(call: Callable[[], _T]) -> _T:
 
 
 async def to_its_end(call: Callable[[Event], _T], *, patience: float) -> _T:
-    """The result of a call that blocks. If this is cancelled, the call is told to stop.
+    """Return the result of a blocking call. If this is cancelled, tell the call to stop.
 
-    It is waited for, so that nothing is done once the cancellation comes out; a second one waits no
-    longer.
+    Then wait for it, so that it does nothing more once `CancelledError` is raised; a second
+    cancellation waits no longer.
 
     Args:
         call: is given what is set once it should stop.

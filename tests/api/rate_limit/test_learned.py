@@ -89,9 +89,7 @@ def test_refusals_with_as_many_jobs_as_before_may_be_for_their_number(learned):
         learned.rate.accepted(float(now), pressed=True)
         learned.accepted(22 + now, 0, float(now), **EASED)
     assert learned.rate.found < math.inf
-    for number in range(
-        12
-    ):  # 60 jobs are the limit; as soon as one has ended, one more is accepted
+    for number in range(12):  # 60 jobs are the limit: one more is accepted once one has ended
         now = 41.0 + 2 * number
         learned.refused(60, 0, now, **EASED)
         learned.accepted(60, 0, now + 1, **EASED)
