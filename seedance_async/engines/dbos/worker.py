@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import platform
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
@@ -13,7 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import attrs
+from attrs.validators import optional
+
 from seedance_async import ConfigurationError, JobState, JournalError, SeedanceSession
+from seedance_async.api.option_fields import positive, whole
 from seedance_async.engines.dbos.keeper import Keeper, executor_id
 from seedance_async.engines.dbos.launch import launch
 from seedance_async.engines.dbos.names import key_in
@@ -82,15 +85,7 @@ class SeedanceWorker:
     ) -> None:
         if options.get("resubmit_uncertain"):
             raise ConfigurationError("a worker never submits again what is uncertain")
-        _check_count("at_once", at_once)
-        if concurrency is not None:
-            _check_count("concurrency", concurrency)
-        _check_above_0("lease", lease)
-        _check_above_0("look_every", look_every)
-        if rate is not None:
-            _check_above_0("rate", rate)
-        if _number("leave_within", leave_within) < 0:
-            raise ConfigurationError(f"leave_within must be at least 0, not {leave_within!r}")
+        _Numbers(at_once, lease, look_every, leave_within, concurrency, rate)
         self._url, self._results, self._rate = checked_url(url), results, rate
         self._concurrency, self._at_once, self._on_outcome = concurrency, at_once, on_outcome
         self._lease, self._leave_within, self._look_every = lease, leave_within, look_every
@@ -248,22 +243,16 @@ class SeedanceWorker:
             _log.warning("the tasks of this worker are taken over later: %r", error)
 
 
-def _check_count(name: str, count: Any) -> None:
-    if not isinstance(count, int) or isinstance(count, bool):
-        raise ConfigurationError(f"{name} must be a whole number, not {count!r}")
-    if count < 1:
-        raise ConfigurationError(f"{name} must be at least 1, not {count!r}")
+@attrs.frozen
+class _Numbers:
+    """The options that are numbers, to check them."""
 
-
-def _check_above_0(name: str, value: Any) -> None:
-    if _number(name, value) <= 0:
-        raise ConfigurationError(f"{name} must be above 0, not {value!r}")
-
-
-def _number(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(f"{name} must be a number, not {value!r}")
-    return value
+    at_once: int = attrs.field(validator=whole)
+    lease: float = attrs.field(validator=positive)
+    look_every: float = attrs.field(validator=positive)
+    leave_within: float = attrs.field(validator=positive)
+    concurrency: int | None = attrs.field(validator=optional(whole))
+    rate: float | None = attrs.field(validator=optional(positive))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
