@@ -150,7 +150,7 @@ session.journaling: _utils.cancellation _utils.elapsed _utils.urls api.errors ap
     api.prepared_request api.request jobs.registry jobs.state journal session.credit_limit
 session.options: api.backoff api.client api.local_media api.option_fields jobs.events jobs.polling
     journal webhooks
-session.orphans: api.errors api.prepared_request jobs.registry jobs.state
+session.orphans: api.errors api.prepared_request api.request jobs.registry jobs.state
 session.outcomes: api.client api.errors api.models jobs.polling jobs.registry jobs.state
     session.credit_limit session.journaling
 session.passed_on: api.errors journal webhooks

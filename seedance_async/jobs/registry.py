@@ -80,6 +80,7 @@ class JobRecord:
     error: SeedanceError | None = attrs.field(default=None, repr=False)
     saved: SavedFile | None = attrs.field(default=None, repr=False)
     accepted_at: float | None = attrs.field(default=None, repr=False)  # the event loop's clock
+    has_automatic_key: bool = attrs.field(default=False, repr=False)  # its caller gave none
     _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
@@ -157,15 +158,20 @@ class TaskRegistry:
             return self._by_key.get(key)
         return None if request_id is None else self._by_request_id.get(request_id)
 
-    def add(self, key: str, request: Any) -> JobRecord:
+    def add(self, key: str, request: Any, *, automatic: bool = False) -> JobRecord:
         """A new job, pending.
+
+        Args:
+            key: the job's.
+            request: what is asked for.
+            automatic: whether the key was made for a caller that gave none.
 
         Raises:
             ValueError: the key belongs to a job of this session that has not ended.
         """
         if key in self._by_key:
             raise ValueError(f"the key {key!r} belongs to a job that has not ended")
-        record = JobRecord(key, request)
+        record = JobRecord(key, request, has_automatic_key=automatic)
         self._by_key[key] = record
         self._counts[record.state] += 1
         return record

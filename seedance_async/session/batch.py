@@ -208,22 +208,23 @@ class BatchRunner:
 
     async def run(self, requests: Requests) -> BatchResult:
         """See `SeedanceSession.run`."""
-        source, outcomes = Source(requests), dict[int, Job]()
+        source, outcomes = Source(requests), dict[int, JobRecord]()
         stream = self._begin(source)
         try:
             try:
                 while (ended := await stream.next_ended()) is not None:
-                    outcomes[ended[0]] = Job(self._with_outcome(ended[1]), self._actions)
+                    outcomes[ended[0]] = self._with_outcome(ended[1])
             finally:
                 await self._end(stream)
             stopped_by = stream.stopped_by
             if isinstance(stopped_by, SeedanceError) and stops_submits(stopped_by):
                 stopped_by = await self._reject_rest(stream, source, outcomes, stopped_by)
         except asyncio.CancelledError as error:
-            left = [Job(record, self._actions) for record in stream.unseen]
-            attach_jobs(error, [*outcomes.values(), *left])
+            self._submitter.give_up_all(outcomes.values())
+            known = [*outcomes.values(), *stream.unseen]
+            attach_jobs(error, [Job(record, self._actions) for record in known])
             raise
-        ordered = (outcomes[number] for number in sorted(outcomes))
+        ordered = (Job(outcomes[number], self._actions) for number in sorted(outcomes))
         return BatchResult(tuple(ordered), stopped_by)
 
     def cancel(self, reason: Exception) -> None:
@@ -237,15 +238,18 @@ class BatchRunner:
             await stream.stop(reason)
 
     async def _reject_rest(
-        self, stream: Stream, source: Source, outcomes: dict[int, Job], reason: SeedanceError
+        self,
+        stream: Stream,
+        source: Source,
+        outcomes: dict[int, JobRecord],
+        reason: SeedanceError,
     ) -> Exception | None:
         """Give the requests that are left an outcome; returns why some have none, if so."""
         rest = enumerate(source.rest(), stream.pulled)
         last = max(MOST_REJECTED, source.size, stream.pulled)
         try:
             for number, item in itertools.chain(stream.dropped.items(), rest):
-                rejected = self._submitter.reject(_key_and_request(item)[1], reason)
-                outcomes[number] = Job(rejected, self._actions)
+                outcomes[number] = self._submitter.reject(_key_and_request(item)[1], reason)
                 if number >= last:
                     return reason
                 if number % _AT_ONCE == 0:
@@ -272,12 +276,14 @@ class BatchRunner:
         return stream
 
     async def _end(self, stream: Stream) -> None:
-        """Stop a stream, and name the jobs that its consumer has not been given."""
+        """Stop a stream; name the jobs that its consumer has not been given, and keep them."""
         try:
             await stream.stop()
         finally:
             self._streams.pop(stream, None)
-            _log_unseen(stream.unseen)
+            unseen = stream.unseen
+            _log_unseen(unseen)
+            self._submitter.give_up_all(unseen)
 
     def _with_outcome(self, record: JobRecord) -> JobRecord:
         """The job of a stream; a rejected one for it, if another caller has taken it back."""

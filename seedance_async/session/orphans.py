@@ -1,16 +1,20 @@
-"""Submits that go on without their callers, for the next caller that asks for the same.
+"""Jobs that go on without their callers, for the next caller that asks for the same.
 
-A program that gives up on a submit and asks for the same again wants one video, not two.
+A program that gives up on a job and asks for the same again wants one video, not two.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
 
 import attrs
 
-from seedance_async.api.errors import frameless
+from seedance_async.api.errors import InvalidRequestError, frameless
 from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import JobState
 
@@ -20,36 +24,48 @@ KEPT_SECONDS = 3600.0
 #: So many are not looked through for those that are over.
 MANY = 100
 
+#: Fingerprints to compute before other callbacks of the event loop have a turn.
+_AT_ONCE = 100
+
 #: The key and the budget that a caller gave, if it gave any, and the fingerprint of its request.
 _Name = tuple[str | None, str | None, str]
 
 
 class Orphans:
-    """The submits of a session whose callers were cancelled. Each is adopted once at most.
+    """The jobs of a session whose callers were cancelled, or left. Each is adopted once at most.
 
     An hour after that, an equal request is no retry any more, if the job has ended.
+
+    Args:
+        fingerprint: that of a request, as `PreparedRequest` has it.
     """
 
-    def __init__(self) -> None:
-        self._by_name: dict[_Name, list[_Orphan]] = {}
+    def __init__(self, fingerprint: Callable[[GenerationRequest], Awaitable[str]]) -> None:
+        self._fingerprint = fingerprint
+        self._by_name: dict[_Name, OrderedDict[JobRecord, _Orphan]] = {}
         self._tidy_at = MANY
         self._unsettled: dict[JobRecord, asyncio.Future[None]] = {}
+        self._unnamed: deque[_Orphan] = deque()
+        self._naming = asyncio.Lock()
 
-    def add(self, record: JobRecord, prepared: PreparedRequest, *, settled: bool) -> None:
+    def add(self, record: JobRecord, prepared: PreparedRequest | None, *, settled: bool) -> None:
         """A job goes on without its caller.
 
         Args:
             record: the job.
-            prepared: its request.
+            prepared: its request. None if there are many: their fingerprints are only computed if
+                something is submitted after that.
             settled: whether the outcome of its submit is known already.
         """
         loop = asyncio.get_running_loop()
-        self._unsettled[record] = loop.create_future()
-        orphan = _Orphan(record, self._unsettled[record], until=loop.time() + KEPT_SECONDS)
-        self._tidy(loop.time())
-        self._by_name.setdefault(_name(prepared), []).append(orphan)
-        if settled:
-            self.settle(record)
+        if not settled:
+            self._unsettled[record] = loop.create_future()
+        orphan = _Orphan(record, until=loop.time() + KEPT_SECONDS)
+        if prepared is None:
+            self._unnamed.append(orphan)
+        else:
+            self._tidy(loop.time())
+            self._keep(_name(prepared), orphan)
 
     def settle(self, record: JobRecord) -> None:
         """The outcome of a submit is known, and on its way to the journal."""
@@ -65,34 +81,55 @@ class Orphans:
         Raises:
             SubmitUncertainError: its outcome is that nobody knows.
         """
+        if self._unnamed:
+            await self._name_all()
         name = _name(prepared)
         while name in self._by_name:
-            first, *others = self._by_name.pop(name)
-            if others:
-                self._by_name[name] = others
-            if first.is_over(asyncio.get_running_loop().time()):
+            record, orphan = self._by_name[name].popitem(last=False)
+            if not self._by_name[name]:
+                del self._by_name[name]
+            if orphan.is_over(asyncio.get_running_loop().time()):
                 continue
             try:
-                await asyncio.shield(first.settled)
+                if record in self._unsettled:
+                    await asyncio.shield(self._unsettled[record])
             except asyncio.CancelledError:
-                self._by_name.setdefault(name, []).insert(0, first)
+                self._keep(name, orphan)
+                self._by_name[name].move_to_end(record, last=False)
                 raise
-            record = first.record
             if record.state is JobState.UNCERTAIN and record.error is not None:
                 raise frameless(record.error)
             if record.state is not JobState.REJECTED:
                 return record
         return None
 
+    def _keep(self, name: _Name, orphan: _Orphan) -> None:
+        self._by_name.setdefault(name, OrderedDict())[orphan.record] = orphan
+
+    async def _name_all(self) -> None:
+        async with self._naming:
+            while self._unnamed:
+                orphan = self._unnamed[0]
+                record, request = orphan.record, orphan.record.request
+                try:
+                    if request is not None and not orphan.is_over(-math.inf):
+                        key = None if record.has_automatic_key else record.key
+                        self._keep((key, None, await self._fingerprint(request)), orphan)
+                except InvalidRequestError:
+                    pass  # a file of it is gone, so nobody can ask for the same
+                self._unnamed.popleft()
+                if len(self._unnamed) % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+
     def _tidy(self, now: float) -> None:
         """Forget those that nobody gets any more, once there are many more than there were."""
         if len(self._by_name) < self._tidy_at:
             return
-        kept = {
-            name: [each for each in orphans if not each.is_over(now)]
-            for name, orphans in self._by_name.items()
-        }
-        self._by_name = {name: orphans for name, orphans in kept.items() if orphans}
+        for name, orphans in list(self._by_name.items()):
+            for record in [each.record for each in orphans.values() if each.is_over(now)]:
+                del orphans[record]
+            if not orphans:
+                del self._by_name[name]
         self._tidy_at = MANY + 2 * len(self._by_name)
 
 
@@ -102,10 +139,9 @@ def _name(prepared: PreparedRequest) -> _Name:
 
 @attrs.frozen(eq=False)
 class _Orphan:
-    """A submit that goes on without its caller; `settled` ends when its outcome is known."""
+    """A job that goes on without its caller, or has ended since."""
 
     record: JobRecord
-    settled: asyncio.Future[None]
     until: float
 
     def is_over(self, now: float) -> bool:

@@ -170,6 +170,7 @@ class SeedanceSession:
             client=self.client,
             resumer=self._resumer,
             callbacks=self._callbacks,
+            preparer=self._preparer,
             uploads=self._uploads,
             events=self._events,
             chaining=lambda: self._chaining,
@@ -382,7 +383,8 @@ class SeedanceSession:
         further than `max_in_flight` jobs ahead of the consumer. An item may be a pair of a key and
         a request, if the content of a request is not what makes a job the same. Breaking out of the
         loop stops the pulling and leaves the running jobs alone; the log names those that were not
-        yielded. An async generator is pulled and closed by one task.
+        yielded, and the next equal requests get them, as after a cancelled `run`. An async
+        generator is pulled and closed by one task.
 
         Raises:
             AuthenticationError, InsufficientCreditsError, UnreachableError: no more submits are
@@ -402,8 +404,8 @@ class SeedanceSession:
         What is wrong with one job is in its outcome and affects no other. Once the server refuses
         the key or the credits are used up, the rest is not sent and ends as rejected; what is async
         or seems endless is not read on, and `stopped_by` says so. If it is cancelled, the exception
-        has the jobs as `jobs`, and the log names those that go on. Running equal requests once more
-        in this session buys them again: give them keys, or use a journal and a new session.
+        has the jobs as `jobs`, the log names those that go on, and the next equal requests get all
+        of them, as a retry: those that have ended, within an hour.
 
         Raises:
             RuntimeError: the session is not open.

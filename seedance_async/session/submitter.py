@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from seedance_async.api.errors import (
     drop_frames,
     frameless,
 )
-from seedance_async.api.prepared_request import PreparedRequest
+from seedance_async.api.prepared_request import PreparedRequest, Preparer
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.polling.poller import Poller
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
@@ -51,7 +51,7 @@ class Submitter:
     """Submits jobs, one call per job, at most `max_in_flight` of them in flight.
 
     Args:
-        client, registry, poller, resumer: the session's.
+        client, registry, poller, resumer, preparer: the session's.
         journal, callbacks, uploads, events: the session's; None where it has none.
         chaining: returns the session's, for requests whose media are videos of other jobs.
         max_in_flight: jobs between submit and their end.
@@ -76,6 +76,7 @@ class Submitter:
         resumer: Resumer,
         journal: JournalRecorder | None,
         callbacks: Callbacks | None,
+        preparer: Preparer,
         uploads: Uploads | None,
         events: EventEmitter | None,
         chaining: Callable[[], Chaining],
@@ -88,7 +89,7 @@ class Submitter:
         self._client, self._registry, self._poller = client, registry, poller
         self._resumer, self._journal = resumer, journal
         self._callbacks, self._uploads, self._events = callbacks, uploads, events
-        self._chaining = chaining
+        self._chaining, self._preparer = chaining, preparer
         self.outcomes = SubmitOutcomes(
             client=client, registry=registry, poller=poller, journal=journal
         )
@@ -121,9 +122,10 @@ class Submitter:
         Args:
             key: the job's.
             request: what is asked for, if that is known.
-            automatic: whether the key is given back if nothing comes of the job.
+            automatic: whether its caller gave no key. If nothing comes of the job, this one is
+                given back.
         """
-        record = self._registry.add(key, request)
+        record = self._registry.add(key, request, automatic=automatic)
         if self._journal is not None:
             if automatic:
                 self._automatic.add(record)
@@ -165,9 +167,9 @@ class Submitter:
             raise
         try:
             await self.submit_in_slot(record, prepared, waited=waited)
-        except JournalError:
-            if record.request_id is not None:  # the caller has an error, and no job
-                self._orphan(record, prepared)
+        except (JournalError, asyncio.CancelledError):
+            if record in self._detached or record.state not in UNSETTLED_STATES:
+                self._orphan(record, prepared)  # the caller has an error, and no job
             raise
         return record
 
@@ -245,10 +247,6 @@ class Submitter:
             await self._submit_or_resume(record, prepared)
             if prepared.sources:
                 self._chaining().accepted(record)
-        except asyncio.CancelledError:
-            if record in self._detached or record.state not in UNSETTLED_STATES:
-                self._orphan(record, prepared)
-            raise
         finally:
             self._changed.set()
             self._settle_key(record)
@@ -259,15 +257,25 @@ class Submitter:
             else:
                 self._shutdown.leave_late(record)
 
-    def _orphan(self, record: JobRecord, prepared: PreparedRequest) -> None:
+    def _orphan(self, record: JobRecord, prepared: PreparedRequest | None) -> None:
         """The caller has no job, though its request was sent: a retry of it gets this one."""
-        self.orphans = self.orphans or Orphans()
+        self.orphans = self.orphans or Orphans(self._fingerprint)
         self.orphans.add(record, prepared, settled=record not in self._detached)
 
     def give_up(self, record: JobRecord, prepared: PreparedRequest) -> None:
         """The caller waits for its job no more: a retry of its request gets this job."""
         if not record.state.has_ended or record.state is JobState.SUCCEEDED:
             self._orphan(record, prepared)
+
+    def give_up_all(self, records: Iterable[JobRecord]) -> None:
+        """The consumer of a stream has not been given these: a retry of their requests is."""
+        for record in records:
+            self._orphan(record, None)
+
+    async def _fingerprint(self, request: GenerationRequest) -> str:
+        if self._uploads is not None:
+            await self._uploads.read(request)
+        return self._preparer.fingerprint(request)
 
     async def take_up(
         self, left: JournalEntry, request: GenerationRequest | None

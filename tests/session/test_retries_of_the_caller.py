@@ -5,6 +5,7 @@ Each test runs a program twice over one journal, as its user would after a failu
 
 import asyncio
 import gc
+from contextlib import aclosing
 
 import attrs
 import pytest
@@ -12,14 +13,18 @@ import pytest
 from seedance_async import (
     APIError,
     GenerationRequest,
+    InvalidRequestError,
     JobState,
     JournalError,
     RateLimitError,
     SubmitUncertainError,
+    Violation,
 )
+from seedance_async.api.prepared_request import prepare
 from seedance_async.jobs.job import JobToken
-from seedance_async.jobs.registry import JobRecord
+from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.journal import read_entries
+from seedance_async.session.orphans import Orphans
 from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply
 from tests.support.memory_journal import MemoryJournal, memory_store
 
@@ -455,6 +460,78 @@ async def test_a_batch_run_again_after_a_timeout_gets_the_jobs_that_went_on(make
                 await session.run(requests)
         assert (await session.run(requests)).counts == {JobState.SUCCEEDED: 2}
     assert len(api.jobs) == 2
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_batch_that_is_run_again_gets_every_job_that_it_had(make_session, api, journal):
+    """Also those that had ended, and those that were never given to anybody."""
+    requests = [REQUEST, GenerationRequest("another"), REQUEST, GenerationRequest("a third")]
+    options = {"journal": MemoryJournal()} if journal else {}
+    async with make_session(transport=api, max_in_flight=2, **options) as session:
+        for seconds in (4, 12, 8):  # a job takes five
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await session.run(requests)
+        assert (await session.run(requests)).counts == {JobState.SUCCEEDED: 4}
+        assert (await session.generate(REQUEST)).request_id == "req_4", "one more is wanted"
+    assert api.prompts == {REQUEST.prompt: 3, "another": 1, "a third": 1}
+
+
+@pytest.mark.parametrize("pair", [lambda request: request, lambda request: ("take 1", request)])
+async def test_a_stream_that_is_begun_again_gets_the_jobs_that_nobody_was_given(
+    make_session, api, pair
+):
+    requests = [GenerationRequest("another"), pair(REQUEST)]
+    async with make_session(transport=api) as session:
+        async with aclosing(session.as_completed(requests)) as jobs:
+            first = await anext(jobs)
+        await asyncio.sleep(300)
+        (job,) = [job async for job in session.as_completed([pair(REQUEST)])]
+        assert {first.request_id, job.request_id} == {"req_0", "req_1"}
+        (again,) = await session.run([GenerationRequest("another")])
+        assert again.request_id == "req_2", "it was given to its consumer: one more is wanted"
+    assert api.count("create") == 3
+
+
+async def test_a_batch_that_is_run_again_is_told_of_the_uncertain_job_and_does_not_repeat_it(
+    make_session, api
+):
+    api.script["create"] += [LOST]
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.run([REQUEST, GenerationRequest("another")])
+        batch = await session.run([REQUEST, GenerationRequest("another")])
+    assert batch.counts == {JobState.UNCERTAIN: 1, JobState.SUCCEEDED: 1}
+    assert api.count("create") == 2
+
+
+async def test_callers_that_ask_for_the_jobs_of_a_left_batch_at_once_get_one_each(
+    make_session, api
+):
+    """Each waits until all of its jobs have a name, whoever computes it."""
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4):
+                await session.run([REQUEST] * 250)
+        asking = [session.submit(REQUEST) for _ in range(251)]
+        jobs = await asyncio.gather(*asking)
+    assert len({job.request_id for job in jobs}) == len(api.jobs) == 251
+
+
+async def test_a_request_whose_file_is_gone_does_not_keep_other_jobs_from_a_retry():
+    async def fingerprint(request):
+        if request is not REQUEST:
+            raise InvalidRequestError([Violation("media_urls[0]", "a.png", "is not there")])
+        return prepare(request).fingerprint
+
+    registry, orphans = TaskRegistry(), Orphans(fingerprint)
+    for name, request in ("1", GenerationRequest("of a file")), ("2", REQUEST):
+        record = registry.add(name, request, automatic=True)
+        registry.move(record, JobState.SUBMITTING)
+        orphans.add(record, None, settled=True)
+    assert await orphans.adopt(prepare(REQUEST)) is record
+    assert await orphans.adopt(prepare(REQUEST)) is None
 
 
 async def test_a_late_refusal_leaves_the_key_to_the_retry(make_session, api):
