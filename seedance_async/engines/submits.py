@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +19,7 @@ class Submits:
 
     Args:
         at_once: on their way at the same time. What a killed process had on its way is uncertain.
-        patience: delays between tries of what fails for every task alike.
+        patience: delays between tries of what fails for every task alike, one task at a time.
         max_uncertain: uncertain ones in a row after which only one is sent in the longest of these
             delays, until one is answered: each may have been charged.
         turn: waits until it is this worker's turn to send one, among all; None for no such order.
@@ -37,7 +38,8 @@ class Submits:
     ) -> None:
         self._places, self._probing = asyncio.Semaphore(at_once), asyncio.Lock()
         self._patience, self._max_uncertain, self._turn = patience, max_uncertain, turn
-        self._uncertain_in_a_row = 0
+        self._uncertain_in_a_row = self._holds_in_a_row = 0
+        self._next_try = -math.inf
         self.held_by: str | None = None
 
     @asynccontextmanager
@@ -45,11 +47,13 @@ class Submits:
         """Around one submit: waits until it may be sent, and takes note of how it ends."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._places)
-            if self._too_uncertain():
+            if self.held_by is not None or self._too_uncertain():
                 await stack.enter_async_context(self._probing)
             if self._too_uncertain():
                 self.hold(f"{self._uncertain_in_a_row} submits in a row may have been charged")
                 await asyncio.sleep(self._patience.maximum)
+            elif self.held_by is not None:  # others may be able to use this turn
+                await asyncio.sleep(self._next_try - asyncio.get_running_loop().time())
             if self._turn is not None:
                 await self._turn()
             try:
@@ -62,7 +66,7 @@ class Submits:
 
     async def pause(self, tries: int) -> None:
         """Wait before the next of some tries."""
-        await asyncio.sleep(self._patience.delay(tries, random.Random()))  # noqa: S311
+        await asyncio.sleep(self._delay(tries))
 
     def hold(self, reason: str | None) -> None:
         """Take note of why nothing can be submitted; None once something can. Told once."""
@@ -71,6 +75,15 @@ class Submits:
         elif reason is None and self.held_by is not None:
             _log.warning("submits go on")
         self.held_by = reason
+        if reason is None:
+            self._holds_in_a_row = 0
+        else:
+            delay = self._delay(self._holds_in_a_row)
+            self._next_try = asyncio.get_running_loop().time() + delay
+            self._holds_in_a_row += 1
+
+    def _delay(self, tries: int) -> float:
+        return self._patience.delay(tries, random.Random())  # noqa: S311
 
     def _too_uncertain(self) -> bool:
         return self._uncertain_in_a_row >= self._max_uncertain

@@ -169,14 +169,25 @@ async def test_of_many_notes_all_are_looked_through_at_each_tenth_look():
 async def test_what_was_said_of_a_run_that_is_forgotten_holds_no_more():
     rows = Rows()
     rows.said = [("1", 5, Note(["a", "b"], True)), ("2", 5, Note(["c"], True))]
-    cancelled = Cancelled(rows, settled_after=3.0)
-    await cancelled.look()
+    keeper = make(rows, Signs())
+    await keeper.hear()
     rows.said.pop(0)
     rows.away = 2
-    assert [await cancelled.still(each) for each in "abcd"] == [False, False, True, False]
+    assert [await keeper.is_cancelled(each) for each in "abcd"] == [False, False, True, False]
     rows.said.append(("3", 9, Note(["a"], True)))
-    assert await cancelled.look() == {"a"}
-    assert await cancelled.still("a")
+    await keeper.hear()
+    assert await keeper.is_cancelled("a")
+
+
+@pytest.mark.virtual_time
+async def test_what_was_taken_back_after_the_last_look_is_made():
+    rows = Rows()
+    rows.said = [("1", 5, Note(["a", "b"], True))]
+    keeper = make(rows, Signs())
+    await keeper.hear()
+    rows.said.append(("2", 6, Note(["a"], False)))
+    assert not await keeper.is_cancelled("a")
+    assert await keeper.is_cancelled("b")
 
 
 @pytest.mark.virtual_time

@@ -286,6 +286,27 @@ async def test_where_the_rate_is_known_all_sessions_send_in_turn(make_session, a
     assert gaps == pytest.approx([0.5] * 9)
 
 
+@pytest.mark.parametrize("refusal", [REFUSED, NO_CREDITS], ids=["key", "credits"])
+async def test_a_session_that_can_submit_nothing_leaves_the_turns_to_others(begin, api, refusal):
+    api.script["create"].extend([refusal] * 1000)
+    turns = []
+
+    async def turn():
+        turns.append(asyncio.get_running_loop().time())
+
+    async with begin(max_in_flight=100) as session:
+        submits = Submits(at_once=8, patience=PATIENCE, max_uncertain=9, turn=turn)
+        work = Work(session, submits=submits)
+        making = [work.make(Task(f"{number}", RIVER.request)) for number in range(100)]
+        making = [asyncio.create_task(each) for each in making]
+        await asyncio.sleep(3600)
+        assert len(turns) < 8 + 3600 / 60 * 2
+        api.script["create"].clear()
+        began = asyncio.get_running_loop().time()
+        assert {each.state for each in await asyncio.gather(*making)} == {"succeeded"}
+        assert asyncio.get_running_loop().time() - began < 180
+
+
 async def test_a_make_that_is_cancelled_in_the_middle_loses_nothing(begin, api):
     api.answer_after = 5.0
     async with begin() as session:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.horizon import Horizon
 from seedance_async.engines.dbos.rows import Rows
 
@@ -54,15 +53,15 @@ class Cancelled:
         return set(new)
 
     async def still(self, workflow_id: str) -> bool:
-        """Whether it is cancelled at this moment: a run that is forgotten takes its notes along."""
+        """Whether it is cancelled at this moment: a run that is forgotten takes its notes along.
+
+        Raises:
+            QueueError: the database is away.
+        """
         while workflow_id in self._since:
             note_id = self._said_by[workflow_id]
-            try:
-                if await self._rows.has_note(note_id):
-                    return True
-            except QueueError:  # it is away, and worth waiting for
-                await asyncio.sleep(self._settled_after)
-                continue
+            if await self._rows.has_note(note_id):
+                return True
             if self._said_by[workflow_id] == note_id:
                 del self._since[workflow_id]
         return False

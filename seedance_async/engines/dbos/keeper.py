@@ -17,6 +17,7 @@ from typing import Protocol
 from dbos import WorkflowStatus
 
 from seedance_async._utils.plural import counted
+from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.cancelled import Cancelled
 from seedance_async.engines.dbos.rows import Rows
 
@@ -85,6 +86,19 @@ class Keeper:
         new = await self.cancelled.look()
         if new:
             self._cancel(new.intersection(self._running()))
+
+    async def is_cancelled(self, workflow_id: str) -> bool:
+        """Whether somebody has cancelled this, and nobody has taken that back since.
+
+        Waits while the database is away: what was taken back may be known there alone.
+        """
+        while workflow_id in self.cancelled:
+            try:
+                await self.hear()
+                return await self.cancelled.still(workflow_id)
+            except QueueError:
+                await asyncio.sleep(self._look_every)
+        return False
 
     async def look_after(self) -> None:
         """Give a sign of life, and put into the queue again what nobody makes any more."""

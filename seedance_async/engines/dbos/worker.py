@@ -197,7 +197,7 @@ class SeedanceWorker:
             self._running.pop(workflow_id, None)
 
     async def _outcome(self, workflow_id: str, task: Task) -> Outcome:
-        if not await self._keeper.cancelled.still(workflow_id):
+        if not await self._keeper.is_cancelled(workflow_id):
             return await self._work.make(task, workflow_id)
         await self._keeper.cancelled.settled(workflow_id)
         return await self._work.cancel(task, workflow_id)
@@ -211,7 +211,7 @@ class SeedanceWorker:
         if not self._unread:
             _log.warning("tasks that this worker cannot read are left to newer ones: %s", error)
         self._unread.add(workflow_id)
-        if await self._keeper.cancelled.still(workflow_id):
+        if await self._keeper.is_cancelled(workflow_id):
             await self._keeper.cancelled.settled(workflow_id)
             with suppress(JournalError):
                 known = await self._journal.find(key)
