@@ -68,8 +68,9 @@ class Queue(Protocol):
             The keys, in the order of the requests.
 
         Raises:
-            ValueError: a request that cannot be made on another machine, a key that is no name, or
-                one that two different requests of this call have. Nothing is enqueued.
+            ValueError: a request that cannot be made on another machine, a key that is no name, one
+                that two different requests of this call have, or a `Task.file` that two of its
+                tasks have. Nothing is enqueued.
         """
 
     def results(self, *, run: str) -> AsyncGenerator[Outcome]:

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedance_async import SavedFile
+from seedance_async import ConfigurationError, SavedFile
 from seedance_async.engines.task import ID, Task
 from seedance_async.jobs.downloads.part_file import safe_file_stem
 
@@ -23,12 +23,19 @@ class Results:
 
     Args:
         folder: a folder, which is made; or a `StoreFolder`.
+
+    Raises:
+        ConfigurationError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path | StoreFolder) -> None:
         self._folder = folder
         if isinstance(folder, Path):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                message = f"the folder for videos cannot be made: {error}"
+                raise ConfigurationError(message) from None
 
     def __repr__(self) -> str:
         return f"<Results in {self._folder}>"

@@ -7,6 +7,7 @@ import pytest
 from dbos import DBOSClient
 
 from seedance_async import GenerationRequest, without_query
+from seedance_async.engines import Task
 from seedance_async.engines.dbos import queue as queue_module
 from seedance_async.engines.dbos.rows import Rows
 
@@ -92,3 +93,18 @@ async def test_a_key_may_be_given_again_with_its_media_signed_anew(engine):
         with pytest.raises(ValueError, match="different requests of one call have the key 'shot'"):
             await queue.enqueue(pairs, run="autumn")
         assert await signing.enqueue(pairs, run="autumn") == ["shot", "shot"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_two_videos_of_one_name_are_refused_before_anything_is_enqueued(
+    engine, make_requests
+):
+    """One would take the place of the other, which was paid for."""
+    one, other = make_requests(2)
+    async with engine.queue() as queue:
+        for first, second in [("River.mp4", "river.mp4"), ("b.mp4", None)]:
+            tasks = [Task("a", one, first), Task("b", other, second)]
+            with pytest.raises(ValueError, match="the videos of 'a' and 'b' have one name"):
+                await queue.enqueue(tasks, run="autumn")
+        assert await queue.runs() == []
+        await queue.enqueue([Task(key, one, "{id}.mp4") for key in "ab"], run="autumn")

@@ -3,8 +3,9 @@
 import hashlib
 
 import attrs
+import pytest
 
-from seedance_async import GenerationRequest, SavedFile, SeedanceSession
+from seedance_async import ConfigurationError, GenerationRequest, SavedFile, SeedanceSession
 from seedance_async.emulator import Emulator, EmulatorOptions
 from seedance_async.engines import Task, Work
 from seedance_async.engines.results import Results
@@ -51,6 +52,12 @@ def test_a_video_may_be_in_a_folder_of_its_own(tmp_path):
     place = Results(tmp_path).place(attrs.evolve(TASK, file="b/{id}.mp4"), "req_1")
     assert place == tmp_path / "b" / "req_1.mp4"
     assert place.parent.is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "videos").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=r"cannot be made: .*videos"):
+        Results(tmp_path / "videos")
 
 
 def test_results_are_taken_as_they_are(tmp_path):

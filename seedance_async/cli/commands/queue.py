@@ -22,7 +22,7 @@ from seedance_async.cli.queues.steps import settle
 from seedance_async.cli.runs.journal_entries import request_of
 from seedance_async.cli.tables import table, terminal_width
 from seedance_async.cli.text import shorten
-from seedance_async.engines import RunStatus
+from seedance_async.engines import Outcome, Queue, RunStatus
 from seedance_async.journal import JournalEntry
 
 #: Seconds between two looks of `status --watch`.
@@ -123,13 +123,15 @@ for _command in (adopt, resubmit):
 
 
 async def _show_status(
-    place: QueuePlace, run: str | None, screen: Screen, *, watch: bool, as_json: bool
+    place: QueuePlace, only: str | None, screen: Screen, *, watch: bool, as_json: bool
 ) -> ExitCode:
     shown: list[dict[str, Any]] = []
     place.check_exists()
     async with place.queue() as opened:
         while True:
-            names = await opened.runs() if run is None else [run]
+            names = [run for run in await opened.runs() if only in (None, run)]
+            if only is not None and not names:
+                raise _no_run(only, place)
             found = {name: await opened.status(run=name) for name in names}
             rows = [_row(name, status) for name, status in found.items()]
             if rows != shown:
@@ -177,7 +179,7 @@ async def _cancel(
 ) -> ExitCode:
     place.check_exists()
     async with place.queue() as opened:
-        tasks = await opened.tasks(run=run)
+        tasks = await _tasks(opened, run, place)
         _check_keys(keys, tasks, run, place)
         chosen = [key for key in keys or tasks if tasks[key] is None]
         if not chosen:
@@ -202,7 +204,7 @@ async def _resume(
     place.check_exists()
     known = {entry.key: entry for entry in await place.entries()}
     async with place.queue() as opened:
-        tasks = await opened.tasks(run=run)
+        tasks = await _tasks(opened, run, place)
         again = [key for key, told in tasks.items() if may_go_on(told, known.get(key))]
         anew = [key for key in again if key not in known or known[key].state == JobState.REJECTED]
         if anew and rejected and not (yes or _may_buy(anew, screen)):
@@ -226,6 +228,20 @@ def _may_buy(keys: Sequence[str], screen: Screen) -> bool:
     return agrees(f"Buy {jobs}?", f"{jobs} would be bought. --yes buys without a question.", screen)
 
 
+async def _tasks(queue: Queue, run: str, place: QueuePlace) -> dict[str, Outcome | None]:
+    """The tasks of a run, which has some: there is no other sign of it."""
+    tasks = await queue.tasks(run=run)
+    if not tasks:
+        raise _no_run(run, place)
+    return tasks
+
+
+def _no_run(run: str, place: QueuePlace) -> click.UsageError:
+    return click.UsageError(
+        f"{place.shown} has no run {run}. To see its runs: seedance queue status {place.option}"
+    )
+
+
 def _check_keys(keys: Sequence[str], known: Any, run: str, place: QueuePlace) -> None:
     unknown = [key for key in keys if key not in known]
     if unknown:
@@ -243,7 +259,7 @@ async def show_uncertain(
     entries = [each for each in await place.entries() if each.is_uncertain and not each.is_held]
     if run is not None:
         async with place.queue() as opened:
-            keys = await opened.tasks(run=run)
+            keys = await _tasks(opened, run, place)
         entries = [entry for entry in entries if entry.key in keys]
     for entry in entries:
         if as_json:

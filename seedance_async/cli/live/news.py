@@ -93,7 +93,7 @@ class News:
             return
         words, style = _WORDS[JobState(outcome.state)]
         reason = reason_of(outcome)
-        name = self._name(outcome.request, outcome.request_id)
+        name = self._name(outcome.request, outcome.request_id) or f"task {outcome.key}"
         self._tell(f"{outcome.state} {reason}", f"{name} {words}{reason and ': '}{reason}", style)
 
     def _retried(self, event: RequestRetried) -> None:

@@ -49,7 +49,12 @@ class Tally:
         self._codes.add(code_of(error))
         if error is not None:
             self._news.settled(
-                of_runs.Outcome(state=outcome.state, error=error, request_id=outcome.request_id)
+                of_runs.Outcome(
+                    state=outcome.state,
+                    key=outcome.key,
+                    error=error,
+                    request_id=outcome.request_id,
+                )
             )
 
     def code(self) -> ExitCode:

@@ -50,7 +50,7 @@ _REMEDIES: tuple[tuple[type[SeedanceError] | tuple[type[SeedanceError], ...], st
     ((RateLimitError, ServerError, TransportError), "run again later; see that the API is reached"),
     (TooManyAbandonedError, "look at the service, and run again later"),
     ((JournalError, ConfigurationError), "see to the journal and its disk, and run again"),
-    (StoppedRunError, "see to the disk, and run again"),
+    (StoppedRunError, "run again"),
     ((APIError, InvalidRequestError, TaskError), "correct it, and run again"),
 )
 

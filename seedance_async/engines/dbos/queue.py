@@ -26,7 +26,7 @@ from seedance_async.engines.dbos.places import (
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
 from seedance_async.engines.dbos.threads import to_its_end
 from seedance_async.engines.dbos.watch import RunWatch
-from seedance_async.engines.task import Outcome, Task
+from seedance_async.engines.task import ID, Outcome, Task
 from seedance_async.journal.keys import Occurrences, fingerprint
 
 #: Tasks that are enqueued in one transaction. SQLite has one writer at a time.
@@ -128,12 +128,22 @@ class SeedanceQueue:
         return tasks
 
     def _check_keys(self, tasks: Iterable[Task]) -> None:
-        """Refuse a key that stands for two jobs: one of them would never be made."""
-        known = dict[str, Task]()
+        """Refuse a key that stands for two jobs, and two keys whose videos have one name.
+
+        One of the jobs would never be made; one of the videos would take the place of the other.
+        """
+        known, of_file = dict[str, Task](), dict[str, str]()
         for task in tasks:
             first = known.setdefault(task.key, task)
             if not self._is_same(first.request, task.request):
                 raise ValueError(f"two different requests of one call have the key {task.key!r}")
+            if ID in task.file_name:
+                continue
+            other = of_file.setdefault(task.file_name.casefold(), task.key)
+            if other != task.key:
+                raise ValueError(
+                    f"the videos of {other!r} and {task.key!r} have one name: {task.file_name!r}"
+                )
 
     def _is_same(self, one: GenerationRequest, other: GenerationRequest) -> bool:
         """Whether requests are equal, perhaps with media URLs that are signed anew."""

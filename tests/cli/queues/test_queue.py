@@ -6,6 +6,7 @@ from pathlib import Path
 from seedance_async.cli.commands.queue import show_uncertain
 from seedance_async.cli.console import Screen
 from seedance_async.cli.queues.place import QueuePlace
+from seedance_async.emulator import Fault
 from seedance_async.journal import Intent, SQLiteJournal, read_entries
 from tests.cli.conftest import QUICK
 from tests.cli.queues.conftest import JOURNAL, URL
@@ -37,6 +38,20 @@ def test_the_status_tells_of_all_runs_or_of_one(seedance, enqueue, seedance_emul
     found = status(seedance, "--run", "autumn", "--watch")
     assert list(found) == ["autumn"]
     assert found["autumn"]["ended"] == {"failed": 1, "succeeded": 1}
+
+
+def test_a_run_that_is_not_there_is_an_error(seedance, enqueue):
+    enqueue("a", run="autumn")
+    for command in (["status"], ["uncertain"], ["cancel", "--yes"], ["resume"]):
+        shown = seedance("queue", *command, *QUEUE, "--run", "autum")
+        assert (shown.code, "has no run autum. To see its runs" in shown.err) == (2, True)
+
+
+def test_a_worker_names_what_it_ends_unsent(seedance, enqueue, seedance_emulator):
+    enqueue("a", "b")
+    seedance_emulator.faults.script("submit", Fault("error", status=400), match="b")
+    shown = seedance(*WORK)
+    assert "task b was refused, nothing charged" in shown.err
 
 
 def test_what_is_cancelled_is_never_sent_until_somebody_resumes_it(
