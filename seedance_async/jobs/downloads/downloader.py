@@ -100,31 +100,35 @@ class Downloader:
             return generation
 
         async with self._slots, self.stream(generation.request_id, ready) as video:
+            deadline = asyncio.timeout(self._timeouts.download)
             try:
-                async with asyncio.timeout(self._timeouts.download):
+                async with deadline:
                     return await target.save(video, overwrite=overwrite)
             except TimeoutError:
-                message = f"not done in {counted(self._timeouts.download, 'second')}"
-                raise DownloadError(message, request_id=generation.request_id) from None
+                if not deadline.expired():
+                    raise  # of the target itself
+                raise DownloadError(self._overdue(), request_id=generation.request_id) from None
 
     async def _save_file(self, generation: Generation, path: Path, overwrite: bool) -> SavedFile:
         target = await _in_thread(checked_target, generation, path, overwrite)
         part = PartFile(target, generation.request_id, free=self._free)
         async with self._slots:
+            deadline = asyncio.timeout(self._timeouts.download)
             try:
                 await _in_thread(part.open)
-                async with asyncio.timeout(self._timeouts.download):
+                async with deadline:
                     await self._fetch(generation, part)
                 await _in_thread(part.publish, overwrite)
-            except TimeoutError:
-                raise part.error(
-                    f"not done in {counted(self._timeouts.download, 'second')}"
-                ) from None
-            except OSError as error:
+            except OSError as error:  # an expired deadline raises one, and so may a disk
+                if deadline.expired():
+                    raise part.error(self._overdue()) from None
                 raise part.error(f"{error.strerror or error}") from error
             finally:
                 part.discard()
         return SavedFile(target, part.size, part.sha256)
+
+    def _overdue(self) -> str:
+        return f"not done in {counted(self._timeouts.download, 'second')}"
 
     async def _fetch(self, generation: Generation, part: PartFile) -> None:
         """Make transfers until the file is whole."""

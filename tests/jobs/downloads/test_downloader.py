@@ -304,6 +304,14 @@ async def test_a_full_disk_is_a_download_error_and_leaves_nothing(tmp_path, monk
     assert "No space left" in str(await refused(tmp_path, whole()))
 
 
+async def test_a_disk_that_times_out_is_named(tmp_path, monkeypatch):
+    def away(_):
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(os, "fsync", away)
+    assert "Connection timed out" in str(await refused(tmp_path, whole()))
+
+
 async def test_temporary_files_that_a_killed_process_left_of_the_same_video_are_removed(tmp_path):
     """Those that a living process is writing, and those of other videos, are not."""
     left, living, others = (

@@ -179,3 +179,12 @@ async def test_a_target_has_the_time_of_a_download():
 
     with pytest.raises(DownloadError, match="not done in 1,800 seconds"):
         await downloader(Media(whole()), timeouts=Timeouts(download=1800)).save(succeeded(), Slow())
+
+
+async def test_a_timeout_of_the_target_itself_is_raised_as_it_is():
+    class Unreachable:
+        async def save(self, video, *, overwrite):
+            raise TimeoutError("the store does not answer")
+
+    with pytest.raises(TimeoutError, match="the store does not answer"):
+        await downloader(Media(whole())).save(succeeded(), Unreachable())
