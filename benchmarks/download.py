@@ -39,6 +39,7 @@ import attrs
 
 from benchmarks.report import Target, draw_bars, report
 from seedance_async import Generation, GenerationStatus, RetryPolicy, Timeouts
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.options import Endpoint
 from seedance_async.api.transport import AiohttpTransport
 from seedance_async.jobs.downloads.downloader import Downloader
@@ -208,6 +209,7 @@ async def _save_all(site: Site, files: int, folder: Path, at_once: int) -> list[
         retry=RetryPolicy(),
         timeouts=timeouts,
         rng=random.Random(1),
+        waits=Waits("the host"),
     )
 
     async def save(number: int) -> str:

@@ -38,6 +38,7 @@ from obstore.store import HTTPStore, S3Store
 
 from benchmarks.report import Target, draw_bars, report
 from seedance_async import Generation, GenerationStatus, RetryPolicy, Timeouts
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.options import Endpoint
 from seedance_async.api.transport import AiohttpTransport
 from seedance_async.jobs.downloads.downloader import Downloader
@@ -99,6 +100,7 @@ async def by_sdk(task: Task) -> None:
         retry=RetryPolicy(),
         timeouts=timeouts,
         rng=random.Random(1),
+        waits=Waits("the host"),
     )
 
     async def put(number: int) -> None:

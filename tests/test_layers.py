@@ -74,8 +74,8 @@ engines.submits: root
 engines.task: root
 engines.work: engines.making engines.results engines.submits engines.task root
 jobs:
-jobs.downloads: _utils.cancellation _utils.plural api.errors api.models api.options api.transport
-    jobs.registry
+jobs.downloads: _utils.cancellation _utils.plural api.errors api.long_waits api.models api.options
+    api.transport jobs.registry
 jobs.events: api.errors api.long_waits api.models api.rate_limit api.request jobs.registry
     jobs.state
 jobs.job: _utils.plural api.errors api.job_media api.models api.request jobs.downloads jobs.registry

@@ -24,7 +24,7 @@ AGAIN = 600.0
 #: Seconds between two looks for long waits, at least.
 _PAUSE = 1.0
 
-Awaited = Literal["network", "gate", "slot", "credits", "journal", "upload", "source"]
+Awaited = Literal["network", "gate", "slot", "credits", "journal", "upload", "source", "download"]
 
 #: What is waited for, since when by the event loop's clock, and a number that makes it unique.
 Wait = tuple[Awaited, float, int]
@@ -41,6 +41,7 @@ _WORDS: Mapping[Awaited, tuple[int, str]] = {
     ),
     "upload": (logging.INFO, "an upload of reference media, by the session's uploader"),
     "source": (logging.INFO, "jobs whose videos are media of others: to end, or to be fetched"),
+    "download": (logging.WARNING, "a download: the host of the videos does not answer, or stalls"),
 }
 
 

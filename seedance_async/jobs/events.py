@@ -102,7 +102,7 @@ class WaitBecameLong(Event):
 
     Attributes:
         awaited: "network", "gate" (refusals, or nothing gets through), "slot" (`max_in_flight`),
-            "credits" (`max_credits`), "journal", "upload" or "source".
+            "credits" (`max_credits`), "journal", "upload", "source" or "download".
         waited: seconds so far.
     """
 

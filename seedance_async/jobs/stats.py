@@ -50,7 +50,7 @@ class SessionStats:
             since `poll_rate` allows no more; 1 while the rate suffices.
         loop_lag: the longest delay of the event loop in seconds, seen when a poll was due.
         waiting: what is waited for at this moment for more than ten seconds ("network", "gate",
-            "slot", "credits", "journal", "upload", "source"), and for how many seconds.
+            "slot", "credits", "journal", "upload", "source", "download"), and for how many seconds.
         eta: seconds until all jobs that are pending or in flight have ended: their number divided
             by `finish_rate`. It holds if as many jobs go on running at once and take as long as the
             last ones did. 0 if there are none, None if it cannot be known. Requests that a stream

@@ -478,6 +478,7 @@ class SeedanceSession:
             retry=self._options.retry,
             timeouts=self._options.timeouts,
             rng=self._options.rng,
+            waits=self.client.waits,
             on_retry=None if self._events is None else partial(self._events.retried, "download"),
         )
 

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from seedance_async import DownloadError, Generation, GenerationStatus, Timeouts, TransportError
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.transport import MediaResponse
 from seedance_async.jobs.downloads.downloader import Downloader
 from tests.conftest import QUICK_RETRY, SEED
@@ -87,6 +88,7 @@ def downloader(media, refresh=None, **options):
         raise AssertionError("no refresh was expected")
 
     options.setdefault("timeouts", Timeouts())
+    options.setdefault("waits", Waits("api.example.com"))
     return Downloader(
         media,
         refresh or no_refresh,

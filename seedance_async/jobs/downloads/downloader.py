@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from seedance_async._utils.cancellation import shielded
 from seedance_async._utils.plural import counted
 from seedance_async.api.errors import DownloadError, TransportError
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
 from seedance_async.api.transport import MediaResponse, Transport
@@ -33,6 +34,7 @@ from seedance_async.jobs.downloads.transfers import (
     OnRetry,
     Refresh,
     checked_body,
+    transfer,
 )
 from seedance_async.jobs.downloads.video_stream import VideoStream, VideoTarget
 from seedance_async.jobs.registry import SavedFile
@@ -50,7 +52,7 @@ class Downloader:
         transport: fetches the videos.
         refresh: makes a status query, for a fresh output URL.
         limit: the number of downloads at once.
-        retry, timeouts, rng: as in `SeedanceClient`.
+        retry, timeouts, rng, waits: as in `SeedanceClient`.
         on_retry: see `Attempts`.
         free: returns the free bytes of a folder's disk, or None where that is unknown.
     """
@@ -64,13 +66,14 @@ class Downloader:
         retry: RetryPolicy,
         timeouts: Timeouts,
         rng: random.Random,
+        waits: Waits,
         on_retry: OnRetry | None = None,
         free: Callable[[Path], int | None] = free_space,
     ) -> None:
         self._transport, self._refresh, self._free = transport, refresh, free
         self._slots = asyncio.Semaphore(limit)
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
-        self._on_retry = on_retry
+        self._on_retry, self._waits = on_retry, waits
 
     def stream(self, request_id: str, ready: Callable[[], Awaitable[Generation]]) -> VideoStream:
         """A job's video in pieces, once `ready` returns it as succeeded; see `Job.stream`."""
@@ -82,6 +85,7 @@ class Downloader:
             retry=self._retry,
             timeouts=self._timeouts,
             rng=self._rng,
+            waits=self._waits,
             on_retry=self._on_retry,
         )
 
@@ -146,7 +150,8 @@ class Downloader:
     async def _transfer(self, url: str, part: PartFile) -> None:
         """Make one GET, from the end of the file to the end of the video."""
         try:
-            async with self._transport.open_media(url, part.range_headers()) as response:
+            headers = part.range_headers()
+            async with transfer(self._transport, url, headers, self._waits) as response:
                 await self._start(response, part)
                 rate = MinimumRate(self._timeouts)
                 async with _BackgroundWriter(part) as writer:

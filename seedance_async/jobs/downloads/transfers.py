@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import attrs
 
 from seedance_async._utils.plural import counted
 from seedance_async.api.errors import DownloadError, SeedanceError, TransportError
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
-from seedance_async.api.transport import MediaResponse
+from seedance_async.api.transport import MediaResponse, Transport
 
 _CONTENT_RANGE = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)"
 _CONTENT_LENGTH = r"[0-9]{1,18}"
@@ -108,6 +110,27 @@ def range_headers(size: int, etag: str | None) -> dict[str, str]:
     if etag is not None and not etag.startswith("W/"):
         headers["If-Range"] = etag
     return headers
+
+
+@asynccontextmanager
+async def transfer(
+    transport: Transport, url: str, headers: Mapping[str, str], waits: Waits
+) -> AsyncIterator[MediaResponse]:
+    """One GET of a video. Long waits for its host are told, not those of who takes the bytes."""
+    async with AsyncExitStack() as stack:
+        with waits.during("download"):
+            response = await stack.enter_async_context(transport.open_media(url, headers))
+        pieces = _watched(response.chunks, waits)
+        yield attrs.evolve(response, chunks=await stack.enter_async_context(aclosing(pieces)))
+
+
+async def _watched(chunks: AsyncIterator[bytes], waits: Waits) -> AsyncGenerator[bytes]:
+    while True:
+        with waits.during("download"):
+            piece = await anext(chunks, None)
+        if piece is None:
+            return
+        yield piece
 
 
 class Attempts:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from seedance_async.api.errors import DownloadError, TransportError
+from seedance_async.api.long_waits import Waits
 from seedance_async.api.models import Generation
 from seedance_async.api.options import RetryPolicy, Timeouts
 from seedance_async.api.transport import Transport
@@ -30,6 +31,7 @@ from seedance_async.jobs.downloads.transfers import (
     Refresh,
     checked_body,
     range_headers,
+    transfer,
 )
 from seedance_async.jobs.registry import SavedFile
 
@@ -59,13 +61,14 @@ class VideoStream:
         retry: RetryPolicy,
         timeouts: Timeouts,
         rng: random.Random,
+        waits: Waits,
         on_retry: OnRetry | None = None,
     ) -> None:
         self.request_id, self.size = request_id, 0
         self.total: int | None = None
         self._ready, self._transport, self._refresh = ready, transport, refresh
         self._retry, self._timeouts, self._rng = retry, timeouts, rng
-        self._on_retry = on_retry
+        self._on_retry, self._waits = on_retry, waits
         self._etag: str | None = None
         self._from_start = False
         self._hash, self._boxes = hashlib.sha256(), Mp4Boxes()
@@ -117,7 +120,7 @@ class VideoStream:
         """Make one GET, from where the last one ended."""
         headers = {} if self._from_start else range_headers(self.size, self._etag)
         try:
-            async with self._transport.open_media(url, headers) as response:
+            async with transfer(self._transport, url, headers, self._waits) as response:
                 repeated = self._start(checked_body(response))
                 rate = MinimumRate(self._timeouts)
                 async for received in response.chunks:

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from seedance_async import DownloadError, Timeouts
+from seedance_async.api.long_waits import Waits
 from seedance_async.jobs.registry import SavedFile
 from tests.conftest import SEED
 from tests.support.downloads import (
@@ -188,3 +189,27 @@ async def test_a_timeout_of_the_target_itself_is_raised_as_it_is():
 
     with pytest.raises(TimeoutError, match="the store does not answer"):
         await downloader(Media(whole())).save(succeeded(), Unreachable())
+
+
+@pytest.mark.parametrize("stalls", ["before it answers", "between two pieces", "nowhere"])
+async def test_a_host_that_sends_nothing_for_long_is_told_and_a_slow_reader_is_not(stalls, caplog):
+    class Slow(Media):
+        @contextlib.asynccontextmanager
+        async def open_media(self, url, headers):
+            await asyncio.sleep(50 * (stalls == "before it answers"))
+            async with super().open_media(url, headers) as response:
+                yield response
+
+        async def _pieces(self, chunks):
+            for chunk in chunks:
+                await asyncio.sleep(20 * (stalls == "between two pieces"))
+                yield chunk
+
+    waits = Waits("api.example.com")
+    async with stream(Slow(whole()), waits=waits) as video:
+        async for _ in video:
+            await asyncio.sleep(100)
+    told = [each.message for each in caplog.records if "still waiting" in each.message]
+    assert len(told) == (stalls != "nowhere")
+    assert all("10 s, for a download" in each for each in told)
+    assert not waits.going_on
