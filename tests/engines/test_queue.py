@@ -5,9 +5,10 @@ import threading
 
 import pytest
 from dbos import DBOSClient
+from sqlalchemy.exc import OperationalError
 
 from seedance_async import GenerationRequest, without_query
-from seedance_async.engines import Task
+from seedance_async.engines import QueueError, Task
 from seedance_async.engines.dbos import queue as queue_module
 from seedance_async.engines.dbos.rows import Rows
 
@@ -44,6 +45,32 @@ async def test_nothing_is_enqueued_once_a_cancelled_call_has_ended(
             await calling
         assert len(await queue.tasks(run="autumn")) == 2
         assert len(inserted) == 4
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_a_call_that_fails_on_one_connection_enqueues_nothing_more_and_can_be_repeated(
+    engine, make_requests, monkeypatch, two_at_once
+):
+    monkeypatch.setattr(queue_module, "_FOR_ANOTHER", 2)
+    insert, inserted, requests = DBOSClient.enqueue_in_transaction, [], make_requests(20)
+
+    def insert_until_the_fifth(*arguments):
+        inserted.append(threading.current_thread())
+        if len(inserted) == 5:
+            raise OperationalError("INSERT", {}, Exception("the server is shutting down"))
+        return insert(*arguments)
+
+    async with engine.queue() as queue:
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(DBOSClient, "enqueue_in_transaction", insert_until_the_fifth)
+            with pytest.raises(QueueError, match="shutting down"):
+                await queue.enqueue(requests, run="autumn")
+            tried = len(inserted)
+            assert len(await queue.tasks(run="autumn")) < 20
+            assert len(inserted) == tried
+            assert len(set(inserted)) > 1
+        keys = await queue.enqueue(requests, run="autumn")
+        assert sorted(await queue.tasks(run="autumn")) == sorted(keys)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)

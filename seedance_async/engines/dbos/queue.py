@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from threading import Event
@@ -13,7 +15,7 @@ from sqlalchemy import Connection
 
 from seedance_async import GenerationRequest, WebhookReceiver
 from seedance_async.engines.callbacks import Callbacks
-from seedance_async.engines.contract import Requests, RunStatus
+from seedance_async.engines.contract import QueueError, Requests, RunStatus
 from seedance_async.engines.dbos.names import APPLICATION, MAKE, QUEUE, VERSION, workflow_id
 from seedance_async.engines.dbos.outages import outlasting
 from seedance_async.engines.dbos.places import (
@@ -29,8 +31,12 @@ from seedance_async.engines.dbos.watch import RunWatch
 from seedance_async.engines.task import ID, Outcome, Task
 from seedance_async.journal.keys import Occurrences, fingerprint
 
-#: Tasks that are enqueued in one transaction. SQLite has one writer at a time.
+#: Tasks that are enqueued in one transaction, at most. SQLite has one writer at a time.
 _AT_ONCE = 2000
+
+#: Transactions at once in PostgreSQL, which may be far away: each task is two round trips. A
+#: further connection has to have so many tasks.
+_CONNECTIONS, _FOR_ANOTHER = 8, 100
 
 #: Seconds for which a transaction that is cancelled is waited for, if its commit is on its way.
 _TO_STOP = 30.0
@@ -99,19 +105,37 @@ class SeedanceQueue:
             return self._rows
 
     async def enqueue(self, requests: Requests, *, run: str) -> list[str]:
-        """See `Queue`. Some thousands are enqueued in one transaction.
+        """See `Queue`. Up to 2,000 are enqueued in one transaction.
 
         Tasks are handed out in the order of their call; those of several calls take turns. If this
-        is cancelled, nothing more is enqueued once it has ended.
+        fails or is cancelled, nothing more is enqueued once it has ended.
         """
         client = (await self._opened()).client
         tasks = self._tasks(requests)
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
         self._check_keys(tasks)
-        for start in range(0, len(rows), _AT_ONCE):
-            # In one order, whoever calls: two that add the same tasks wait, but not for each other.
-            some = sorted(rows[start : start + _AT_ONCE], key=_id_in)
-            await to_its_end(partial(self._enqueue, client, some), patience=_TO_STOP)
+        most = 1 if self._url.startswith("sqlite") else _CONNECTIONS
+        connections = max(1, min(most, len(rows) // _FOR_ANOTHER))
+        size = min(_AT_ONCE, math.ceil(len(rows) / connections) or 1)
+        # In one order, whoever calls: two that add the same tasks wait, but not for each other.
+        pieces = deque(
+            sorted(rows[start : start + size], key=_id_in) for start in range(0, len(rows), size)
+        )
+
+        async def enqueue_some() -> None:
+            try:
+                while pieces:
+                    call = partial(self._enqueue, client, pieces.popleft())
+                    await to_its_end(call, patience=_TO_STOP)
+            except QueueError:
+                pieces.clear()
+                raise
+
+        ended = await asyncio.gather(
+            *(enqueue_some() for _ in range(connections)), return_exceptions=True
+        )
+        for failure in filter(None, ended):
+            raise failure
         return [task.key for task in tasks]
 
     def _tasks(self, requests: Requests) -> list[Task]:
