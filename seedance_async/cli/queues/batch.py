@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -164,7 +165,11 @@ class QueuedBatch:
     async def _enqueue(self, queue: Queue, planned: Planned, files: Sequence[str]) -> None:
         named = zip(planned.lines, files, strict=True)
         tasks = [Task(line.key or "", line.request, file=file) for line, file in named]
-        await queue.enqueue(tasks, run=self.run_name)
+        try:
+            await queue.enqueue(tasks, run=self.run_name)
+        except asyncio.CancelledError:
+            self._say_what_is_left()
+            raise
         again = planned.again
         if again:
             await queue.again(run=self.run_name, keys=again)
@@ -173,6 +178,15 @@ class QueuedBatch:
         self.connection.screen.say(
             f"{counted(len(tasks), 'task')} in the run {self.run_name} of {self.place.shown}: "
             f"{new:,} new{more}."
+        )
+
+    def _say_what_is_left(self) -> None:
+        """The enqueuing was broken off, and workers make what is in the queue by now."""
+        run, place = shlex.join(["--run", self.run_name]), self.place.option
+        self.connection.screen.say(
+            f"Some of the tasks may be in the run {self.run_name} by now, and will be made. The "
+            f"same command enqueues the rest. To cancel them: seedance queue cancel {place} {run}",
+            whole=True,
         )
 
     def _worker(self, options: Mapping[str, Any]) -> Any:

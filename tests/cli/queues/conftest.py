@@ -1,6 +1,9 @@
 """What the tests of queues share: a queue of their own, which is looked into often."""
 
 import asyncio
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,23 @@ def enqueue():
             await queue.enqueue([(key, GenerationRequest(key)) for key in keys], run=run)
 
     return lambda *keys, run="videos": asyncio.run(do(keys, run))
+
+
+@pytest.fixture
+def signalled(seedance_emulator):
+    """Send this process a signal once something holds."""
+    threads = []
+
+    def send(number, once):
+        def wait():
+            until = time.monotonic() + 20
+            while not once() and time.monotonic() < until:
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+
+    yield send
+    for thread in threads:
+        thread.join()

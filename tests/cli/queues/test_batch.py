@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import signal
+import threading
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from seedance_async.cli.app import run
 from seedance_async.cli.commands import queue_edit
 from seedance_async.cli.commands.journal_edit import found_at_server
+from seedance_async.engines.dbos import SeedanceQueue
 from seedance_async.journal import Intent, SQLiteJournal, read_entries
 from seedance_async.media.sidecar import read_sidecar
 from tests.cli.conftest import QUICK, results
@@ -188,7 +190,7 @@ def meanwhile(monkeypatch):
             await journal.aclose()
 
         def answer(_):
-            thread = Thread(target=asyncio.run, args=[do()])
+            thread = threading.Thread(target=asyncio.run, args=[do()])
             thread.start()
             thread.join()
             return "y"
@@ -309,3 +311,21 @@ def test_a_run_in_postgres(seedance, seedance_emulator, postgres_dsn):
     assert [(each["run"], each["ended"]) for each in shown] == [("videos", {"succeeded": 3})]
     assert "hidden" not in done.err
     assert not JOURNAL.exists()
+
+
+def test_a_batch_that_is_interrupted_while_it_enqueues_says_what_may_be_in_the_queue(
+    signalled, seedance_emulator, monkeypatch, capsys
+):
+    started = threading.Event()
+
+    async def enqueue(*_, run):
+        started.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SeedanceQueue, "enqueue", enqueue)
+    signalled(signal.SIGINT, started.is_set)
+    code = run(["batch", write(), "--queue", URL, "-o", "my videos"])
+    err = capsys.readouterr().err
+    assert code == 130
+    assert "Some of the tasks may be in the run my videos by now" in err
+    assert f"seedance queue cancel --queue {URL} --run 'my videos'" in err

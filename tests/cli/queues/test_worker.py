@@ -1,13 +1,9 @@
 """`worker`, and a run that goes on whoever dies or is left: by real processes, or in this one."""
 
 import json
-import os
 import signal
 import threading
-import time
 from pathlib import Path
-
-import pytest
 
 from seedance_async.cli.app import run
 from seedance_async.engines.submits import Submits
@@ -40,26 +36,6 @@ async def test_a_killed_worker_is_taken_over_and_nothing_is_charged_twice():
     assert sorted(each["file"] for each in results().values()) == sorted(
         str(path) for path in Path("videos").glob("*.mp4")
     )
-
-
-@pytest.fixture
-def signalled(seedance_emulator):
-    """Send this process a signal once something holds."""
-    threads = []
-
-    def send(number, once):
-        def wait():
-            until = time.monotonic() + 20
-            while not once() and time.monotonic() < until:
-                time.sleep(0.01)
-            os.kill(os.getpid(), number)
-
-        threads.append(threading.Thread(target=wait))
-        threads[-1].start()
-
-    yield send
-    for thread in threads:
-        thread.join()
 
 
 def polled(served, count):
