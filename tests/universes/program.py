@@ -1,14 +1,15 @@
 """The user's code in a universe: a program over the public API, made of the steps of its plan.
 
-It counts how many videos it asks for. Trying again what was certainly not accepted is asking for
-the same; trying again what was uncertain, has failed, or whose outcome the program threw away is
-asking for another.
+It counts how many videos it asks for. Trying again what was certainly not accepted, or what it
+broke off, is asking for the same; trying again what was uncertain, or has failed, is asking for
+another.
 """
 
 import asyncio
 import json
 import random
 from collections import Counter
+from contextlib import aclosing
 
 import attrs
 
@@ -183,7 +184,6 @@ class Program:
         if outcome.broken_off and outcome.error is not None:
             self._check_named(outcome, [item], began)
         if outcome.broken_off and op.again == "everything":
-            self._ask(item, keyless=True)
             await self._call(None, 0.0, self.session.generate(self._request(item)))
 
     async def _run(self, op):
@@ -197,7 +197,6 @@ class Program:
             if outcome.error is not None:
                 self._check_named(outcome, items, began)
             if op.again == "everything":
-                self._ask(*items)
                 await self._call(None, 0.0, self.session.run(map(self._pair, items)))
         for _ in range(op.retries):
             if outcome.value is None:
@@ -234,17 +233,24 @@ class Program:
         items = [self.plan.items[number] for number in op.items]
         self._ask(*items)
 
-        async def look():
-            seen = 0
-            stream = self.session.as_completed(map(self._pair, items))
-            async for job in stream:
-                self.see(job)
-                seen += 1
-                if seen >= op.take:
-                    break
-            await stream.aclose()
+        seen = []
 
-        await self._call(op.wrap, op.after, look())
+        async def look(most):
+            async with aclosing(self.session.as_completed(map(self._pair, items))) as jobs:
+                async for job in jobs:
+                    self.see(job)
+                    seen.append(job)
+                    if len(seen) >= most:
+                        break
+
+        await self._call(op.wrap, op.after, look(op.take))
+        if op.again == "everything" and len(seen) < len(items):
+            given = Counter(job.request for job in seen if job.state is not JobState.REJECTED)
+            for item in items:
+                if given[self._request(item)] > 0:
+                    given[self._request(item)] -= 1
+                    self._ask(item)
+            await self._call(None, 0.0, look(len(seen) + len(items)))
 
     async def _attach(self, op):
         """Attach a job that is known from anywhere: a run before, or the vendor's dashboard."""
