@@ -277,13 +277,18 @@ class BatchRunner:
 
     async def _end(self, stream: Stream) -> None:
         """Stop a stream; name the jobs that its consumer has not been given, and keep them."""
+        # At once: where a loop is left by an exception, its stream is closed in the background, and
+        # the same requests may come again meanwhile.
+        before = dict.fromkeys(stream.unseen)
+        self._submitter.give_up_all(before)
         try:
             await stream.stop()
         finally:
             self._streams.pop(stream, None)
             unseen = stream.unseen
             _log_unseen(unseen)
-            self._submitter.give_up_all(unseen)
+            self._submitter.give_up_all(each for each in unseen if each not in before)
+            self._submitter.settle_given_up(before)
 
     def _with_outcome(self, record: JobRecord) -> JobRecord:
         """The job of a stream; a rejected one for it, if another caller has taken it back."""

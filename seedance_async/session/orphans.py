@@ -16,7 +16,7 @@ from seedance_async.api.errors import InvalidRequestError, frameless
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord
-from seedance_async.jobs.state import JobState
+from seedance_async.jobs.state import UNSETTLED_STATES, JobState
 
 #: Seconds for which an equal request is taken for a retry, though the job has ended.
 KEPT_SECONDS = 3600.0
@@ -26,6 +26,9 @@ MANY = 100
 
 #: Fingerprints to compute before other callbacks of the event loop have a turn.
 _AT_ONCE = 100
+
+#: States of a submit that is over and has brought no job: refused, or never sent.
+_NOTHING = UNSETTLED_STATES | {JobState.REJECTED}
 
 #: The key and the budget that a caller gave, if it gave any, and the fingerprint of its request.
 _Name = tuple[str | None, str | None, str]
@@ -99,7 +102,7 @@ class Orphans:
                 raise
             if record.state is JobState.UNCERTAIN and record.error is not None:
                 raise frameless(record.error)
-            if record.state is not JobState.REJECTED:
+            if record.state not in _NOTHING:
                 return record
         return None
 

@@ -260,7 +260,7 @@ class Submitter:
     def _orphan(self, record: JobRecord, prepared: PreparedRequest | None) -> None:
         """The caller has no job, though its request was sent: a retry of it gets this one."""
         self.orphans = self.orphans or Orphans(self._fingerprint)
-        self.orphans.add(record, prepared, settled=record not in self._detached)
+        self.orphans.add(record, prepared, settled=record.state not in UNSETTLED_STATES)
 
     def give_up(self, record: JobRecord, prepared: PreparedRequest) -> None:
         """The caller waits for its job no more: a retry of its request gets this job."""
@@ -271,6 +271,12 @@ class Submitter:
         """The consumer of a stream has not been given these: a retry of their requests is."""
         for record in records:
             self._orphan(record, None)
+
+    def settle_given_up(self, records: Iterable[JobRecord]) -> None:
+        """The submits of these are over, but for those that go on without their callers."""
+        for record in records:
+            if self.orphans is not None and record not in self._detached:
+                self.orphans.settle(record)
 
     async def _fingerprint(self, request: GenerationRequest) -> str:
         if self._uploads is not None:

@@ -5,6 +5,7 @@ Each test runs a program twice over one journal, as its user would after a failu
 
 import asyncio
 import gc
+import json
 from contextlib import aclosing
 
 import attrs
@@ -20,6 +21,7 @@ from seedance_async import (
     SubmitUncertainError,
     Violation,
 )
+from seedance_async.api.models import GenerationStatus, Submission
 from seedance_async.api.prepared_request import prepare
 from seedance_async.jobs.job import JobToken
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
@@ -493,6 +495,32 @@ async def test_a_stream_that_is_begun_again_gets_the_jobs_that_nobody_was_given(
     assert api.count("create") == 3
 
 
+async def test_a_loop_that_a_timeout_ends_and_is_begun_again_at_once_gets_its_jobs(
+    make_session, api
+):
+    """Nobody closes the stream: it is closed in the background, once the loop is left."""
+    names = ["quick", "ended", "slow", "very slow", "refused"]
+    requests = [GenerationRequest(name) for name in names]
+    answers = [None, None, slow(api, 62), slow(api, 400), slow(api, 62, error_reply(422))]
+    by_prompt, create = dict(zip(names, answers, strict=True)), api.create
+
+    async def respond(request):
+        answer = by_prompt.pop(json.loads(request.body)["prompt"], None)
+        return create(request) if answer is None else await answer(request)
+
+    api.script["create"] += [respond] * 10
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60):
+                async for job in session.as_completed(tuple(requests)):
+                    requests.remove(job.request)
+                    await asyncio.sleep(300)
+        jobs = [job async for job in session.as_completed(requests)]
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+    assert len(jobs) == 4
+    assert api.prompts == {name: 1 + (name == "refused") for name in names}
+
+
 async def test_a_batch_that_is_run_again_is_told_of_the_uncertain_job_and_does_not_repeat_it(
     make_session, api
 ):
@@ -529,6 +557,7 @@ async def test_a_request_whose_file_is_gone_does_not_keep_other_jobs_from_a_retr
     for name, request in ("1", GenerationRequest("of a file")), ("2", REQUEST):
         record = registry.add(name, request, automatic=True)
         registry.move(record, JobState.SUBMITTING)
+        registry.accept(record, Submission(f"req_{name}", GenerationStatus.QUEUED))
         orphans.add(record, None, settled=True)
     assert await orphans.adopt(prepare(REQUEST)) is record
     assert await orphans.adopt(prepare(REQUEST)) is None
