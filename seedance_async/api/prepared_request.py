@@ -249,11 +249,31 @@ def fingerprint_of(data: Mapping[str, Any], media_key: MediaKey | None = None) -
     Raises:
         TypeError, ValueError: it is not JSON, or `media_key` gave something else than text.
     """
-    urls = data.get(_WIRE_NAMES["media_urls"])
-    if urls:
-        data = {**data, _WIRE_NAMES["media_urls"]: [_key_of(url, media_key) for url in urls]}
+    data = _with_media_keys(data, media_key)
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes another video of a request than of one before.
+
+    Args:
+        before, now: requests as `dump_request` gives them.
+
+    Returns:
+        By the names of the wire, what each field was that differs; None where it was not given.
+        Signatures of media URLs make no difference, nor do the metadata and the webhook's URL.
+    """
+    aside = {"metadata", _WIRE_NAMES["webhook_url"]}
+    one, other = _with_media_keys(before, without_query), _with_media_keys(now, without_query)
+    names = sorted((one.keys() | other.keys()) - aside)
+    return {name: before.get(name) for name in names if one.get(name) != other.get(name)}
+
+
+def _with_media_keys(data: Mapping[str, Any], media_key: MediaKey | None) -> Mapping[str, Any]:
+    name = _WIRE_NAMES["media_urls"]
+    urls = data.get(name)
+    return {**data, name: [_key_of(url, media_key) for url in urls]} if urls else data
 
 
 def _key_of(url: Any, media_key: MediaKey | None) -> Any:

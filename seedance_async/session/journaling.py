@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from seedance_async._utils.cancellation import shielded
@@ -18,7 +19,7 @@ from seedance_async._utils.elapsed import Since
 from seedance_async._utils.urls import redact_url
 from seedance_async.api.errors import JournalError, SeedanceError, SubmitUncertainError
 from seedance_async.api.long_waits import Waits
-from seedance_async.api.prepared_request import PreparedRequest, dump_request
+from seedance_async.api.prepared_request import PreparedRequest, changed_fields, dump_request
 from seedance_async.api.request import GenerationRequest, Kind
 from seedance_async.jobs.registry import JobRecord, SavedFile
 from seedance_async.jobs.state import JobState
@@ -221,16 +222,17 @@ class JournalRecorder:
         return known
 
     def warn_if_another(self, known: JournalEntry, prepared: PreparedRequest) -> None:
-        """A key was used again for another prompt: what its caller gets is the earlier job."""
+        """A key was used again for another video: what its caller gets is the earlier job."""
         if known.fingerprint == prepared.fingerprint:
             return
-        from seedance_async.journal import request_in
-
-        before, asked = request_in(known), prepared.request.prompt
-        if before is not None and before.prompt != asked:
+        before = json.loads(known.request)
+        if not isinstance(before, dict):  # the job was attached by its id alone
+            return
+        changes = changed_fields(before, prepared.data)
+        if changes:
+            others = " and ".join(starmap(_other, changes.items()))
             _log.warning(
-                "the key %r is that of a job with another prompt, %.60r; %.60r is not submitted",
-                *(known.key, before.prompt, asked),
+                "the key %r is that of a job with %s; it is not made anew", known.key, others
             )
 
     def was_taken(self, error: SeedanceError) -> bool:
@@ -504,3 +506,10 @@ def _reason(record: JobRecord) -> str | None:
     elif record.error is not None:
         reason = str(record.error)
     return None if reason is None else reason.encode("utf-8", "replace").decode()
+
+
+def _other(name: str, value: object) -> str:
+    """A field of an earlier request in words; the URLs of its media may be secret."""
+    if name == "mediaUrls":
+        return "other media"
+    return f"no {name}" if value is None else f"another {name}, {value!r:.60}"

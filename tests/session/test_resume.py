@@ -104,13 +104,35 @@ async def test_a_key_of_the_callers_own_names_the_job(begin, api, caplog):
         job = await session.submit(A, key="order-17")
         await job
     async with begin() as session:
-        await session.submit(attrs.evolve(A, duration=6), key="order-17")
-    assert "another prompt" not in caplog.text
-    async with begin() as session:
         again = await session.submit(B, key="order-17")
         assert "'order-17' is that of a job with another prompt, 'prompt a'" in caplog.text
         assert (again.request_id, again.state) == (job.request_id, "succeeded")
     assert api.prompts == {"prompt a": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"duration": 6}, "a job with another duration, 4; it is not made anew"),
+        ({"duration": None, "resolution": "480p"}, "another duration, 4 and no resolution"),
+        ({"media_urls": ["https://a.example/lake.png?signature=1"]}, "a job with other media;"),
+        ({"media_urls": ["https://a.example/river.png?signature=2"]}, None),
+        ({"metadata": {"run": 2}}, None),
+    ],
+)
+async def test_a_key_that_is_used_again_for_another_video_is_told(
+    begin, api, caplog, changes, told
+):
+    picture = "https://a.example/river.png?signature=1"
+    before = GenerationRequest("a", duration=4, media_urls=[picture], metadata={"run": 1})
+    for request in (before, attrs.evolve(before, **changes)):
+        async with begin() as session:
+            job = await session.submit(request, key="order-17")
+            assert (await job).request_id == "req_0"
+    warned = [each.message for each in caplog.records if "'order-17'" in each.message]
+    assert len(warned) == (told is not None)
+    assert told is None or told in warned[0]
+    assert "signature" not in caplog.text
 
 
 async def test_a_running_job_of_a_killed_run_is_resumed(begin, api, path):
