@@ -140,10 +140,11 @@ media.tags: media.boxes media.packets media.sidecar
 otel: root
 session:
 session.batch: _utils.plural api.errors api.prepared_request api.request api.retry jobs.job
-    jobs.registry jobs.state session.chaining session.journaling session.source session.stream
-    session.submitter session.uploads
+    jobs.registry jobs.state session.chaining session.completed_jobs session.journaling
+    session.source session.stream session.submitter session.uploads
 session.chaining: _utils.urls api.errors api.job_media api.local_media api.models
     api.prepared_request api.request jobs.job jobs.registry jobs.state media.frames session.uploads
+session.completed_jobs: jobs.job
 session.credit_limit: api.errors api.models api.request
 session.estimate: api.prepared_request api.request journal session.credit_limit
 session.journaling: _utils.cancellation _utils.elapsed _utils.urls api.errors api.long_waits

@@ -81,6 +81,7 @@ class JobRecord:
     saved: SavedFile | None = attrs.field(default=None, repr=False)
     accepted_at: float | None = attrs.field(default=None, repr=False)  # the event loop's clock
     has_automatic_key: bool = attrs.field(default=False, repr=False)  # its caller gave none
+    fingerprint: str | None = attrs.field(default=None, repr=False)  # only of files, as they were
     _watchers: tuple[Callable[[JobRecord], None], ...] = attrs.field(default=(), repr=False)
 
     def on_final(self, watcher: Callable[[JobRecord], None]) -> None:
@@ -158,20 +159,23 @@ class TaskRegistry:
             return self._by_key.get(key)
         return None if request_id is None else self._by_request_id.get(request_id)
 
-    def add(self, key: str, request: Any, *, automatic: bool = False) -> JobRecord:
+    def add(
+        self, key: str, request: Any, *, automatic: bool = False, fingerprint: str | None = None
+    ) -> JobRecord:
         """A new job, pending.
 
         Args:
             key: the job's.
             request: what is asked for.
             automatic: whether the key was made for a caller that gave none.
+            fingerprint: of a request with files, which may change.
 
         Raises:
             ValueError: the key belongs to a job of this session that has not ended.
         """
         if key in self._by_key:
             raise ValueError(f"the key {key!r} belongs to a job that has not ended")
-        record = JobRecord(key, request, has_automatic_key=automatic)
+        record = JobRecord(key, request, has_automatic_key=automatic, fingerprint=fingerprint)
         self._by_key[key] = record
         self._counts[record.state] += 1
         return record

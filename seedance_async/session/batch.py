@@ -36,6 +36,7 @@ from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
 from seedance_async.jobs.state import UNSETTLED_STATES, JobState
+from seedance_async.session.completed_jobs import CompletedJobs
 from seedance_async.session.source import Requests, Source
 from seedance_async.session.stream import Stream
 from seedance_async.session.submitter import Submitter
@@ -193,11 +194,19 @@ class BatchRunner:
         self._max_uncertain = max_uncertain
         self._uploads, self._preparer = uploads, preparer
         self._feeders, self._window = feeders, window
-        self._streams: dict[Stream, None] = {}  # in the order of their starts
+        # In the order of their starts; with the jobs that were given up, once one is being left.
+        self._streams: dict[Stream, dict[JobRecord, None] | None] = {}
 
-    async def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
+    def as_completed(self, requests: Requests) -> CompletedJobs:
         """See `SeedanceSession.as_completed`."""
+        begun: list[Stream] = []
+        return CompletedJobs(self._as_completed(requests, begun), partial(self._drop, begun))
+
+    async def _as_completed(
+        self, requests: Requests, begun: list[Stream]
+    ) -> AsyncGenerator[Job, None]:
         stream = self._begin(Source(requests))
+        begun.append(stream)
         try:
             while (ended := await stream.next_ended()) is not None:
                 yield Job(self._with_outcome(ended[1]), self._actions)
@@ -277,18 +286,28 @@ class BatchRunner:
 
     async def _end(self, stream: Stream) -> None:
         """Stop a stream; name the jobs that its consumer has not been given, and keep them."""
-        # At once: where a loop is left by an exception, its stream is closed in the background, and
-        # the same requests may come again meanwhile.
-        before = dict.fromkeys(stream.unseen)
-        self._submitter.give_up_all(before)
+        self._give_up(stream)
         try:
             await stream.stop()
         finally:
-            self._streams.pop(stream, None)
+            before = self._streams.pop(stream) or {}
             unseen = stream.unseen
             _log_unseen(unseen)
             self._submitter.give_up_all(each for each in unseen if each not in before)
             self._submitter.settle_given_up(before)
+
+    def _drop(self, begun: Sequence[Stream]) -> None:
+        """The generator of a stream is garbage; if it has not ended, that is still to come."""
+        for stream in begun:
+            if stream in self._streams and stream.is_here():
+                self._give_up(stream)
+                stream.cancel()
+
+    def _give_up(self, stream: Stream) -> None:
+        """Keep the jobs for a retry of their requests, once; their submits may be in progress."""
+        if self._streams[stream] is None:
+            self._streams[stream] = before = dict.fromkeys(stream.unseen)
+            self._submitter.give_up_all(before)
 
     def _with_outcome(self, record: JobRecord) -> JobRecord:
         """The job of a stream; a rejected one for it, if another caller has taken it back."""
@@ -417,7 +436,8 @@ class BatchRunner:
         if not awaited and isinstance(refusal, SeedanceError):
             submitter.release_key(key)
             return submitter.reject(request, refusal), None
-        return submitter.add(key, request, automatic=automatic), prepared
+        mark = prepared.fingerprint if prepared.local else None
+        return submitter.add(key, request, automatic=automatic, fingerprint=mark), prepared
 
 
 def attach_jobs(error: BaseException, jobs: Sequence[Job]) -> None:

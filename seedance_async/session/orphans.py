@@ -6,23 +6,23 @@ A program that gives up on a job and asks for the same again wants one video, no
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import attrs
 
-from seedance_async.api.errors import InvalidRequestError, frameless
+from seedance_async.api.errors import frameless
 from seedance_async.api.prepared_request import PreparedRequest
 from seedance_async.api.request import GenerationRequest
 from seedance_async.jobs.registry import JobRecord
 from seedance_async.jobs.state import UNSETTLED_STATES, JobState
 
+_log = logging.getLogger(__name__)
+
 #: Seconds for which an equal request is taken for a retry, though the job has ended.
 KEPT_SECONDS = 3600.0
-
-#: So many are not looked through for those that are over.
-MANY = 100
 
 #: Fingerprints to compute before other callbacks of the event loop have a turn.
 _AT_ONCE = 100
@@ -40,16 +40,16 @@ class Orphans:
     An hour after that, an equal request is no retry any more, if the job has ended.
 
     Args:
-        fingerprint: that of a request, as `PreparedRequest` has it.
+        fingerprint: that of a request without files, as `PreparedRequest` has it.
     """
 
-    def __init__(self, fingerprint: Callable[[GenerationRequest], Awaitable[str]]) -> None:
+    def __init__(self, fingerprint: Callable[[GenerationRequest], str]) -> None:
         self._fingerprint = fingerprint
         self._by_name: dict[_Name, OrderedDict[JobRecord, _Orphan]] = {}
-        self._tidy_at = MANY
+        self._tidied_at = -math.inf
         self._unsettled: dict[JobRecord, asyncio.Future[None]] = {}
         self._unnamed: deque[_Orphan] = deque()
-        self._naming = asyncio.Lock()
+        self._unwanted: set[JobRecord] = set()
 
     def add(self, record: JobRecord, prepared: PreparedRequest | None, *, settled: bool) -> None:
         """A job goes on without its caller.
@@ -76,6 +76,10 @@ class Orphans:
         if settled is not None:
             settled.set_result(None)
 
+    def cancelled(self, record: JobRecord) -> None:
+        """This session cancels a job: an equal request after that asks for another."""
+        self._unwanted.add(record)
+
     async def adopt(self, prepared: PreparedRequest) -> JobRecord | None:
         """The job of an equal request with the same key and budget, or with none like this one.
 
@@ -91,7 +95,7 @@ class Orphans:
             record, orphan = self._by_name[name].popitem(last=False)
             if not self._by_name[name]:
                 del self._by_name[name]
-            if orphan.is_over(asyncio.get_running_loop().time()):
+            if self._is_over(orphan, asyncio.get_running_loop().time()):
                 continue
             try:
                 if record in self._unsettled:
@@ -110,30 +114,41 @@ class Orphans:
         self._by_name.setdefault(name, OrderedDict())[orphan.record] = orphan
 
     async def _name_all(self) -> None:
-        async with self._naming:
-            while self._unnamed:
-                orphan = self._unnamed[0]
-                record, request = orphan.record, orphan.record.request
-                try:
-                    if request is not None and not orphan.is_over(-math.inf):
-                        key = None if record.has_automatic_key else record.key
-                        self._keep((key, None, await self._fingerprint(request)), orphan)
-                except InvalidRequestError:
-                    pass  # a file of it is gone, so nobody can ask for the same
-                self._unnamed.popleft()
-                if len(self._unnamed) % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
+        while self._unnamed:
+            orphan = self._unnamed.popleft()
+            if orphan.record.request is None:
+                continue  # it was attached by its id
+            try:
+                self._keep(self._name_of(orphan.record, orphan.record.request), orphan)
+            except Exception as error:  # of the user's `media_key`
+                key = orphan.record.key
+                _log.warning("job %s cannot be given to a retry of its request: %r", key, error)
+            if len(self._unnamed) % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._tidy(asyncio.get_running_loop().time())
+
+    def _name_of(self, record: JobRecord, request: GenerationRequest) -> _Name:
+        fingerprint = record.fingerprint or self._fingerprint(request)
+        return None if record.has_automatic_key else record.key, None, fingerprint
 
     def _tidy(self, now: float) -> None:
-        """Forget those that nobody gets any more, once there are many more than there were."""
-        if len(self._by_name) < self._tidy_at:
+        """Forget those that nobody gets any more; once in a while, since all are looked at."""
+        if now < self._tidied_at + KEPT_SECONDS:
             return
+        self._tidied_at = now
         for name, orphans in list(self._by_name.items()):
-            for record in [each.record for each in orphans.values() if each.is_over(now)]:
+            for record in [each.record for each in orphans.values() if self._is_over(each, now)]:
                 del orphans[record]
             if not orphans:
                 del self._by_name[name]
-        self._tidy_at = MANY + 2 * len(self._by_name)
+        self._unwanted = {record for record in self._unwanted if not record.state.has_ended}
+
+    def _is_over(self, orphan: _Orphan, now: float) -> bool:
+        """Whether an equal request is a new one, and no retry of this."""
+        state = orphan.record.state
+        if state is JobState.CANCELLED and orphan.record in self._unwanted:
+            return True
+        return state is JobState.REJECTED or (state.has_ended and now >= orphan.until)
 
 
 def _name(prepared: PreparedRequest) -> _Name:
@@ -146,8 +161,3 @@ class _Orphan:
 
     record: JobRecord
     until: float
-
-    def is_over(self, now: float) -> bool:
-        """Whether an equal request is a new one, and no retry of this."""
-        state = self.record.state
-        return state is JobState.REJECTED or (state.has_ended and now >= self.until)

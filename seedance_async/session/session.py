@@ -376,7 +376,7 @@ class SeedanceSession:
         self._check_open()
         return None if self._journal is None else await self._journal.find(key)
 
-    def as_completed(self, requests: Requests) -> AsyncGenerator[Job]:
+    def as_completed(self, requests: Requests) -> AsyncGenerator[Job, None]:
         """Submit many requests and yield each job when it has ended, whatever its outcome.
 
         The requests, an iterable or an async iterable, are pulled as slots come free, and no
@@ -384,7 +384,8 @@ class SeedanceSession:
         a request, if the content of a request is not what makes a job the same. Breaking out of the
         loop stops the pulling and leaves the running jobs alone; the log names those that were not
         yielded, and the next equal requests get them, as after a cancelled `run`. An async
-        generator is pulled and closed by one task.
+        generator is pulled and closed by one task. Where you keep what this returns in a variable,
+        use `contextlib.aclosing`.
 
         Raises:
             AuthenticationError, InsufficientCreditsError, UnreachableError: no more submits are
@@ -513,6 +514,8 @@ class SeedanceSession:
 
     async def _cancel(self, record: JobRecord) -> None:
         assert record.request_id is not None
+        if self._submitter.orphans is not None:
+            self._submitter.orphans.cancelled(record)
         try:
             await self.client.cancel(record.request_id)
         except (ConflictError, NotFoundError) as error:

@@ -98,6 +98,7 @@ class Stream:
         self._pulling = True
         self._refusal: Exception | None = None  # the one that concerns every submit
         self.stopped_by: Exception | None = None
+        self._loop = asyncio.get_running_loop()
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their starts
         self._puller = self._start(self._pull_all(), "seedance-pull", self._pulled_all)
 
@@ -121,6 +122,13 @@ class Stream:
     def unseen(self) -> list[JobRecord]:
         """The jobs that go on, or may, and that the consumer has not been given."""
         return [record for record in self._unseen if self._goes_on(record)]
+
+    def is_here(self) -> bool:
+        """Whether the caller runs on the stream's event loop."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     async def stop(self, reason: Exception | None = None) -> None:
         """Pull no more; running jobs go on, and submits in progress are completed.

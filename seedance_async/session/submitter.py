@@ -115,7 +115,12 @@ class Submitter:
         return self._slots_taken - self._waiting_for_place + self._poller.abandoned.places
 
     def add(
-        self, key: str, request: GenerationRequest | None, *, automatic: bool = False
+        self,
+        key: str,
+        request: GenerationRequest | None,
+        *,
+        automatic: bool = False,
+        fingerprint: str | None = None,
     ) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
 
@@ -124,8 +129,9 @@ class Submitter:
             request: what is asked for, if that is known.
             automatic: whether its caller gave no key. If nothing comes of the job, this one is
                 given back.
+            fingerprint: of a request with files, as they are now.
         """
-        record = self._registry.add(key, request, automatic=automatic)
+        record = self._registry.add(key, request, automatic=automatic, fingerprint=fingerprint)
         if self._journal is not None:
             if automatic:
                 self._automatic.add(record)
@@ -206,7 +212,10 @@ class Submitter:
 
     async def adopt_orphan(self, prepared: PreparedRequest) -> JobRecord | None:
         """As `Orphans.adopt`; the job that it returns is on disk, if it can be."""
-        orphan = None if self.orphans is None else await self.orphans.adopt(prepared)
+        if self.orphans is None:
+            return None
+        with self._client.waits.during("network"):
+            orphan = await self.orphans.adopt(prepared)
         if orphan is not None and self._journal is not None:
             try:
                 await self._resumer.recorded(orphan)
@@ -259,7 +268,7 @@ class Submitter:
 
     def _orphan(self, record: JobRecord, prepared: PreparedRequest | None) -> None:
         """The caller has no job, though its request was sent: a retry of it gets this one."""
-        self.orphans = self.orphans or Orphans(self._fingerprint)
+        self.orphans = self.orphans or Orphans(self._preparer.fingerprint)
         self.orphans.add(record, prepared, settled=record.state not in UNSETTLED_STATES)
 
     def give_up(self, record: JobRecord, prepared: PreparedRequest) -> None:
@@ -277,11 +286,6 @@ class Submitter:
         for record in records:
             if self.orphans is not None and record not in self._detached:
                 self.orphans.settle(record)
-
-    async def _fingerprint(self, request: GenerationRequest) -> str:
-        if self._uploads is not None:
-            await self._uploads.read(request)
-        return self._preparer.fingerprint(request)
 
     async def take_up(
         self, left: JournalEntry, request: GenerationRequest | None

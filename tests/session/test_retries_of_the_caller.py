@@ -4,9 +4,9 @@ Each test runs a program twice over one journal, as its user would after a failu
 """
 
 import asyncio
+import contextlib
 import gc
 import json
-from contextlib import aclosing
 
 import attrs
 import pytest
@@ -14,19 +14,15 @@ import pytest
 from seedance_async import (
     APIError,
     GenerationRequest,
-    InvalidRequestError,
     JobState,
     JournalError,
     RateLimitError,
     SubmitUncertainError,
-    Violation,
 )
-from seedance_async.api.models import GenerationStatus, Submission
-from seedance_async.api.prepared_request import prepare
 from seedance_async.jobs.job import JobToken
-from seedance_async.jobs.registry import JobRecord, TaskRegistry
+from seedance_async.jobs.registry import JobRecord
 from seedance_async.journal import read_entries
-from seedance_async.session.orphans import Orphans
+from seedance_async.session.completed_jobs import CompletedJobs
 from tests.support.fakes import LOST, NOT_SENT, FakeAPI, accepted, error_reply, reply
 from tests.support.memory_journal import MemoryJournal, memory_store
 
@@ -485,7 +481,7 @@ async def test_a_stream_that_is_begun_again_gets_the_jobs_that_nobody_was_given(
 ):
     requests = [GenerationRequest("another"), pair(REQUEST)]
     async with make_session(transport=api) as session:
-        async with aclosing(session.as_completed(requests)) as jobs:
+        async with contextlib.aclosing(session.as_completed(requests)) as jobs:
             first = await anext(jobs)
         await asyncio.sleep(300)
         (job,) = [job async for job in session.as_completed([pair(REQUEST)])]
@@ -547,20 +543,89 @@ async def test_callers_that_ask_for_the_jobs_of_a_left_batch_at_once_get_one_eac
     assert len({job.request_id for job in jobs}) == len(api.jobs) == 251
 
 
-async def test_a_request_whose_file_is_gone_does_not_keep_other_jobs_from_a_retry():
-    async def fingerprint(request):
-        if request is not REQUEST:
-            raise InvalidRequestError([Violation("media_urls[0]", "a.png", "is not there")])
-        return prepare(request).fingerprint
+async def test_a_job_whose_media_cannot_be_named_any_more_keeps_no_other_from_a_retry(
+    make_session, api, caplog
+):
+    def media_key(url):
+        raise KeyError("no such picture")
 
-    registry, orphans = TaskRegistry(), Orphans(fingerprint)
-    for name, request in ("1", GenerationRequest("of a file")), ("2", REQUEST):
-        record = registry.add(name, request, automatic=True)
-        registry.move(record, JobState.SUBMITTING)
-        registry.accept(record, Submission(f"req_{name}", GenerationStatus.QUEUED))
-        orphans.add(record, None, settled=True)
-    assert await orphans.adopt(prepare(REQUEST)) is record
-    assert await orphans.adopt(prepare(REQUEST)) is None
+    of_picture = GenerationRequest("a", media_urls=["https://media.test/a.png"])
+    async with make_session(transport=api, media_key=media_key) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4):
+                await session.run([of_picture, REQUEST])
+        assert (await session.generate(REQUEST)).status == "succeeded"
+        assert (await session.generate(REQUEST)).status == "succeeded"
+    assert api.prompts == {"a": 1, REQUEST.prompt: 2}
+    assert caplog.text.count("cannot be given to a retry of its request") == 1
+
+
+@pytest.mark.parametrize("leave", ["break", "raise"])
+async def test_a_loop_that_is_left_gives_its_jobs_to_the_next_line_of_the_program(
+    make_session, api, leave
+):
+    """The event loop closes its generator only some turns later."""
+    requests = [REQUEST, GenerationRequest("another"), GenerationRequest("a third")]
+    async with make_session(transport=api, max_in_flight=2) as session:
+        with contextlib.suppress(LookupError):
+            async for job in session.as_completed(tuple(requests)):
+                requests.remove(job.request)
+                if leave == "break":
+                    break
+                raise LookupError
+        for request in requests:
+            assert (await session.generate(request)).status == "succeeded"
+    assert set(api.prompts.values()) == {1}
+
+
+async def test_a_stream_that_is_dropped_when_its_loop_is_gone_is_left_alone(make_session, api):
+    session = await make_session(transport=api).open()
+    jobs = session.as_completed([REQUEST, GenerationRequest("another")])
+    await anext(jobs)
+    await asyncio.to_thread(CompletedJobs.__del__, jobs)
+    await jobs.aclose()
+    await session.aclose()
+
+
+async def test_a_job_that_was_cancelled_on_purpose_is_not_given_to_the_next_request(
+    make_session, api
+):
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(4):
+                await session.run([REQUEST])
+        (job,) = caught.value.__cause__.jobs
+        await job.cancel()
+        assert (await session.generate(REQUEST)).status == "succeeded"
+    assert api.count("create") == 2
+
+
+async def test_a_retry_that_waits_long_for_the_answer_says_so(make_session, api):
+    api.script["create"] += [slow(api, 60)]
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.submit(REQUEST)
+        retry = asyncio.create_task(session.submit(REQUEST))
+        await asyncio.sleep(30)
+        assert session.stats().waiting["network"] >= 20
+        await (await retry)
+    assert len(api.jobs) == 1
+
+
+async def test_jobs_that_nobody_asks_for_again_are_forgotten(make_session, api):
+    kept = []
+    async with make_session(transport=api) as session:
+        for number in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(4):
+                    await session.run([GenerationRequest(f"{number} {n}") for n in range(20)])
+            await asyncio.sleep(2 * 3600)
+            await (await session.submit(REQUEST))
+            gc.collect()
+            records = [each for each in gc.get_objects() if isinstance(each, JobRecord)]
+            kept.append(len([each for each in records if "a river" not in each.request.prompt]))
+    assert kept[2] <= kept[0]
 
 
 async def test_a_late_refusal_leaves_the_key_to_the_retry(make_session, api):

@@ -260,3 +260,28 @@ async def test_a_long_upload_is_told(make_session, river, caplog):
     async with make_session(uploader=slowly) as session:
         await session.submit(GenerationRequest("x", media_urls=[river]))
     assert "an upload of reference media" in caplog.text
+
+
+async def broken_off(session, *requests):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5):
+            await session.run(requests)
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_batch_that_is_run_again_knows_its_files_by_what_they_were(
+    make_session, api, bucket, river, tmp_path, journal
+):
+    options = {"journal": MemoryJournal()} if journal else {}
+    request, moved = GenerationRequest("one", media_urls=[river]), tmp_path / "moved.png"
+    async with make_session(transport=api, uploader=bucket, **options) as session:
+        await broken_off(session, request)
+        river.rename(moved)
+        again = GenerationRequest("one", media_urls=[moved])
+        await broken_off(session, again)
+        assert api.count("create") == 1, "the same picture, wherever it lies"
+        river.write_bytes(PNG + b"\0" * 4)
+        assert (await session.run([request])).counts == {JobState.SUCCEEDED: 1}
+        assert api.count("create") == 2, "another picture under the name of the first"
+        assert (await session.run([again])).counts == {JobState.SUCCEEDED: 1}
+    assert api.count("create") == 2
