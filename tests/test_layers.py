@@ -64,14 +64,15 @@ emulator:
 engines: engines.contract engines.task engines.work
 engines.callbacks: journal.writing root webhooks
 engines.contract: engines.task root
-engines.dbos: _utils.packages _utils.plural api.errors api.option_fields engines.callbacks
-    engines.contract engines.results engines.submits engines.task engines.work journal journal.keys
-    journal.owner root
+engines.dbos: _utils.elapsed _utils.packages _utils.plural api.errors api.option_fields
+    engines.callbacks engines.contract engines.results engines.submits engines.task engines.turns
+    engines.work journal journal.keys journal.owner root
 engines.making: api.retry engines.results engines.submits engines.task journal root
     session.journaling
 engines.results: engines.task jobs.downloads media root
 engines.submits: root
 engines.task: root
+engines.turns:
 engines.work: engines.making engines.results engines.submits engines.task root
 jobs:
 jobs.downloads: _utils.cancellation _utils.plural api.errors api.long_waits api.models api.options

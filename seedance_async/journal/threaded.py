@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -32,10 +32,14 @@ class ThreadedJournal(ABC):
 
     Args:
         path: names it in errors.
+
+    Attributes:
+        before_claim: if set, awaited with the key before each claim; if it raises, there is none.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.before_claim: Callable[[str], Awaitable[None]] | None = None
         self._lifecycle = Lifecycle(path)
         self._writer: Writer | None = None
 
@@ -77,6 +81,8 @@ class ThreadedJournal(ABC):
     async def claim(self, intent: Intent, *, after: int | None = None) -> int | None:  # noqa: D102
         self._lifecycle.check_open()
         plain = checked_intent(intent, journal=self._path)
+        if self.before_claim is not None:
+            await self.before_claim(plain.key)
         return await self._run(
             lambda database: database.claim(plain, after),
             Role.CLAIM,

@@ -64,6 +64,30 @@ async def is_stopped(worker):
 
 
 @POSTGRES
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_worker_that_wakes_sends_nothing_of_what_was_cancelled_meanwhile(
+    engine, emulator, make_requests, forgotten
+):
+    """It was stopped before its first claim, and its run has been told as never sent."""
+    *requests, later = make_requests(3)
+    async with engine.queue() as queue:
+        await queue.enqueue(requests, run="autumn")
+        async with process(engine, "before the claim", stops=True, max_in_flight=2) as stopped:
+            await is_stopped(stopped)
+            await queue.cancel(run="autumn")
+            async with engine.worker(lease=LEASE):
+                told = await outcomes(queue, "autumn")
+            assert [(each.state, each.sent) for each in told] == [("cancelled", False)] * 2
+            if forgotten:
+                await queue.forget(run="autumn")
+            stopped.send_signal(signal.SIGCONT)
+            await queue.enqueue([later], run="winter")
+            [made] = await outcomes(queue, "winter")
+    assert made.state == "succeeded"
+    assert charged(emulator, [*requests, later]) == {0: 2, 1: 1}
+
+
+@POSTGRES
 @pytest.mark.parametrize(("step", "uncertain"), KILLS.items(), ids=list(KILLS))
 async def test_what_a_killed_worker_had_is_taken_over(
     engine, emulator, make_requests, step, uncertain

@@ -23,9 +23,12 @@ class Rows:
     def __init__(self, **workers):
         self.rows = [Row(key, worker) for key, worker in workers.items()]
         self.said, self.again, self.asked, self.away = [], [], [], 0
+        self.fails = False
 
     async def running(self, executor_id=None):
         self.asked.append(executor_id)
+        if self.fails:
+            raise QueueError("it is away")
         return [row for row in self.rows if executor_id in (None, row.executor_id)]
 
     async def hand_out_again(self, ids):
@@ -51,7 +54,7 @@ class Signs:
         return self.own, self.living
 
 
-def make(rows, signs, *, running=(), told=None, workers=None):
+def make(rows, signs, *, running=(), told=None, lost=None, workers=None):
     return Keeper(
         rows,
         signs,
@@ -60,6 +63,7 @@ def make(rows, signs, *, running=(), told=None, workers=None):
         executor_id=executor_id(signs.own, "here"),
         running=lambda: set(running),
         cancel=(told if told is not None else []).extend,
+        lose=(lost if lost is not None else []).extend,
         share=(workers if workers is not None else []).append,
     )
 
@@ -143,6 +147,33 @@ async def test_what_is_cancelled_is_heard_once_and_can_be_taken_back():
     await keeper.hear()
     assert "x" not in keeper.cancelled
     assert "y" in keeper.cancelled
+
+
+@pytest.mark.virtual_time
+async def test_who_was_away_learns_what_is_not_its_own_any_more_before_it_submits():
+    rows, lost, told = Rows(a="1@here", b="2@there", c=None), [], []
+    keeper = make(rows, Signs(), running="abcd", lost=lost, told=told)
+    await keeper.hear()
+    rows.said = [("1", 5, Note(["a"], True))]
+    await asyncio.sleep(1.9)
+    await keeper.catch_up()
+    assert (lost, told) == ([], []), "it has heard lately"
+    await asyncio.sleep(0.2)
+    await asyncio.gather(keeper.catch_up(), keeper.catch_up())
+    assert sorted(lost) == ["b", "c", "d"]
+    assert told == ["a"]
+    assert rows.asked == ["1@here"]
+
+
+@pytest.mark.virtual_time
+async def test_who_cannot_learn_what_became_of_its_tasks_submits_nothing():
+    rows = Rows()
+    keeper = make(rows, Signs())
+    await keeper.hear()
+    await asyncio.sleep(3)
+    rows.fails = True
+    with pytest.raises(QueueError):
+        await keeper.catch_up()
 
 
 async def test_what_is_cancelled_is_heard_though_the_clock_of_the_database_has_gone_back():

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 from dbos import WorkflowStatus
 
+from seedance_async._utils.elapsed import Since
 from seedance_async._utils.plural import counted
 from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.cancelled import Cancelled
@@ -25,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 #: Signs of life in the time of a lease.
 SIGNS = 5
+
+#: Looks that may be missed: a worker that has heard nothing for longer submits nothing before it
+#: has. What is cancelled is told as never sent only after one look more.
+MISSED = 2
 
 
 class Signs(Protocol):
@@ -49,6 +55,7 @@ class Keeper:
         executor_id: the worker's.
         running: returns the workflows that it makes at this moment.
         cancel: cancels some of these.
+        lose: ends some of these here: they are not with this worker any more.
         share: called with the number of workers whenever it changes.
 
     Attributes:
@@ -65,14 +72,17 @@ class Keeper:
         executor_id: str,
         running: Callable[[], Collection[str]],
         cancel: Callable[[Iterable[str]], None],
+        lose: Callable[[Iterable[str]], None],
         share: Callable[[int], None],
     ) -> None:
         self._rows, self._signs = rows, signs
         self._lease, self._look_every = lease, look_every
         self._executor_id, self._running, self._cancel = executor_id, running, cancel
-        self._looks = 0
+        self._lose, self._looks = lose, 0
+        self._heard: Since | None = None
+        self._catching_up = asyncio.Lock()
         self._unknown: set[str] = set()
-        self.cancelled = Cancelled(rows, settled_after=3 * look_every)
+        self.cancelled = Cancelled(rows, settled_after=(MISSED + 1) * look_every)
         self._share, self._living = share, 1
 
     async def run(self) -> None:
@@ -83,9 +93,28 @@ class Keeper:
 
     async def hear(self) -> None:
         """Cancel what this worker makes and somebody has cancelled since the last time."""
+        heard = Since()
         new = await self.cancelled.look()
+        self._heard = heard
         if new:
             self._cancel(new.intersection(self._running()))
+
+    async def catch_up(self) -> None:
+        """Before a submit: learn what has become of all tasks, if this worker was away.
+
+        It was stopped, say, or cut off from the database. Meanwhile what it has may have been
+        cancelled, told and forgotten, or made by others.
+
+        Raises:
+            QueueError: the database is away.
+        """
+        async with self._catching_up:
+            away = math.inf if self._heard is None else self._heard.seconds
+            if away > MISSED * self._look_every:
+                running = set(self._running())
+                rows = await self._rows.running(self._executor_id)
+                self._lose(running - {row.workflow_id for row in rows})
+                await self.hear()
 
     async def is_cancelled(self, workflow_id: str) -> bool:
         """Whether somebody has cancelled this, and nobody has taken that back since.

@@ -7,7 +7,6 @@ import logging
 import platform
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,8 +14,15 @@ from typing import Any
 import attrs
 from attrs.validators import optional
 
-from seedance_async import ConfigurationError, JobState, JournalError, SeedanceSession
+from seedance_async import (
+    ConfigurationError,
+    JobState,
+    JournalError,
+    SeedanceError,
+    SeedanceSession,
+)
 from seedance_async.api.option_fields import positive, whole
+from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.keeper import Keeper, executor_id
 from seedance_async.engines.dbos.launch import launch
 from seedance_async.engines.dbos.names import key_in
@@ -25,6 +31,7 @@ from seedance_async.engines.dbos.rows import Rows
 from seedance_async.engines.results import Results
 from seedance_async.engines.submits import Submits
 from seedance_async.engines.task import Outcome, Task
+from seedance_async.engines.turns import Turns
 from seedance_async.engines.work import PATIENCE, Work
 
 _log = logging.getLogger(__name__)
@@ -102,7 +109,7 @@ class SeedanceWorker:
         self._options = options
         self._session = SeedanceSession(**options)
         self.executor_id: str | None = None
-        self._running: dict[str, Task] = {}
+        self._running: dict[str, _Running] = {}
         self._cancelling: set[asyncio.Task[Outcome]] = set()
         self._unread = set[str]()
         self._leaving = False
@@ -131,9 +138,11 @@ class SeedanceWorker:
                 executor_id=self.executor_id,
                 running=self._running.keys,
                 cancel=self._cancel,
+                lose=self._lose,
                 share=self._share_polls,
             )
             await self._keeper.hear()
+            self._journal.before_claim = self._check_wanted
             most: int = self._options.get("max_in_flight", 20)
             await rows.register(
                 global_concurrency=self._concurrency,
@@ -173,18 +182,15 @@ class SeedanceWorker:
             at_once=self._at_once,
             patience=PATIENCE,
             max_uncertain=most,
-            turn=None if self._rate is None else partial(self._turn, 1 / self._rate),
+            turn=None if self._rate is None else Turns(self._journal.turn, self._rate).wait,
         )
-
-    async def _turn(self, spacing: float) -> None:
-        await asyncio.sleep(await self._journal.turn(spacing))
 
     async def _make(self, workflow_id: str, data: dict[str, Any]) -> str:
         try:
             task = Task.load(data)
         except ValueError as error:
             return (await self._left_to_others(workflow_id, error)).dump()
-        self._running[workflow_id] = task
+        self._running[workflow_id] = _Running(task, asyncio.current_task())
         try:
             outcome = await self._outcome(workflow_id, task)
             self._on_outcome(outcome)
@@ -221,10 +227,35 @@ class SeedanceWorker:
 
     def _cancel(self, workflow_ids: Iterable[str]) -> None:
         for workflow_id in workflow_ids:
-            task = self._running[workflow_id]
+            task = self._running[workflow_id].task
             cancelling = asyncio.create_task(self._work.cancel(task, workflow_id))
             self._cancelling.add(cancelling)
             cancelling.add_done_callback(self._cancelling.discard)
+
+    def _lose(self, workflow_ids: Iterable[str]) -> None:
+        """End what is with others by now, or forgotten: DBOS records no end of it here."""
+        for workflow_id in workflow_ids:
+            lost = self._running.pop(workflow_id, None)
+            if lost is not None and lost.making is not None:
+                _log.warning("the task %s is not with this worker any more", workflow_id)
+                lost.making.cancel()
+
+    async def _check_wanted(self, key: str) -> None:
+        """Before a submit is claimed: whether a task of this worker is still to be made of it.
+
+        Raises:
+            JournalError: the queue cannot be asked.
+            SeedanceError: none is.
+        """
+        try:
+            await self._keeper.catch_up()
+        except QueueError as error:
+            raise JournalError(f"{error}; nothing is submitted meanwhile") from error
+        if not any(
+            running.task.key == key and workflow_id not in self._keeper.cancelled
+            for workflow_id, running in self._running.items()
+        ):
+            raise SeedanceError(f"the task {key!r} was cancelled, or is with another worker")
 
     def _share_polls(self, workers: int) -> None:
         rate = self._options.get("poll_rate")
@@ -241,6 +272,14 @@ class SeedanceWorker:
                 await rows.hand_out_again([row.workflow_id for row in left])
         except Exception as error:
             _log.warning("the tasks of this worker are taken over later: %r", error)
+
+
+@attrs.frozen(eq=False)
+class _Running:
+    """A task, and what makes it."""
+
+    task: Task
+    making: asyncio.Task[Any] | None
 
 
 @attrs.frozen
