@@ -30,6 +30,8 @@ class FolderShelf:
         self._folder = plan.videos
 
     def names(self) -> list[str]:
+        if not self._folder.is_dir():
+            return []  # nobody has lived long enough to make it
         return [path.name for path in self._folder.iterdir() if not _is_part(path.name)]
 
     def content(self, name: str) -> bytes:
