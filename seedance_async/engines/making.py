@@ -269,7 +269,7 @@ class Making:
         error: DownloadError | None = None
         for tries in range(DOWNLOADS):
             try:
-                await job.download(results.place(self.task, request_id), overwrite=True)
+                await results.save(self.task, job)
             except DownloadError as failure:
                 error = failure
                 _log.warning("the video of job %s is not saved yet: %s", job.request_id, failure)

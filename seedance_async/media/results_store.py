@@ -82,6 +82,18 @@ class StoredObject:
         except Exception as error:
             raise self._error(reason(error), video) from error
 
+    async def is_of_another(self, request_id: str) -> bool:
+        """Whether an object is there that is not marked as the video of this job.
+
+        Raises:
+            DownloadError: the store cannot be asked.
+        """
+        try:
+            there = await self._get(head=True)
+        except Exception as error:
+            raise DownloadError(reason(error), request_id=request_id, url=self.url) from error
+        return there is not None and there.attributes.get(_JOB) != safe_file_stem(request_id)
+
     async def _save(self, video: VideoStream, overwrite: bool) -> SavedFile:
         there = await self._get(head=True)
         if there is not None and there.attributes.get(_JOB) == _job(video):

@@ -48,6 +48,46 @@ async def test_a_file_is_there_only_as_it_is_on_record(tmp_path):
     assert not await results.has(TASK, "req_1", saved)
 
 
+@pytest.fixture
+async def session(tmp_path):
+    options = EmulatorOptions(seed=SEED, speed=1000.0)  # each job has a video of its own
+    async with Emulator(options) as emulator:
+        session = SeedanceSession(
+            base_url=emulator.url, api_key=emulator.api_key, poll=QUICK_POLL,
+            journal=tmp_path / "run.db",
+        )  # fmt: skip
+        async with session:
+            yield session
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+async def test_two_videos_of_one_name_are_both_kept(session, tmp_path, bucket, caplog):
+    """As of two runs whose names were made of the numbers of their lines."""
+    folder = tmp_path / "videos"
+    place = folder.as_uri() if bucket else folder
+    tasks = [Task(key, GenerationRequest(key), "b/001.mp4") for key in ("river", "lake")]
+    told = [await Work(session, place).make(task) for task in tasks]
+    again = [await Work(session, place).make(task) for task in tasks]
+    assert again == told
+    names = ["001.mp4", f"001.{told[1].request_id}.mp4"]
+    assert [each.file.rpartition("/")[2] for each in told] == names
+    assert sorted(path.name for path in (folder / "b").iterdir()) == sorted(names)
+    for each, name in zip(told, names, strict=True):
+        assert hashlib.sha256((folder / "b" / name).read_bytes()).hexdigest() == each.sha256
+    assert caplog.text.count("another video has the name b/001.mp4: that of lake") == 1
+
+
+async def test_a_video_that_a_worker_saved_and_could_not_record_is_known(session, tmp_path):
+    folder = tmp_path / "videos"
+    job = await session.submit(TASK.request, key=TASK.key)
+    Results(folder)
+    async with job.stream() as video:
+        (folder / "river.mp4").write_bytes(b"".join([piece async for piece in video]))
+    told = await Work(session, folder).make(TASK)
+    assert told.file == str(folder / "river.mp4")
+    assert [path.name for path in folder.iterdir()] == ["river.mp4"]
+
+
 def test_a_video_may_be_in_a_folder_of_its_own(tmp_path):
     place = Results(tmp_path).place(attrs.evolve(TASK, file="b/{id}.mp4"), "req_1")
     assert place == tmp_path / "b" / "req_1.mp4"
