@@ -158,6 +158,8 @@ session.outcomes: api.client api.errors api.models jobs.polling jobs.registry jo
 session.passed_on: api.errors journal webhooks
 session.resumer: _utils.cancellation api.errors api.models api.protocol jobs.events jobs.job
     jobs.polling jobs.registry jobs.state journal session.journaling
+session.running_keys: api.errors api.prepared_request jobs.registry jobs.state session.journaling
+    session.resumer
 session.session: _utils.cancellation api.client api.errors api.models api.option_fields
     api.prepared_request api.request jobs.downloads jobs.events jobs.job jobs.polling jobs.registry
     jobs.state jobs.stats jobs.updates journal session.batch session.chaining session.credit_limit
@@ -169,8 +171,8 @@ session.source: api.job_media api.request
 session.stream: _utils.cancellation api.errors jobs.registry session.source
 session.submitter: _utils.cancellation api.client api.errors api.prepared_request api.request
     jobs.events jobs.polling jobs.registry jobs.state journal session.chaining session.credit_limit
-    session.journaling session.orphans session.outcomes session.resumer session.shutdown
-    session.uploads session.webhook_callbacks
+    session.journaling session.orphans session.outcomes session.resumer session.running_keys
+    session.shutdown session.uploads session.webhook_callbacks
 session.uploads: _utils.plural _utils.urls api.errors api.local_media api.prepared_request
     api.request
 session.webhook_callbacks: _utils.cancellation api.backoff api.errors api.models

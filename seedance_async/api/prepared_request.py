@@ -97,6 +97,16 @@ class PreparedRequest:
             self._fingerprint = fingerprint_of(self.data, self._media_key)
         return self._fingerprint
 
+    @property
+    def key_stem(self) -> str:
+        """What an automatic key begins with: the fingerprint, of what counts for a named limit too.
+
+        Equal requests of two tenants are two jobs.
+        """
+        if self.budget is None:
+            return self.fingerprint
+        return hashlib.sha256(f"{self.fingerprint} {self.budget}".encode()).hexdigest()[:32]
+
     def with_callback_url(self, url: str) -> PreparedRequest:
         """The same, to be called back at this URL. The rules are not checked again."""
         request = attrs.evolve(self.request, webhook_url=url)

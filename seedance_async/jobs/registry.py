@@ -180,6 +180,17 @@ class TaskRegistry:
         self._counts[record.state] += 1
         return record
 
+    def identify(self, record: JobRecord, request: GenerationRequest, *, automatic: bool) -> None:
+        """The request of a job is known, though it was attached by its id.
+
+        Args:
+            record: the job.
+            request: what it was asked for.
+            automatic: whether that gives the job its key.
+        """
+        if record.request is None:
+            record.request, record.has_automatic_key = request, automatic
+
     def discard(self, record: JobRecord) -> None:
         """Forget a job whose submit was never sent, as if it had never been added.
 

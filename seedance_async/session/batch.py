@@ -31,7 +31,7 @@ from seedance_async.api.errors import (
     frameless,
 )
 from seedance_async.api.prepared_request import PreparedRequest, Preparer
-from seedance_async.api.request import GenerationRequest, Violation
+from seedance_async.api.request import Violation
 from seedance_async.api.retry import stops_submits
 from seedance_async.jobs.job import Job, JobActions
 from seedance_async.jobs.registry import JobRecord, TaskRegistry
@@ -330,17 +330,8 @@ class BatchRunner:
         if not isinstance(key, str) or not key.strip():
             raise InvalidRequestError([Violation("key", key, "must be text that is not blank")])
         known = self._registry.find(key=key)
-        if known is not None and not self._is_same(known.request, prepared):
+        if known is not None and not self._submitter.keys.is_same(known, prepared):
             raise InvalidRequestError([Violation("key", key, "belongs to another request")])
-
-    def _is_same(self, request: GenerationRequest | None, prepared: PreparedRequest) -> bool:
-        """Whether a job's request is this one, perhaps with media URLs that are signed anew."""
-        if request in (None, prepared.request):
-            return True
-        try:
-            return self._preparer.fingerprint(request) == prepared.fingerprint
-        except InvalidRequestError:  # its files are no longer where they were
-            return False
 
     def _goes_on(self, record: JobRecord) -> bool:
         """Whether a job was accepted, or may be: also one that is submitted without its caller."""
@@ -432,12 +423,12 @@ class BatchRunner:
         awaited = journal is not None and journal.awaits(key, searching=refusal is not None)
         attached = self._registry.find(key=key)
         if attached is not None:  # the same job, attached by its token before
+            self._registry.identify(attached, request, automatic=automatic)
             return attached, None
         if not awaited and isinstance(refusal, SeedanceError):
             submitter.release_key(key)
             return submitter.reject(request, refusal), None
-        mark = prepared.fingerprint if prepared.local else None
-        return submitter.add(key, request, automatic=automatic, fingerprint=mark), prepared
+        return submitter.add(key, prepared, automatic=automatic), prepared
 
 
 def attach_jobs(error: BaseException, jobs: Sequence[Job]) -> None:

@@ -162,10 +162,11 @@ class JournalRecorder:
         """A key for a request whose caller gave none.
 
         The same request has the same key in every run: its fingerprint and how often it has
-        occurred in this one. So an input finds its own jobs again, even when lines moved.
+        occurred in this one. So an input finds its own jobs again, even when lines moved. What
+        counts for a named limit is another job than what does not.
         """
         assert self._occurrences is not None
-        return self._occurrences.key(prepared.fingerprint)
+        return self._occurrences.key(prepared.key_stem)
 
     def release_key(self, key: str) -> None:
         """Give an automatic key back: nothing was accepted under it, so a retry is the same job."""
@@ -193,7 +194,7 @@ class JournalRecorder:
 
     async def was_sent(self, prepared: PreparedRequest, key: str | None) -> bool:
         """Whether a job with this key, or without one an equal request, was submitted before."""
-        named = key if isinstance(key, str) else f"{prepared.fingerprint}-1"
+        named = key if isinstance(key, str) else f"{prepared.key_stem}-1"
         known = await self._journal.find(named)
         ours = known is not None and known.origin in (None, self._origin)
         return known is not None and ours and known.state != JobState.REJECTED

@@ -238,8 +238,9 @@ class SeedanceSession:
 
         Args:
             request: what to make.
-            key: a name for the job, unique among the session's unfinished jobs. If absent, it is
-                made of the request's content with a journal, and random without one.
+            key: a name for the job. While one of an equal request runs that has this key, that one
+                is returned. If absent, it is made of the request's content with a journal, and
+                random without one.
             budget: one of the session's `budgets`, that the job counts for.
 
         Raises:
@@ -256,7 +257,8 @@ class SeedanceSession:
             TransportError: the server could not be reached; nothing was charged. It is an
                 `UnreachableError` within a minute if it never was.
             RuntimeError: the session is not open.
-            ValueError: the key is in use, or there is no such budget.
+            ValueError: the key is that of another request's job that has not ended, or there is no
+                such budget.
         """
         prepared = await self._prepare(request, key, budget)
         return Job(await self._submitter.submit(prepared, key), self._actions)

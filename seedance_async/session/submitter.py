@@ -33,6 +33,7 @@ from seedance_async.jobs.state import UNSETTLED_STATES, JobState
 from seedance_async.session.orphans import Orphans
 from seedance_async.session.outcomes import Settlement, SubmitOutcomes
 from seedance_async.session.resumer import Resumer
+from seedance_async.session.running_keys import RunningKeys
 from seedance_async.session.shutdown import SessionShutdown
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Submitter:
     Attributes:
         credit_limit: what reserves the credits of a submit; None without a limit.
         outcomes: takes the outcomes of the submits.
+        keys: the jobs by the keys that callers gave.
         slots: one for each job in flight.
         in_flight: jobs that are submitted, or being submitted, and not known to have ended.
     """
@@ -97,6 +99,7 @@ class Submitter:
         self._check_usable, self._shutdown, self._changed = check_usable, shutdown, changed
         self._slot_freer = self._free_slot  # one bound method for all jobs: each keeps it
         self._detached: set[JobRecord] = set()  # sent, and their callers are gone
+        self.keys = RunningKeys(registry, preparer, resumer, journal)
         self.orphans: Orphans | None = None  # until there is one
         self._automatic: set[JobRecord] = set()  # their keys go back if nothing is accepted
         self._finishing: set[asyncio.Task[None]] = set()
@@ -114,24 +117,21 @@ class Submitter:
         """See the class."""
         return self._slots_taken - self._waiting_for_place + self._poller.abandoned.places
 
-    def add(
-        self,
-        key: str,
-        request: GenerationRequest | None,
-        *,
-        automatic: bool = False,
-        fingerprint: str | None = None,
-    ) -> JobRecord:
+    def add(self, key: str, prepared: PreparedRequest, *, automatic: bool = False) -> JobRecord:
         """Register a job. Raises ValueError if a job that has not ended has the key.
 
         Args:
             key: the job's.
-            request: what is asked for, if that is known.
+            prepared: what is asked for.
             automatic: whether its caller gave no key. If nothing comes of the job, this one is
                 given back.
-            fingerprint: of a request with files, as they are now.
         """
-        record = self._registry.add(key, request, automatic=automatic, fingerprint=fingerprint)
+        record = self._registry.add(
+            key,
+            prepared.request,
+            automatic=automatic,
+            fingerprint=prepared.fingerprint if prepared.local else None,
+        )
         if self._journal is not None:
             if automatic:
                 self._automatic.add(record)
@@ -157,10 +157,13 @@ class Submitter:
             if attached is not None:  # the same job, attached before
                 await self._resumer.recorded(attached)
                 return attached
-            record = self.add(key, prepared.request, automatic=True)
+            record = self.add(key, prepared, automatic=True)
         else:
             await self._release_if_settled(key)
-            record = self.add(key, prepared.request)
+            running = await self.keys.find(key, prepared)
+            if running is not None:
+                return running
+            record = self.add(key, prepared)
         waited = self.slots.locked() or bool(prepared.sources)
         try:
             if prepared.sources:
@@ -301,7 +304,8 @@ class Submitter:
         )
         if running is not None:
             return running
-        record, known = self.add(left.key, request), None
+        record, known = self._registry.add(left.key, request), None
+        self._journal.take_key(left.key)
         try:
             known = await self._journal.find_unfinished(left.key)
         finally:

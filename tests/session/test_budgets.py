@@ -105,3 +105,16 @@ async def test_the_job_of_a_tenant_that_gave_up_is_not_handed_to_another(make_se
         others = await session.submit(prompt(1), budget="other")
         again = await session.submit(prompt(1), budget="acme")
     assert [again.request_id, others.request_id] == list(api.jobs)
+
+
+async def test_equal_requests_of_two_budgets_are_two_jobs_after_a_restart(make_session, api):
+    store, options = memory_store(), {"budgets": {"acme": 100, "other": 100}}
+    request, spent = prompt("of both"), {}
+    for names in [("acme",), ("other", "acme"), ("other", "acme", None)]:
+        async with make_session(transport=api, journal=MemoryJournal(store), **options) as session:
+            for name in names:
+                job = await session.submit(request, budget=name)
+                assert spent.setdefault(name, job.request_id) == job.request_id
+            await session.aclose(leave=True)
+    store.close()
+    assert len(set(spent.values())) == api.count("create") == 3

@@ -793,3 +793,70 @@ async def test_a_refusal_that_shows_a_job_anywhere_is_uncertain(begin, api, body
             await session.submit(REQUEST)
         assert caught.value.request_id == "r"
     assert api.count("create") == 1
+
+
+async def test_a_batch_that_is_run_again_gets_the_job_that_was_attached_by_its_id(
+    make_session, api
+):
+    store = memory_store()
+    async with make_session(transport=api, journal=MemoryJournal(store)) as session:
+        job = await session.submit(REQUEST)
+        await session.aclose(leave=True)
+    async with make_session(transport=api, journal=MemoryJournal(store)) as session:
+        await session.attach(job.request_id)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await session.run([REQUEST])
+        await asyncio.sleep(60)
+        (again,) = await session.run([REQUEST])
+    store.close()
+    assert again.request_id == job.request_id
+    assert api.count("create") == 1
+
+
+# --- the same key, twice at once -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_second_submit_with_the_key_of_a_running_job_gets_that_job(
+    make_session, api, journal
+):
+    """As of a web application whose client asks again for its order."""
+    options = {"journal": MemoryJournal()} if journal else {}
+    api.script["create"] += [slow(api, 20)]
+    async with make_session(transport=api, **options) as session:
+        submits = [session.submit(REQUEST, key="order-17") for _ in range(3)]
+        first, *others = await asyncio.gather(*submits)
+        assert others == [first, first]
+        assert await session.submit(REQUEST, key="order-17") == first
+        with pytest.raises(ValueError, match="'order-17' belongs to another job"):
+            await session.submit(GenerationRequest("another"), key="order-17")
+    assert api.count("create") == 1
+
+
+@pytest.mark.parametrize("answer", [error_reply(422), LOST])
+async def test_both_submits_of_one_key_are_told_that_it_was_refused_or_is_uncertain(
+    make_session, api, answer
+):
+    api.script["create"] += [slow(api, 20, answer)] if answer is not LOST else [LOST]
+    async with make_session(transport=api) as session:
+        submits = [session.submit(REQUEST, key="order-17") for _ in range(2)]
+        first, second = await asyncio.gather(*submits, return_exceptions=True)
+    assert isinstance(first, APIError | SubmitUncertainError)
+    assert str(first) == str(second)
+    assert first is not second
+    assert api.count("create") == 1
+
+
+async def test_a_submit_that_waits_for_another_of_its_key_sends_it_if_that_is_cancelled_unsent(
+    make_session, api
+):
+    async with make_session(transport=api, max_in_flight=1) as session:
+        running = await session.submit(GenerationRequest("another"))
+        first = asyncio.create_task(session.submit(REQUEST, key="order-17"))
+        second = asyncio.create_task(session.submit(REQUEST, key="order-17"))
+        await asyncio.sleep(1)
+        first.cancel()
+        await running
+        assert (await (await second)).status == "succeeded"
+    assert api.count("create") == 2
