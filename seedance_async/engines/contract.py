@@ -111,7 +111,8 @@ class Queue(Protocol):
         """Hand tasks out again that have an outcome: that were rejected or cancelled, say.
 
         What was accepted is not submitted again, whatever its outcome, and neither is what is
-        uncertain: the journal knows. A reader who was told the earlier outcome is not told again.
+        uncertain: the journal knows. A reader who was told the earlier outcome may be told the
+        later one, too; `status` counts what there is now.
 
         Returns:
             How many had an outcome.

@@ -135,3 +135,14 @@ async def test_two_videos_of_one_name_are_refused_before_anything_is_enqueued(
                 await queue.enqueue(tasks, run="autumn")
         assert await queue.runs() == []
         await queue.enqueue([Task(key, one, "{id}.mp4") for key in "ab"], run="autumn")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_somebody_else_hands_out_again_is_counted(engine, make_requests):
+    async with engine.queue() as queue, engine.queue() as other:
+        keys = await queue.enqueue(make_requests(2), run="autumn")
+        await queue.cancel(run="autumn")
+        assert (await queue.status(run="autumn")).is_complete
+        assert await other.again(run="autumn", keys=keys[:1]) == 1
+        status = await queue.status(run="autumn")
+        assert (status.waiting, status.ended) == (1, {"cancelled": 1})

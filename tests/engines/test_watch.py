@@ -26,7 +26,9 @@ class Rows:
 
     async def of_run(self, run, *, status=None, since=None, ended_since=None):
         wanted = [status] if isinstance(status, str) else status
-        return [row for row in self.rows if wanted is None or row.status in wanted]
+        found = [row for row in self.rows if wanted is None or row.status in wanted]
+        found = [row for row in found if row.created_at >= (since or 0)]
+        return [row for row in found if ended_since is None or row.completed_at >= ended_since]
 
     async def with_outputs(self, ids):
         yield [row for row in self.rows if row.workflow_id in ids]
@@ -71,6 +73,28 @@ async def test_what_a_worker_had_when_it_was_cancelled_is_told_by_a_worker():
     rows.rows[0].output = Outcome("a", "cancelled", "req_1", sent=True).dump()
     assert [each.sent for each in await watch.look()] == [True]
     assert watch.status.is_complete
+
+
+async def test_what_somebody_else_hands_out_again_is_not_complete_and_is_told_once_more():
+    refused, made = Outcome("a", "rejected"), Outcome("a", "succeeded", "req_1", sent=True)
+    row = Row("r/a", "SUCCESS", output=refused.dump(), created_at=20_000, completed_at=30_000)
+    older = Row("r/b", "CANCELLED", created_at=1, completed_at=1)
+    rows = Rows(row, older)
+    watch = RunWatch(rows, "r")
+    assert (len(await watch.look()), watch.status.is_complete) == (2, True)
+    row.status, row.completed_at = "ENQUEUED", None
+    assert await watch.look() == []
+    assert (watch.status.waiting, watch.status.ended) == (1, {"cancelled": 1})
+    row.status, row.executor_id = "PENDING", "1@x"
+    assert await watch.look() == []
+    assert (watch.status.running, watch.status.is_complete) == (1, False)
+    row.status, row.output, row.completed_at = "SUCCESS", made.dump(), 40_000
+    assert (await watch.look(), await watch.look()) == ([made], [])
+    assert watch.status.ended == {"succeeded": 1, "cancelled": 1}
+    row.output, row.completed_at = refused.dump(), 50_000  # again, and ended between two looks
+    assert (await watch.look(), watch.status.ended) == ([refused], {"rejected": 1, "cancelled": 1})
+    older.status, older.completed_at = "ENQUEUED", None
+    assert (await watch.look(), watch.status.is_complete) == ([], False)
 
 
 async def test_a_run_that_somebody_forgets_is_over_for_who_follows_it(monkeypatch):

@@ -142,11 +142,10 @@ class QueuedSession:
             if (earlier := self.sent_before.get(key)) is not None:
                 self._advance(record, earlier)
         async for outcomes, status in self._queue.follow(run=self._run):
-            await self._hear(outcomes, status)
-            for outcome in outcomes:
-                line_told = waiting.pop(outcome.key, None)
-                if line_told is not None:
-                    yield line_told, Job(self._records[outcome.key], self._actions)
+            new = [outcome for outcome in outcomes if outcome.key in waiting]
+            await self._hear(new, status)
+            for outcome in new:
+                yield waiting.pop(outcome.key), Job(self._records[outcome.key], self._actions)
             if not waiting:
                 return
 
@@ -154,7 +153,7 @@ class QueuedSession:
 
     async def _hear(self, outcomes: Sequence[Outcome], status: RunStatus) -> None:
         self._note_idle(status)
-        told = {outcome.key: outcome for outcome in outcomes if outcome.key in self._records}
+        told = {outcome.key: outcome for outcome in outcomes}
         unsettled = [key for key in status.making if self._is_unsettled(key)]
         asked = {*unsettled, *(key for key, outcome in told.items() if outcome.sent)}
         found = await self._found(asked)

@@ -6,17 +6,26 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
+import attrs
 from dbos import WorkflowStatus
 
 from seedance_async import JobState
 from seedance_async.engines.contract import RunStatus
 from seedance_async.engines.dbos.horizon import Horizon
 from seedance_async.engines.dbos.names import key_in
-from seedance_async.engines.dbos.rows import ENDED, Rows, was_taken
+from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows, was_taken
 from seedance_async.engines.task import Outcome
 
 #: Seconds after which all rows are looked at again: one that came very late is found then.
 ALL_AGAIN = 60.0
+
+
+@attrs.frozen
+class _Told:
+    """An outcome that was told: its state, and when it came, which tells it from a later one."""
+
+    state: str
+    ended_at: int | None
 
 
 class RunWatch:
@@ -33,7 +42,7 @@ class RunWatch:
     def __init__(self, rows: Rows, run: str) -> None:
         self._rows, self._run = rows, run
         self._known: set[str] = set()
-        self._told: dict[str, str] = {}  # the states, by workflow
+        self._told: dict[str, _Told] = {}  # by workflow
         self._added, self._ends = Horizon(), Horizon()
         self._all_at = 0.0
         self.status = RunStatus()
@@ -44,7 +53,10 @@ class RunWatch:
         return [key_in(workflow_id) for workflow_id in self._known]
 
     async def look(self) -> list[Outcome]:
-        """The outcomes that came since the last look. If this fails, the next one tells them."""
+        """The outcomes that came since the last look. If this fails, the next one tells them.
+
+        What is handed out again has none any more, and is told once more when it has.
+        """
         if time.monotonic() >= self._all_at:
             self._added, self._ends = Horizon(), Horizon()
             self._all_at = time.monotonic() + ALL_AGAIN
@@ -52,35 +64,54 @@ class RunWatch:
         added = await self._rows.of_run(self._run, since=self._added.since)
         running = await self._rows.of_run(self._run, status="PENDING")
         ended = await self._rows.of_run(self._run, status=ENDED, ended_since=self._ends.since)
-        found = await self._outcomes(row for row in ended if row.workflow_id not in self._told)
+        told = self._still_told([*added, *running, *ended])
+        outcomes, new = await self._outcomes(row for row in ended if row.workflow_id not in told)
+        told |= new
+        known = {row.workflow_id for row in added}
+        if sees_all:  # somebody may have forgotten the run
+            told = {each: state for each, state in told.items() if each in known}
+        else:
+            known |= self._known
+            if len(known) <= len(told):  # others may have handed some of it out again
+                for row in await self._rows.of_run(self._run, status=UNFINISHED):
+                    known.add(row.workflow_id)
+                    told.pop(row.workflow_id, None)
         self._added.saw(row.created_at for row in added)
         self._ends.saw(row.completed_at for row in ended)
-        if sees_all:  # somebody may have forgotten the run
-            self._known.clear()
-            there = {row.workflow_id for row in added}
-            self._told = {each: state for each, state in self._told.items() if each in there}
-        self._known.update(row.workflow_id for row in added)
-        self._told |= {each: outcome.state for each, outcome in found.items()}
-        with_workers = [row for row in running if row.workflow_id not in self._told]
+        self._known, self._told = known, told
+        with_workers = [row for row in running if row.workflow_id not in told]
         self.status = RunStatus(
-            waiting=max(0, len(self._known) - len(self._told) - len(with_workers)),
+            waiting=max(0, len(known) - len(told) - len(with_workers)),
             running=len(with_workers),
-            ended=dict(Counter(self._told.values())),
+            ended=dict(Counter(each.state for each in told.values())),
             workers=Counter(row.executor_id or "" for row in with_workers),
             making=frozenset(key_in(row.workflow_id) for row in with_workers),
         )
-        return list(found.values())
+        return outcomes
 
-    async def _outcomes(self, ended: Iterable[WorkflowStatus]) -> dict[str, Outcome]:
-        """What came of workflows, by their ids, as far as that is told."""
-        found, taken = dict[str, Outcome](), list[str]()
+    def _still_told(self, rows: Iterable[WorkflowStatus]) -> dict[str, _Told]:
+        """What was told, without what the rows say has no outcome any more, or another one."""
+        told = self._told.copy()
+        for row in rows:
+            before = told.get(row.workflow_id)
+            if before and (row.status not in ENDED or row.completed_at != before.ended_at):
+                del told[row.workflow_id]
+        return told
+
+    async def _outcomes(
+        self, ended: Iterable[WorkflowStatus]
+    ) -> tuple[list[Outcome], dict[str, _Told]]:
+        """What came of workflows, as far as that is told."""
+        found, told, taken = list[Outcome](), dict[str, _Told](), list[str]()
         async for rows in self._rows.with_outputs([row.workflow_id for row in ended]):
             taken += [row.workflow_id for row in rows if was_taken(row)]
-            told = [row for row in rows if row.status in ENDED and not was_taken(row)]
-            found |= {row.workflow_id: _outcome(row) for row in told}
+            for row in rows:
+                if row.status in ENDED and not was_taken(row):
+                    found.append(_outcome(row))
+                    told[row.workflow_id] = _Told(found[-1].state, row.completed_at)
         if taken:
             await self._ask_what_became_of(taken)
-        return found
+        return found, told
 
     async def _ask_what_became_of(self, taken: list[str]) -> None:
         """A worker had them when they were cancelled: it, or another one, tells their outcome."""

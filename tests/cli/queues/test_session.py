@@ -132,6 +132,14 @@ async def test_each_outcome_is_a_state_and_an_error(outcome, known, state, error
     assert why is None or why in str(jobs["a"].error)
 
 
+async def test_what_somebody_hands_out_again_is_told_as_it_ended_first():
+    first, later = Outcome("a", "rejected", error="no"), Outcome("a", "cancelled", error="late")
+    last = Outcome("b", "rejected", error="no")
+    looks = [([each], RunStatus()) for each in (first, later, last)]
+    jobs = await Watched(Place([]), Queue(looks)).follow("a", "b")
+    assert [str(jobs[key].error) for key in "ab"] == ["no", "no"]
+
+
 async def test_a_limit_of_workers_is_told_as_one():
     told = Outcome("a", "rejected", error="spent", error_type="BudgetExceededError")
     jobs = await Watched(Place([]), Queue([([told], RunStatus())])).follow("a")
