@@ -65,8 +65,9 @@ engines: engines.contract engines.task engines.work
 engines.callbacks: journal.writing root webhooks
 engines.contract: engines.task root
 engines.dbos: _utils.elapsed _utils.packages _utils.plural api.errors api.option_fields
-    engines.callbacks engines.contract engines.results engines.submits engines.task engines.turns
-    engines.work journal journal.keys journal.owner root
+    api.prepared_request engines.callbacks engines.contract engines.results engines.submits
+    engines.task engines.turns engines.work journal journal.database journal.keys journal.owner
+    journal.reading root
 engines.making: api.retry engines.results engines.submits engines.task journal root
     session.journaling
 engines.results: engines.task jobs.downloads media root

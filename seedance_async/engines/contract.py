@@ -59,7 +59,12 @@ class Queue(Protocol):
     """
 
     async def enqueue(self, requests: Requests, *, run: str) -> list[str]:
-        """Add tasks to a run; those whose key it has are left as they are.
+        """Add tasks to a run; those that it has are left as they are.
+
+        A task of the run that has another request under its key is replaced, while nothing is sent
+        for that key and no worker has had the task, or it was rejected or cancelled, unsent: it
+        waits for a worker as if it were new. So is one that waits, or was rejected, where only the
+        signatures of its media are new; otherwise these are left, too.
 
         A request without a key of its own gets that of its content, and of how often it has
         occurred in this call, as in a session. So a call that was broken off can be repeated.
@@ -69,7 +74,8 @@ class Queue(Protocol):
 
         Raises:
             ValueError: a request that cannot be made on another machine, a key that is no name, one
-                that two different requests of this call have, or a `Task.file` that two of its
+                that two different requests of this call have, one that belongs to another request
+                in the run, which cannot be replaced any more, or a `Task.file` that two of its
                 tasks have. Nothing is enqueued.
         """
 

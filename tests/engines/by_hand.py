@@ -11,7 +11,7 @@ import attrs
 
 from seedance_async import GenerationRequest, SeedanceSession
 from seedance_async.engines import Outcome, RunStatus, Task, Work
-from seedance_async.journal import SQLiteJournal
+from seedance_async.journal import SQLiteJournal, read_entries
 from seedance_async.journal.keys import Occurrences, fingerprint
 
 
@@ -27,8 +27,8 @@ class Row:
 class HandQueue:
     """A `Queue` over a dict that its workers share."""
 
-    def __init__(self, runs):
-        self._runs = runs
+    def __init__(self, runs, journal):
+        self._runs, self._journal = runs, journal
 
     async def __aenter__(self):
         return self
@@ -41,6 +41,12 @@ class HandQueue:
         tasks = [_task(item, occurrences) for item in requests]
         if len({t.key for t in tasks}) < len({(t.key, fingerprint(t.request)) for t in tasks}):
             raise ValueError("two different requests have one key")
+        others = [t.key for t in tasks if t.key in rows and rows[t.key].task.request != t.request]
+        kept = self._sent() | {key for key in others if not _is_replaceable(rows[key])}
+        if not kept.isdisjoint(others):
+            raise ValueError(f"{kept.intersection(others)} belong to another request")
+        for key in others:
+            rows.pop(key, None)
         for task in tasks:
             rows.setdefault(task.key, Row(Task.load(task.dump()), run))
         return [task.key for task in tasks]
@@ -101,6 +107,10 @@ class HandQueue:
     async def aclose(self):
         pass
 
+    def _sent(self):
+        entries = read_entries(self._journal) if self._journal.exists() else []
+        return {entry.key for entry in entries if entry.state != "rejected"}
+
     def _rows(self, run):
         return list(self._runs.get(run, {}).values())
 
@@ -145,6 +155,10 @@ def _task(item, occurrences):
     if isinstance(item, GenerationRequest):
         return Task(occurrences.key(fingerprint(item)), item)
     return item if isinstance(item, Task) else Task(*item)
+
+
+def _is_replaceable(row):
+    return row.worker is None and (row.outcome is None or not row.outcome.sent)
 
 
 def _wanted(row, keys):

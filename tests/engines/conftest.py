@@ -74,11 +74,14 @@ class ByHand(OnDBOS):
     runs: dict[str, dict[str, object]] = attrs.field(factory=dict)
 
     def queue(self):
-        return HandQueue(self.runs)
+        return HandQueue(self.runs, self._journal)
 
     def worker(self, **options):
-        journal = self.videos.with_suffix(".db")
-        return hand_worker(self.runs, journal, self.videos, **self._options(), **options)
+        return hand_worker(self.runs, self._journal, self.videos, **self._options(), **options)
+
+    @property
+    def _journal(self):
+        return self.videos.with_suffix(".db")
 
 
 #: All engines. Another one is added here, and passes the tests of the contract.

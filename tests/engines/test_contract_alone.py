@@ -1,5 +1,6 @@
 """What every engine does before a worker comes, after it went, and without any: see `Queue`."""
 
+import attrs
 import pytest
 
 from tests.support.ledger import charged
@@ -72,6 +73,52 @@ async def test_what_was_cancelled_can_be_handed_out_again(engine, emulator, make
             told = {each.key: each.state for each in await outcomes(queue, "autumn")}
     assert told == {keys[0]: "succeeded", keys[1]: "cancelled"}
     assert charged(emulator, requests) == {1: 1, 0: 1}
+
+
+async def test_what_waits_or_is_cancelled_is_made_as_it_was_asked_for_last(
+    engine, emulator, make_requests
+):
+    red, blue, other = make_requests(3)
+    async with engine.queue() as queue:
+        await queue.enqueue([("shot", red), ("cancelled", red), ("other", other)], run="autumn")
+        await queue.cancel(run="autumn", keys=["cancelled"])
+        keys = await queue.enqueue([("shot", blue), ("cancelled", blue)], run="autumn")
+        assert await queue.tasks(run="autumn") == dict.fromkeys([*keys, "other"])
+        assert (await queue.status(run="autumn")).waiting == 3
+        async with engine.worker():
+            told = await outcomes(queue, "autumn")
+    assert sorted((each.key, each.state) for each in told) == [
+        (key, "succeeded") for key in ("cancelled", "other", "shot")
+    ]
+    assert (charged(emulator, [red]), charged(emulator, [blue, other])) == ({0: 1}, {2: 1, 1: 1})
+
+
+async def test_what_was_rejected_is_made_as_it_was_corrected(engine, emulator, make_requests):
+    [good] = make_requests(1)
+    bad = attrs.evolve(good, duration=10_000)
+    async with engine.queue() as queue, engine.worker():
+        await queue.enqueue([("shot", bad)], run="autumn")
+        assert [each.state for each in await outcomes(queue, "autumn")] == ["rejected"]
+        await queue.enqueue([("shot", good)], run="autumn")
+        assert [each.state for each in await outcomes(queue, "autumn")] == ["succeeded"]
+    assert charged(emulator, [good]) == {1: 1}
+
+
+async def test_what_is_sent_is_not_replaced_and_nothing_is_enqueued(held_engine, make_requests):
+    requests, emulator = make_requests(3), held_engine.emulator
+    red, blue, late = requests
+    async with held_engine.queue() as queue, held_engine.worker():
+        await queue.enqueue([("shot", red)], run="autumn")
+        await emulator.wait_until(lambda: charged(emulator, [red]) == {1: 1})
+        with pytest.raises(ValueError, match="to another request"):
+            await queue.enqueue([("shot", blue), ("late", late)], run="autumn")
+        assert list(await queue.tasks(run="autumn")) == ["shot"]
+        await queue.enqueue([("shot", red)], run="autumn")
+        await queue.cancel(run="autumn")
+        assert [each.sent for each in await outcomes(queue, "autumn")] == [True]
+        with pytest.raises(ValueError, match="shot"):
+            await queue.enqueue([("shot", blue)], run="autumn")
+    assert charged(emulator, requests) == {1: 1, 0: 2}
 
 
 async def test_a_key_of_two_different_requests_is_refused_and_nothing_enqueued(

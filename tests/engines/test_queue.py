@@ -8,9 +8,11 @@ from dbos import DBOSClient
 from sqlalchemy.exc import OperationalError
 
 from seedance_async import GenerationRequest, without_query
+from seedance_async.emulator import Fault
 from seedance_async.engines import QueueError, Task
 from seedance_async.engines.dbos import queue as queue_module
 from seedance_async.engines.dbos.rows import Rows
+from tests.support.ledger import charged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -135,6 +137,85 @@ async def test_two_videos_of_one_name_are_refused_before_anything_is_enqueued(
                 await queue.enqueue(tasks, run="autumn")
         assert await queue.runs() == []
         await queue.enqueue([Task(key, one, "{id}.mp4") for key in "ab"], run="autumn")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_signatures_that_are_new_reach_what_waits_and_wake_nothing_that_is_cancelled(engine):
+    def signed(number):
+        url = f"https://a.example/river.png?signature={number}"
+        return GenerationRequest("river", media_urls=[url])
+
+    async with engine.queue(media_key=without_query) as queue:
+        await queue.enqueue([("waits", signed(1)), ("cancelled", signed(1))], run="autumn")
+        await queue.cancel(run="autumn", keys=["cancelled"])
+        pairs = [("waits", signed(2)), ("cancelled", signed(2))]
+        assert await queue.changed(pairs, run="autumn") == []
+        assert await queue.enqueue(pairs, run="autumn") == ["waits", "cancelled"]
+        assert (await queue.task("waits")).request == signed(2)
+        status = await queue.status(run="autumn")
+        assert (status.waiting, status.ended) == (1, {"cancelled": 1})
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_a_worker_takes_while_it_is_to_be_replaced_stays_with_it(
+    engine, make_requests, monkeypatch
+):
+    red, blue, other = make_requests(3)
+    cancel = Rows.cancel_unseen
+
+    async def cancel_what_is_just_taken(self, ids):
+        await cancel(self, ids)
+        return ["autumn/taken"]
+
+    before = [("taken", red), ("other", other)]
+    async with engine.queue() as queue:
+        await queue.enqueue(before, run="autumn")
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(Rows, "cancel_unseen", cancel_what_is_just_taken)
+            with pytest.raises(ValueError, match=r"'taken' belongs .* a worker has taken it"):
+                await queue.enqueue([("taken", blue), ("other", blue), ("c", blue)], run="autumn")
+        assert await queue.tasks(run="autumn") == {"taken": None, "other": None}
+        assert await queue.changed(before, run="autumn") == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_a_worker_has_had_is_replaced_once_it_is_cancelled(
+    engine, emulator, make_requests
+):
+    """A worker that was stopped may have it still."""
+    red, blue = make_requests(2)
+    async with engine.queue() as queue:
+        await queue.enqueue([("shot", red)], run="autumn")
+        async with engine.worker(api_key="refused"):
+            async for _, status in queue.follow(run="autumn"):
+                if status.running:
+                    break
+        with pytest.raises(
+            ValueError, match=r"whose prompt differs, .* a worker has it, or had it"
+        ):
+            await queue.enqueue([("shot", blue)], run="autumn")
+        await queue.cancel(run="autumn")
+        async with engine.worker():
+            assert [each.state async for each in queue.results(run="autumn")] == ["cancelled"]
+            await queue.enqueue([("shot", blue)], run="autumn")
+            assert [each.state async for each in queue.results(run="autumn")] == ["succeeded"]
+    assert (charged(emulator, [red]), charged(emulator, [blue])) == ({0: 1}, {1: 1})
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_the_server_has_refused_is_made_as_it_was_corrected(
+    engine, emulator, make_requests
+):
+    red, blue = make_requests(2)
+    emulator.faults.script(
+        "submit", Fault("error", status=400, code="INVALID_PROMPT"), match=red.prompt
+    )
+    async with engine.queue() as queue, engine.worker():
+        await queue.enqueue([("shot", red)], run="autumn")
+        assert [each.state async for each in queue.results(run="autumn")] == ["rejected"]
+        await queue.enqueue([("shot", blue)], run="autumn")
+        assert [each.state async for each in queue.results(run="autumn")] == ["succeeded"]
+    assert (charged(emulator, [red]), charged(emulator, [blue])) == ({0: 1}, {1: 1})
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

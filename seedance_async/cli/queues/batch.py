@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 
 from seedance_async import Event, JobEvent
 from seedance_async._utils.plural import counted
@@ -88,7 +89,10 @@ class QueuedBatch:
         if self.dry_run and self.place.is_new:
             return await self._forecast(Planned(lines, known, {}), named)
         async with self.place.queue(media_key=self.media_key) as queue:
-            planned = Planned(lines, known, await queue.tasks(run=self.run_name))
+            enqueued = await queue.tasks(run=self.run_name)
+            requests = [(line.key or "", line.request) for line in lines]
+            changed = await queue.changed(requests, run=self.run_name)
+            planned = Planned(lines, known, enqueued, changed)
             if self.dry_run:
                 return await self._forecast(planned, named)
             if not (self.leave_unmatched or self._may_leave(planned, named)):
@@ -166,15 +170,21 @@ class QueuedBatch:
         named = zip(planned.lines, files, strict=True)
         tasks = [Task(line.key or "", line.request, file=file) for line, file in named]
         try:
-            await queue.enqueue(tasks, run=self.run_name)
+            await queue.enqueue(
+                [task for task in tasks if task.key not in planned.kept], run=self.run_name
+            )
+        except ValueError as error:
+            raise click.UsageError(f"{error}. Nothing was enqueued.") from None
         except asyncio.CancelledError:
             self._say_what_is_left()
             raise
-        again = planned.again
+        again = [key for key in planned.again if key not in planned.changed or key in planned.kept]
         if again:
             await queue.again(run=self.run_name, keys=again)
         new = sum(task.key not in planned.enqueued for task in tasks)
-        more = f", {len(again):,} handed out again" if again else ""
+        replaced = len(planned.changed) - len(planned.kept)
+        more = f", {replaced:,} replaced" if replaced else ""
+        more += f", {len(again):,} handed out again" if again else ""
         self.connection.screen.say(
             f"{counted(len(tasks), 'task')} in the run {self.run_name} of {self.place.shown}: "
             f"{new:,} new{more}."

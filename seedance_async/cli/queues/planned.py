@@ -23,11 +23,13 @@ class Planned:
         lines: with their keys.
         known: what the journal knows.
         enqueued: the keys that the run has, each with its outcome, if it has one.
+        changed: those of these whose lines have another request than the run has for them.
     """
 
     lines: Sequence[Line]
     known: KnownJobs
     enqueued: Mapping[str, Outcome | None]
+    changed: Collection[str] = ()
 
     @property
     def plan(self) -> Plan:
@@ -39,8 +41,14 @@ class Planned:
     def new(self) -> list[Line]:
         """The lines that would be bought, and that nobody has agreed to yet."""
         waiting = {key for key, outcome in self.enqueued.items() if outcome is None}
+        agreed = waiting.difference(self.changed)
         found = (self.lines[at] for at in self.plan.new)
-        return [line for line in found if line.key not in waiting]
+        return [line for line in found if line.key not in agreed]
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The keys of lines that were sent with another request, and stay as they are."""
+        return self.known.sent_keys.intersection(self.changed)
 
     @property
     def again(self) -> list[str]:

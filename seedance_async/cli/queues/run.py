@@ -58,7 +58,7 @@ async def run_queued(
     assert destination is not None
     bucket = destination if isinstance(destination, Bucket) else None
     beside = Beside(cast(SeedanceSession, session), bucket=bucket)
-    record = _QueueRecord(lines, options, screen, steps, known)
+    record = _QueueRecord(lines, options, screen, steps, known, session.reworded)
     record.prepare()
     run = _QueuedRun(
         cast(SeedanceSession, session),
@@ -129,9 +129,10 @@ class _QueueRecord(BatchRecord):
         screen: Screen,
         steps: QueueSteps,
         known: KnownJobs,
+        made_of: Mapping[str, JournalEntry],
     ) -> None:
         super().__init__(lines, options, screen, steps)
-        self._steps, self._known = steps, known
+        self._steps, self._known, self._made_of = steps, known, made_of
 
     def prepare(self) -> None:
         """Make the folder."""
@@ -149,6 +150,13 @@ class _QueueRecord(BatchRecord):
         except OSError as error:
             raise cannot_write(self._folder, error) from None
         return self._resumed(self._known, "the journal of the queue")
+
+    def take(self, outcome: Outcome) -> None:
+        """Keep one outcome, with the prompt that its video was made of."""
+        made_of = self._made_of.get(outcome.key or "")
+        if made_of is not None and outcome.line is not None:
+            self._reworded.add((outcome.line, outcome.take), made_of)
+        super().take(outcome)
 
     def _end_record(self) -> None:
         """Nothing: the workers keep the journal."""

@@ -36,6 +36,10 @@ class Reworded:
             self._kept.add(outcome.line)
         return bought
 
+    def add(self, place: Place, entry: JournalEntry) -> None:
+        """A job turns out to have been bought with another prompt."""
+        self._entries = {**self._entries, place: entry}
+
     def text(self) -> str | None:
         """What a person has to know of those whose outcomes have come."""
         return reworded_text(self._kept)

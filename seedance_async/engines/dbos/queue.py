@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from threading import Event
 from types import TracebackType
+from typing import Any
 
 from dbos import DBOSClient, EnqueueOptions, WorkflowSerializationFormat
 from sqlalchemy import Connection
@@ -25,6 +26,7 @@ from seedance_async.engines.dbos.places import (
     journal_place,
     reaching,
 )
+from seedance_async.engines.dbos.revisions import Revisions
 from seedance_async.engines.dbos.rows import ENDED, UNFINISHED, Rows
 from seedance_async.engines.dbos.threads import to_its_end
 from seedance_async.engines.dbos.watch import RunWatch
@@ -108,12 +110,14 @@ class SeedanceQueue:
         """See `Queue`. Up to 2,000 are enqueued in one transaction.
 
         Tasks are handed out in the order of their call; those of several calls take turns. If this
-        fails or is cancelled, nothing more is enqueued once it has ended.
+        fails or is cancelled, nothing more is enqueued once it has ended; a task that is to be
+        replaced may be cancelled, or gone, until the call is repeated.
         """
-        client = (await self._opened()).client
-        tasks = self._tasks(requests)
+        opened, tasks = await self._opened(), self._tasks(requests)
+        client, revisions = opened.client, self._revisions(opened)
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
         self._check_keys(tasks)
+        await revisions.make_way(run, await revisions.of(_by_id(rows)))
         most = 1 if self._url.startswith("sqlite") else _CONNECTIONS
         connections = max(1, min(most, len(rows) // _FOR_ANOTHER))
         size = min(_AT_ONCE, math.ceil(len(rows) / connections) or 1)
@@ -137,6 +141,18 @@ class SeedanceQueue:
         for failure in filter(None, ended):
             raise failure
         return [task.key for task in tasks]
+
+    async def changed(self, requests: Requests, *, run: str) -> list[str]:
+        """The keys that the run has for another request; no matter of media that are signed anew.
+
+        `enqueue` replaces these tasks, or refuses to.
+        """
+        revisions = self._revisions(await self._opened())
+        tasks = {workflow_id(run, task.key): task.dump() for task in self._tasks(requests)}
+        return [each.key for each in await revisions.of(tasks) if each.is_another]
+
+    def _revisions(self, rows: Rows) -> Revisions:
+        return Revisions(rows, journal_place(self._url), self._media_key)
 
     def _tasks(self, requests: Requests) -> list[Task]:
         tasks, occurrences = list[Task](), Occurrences()
@@ -297,6 +313,14 @@ def _options(run: str, key: str, place: int) -> EnqueueOptions:
         priority=place + 1,
         serialization_type=WorkflowSerializationFormat.PORTABLE,
     )
+
+
+def _by_id(rows: Iterable[tuple[EnqueueOptions, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """What goes into each workflow: of tasks with one key, the first."""
+    found = dict[str, dict[str, Any]]()
+    for options, task in rows:
+        found.setdefault(options["workflow_id"], task)
+    return found
 
 
 def _id_in(row: tuple[EnqueueOptions, dict[str, object]]) -> str:

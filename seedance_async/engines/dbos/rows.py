@@ -89,7 +89,12 @@ class Rows:
     async def inputs(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """What went into the workflows with these ids, as far as there are any."""
         rows = await self._all(workflow_ids=list(ids), load_input=True)
-        return [_input(row) for row in rows]
+        return [input_of(row) for row in rows]
+
+    async def with_inputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
+        """The rows with these ids, some at a time, with what went in."""
+        for some in in_pieces(list(ids)):
+            yield await self._all(workflow_ids=some, load_input=True)
 
     async def with_outputs(self, ids: Collection[str]) -> AsyncGenerator[list[WorkflowStatus]]:
         """The rows with these ids, some at a time, with what came out."""
@@ -113,7 +118,7 @@ class Rows:
             with reaching():
                 await in_thread(partial(self.client.cancel_workflows, some))
             rows = await self._all(workflow_ids=some)
-            taken += [row.workflow_id for row in rows if was_taken(row)]
+            taken += [row.workflow_id for row in rows if row.executor_id is not None]
         return taken
 
     async def rewind(self, workflow_id: str) -> None:
@@ -215,10 +220,11 @@ def in_pieces(items: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _note_in(row: WorkflowStatus) -> Note:
-    return Note(**_input(row))
+    return Note(**input_of(row))
 
 
-def _input(row: WorkflowStatus) -> dict[str, Any]:
+def input_of(row: WorkflowStatus) -> dict[str, Any]:
+    """What went into a workflow, of a row that was read with it."""
     given: Any = row.input
     first: dict[str, Any] = given["args"][0]
     return first

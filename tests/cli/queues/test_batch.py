@@ -11,6 +11,7 @@ import pytest
 from seedance_async.cli.app import run
 from seedance_async.cli.commands import queue_edit
 from seedance_async.cli.commands.journal_edit import found_at_server
+from seedance_async.cli.queues.place import QueuePlace
 from seedance_async.engines.dbos import SeedanceQueue
 from seedance_async.journal import Intent, SQLiteJournal, read_entries
 from seedance_async.media.sidecar import read_sidecar
@@ -254,6 +255,64 @@ def test_tasks_of_lines_that_have_changed_are_not_made_unnoticed(
     assert seedance(*cancel.split(), "--yes").code == 0
     assert queued("shots.csv", "--leave-unmatched").code == 0
     assert "old" not in seedance_emulator.ledger.charged_prompts()
+
+
+def test_a_line_that_is_corrected_while_it_waits_is_made_as_it_is_now(
+    seedance, enqueue, queued, seedance_emulator, monkeypatch
+):
+    enqueue("r", "f")
+    assert seedance("queue", "cancel", "--queue", URL, "--run", "videos", "f", "--yes").code == 0
+    dry = queued(write(), "--dry-run")
+    assert "2 jobs would be submitted" in dry.out
+    monkeypatch.setenv("SEEDANCE_ASK_ABOVE", "60")
+    refused = queued("shots.csv")
+    assert (refused.code, "2 jobs would cost" in refused.err) == (2, True)
+    done = queued("shots.csv", "--yes")
+    assert (done.code, "0 new, 2 replaced." in done.err) == (0, True)
+    assert [results()[number]["prompt"] for number in (1, 2)] == ["A river", "A fox"]
+    assert seedance_emulator.ledger.charged_prompts() == {"A river": 1, "A fox": 1}
+
+
+def test_a_line_that_is_changed_after_it_was_bought_is_told_as_it_was_bought(
+    queued, seedance_emulator
+):
+    assert queued(write()).code == 0
+    done = queued(write(SHOTS.replace("river", "lake")))
+    assert done.code == 0
+    assert "line 1 was bought with another prompt and is not bought again" in done.err
+    assert "0 new." in done.err
+    assert [results()[number]["prompt"] for number in (1, 2)] == ["A river", "A fox"]
+    assert len(seedance_emulator.ledger) == 2
+
+
+async def nothing_yet(_place):
+    """What the journal had before the jobs were bought."""
+    return []
+
+
+def test_a_line_whose_other_request_is_sent_meanwhile_is_refused(
+    queued, seedance_emulator, monkeypatch
+):
+    assert queued(write()).code == 0
+    monkeypatch.setattr(QueuePlace, "entries", nothing_yet)
+    refused = queued(write(SHOTS.replace("river", "lake") + "A boat,5,b\n"))
+    assert refused.code == 2
+    assert "the key 'r' belongs to another request in the run 'videos'" in refused.err
+    assert "it is sent, or may be" in refused.err
+    assert "give it another key" in refused.err
+    assert len(seedance_emulator.ledger) == 2
+
+
+def test_a_job_that_another_run_has_bought_meanwhile_is_told_as_it_was_bought(
+    queued, seedance_emulator, monkeypatch
+):
+    assert queued(write()).code == 0
+    monkeypatch.setattr(QueuePlace, "entries", nothing_yet)
+    done = queued(write(SHOTS.replace("river", "lake")), "--run", "other")
+    assert done.code == 0
+    assert "line 1 was bought with another prompt" in done.err
+    assert [results()[number]["prompt"] for number in (1, 2)] == ["A river", "A fox"]
+    assert len(seedance_emulator.ledger) == 2
 
 
 def test_what_no_other_machine_can_make_is_refused(seedance, seedance_emulator):
