@@ -116,8 +116,8 @@ class Orphans:
     async def _name_all(self) -> None:
         while self._unnamed:
             orphan = self._unnamed.popleft()
-            if orphan.record.request is None:
-                continue  # it was attached by its id
+            if orphan.record.request is None or orphan.record.state is JobState.REJECTED:
+                continue  # it was attached by its id; or its request may be none at all
             try:
                 self._keep(self._name_of(orphan.record, orphan.record.request), orphan)
             except Exception as error:  # of the user's `media_key`

@@ -517,6 +517,18 @@ async def test_a_loop_that_a_timeout_ends_and_is_begun_again_at_once_gets_its_jo
     assert api.prompts == {name: 1 + (name == "refused") for name in names}
 
 
+async def test_a_batch_with_what_is_no_request_can_be_run_again(make_session, api, caplog):
+    requests = [REQUEST, "a string", GenerationRequest(" ")]
+    async with make_session(transport=api) as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4):
+                await session.run(requests)
+        counts = (await session.run(requests)).counts
+    assert counts == {JobState.SUCCEEDED: 1, JobState.REJECTED: 2}
+    assert api.count("create") == 1
+    assert "cannot be given to a retry" not in caplog.text
+
+
 async def test_a_batch_that_is_run_again_is_told_of_the_uncertain_job_and_does_not_repeat_it(
     make_session, api
 ):
