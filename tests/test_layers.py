@@ -55,11 +55,11 @@ api.rules: _utils.json_values _utils.number_runs _utils.urls api.extra_fields ap
 api.transport: _utils.urls _utils.version api.errors api.option_fields api.options api.protocol
 api.vocabulary:
 cli: _utils.number_runs _utils.packages _utils.plural _utils.whole_file api.job_media
-    api.local_media api.models api.retry emulator engines engines.dbos jobs.downloads jobs.events
-    jobs.job jobs.registry jobs.state jobs.stats journal journal.copying journal.database
-    journal.keys journal.reading media media.extra media.fitting media.frames media.gallery
-    media.joining media.posters media.sheet media.sidecar media.tags root session.credit_limit
-    session.estimate
+    api.local_media api.models api.prepared_request api.retry emulator engines engines.dbos
+    jobs.downloads jobs.events jobs.job jobs.registry jobs.state jobs.stats journal journal.copying
+    journal.database journal.keys journal.reading media media.extra media.fitting media.frames
+    media.gallery media.joining media.posters media.sheet media.sidecar media.tags root
+    session.credit_limit session.estimate
 emulator:
 engines: engines.contract engines.task engines.work
 engines.callbacks: journal.writing root webhooks

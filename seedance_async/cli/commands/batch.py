@@ -83,7 +83,7 @@ from seedance_async.session.estimate import plan
     "--leave-unmatched",
     is_flag=True,
     help="Buy new lines although jobs of earlier runs that no line matches may be running, or have"
-    " been bought for the same prompts with other options.",
+    " been bought for the same prompts with other options, or before the lines had a key.",
 )
 @click.option(
     "--dry-run",

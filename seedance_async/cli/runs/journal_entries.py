@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -35,6 +36,15 @@ def request_of(entry: JournalEntry) -> GenerationRequest:
         return load_request(json.loads(entry.request))
     except ValueError as error:
         raise JournalError(f"the request of {entry.key} cannot be read: {error}") from None
+
+
+def data_of(entry: JournalEntry) -> dict[str, Any]:
+    """The request of an entry as plain data; none if it cannot be read."""
+    try:
+        data = json.loads(entry.request)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def sent_request(entry: JournalEntry) -> GenerationRequest:

@@ -27,6 +27,7 @@ takes_option = click.option(
     help="Make so many videos of each line. Each is a job of its own, and is paid for.",
 )
 
+_AUTOMATIC = re.compile(r"[0-9a-f]{32}-[0-9]+")
 _TAKE = re.compile(r"(?P<line>.+)\.take(?P<take>[2-9]|[1-9][0-9]+)", re.DOTALL)
 
 
@@ -39,6 +40,11 @@ def split_key(key: str) -> tuple[str, int]:
     """The key of the line, and the number of the take."""
     found = _TAKE.fullmatch(key)
     return (found["line"], int(found["take"])) if found else (key, 1)
+
+
+def has_automatic_key(entry: JournalEntry) -> bool:
+    """Whether the line of a job gave no key, so that the job is known by its request."""
+    return _AUTOMATIC.fullmatch(split_key(entry.key)[0]) is not None
 
 
 def from_takes(request: GenerationRequest, key_of_take: Callable[[str], str]) -> GenerationRequest:
@@ -80,13 +86,20 @@ def with_takes(
         media_key: see `SessionOptions`.
 
     Raises:
-        UsageError: a line has the key that a take of another line needs; or a take would be bought
-            from which nothing is made, as the same take of a line that depends on it was made from
-            another one.
+        UsageError: a line has the key that another line, or a take of one, is to have; or a take
+            would be bought from which nothing is made, as the same take of a line that depends on
+            it was made from another one.
     """
     keys = keys_of([line.item for line in lines], media_key=media_key)
     first = [attrs.evolve(line, key=key) for line, key in zip(lines, keys, strict=True)]
-    own = {line.key: line.number for line in first}
+    own = {line.key: line.number for line in reversed(first)}
+    for line in first:
+        if own[line.key] != line.number:
+            raise click.UsageError(
+                f"lines {own[line.key]} and {line.number} both have the key “{line.key}”: one "
+                "gives it, and the other one has it without giving any; nothing was sent. Give "
+                "both of them a key, or none"
+            )
     bought = _bought(entries, own)
     further = [
         _take_of(line, take, bought[line.key or ""])

@@ -1,6 +1,7 @@
 """Before anything is bought: what it would cost, and whether the user wants that."""
 
 import io
+import json
 import signal
 import sys
 from pathlib import Path
@@ -279,3 +280,79 @@ async def test_ctrl_c_ends_the_wait_for_an_answer(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         agrees("Buy?", "--yes", Screen())
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- the same lines with a key --------------------------------------------------------------------
+
+
+def keyed(*rows):
+    return write("".join(f"{row}\n" for row in ("key,prompt,duration", *rows)))
+
+
+def bought_keys():
+    rows = Path("videos/lines.jsonl").read_text().splitlines()
+    return [json.loads(row)["key"] for row in rows]
+
+
+@pytest.mark.parametrize("takes", [(), ("--takes", "2")])
+def test_lines_that_were_bought_without_a_key_are_not_bought_again_by_accident(
+    seedance, asked, seedance_emulator, takes
+):
+    batch = ("batch", keyed(",A river,4", ",A fox,4", ",A fox,4"), "--yes", *takes)
+    assert seedance(*batch).code == 0
+    count, charged = len(seedance_emulator.ledger), seedance_emulator.ledger.credits_charged
+    keys = bought_keys()
+    keyed("k1,A river,4", "k2,A fox,4", "k3,A fox,4", "k4,A boat,4")
+    done, dry = seedance(*batch), seedance(*batch, "--dry-run")
+    assert (done.code, dry.code, len(seedance_emulator.ledger)) == (2, 0, count)
+    for text in (done.err, dry.out):
+        again = f"{count} jobs bought before the line had a key would be bought again under one"
+        assert f"{again}, for {charged} credits:" in text
+        assert f"line 1, key k1: succeeded as {keys[0]} “A river”" in text
+        assert "Leave these keys out" in text
+    assert "Nothing was bought; --leave-unmatched buys" in done.err
+    assert asked("n\n", *batch).code == 2
+    keyed(",A river,4", ",A fox,4", ",A fox,4")
+    assert seedance(*batch).code == 0, "without the keys, they are what was bought"
+    keyed(f"{keys[0]},A river,4", f"{keys[1]},A fox,4", f"{keys[2]},A fox,5")
+    assert seedance(*batch).code == 0, "with the keys that they have, too"
+    assert len(seedance_emulator.ledger) == count
+    keyed("k1,A river,4", "k2,A fox,4", "k3,A fox,4")
+    assert seedance(*batch, "--leave-unmatched").code == 0
+    assert len(seedance_emulator.ledger) == 2 * count
+    assert seedance(*batch).code == 0, "these are bought, too"
+    assert len(seedance_emulator.ledger) == 2 * count
+
+
+def test_jobs_that_run_are_not_bought_again_under_a_key(seedance, seedance_emulator):
+    seedance_emulator.faults.script("job", "stuck")
+    assert seedance("batch", keyed(",A river,4"), "--timeout", "0.2").code == 5
+    done = seedance("batch", keyed("k1,A river,4"))
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 1)
+    assert f"line 1, key k1: abandoned as {bought_keys()[0]} “A river”" in done.err
+    assert "of earlier runs may be running" not in done.err, "it is told once"
+
+
+def test_media_that_are_signed_anew_when_the_key_is_given_are_no_other_video(
+    seedance, seedance_emulator
+):
+    line = {"prompt": "A river", "mediaUrls": ["https://media.example/a.jpg?s=monday"]}
+    assert seedance("batch", write(json.dumps(line), "shots.jsonl"), "--yes").code == 0
+    again = {"key": "k1", **line, "mediaUrls": ["https://media.example/a.jpg?s=tuesday"]}
+    done = seedance("batch", write(json.dumps(again), "shots.jsonl"), "--yes")
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 1)
+    other = {**again, "mediaUrls": ["https://media.example/b.jpg?s=monday"]}
+    assert seedance("batch", write(json.dumps(other), "shots.jsonl"), "--yes").code == 0
+
+
+def test_a_new_key_for_another_video_needs_no_consent(seedance, seedance_emulator):
+    for row in ("k1,A river,4", "k2,A river,4", "k3,A river,5"):
+        assert seedance("batch", keyed(row, ",A fox,4"), "--yes").code == 0
+    assert len(seedance_emulator.ledger) == 4
+
+
+def test_two_lines_with_one_key_are_refused_though_one_gives_none(seedance, seedance_emulator):
+    assert seedance("batch", keyed(",A fox,4")).code == 0
+    done = seedance("batch", keyed(",A fox,4", f"{bought_keys()[0]},A fox,4"))
+    assert (done.code, len(seedance_emulator.ledger)) == (2, 1)
+    assert "lines 1 and 2 both have the key" in done.err

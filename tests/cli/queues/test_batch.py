@@ -315,6 +315,21 @@ def test_a_job_that_another_run_has_bought_meanwhile_is_told_as_it_was_bought(
     assert len(seedance_emulator.ledger) == 2
 
 
+def test_a_key_for_a_line_that_was_bought_without_one_does_not_buy_it_unnoticed(
+    seedance, queued, seedance_emulator
+):
+    assert queued(write("prompt\nA river\nA fox\n")).code == 0
+    write("prompt,key\nA river,r\nA fox,f\n")
+    dry = queued("shots.csv", "--dry-run")
+    refused = queued("shots.csv", "--yes")
+    assert (dry.code, refused.code, len(seedance_emulator.ledger)) == (0, 2, 2)
+    for text in (dry.out, refused.err):
+        assert "2 jobs bought before the line had a key would be bought again" in text
+    assert "--leave-unmatched buys" in refused.err
+    assert queued("shots.csv", "--leave-unmatched").code == 0
+    assert len(seedance_emulator.ledger) == 4
+
+
 def test_what_no_other_machine_can_make_is_refused(seedance, seedance_emulator):
     Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     write('{"prompt": "a", "mediaUrls": ["https://example.com/a.png"], "key": "a"}\n'
