@@ -84,13 +84,35 @@ seed = click.option(
 )
 
 
-def no_url(_context: object, _parameter: object, text: Any) -> Any:
+def named_place(_context: object, _parameter: object, text: Any) -> Any:
+    """A click callback: what the user gave as a place to save to, if it names one."""
+    if isinstance(text, str) and not text.strip():
+        raise click.BadParameter(
+            f"{text!r} names no place: give a name, or . for the current folder. "
+            "Is a variable unset?"
+        )
+    if text == "-":
+        raise click.BadParameter(
+            "- is not standard output here, as videos go to files: give a name; ./- is one, too"
+        )
+    return text
+
+
+def no_url(context: object, parameter: object, text: Any) -> Any:
     """A click callback: the path that the user gave. A URL is none, but would make folders."""
     if text is not None and _URL.match(str(text)):
         raise click.BadParameter(
             f"{text} is no path on this machine; for videos in a bucket: seedance batch -o"
         )
-    return text
+    return named_place(context, parameter, text)
+
+
+class OutputPath(click.Path):
+    """A path to save to."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As of its base, if the value names a place."""
+        return super().convert(named_place(ctx, param, value), param, ctx)
 
 
 class _Folder(click.Path):

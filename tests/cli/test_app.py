@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 import pytest
@@ -67,6 +68,28 @@ def test_every_command_explains_itself_with_an_example_that_it_understands(path,
 @for_each("args", [["nonsense"], ["generate"], ["batch", "a", "--max-in-flight", "0"], []])
 def test_a_wrong_command_line_exits_with_2(args):
     assert app.run(args) == 2
+
+
+SAVING = [
+    path[0]
+    for path in commands_under(app.cli)
+    if any("--output" in each.opts for each in app.cli.commands[path[0]].params)
+]
+
+
+@for_each("name", SAVING)
+def test_an_output_that_names_nothing_is_no_folder(name, capsys):
+    for output, hint in (("", "names no place"), (" ", "names no place"), ("-", "./-")):
+        assert app.run([name, "-o", output]) == 2
+        shown = capsys.readouterr().err
+        assert "'-o' / '--output'" in shown
+        assert hint in shown
+    assert not list(Path().iterdir())
+
+
+def test_a_folder_for_the_record_of_a_bucket_is_named_too(capsys):
+    assert app.run(["batch", "-o", "s3://bucket", "--state", ""]) == 2
+    assert "'--state'" in capsys.readouterr().err
 
 
 def test_no_option_takes_the_key():

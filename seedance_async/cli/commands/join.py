@@ -26,7 +26,7 @@ from seedance_async.cli.exit_codes import ExitCode
     "--output",
     required=True,
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OutputPath(dir_okay=False, path_type=Path),
     help="The film, an MP4 file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")

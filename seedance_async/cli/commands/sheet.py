@@ -21,7 +21,7 @@ _NAME = "sheet.png"
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OutputPath(dir_okay=False, path_type=Path),
     help=f"The picture, a PNG file.  [default: {_NAME} in DIR]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")

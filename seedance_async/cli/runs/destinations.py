@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import attrs
 import click
 
-from seedance_async.cli.options import FOLDER, cannot_write
+from seedance_async.cli.options import OutputPath, cannot_write
 from seedance_async.cli.runs.journal_entries import saved_file
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _folder_name(url: str) -> str:
 # --- the options ----------------------------------------------------------------------------------
 
 
-class _Output(click.Path):
+class _Output(OutputPath):
     """A folder, or the URL of a bucket."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -194,7 +194,7 @@ def output_option(help_text: str, default: Path | None = None) -> Callable[[_Com
 
 state_option = click.option(
     "--state",
-    type=FOLDER,
+    type=OutputPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="With a bucket: the folder for results.jsonl and the journal.  [default: named after the"
     " bucket, in the current folder]",

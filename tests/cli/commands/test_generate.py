@@ -85,6 +85,13 @@ def test_a_bucket_is_no_path_and_nothing_is_paid(seedance, seedance_emulator, ou
     assert [path.name for path in Path().iterdir() if ":" in path.name] == []
 
 
+def test_a_file_that_is_named_like_standard_output_is_said_to_be_one(seedance, seedance_emulator):
+    refused = seedance("generate", "A river", "-o", "-")
+    assert (refused.code, len(seedance_emulator.ledger)) == (2, 0)
+    assert seedance("generate", "A river", "-o", "./-").code == 0
+    assert [path.name for path in Path().glob("-")] == ["-"]
+
+
 def test_a_folder_without_write_access_is_an_error_before_anything_is_paid(
     seedance, seedance_emulator, monkeypatch
 ):
