@@ -35,7 +35,7 @@ from seedance_async.cli.runs.file_names import NameTemplate, chosen_names, name_
 from seedance_async.cli.runs.gallery_page import with_gallery
 from seedance_async.cli.runs.journal_entries import KnownJobs
 from seedance_async.cli.runs.next_steps import JOURNAL
-from seedance_async.cli.runs.reworded import reworded, reworded_text
+from seedance_async.cli.runs.reworded import difference, reworded, reworded_text
 from seedance_async.cli.takes.keys import takes_option, with_takes
 from seedance_async.session.estimate import plan
 
@@ -262,7 +262,8 @@ async def batch(
     if dry_run:
         chosen_names(name, lines, known)
         again = {line.place for line in new}
-        kept = (place[0] for place in reworded(known, lines) if place not in again)
+        requests, bought = {line.place: line.request for line in lines}, reworded(known, lines)
+        kept = {at[0]: difference(bought[at], requests[at]) for at in bought if at not in again}
         if text := reworded_text(kept):
             screen.say(text, style="yellow")
         show_forecast(purchase, planned, left, record, screen, as_json=as_json)

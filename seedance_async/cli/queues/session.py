@@ -31,7 +31,7 @@ from seedance_async.cli.inputs import Line
 from seedance_async.cli.queues.errors import refusal_of
 from seedance_async.cli.queues.place import QueuePlace
 from seedance_async.cli.runs.journal_entries import state_of
-from seedance_async.cli.runs.reworded import prompt_of
+from seedance_async.cli.runs.reworded import difference
 from seedance_async.engines import Outcome, Queue, RunStatus
 from seedance_async.jobs.events import EventEmitter
 from seedance_async.jobs.job import JobActions
@@ -70,7 +70,7 @@ class QueuedSession:
 
     Attributes:
         sent_before: by key, what was sent before this run began.
-        reworded: by key, what was made with another prompt than its line has.
+        reworded: by key, what was made with another request than its line has.
     """
 
     def __init__(
@@ -166,7 +166,8 @@ class QueuedSession:
             known = found.get(key)
             if known is not None:
                 self._entries[key] = known
-                if prompt_of(known) not in (None, _prompt(self._records[key])):
+                request = self._records[key].request
+                if request is not None and difference(known, request):
                     self.reworded[key] = known
             self._end(self._records[key], outcome, known)
 
@@ -269,10 +270,6 @@ class QueuedSession:
     async def _download(self, record: JobRecord, *_: object) -> SavedFile:
         reason = self._unsaved.get(record.key, "it is not where its worker has saved it")
         raise DownloadError(reason, request_id=record.request_id or "")
-
-
-def _prompt(record: JobRecord) -> str | None:
-    return None if record.request is None else record.request.prompt
 
 
 def _nothing(*_: object) -> Any:

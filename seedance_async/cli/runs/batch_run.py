@@ -138,7 +138,7 @@ class BatchRecord:
         self._columns = {line.number: line.columns for line in lines}
         self._folder, self._journal = options.folder, options.journal
         self._results: ResultsFile | None = None
-        self._reworded = Reworded({}, options.journal)
+        self._reworded = Reworded({}, lines, options.journal)
         self.next_steps = next_steps or NextSteps(options.folder, options.journal)
         self.report = Report(self.next_steps, source=options.source)
         self.stop: Callable[[StoppedRunError], None] = lambda reason: None
@@ -180,7 +180,7 @@ class BatchRecord:
     def _resumed(self, known: KnownJobs, journal: str) -> Mapping[Place, JournalEntry]:
         """What a journal knows of the lines; it is said how many these are."""
         sent = known.sent_before(self._lines)
-        self._reworded = Reworded(reworded(known, self._lines), self._journal)
+        self._reworded = Reworded(reworded(known, self._lines), self._lines, self._journal)
         self.report.charged_earlier = credits_charged(sent.values())
         if sent:
             self._screen.say(

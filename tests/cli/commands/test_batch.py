@@ -402,6 +402,52 @@ def test_a_line_whose_prompt_has_changed_under_its_key_is_reported_as_it_was_bou
     assert "another prompt" not in seedance("batch", "shots.csv").err
 
 
+def shots(*rows):
+    """Lines with a key, a prompt, a duration, media, a note and a seed each."""
+    columns = "key,prompt,duration,media_urls,note,extra.seed"
+    write("".join(f"{row}\n" for row in (columns, *rows)), "shots.csv")
+
+
+@pytest.mark.seedance_emulator(unknown_fields="ignored", speed=2000)
+def test_what_has_changed_under_a_key_is_told_but_for_signatures_and_columns_of_ones_own(
+    seedance, seedance_emulator
+):
+    url = "https://media.example"
+    shots(
+        f"a,a river,4,{url}/a.jpg?s=1,n,", "b,a road,4,,n,", "c,a wood,4,,n,", "d,a hill,4,,n,",
+        f"e,a lake,4,{url}/e.jpg,n,", "f,a dune,,,n,7", "g,a sea,4,,n,",
+    )  # fmt: skip
+    assert seedance("batch", "shots.csv").code == 0
+    shots(
+        f"a,a river,4,{url}/a.jpg?s=2,m,", "b,a street,5,,n,", "c,a wood,5,,n,", "d,a hill,6,,n,",
+        f"e,a lake,4,{url}/f.jpg,n,", "f,a dune,5,,n,8", "g,a sea,4,,n,3",
+    )  # fmt: skip
+    text = (
+        "line 2 was bought with duration 4 and another prompt, lines 3-4 were bought with "
+        "duration 4, line 5 was bought with other media, line 6 was bought with no duration and "
+        "extra.seed 7, line 7 was bought with no extra.seed; all of these are not bought again; "
+        "give them another key to buy them"
+    )
+    for done in (seedance("batch", "shots.csv", "--dry-run"), seedance("batch", "shots.csv")):
+        assert done.code == 0
+        assert text in " ".join(done.err.split())
+    assert len(seedance_emulator.ledger) == 7
+
+
+@pytest.mark.seedance_emulator(unknown_fields="ignored", speed=2000)
+def test_many_differences_are_told_in_a_few_words(seedance, seedance_emulator):
+    numbers = range(1, 9)
+    shots(*(f"k{number},a river,4,,," for number in numbers))
+    assert seedance("batch", "shots.csv", "--duration", "4").code == 0
+    shots(*(f"k{number},a river,4,,,{number}" for number in numbers))
+    one = "lines 1-8 were bought with no extra.seed and are not bought again; give them another key"
+    assert one in " ".join(seedance("batch", "shots.csv", "--dry-run").err.split())
+    assert seedance("batch", "shots.csv", "-o", "seeds").code == 0
+    shots(*(f"k{number},a river,4,,,{-number}" for number in numbers))
+    shown = " ".join(seedance("batch", "shots.csv", "-o", "seeds", "--dry-run").err.split())
+    assert "line 5 was bought with extra.seed 5, lines 6-8 were bought with another " in shown
+
+
 @pytest.mark.parametrize(
     ("options", "prompt"), [((), "a river"), (("--resubmit-uncertain",), "a lake")]
 )

@@ -285,6 +285,14 @@ def test_a_line_that_is_changed_after_it_was_bought_is_told_as_it_was_bought(
     assert len(seedance_emulator.ledger) == 2
 
 
+def test_a_line_that_was_bought_with_other_options_is_told_too(queued, seedance_emulator):
+    assert queued(write("prompt,duration,key\nA river,4,r\nA fox,4,f\n")).code == 0
+    done = queued(write("prompt,duration,key\nA river,5,r\nA fox,4,f\n"))
+    assert done.code == 0
+    assert "line 1 was bought with duration 4 and is not bought again" in done.err
+    assert len(seedance_emulator.ledger) == 2
+
+
 async def nothing_yet(_place):
     """What the journal had before the jobs were bought."""
     return []
