@@ -226,7 +226,10 @@ class JournalRecorder:
         """A key was used again for another video: what its caller gets is the earlier job."""
         if known.fingerprint == prepared.fingerprint:
             return
-        before = json.loads(known.request)
+        try:
+            before = json.loads(known.request)
+        except ValueError:  # it is damaged; the job is resumed nevertheless
+            return
         if not isinstance(before, dict):  # the job was attached by its id alone
             return
         changes = changed_fields(before, prepared.data)

@@ -166,6 +166,19 @@ async def test_who_was_away_learns_what_is_not_its_own_any_more_before_it_submit
 
 
 @pytest.mark.virtual_time
+async def test_the_next_regular_look_after_an_absence_ends_what_is_not_its_own_any_more():
+    """A submit that waits for its turn comes after it, and finds that this worker has heard."""
+    rows, lost = Rows(a="1@here"), []
+    keeper = make(rows, Signs(), running="ab", lost=lost)
+    await keeper.hear()
+    await asyncio.sleep(3)
+    await keeper.hear()
+    await keeper.catch_up()
+    assert lost == ["b"]
+    assert rows.asked == ["1@here"]
+
+
+@pytest.mark.virtual_time
 async def test_who_cannot_learn_what_became_of_its_tasks_submits_nothing():
     rows = Rows()
     keeper = make(rows, Signs())

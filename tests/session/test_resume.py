@@ -23,6 +23,7 @@ from seedance_async import (
 from seedance_async.journal import SQLiteJournal, read_entries
 from tests.conftest import KEY, QUICK_POLL
 from tests.support.fakes import LOST, accepted, error_reply, reply, told
+from tests.support.memory_journal import MemoryJournal, memory_store
 
 A, B, C = (GenerationRequest(f"prompt {letter}", duration=5) for letter in "abc")
 
@@ -108,6 +109,20 @@ async def test_a_key_of_the_callers_own_names_the_job(begin, api, caplog):
         assert "'order-17' is that of a job with another prompt, 'prompt a'" in caplog.text
         assert (again.request_id, again.state) == (job.request_id, "succeeded")
     assert api.prompts == {"prompt a": 1}
+
+
+async def test_a_job_whose_request_is_damaged_in_the_journal_is_resumed_by_its_key(
+    make_session, api
+):
+    store = memory_store()
+    async with make_session(transport=api, journal=MemoryJournal(store)) as session:
+        job = await session.submit(A, key="order-17")
+        await job
+    store.execute("UPDATE jobs SET request = '{'")
+    async with make_session(transport=api, journal=MemoryJournal(store)) as session:
+        again = await session.submit(B, key="order-17")
+    store.close()
+    assert again.request_id == job.request_id
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
@@ -29,7 +28,7 @@ _log = logging.getLogger(__name__)
 SIGNS = 5
 
 #: Looks that may be missed: a worker that has heard nothing for longer submits nothing before it
-#: has. What is cancelled is told as never sent only after one look more.
+#: has. One look later, others report what was cancelled as never sent.
 MISSED = 2
 
 
@@ -92,29 +91,33 @@ class Keeper:
             tasks.create_task(_regularly(self.look_after, self._lease / SIGNS, "the other workers"))
 
     async def hear(self) -> None:
-        """Cancel what this worker makes and somebody has cancelled since the last time."""
+        """Cancel what this worker makes and somebody has cancelled since the last time.
+
+        If that is long ago, this worker was stopped, say, or cut off from the database. Meanwhile
+        what it has may have been cancelled, told and forgotten, or made by others: that ends here.
+        """
         heard = Since()
+        if self._heard is not None and self._is_behind():
+            running = set(self._running())
+            rows = await self._rows.running(self._executor_id)
+            self._lose(running - {row.workflow_id for row in rows})
         new = await self.cancelled.look()
         self._heard = heard
         if new:
             self._cancel(new.intersection(self._running()))
 
     async def catch_up(self) -> None:
-        """Before a submit: learn what has become of all tasks, if this worker was away.
-
-        It was stopped, say, or cut off from the database. Meanwhile what it has may have been
-        cancelled, told and forgotten, or made by others.
+        """Before a submit: `hear`, if this worker has heard nothing for long.
 
         Raises:
             QueueError: the database is away.
         """
         async with self._catching_up:
-            away = math.inf if self._heard is None else self._heard.seconds
-            if away > MISSED * self._look_every:
-                running = set(self._running())
-                rows = await self._rows.running(self._executor_id)
-                self._lose(running - {row.workflow_id for row in rows})
+            if self._is_behind():
                 await self.hear()
+
+    def _is_behind(self) -> bool:
+        return self._heard is None or self._heard.seconds > MISSED * self._look_every
 
     async def is_cancelled(self, workflow_id: str) -> bool:
         """Whether somebody has cancelled this, and nobody has taken that back since.

@@ -190,7 +190,7 @@ class SeedanceWorker:
             task = Task.load(data)
         except ValueError as error:
             return (await self._left_to_others(workflow_id, error)).dump()
-        self._running[workflow_id] = _Running(task, asyncio.current_task())
+        running = self._running[workflow_id] = _Running(task, asyncio.current_task())
         try:
             outcome = await self._outcome(workflow_id, task)
             self._on_outcome(outcome)
@@ -200,7 +200,8 @@ class SeedanceWorker:
                 raise asyncio.CancelledError from None  # DBOS records no end of it
             raise
         finally:
-            self._running.pop(workflow_id, None)
+            if self._running.get(workflow_id) is running:  # else it was handed out here once more
+                del self._running[workflow_id]
 
     async def _outcome(self, workflow_id: str, task: Task) -> Outcome:
         if not await self._keeper.is_cancelled(workflow_id):
