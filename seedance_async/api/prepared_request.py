@@ -38,6 +38,9 @@ _WIRE_NAMES = {
     "aspect_ratio": "aspectRatio",
     "webhook_url": "webhookUrl",
 }
+#: Fields of a request, by the names of the wire, that make no other video.
+ASIDE = frozenset({"metadata", _WIRE_NAMES["webhook_url"]})
+
 #: Gives each media URL the text that stands for it in a fingerprint.
 MediaKey = Callable[[str], str]
 _ENCODE = json.JSONEncoder(allow_nan=False).encode
@@ -274,9 +277,8 @@ def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
         By the names of the wire, what each field was that differs; None where it was not given.
         Signatures of media URLs make no difference, nor do the metadata and the webhook's URL.
     """
-    aside = {"metadata", _WIRE_NAMES["webhook_url"]}
     one, other = _with_media_keys(before, without_query), _with_media_keys(now, without_query)
-    names = sorted((one.keys() | other.keys()) - aside)
+    names = sorted((one.keys() | other.keys()) - ASIDE)
     return {name: before.get(name) for name in names if one.get(name) != other.get(name)}
 
 

@@ -64,7 +64,7 @@ class Queue(Protocol):
         A task of the run that has another request under its key is replaced, while nothing is sent
         for that key and no worker has had the task, or it was rejected or cancelled, unsent: it
         waits for a worker as if it were new. So is one that waits, or was rejected, where only the
-        signatures of its media are new; otherwise these are left, too.
+        signatures of its media, its metadata or its webhook are new; otherwise these are left, too.
 
         A request without a key of its own gets that of its content, and of how often it has
         occurred in this call, as in a session. So a call that was broken off can be repeated.

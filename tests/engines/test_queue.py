@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import attrs
 import pytest
 from dbos import DBOSClient
 from sqlalchemy.exc import OperationalError
@@ -227,3 +228,16 @@ async def test_what_somebody_else_hands_out_again_is_counted(engine, make_reques
         assert await other.again(run="autumn", keys=keys[:1]) == 1
         status = await queue.status(run="autumn")
         assert (status.waiting, status.ended) == (1, {"cancelled": 1})
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_bought_task_may_be_enqueued_again_with_other_metadata(engine, make_requests):
+    """As of a script that notes the day of its run, and is run once more."""
+    [request] = make_requests(1)
+    monday, tuesday = (attrs.evolve(request, metadata={"day": day}) for day in ("1", "2"))
+    async with engine.queue() as queue, engine.worker():
+        await queue.enqueue([("shot", monday)], run="autumn")
+        [told] = [each async for each in queue.results(run="autumn")]
+        assert await queue.changed([("shot", tuesday)], run="autumn") == []
+        assert await queue.enqueue([("shot", tuesday)], run="autumn") == ["shot"]
+        assert await queue.tasks(run="autumn") == {"shot": told}

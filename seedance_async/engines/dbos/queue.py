@@ -44,6 +44,10 @@ _CONNECTIONS, _FOR_ANOTHER = 8, 100
 _TO_STOP = 30.0
 
 
+#: How a task is enqueued, and the task.
+_Row = tuple[EnqueueOptions, dict[str, Any]]
+
+
 class SeedanceQueue:
     """A `Queue` on DBOS, at `postgresql://…` or `sqlite:///path/run.db`.
 
@@ -118,6 +122,11 @@ class SeedanceQueue:
         rows = [(_options(run, task.key, place), task.dump()) for place, task in enumerate(tasks)]
         self._check_keys(tasks)
         await revisions.make_way(run, await revisions.of(_by_id(rows)))
+        await self._insert_all(client, rows)
+        return [task.key for task in tasks]
+
+    async def _insert_all(self, client: DBOSClient, rows: Sequence[_Row]) -> None:
+        """Insert rows on several connections, in transactions of a bounded size."""
         most = 1 if self._url.startswith("sqlite") else _CONNECTIONS
         connections = max(1, min(most, len(rows) // _FOR_ANOTHER))
         size = min(_AT_ONCE, math.ceil(len(rows) / connections) or 1)
@@ -140,7 +149,6 @@ class SeedanceQueue:
         )
         for failure in filter(None, ended):
             raise failure
-        return [task.key for task in tasks]
 
     async def changed(self, requests: Requests, *, run: str) -> list[str]:
         """The keys that the run has for another request; no matter of media that are signed anew.
@@ -195,7 +203,7 @@ class SeedanceQueue:
     def _enqueue(
         self,
         client: DBOSClient,
-        rows: list[tuple[EnqueueOptions, dict[str, object]]],
+        rows: Sequence[_Row],
         stop: Event,
     ) -> None:
         engine = engine_at(self._url)
@@ -315,7 +323,7 @@ def _options(run: str, key: str, place: int) -> EnqueueOptions:
     )
 
 
-def _by_id(rows: Iterable[tuple[EnqueueOptions, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def _by_id(rows: Iterable[_Row]) -> dict[str, dict[str, Any]]:
     """What goes into each workflow: of tasks with one key, the first."""
     found = dict[str, dict[str, Any]]()
     for options, task in rows:
@@ -323,14 +331,14 @@ def _by_id(rows: Iterable[tuple[EnqueueOptions, dict[str, Any]]]) -> dict[str, d
     return found
 
 
-def _id_in(row: tuple[EnqueueOptions, dict[str, object]]) -> str:
+def _id_in(row: _Row) -> str:
     return row[0]["workflow_id"]
 
 
 def _insert(
     client: DBOSClient,
     connection: Connection,
-    rows: list[tuple[EnqueueOptions, dict[str, object]]],
+    rows: Sequence[_Row],
     stop: Event,
 ) -> None:
     insert = partial(client.enqueue_in_transaction, connection)

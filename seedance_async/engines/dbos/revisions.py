@@ -15,7 +15,7 @@ import attrs
 from dbos import WorkflowStatus
 
 from seedance_async import JobState, JournalError
-from seedance_async.api.prepared_request import fingerprint_of
+from seedance_async.api.prepared_request import ASIDE, fingerprint_of
 from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.names import key_in
 from seedance_async.engines.dbos.rows import UNFINISHED, Rows, input_of
@@ -35,7 +35,8 @@ class Revision:
     Attributes:
         row: its row.
         fields: what differs, by the names of the wire.
-        is_another: whether the request is another one; else its media are only signed anew.
+        is_another: whether it asks for another video; else its media are only signed anew, or its
+            metadata or its webhook are others.
     """
 
     row: WorkflowStatus
@@ -84,12 +85,13 @@ class Revisions:
         return found
 
     def _mark(self, request: Mapping[str, Any]) -> str:
-        return fingerprint_of(request, self._media_key)
+        video = {name: request[name] for name in request if name not in ASIDE}
+        return fingerprint_of(video, self._media_key)
 
     async def make_way(self, run: str, revisions: Sequence[Revision]) -> None:
         """Remove the rows that are to be replaced.
 
-        What only has its media signed anew, and cannot be replaced or is cancelled, is left.
+        What asks for the same video, and cannot be replaced or is cancelled, is left.
 
         Raises:
             ValueError: a key belongs to another request, and its row cannot be replaced; nothing
@@ -151,7 +153,7 @@ def _why_kept(revision: Revision, outcome: Outcome | None) -> str | None:
     row = revision.row
     if row.status in UNFINISHED or row.status == "CANCELLED":
         if row.executor_id is not None:
-            return "a worker has it, or had it; once it is told as cancelled, unsent, it can be"
+            return "a worker has it, or had it: cancel it, and try again once that is its outcome"
         is_cancelled = row.status == "CANCELLED"
     elif outcome is None or outcome.sent:
         return "its outcome is there"
