@@ -39,7 +39,7 @@ _WIRE_NAMES = {
     "webhook_url": "webhookUrl",
 }
 #: Fields of a request, by the names of the wire, that make no other video.
-ASIDE = frozenset({"metadata", _WIRE_NAMES["webhook_url"]})
+_ASIDE = frozenset({"metadata", _WIRE_NAMES["webhook_url"]})
 
 #: Gives each media URL the text that stands for it in a fingerprint.
 MediaKey = Callable[[str], str]
@@ -267,6 +267,11 @@ def fingerprint_of(data: Mapping[str, Any], media_key: MediaKey | None = None) -
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def video_fingerprint_of(data: Mapping[str, Any], media_key: MediaKey | None = None) -> str:
+    """As `fingerprint_of`, whatever the metadata and the webhook are: they make no other video."""
+    return fingerprint_of({name: data[name] for name in data if name not in _ASIDE}, media_key)
+
+
 def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What makes another video of a request than of one before.
 
@@ -278,7 +283,7 @@ def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
         Signatures of media URLs make no difference, nor do the metadata and the webhook's URL.
     """
     one, other = _with_media_keys(before, without_query), _with_media_keys(now, without_query)
-    names = sorted((one.keys() | other.keys()) - ASIDE)
+    names = sorted((one.keys() | other.keys()) - _ASIDE)
     return {name: before.get(name) for name in names if one.get(name) != other.get(name)}
 
 

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 #: it comes.
 AHEAD = 1.0
 
-#: A wait of so many seconds, or spacings, is told.
+#: A wait of so many seconds, or spacings, is logged.
 LONG, MANY = 10.0, 5
 
 

@@ -14,19 +14,24 @@ from tests.conftest import QUICK_POLL, SEED
 TASK = Task("river", GenerationRequest("A river"))
 
 
-async def test_a_video_in_a_bucket_is_put_once(tmp_path):
-    bucket = (tmp_path / "bucket").as_uri()
-    options = EmulatorOptions(seed=SEED, speed=1000.0, media="shared")
+@pytest.fixture
+async def session(tmp_path):
+    options = EmulatorOptions(seed=SEED, speed=1000.0)  # each job has a video of its own
     async with Emulator(options) as emulator:
         session = SeedanceSession(
             base_url=emulator.url, api_key=emulator.api_key, poll=QUICK_POLL,
             journal=tmp_path / "run.db",
         )  # fmt: skip
         async with session:
-            told = await Work(session, bucket).make(TASK)
-            video = tmp_path / "bucket" / "river.mp4"
-            before = video.stat().st_mtime_ns
-            again = await Work(session, bucket).make(TASK)
+            yield session
+
+
+async def test_a_video_in_a_bucket_is_put_once(session, tmp_path):
+    bucket = (tmp_path / "bucket").as_uri()
+    told = await Work(session, bucket).make(TASK)
+    video = tmp_path / "bucket" / "river.mp4"
+    before = video.stat().st_mtime_ns
+    again = await Work(session, bucket).make(TASK)
     assert told == again
     assert told.file == f"{bucket}/river.mp4"
     assert hashlib.sha256(video.read_bytes()).hexdigest() == told.sha256
@@ -46,18 +51,6 @@ async def test_a_file_is_there_only_as_it_is_on_record(tmp_path):
     assert not await results.has(TASK, "req_1", elsewhere)
     place.write_bytes(b"abd")
     assert not await results.has(TASK, "req_1", saved)
-
-
-@pytest.fixture
-async def session(tmp_path):
-    options = EmulatorOptions(seed=SEED, speed=1000.0)  # each job has a video of its own
-    async with Emulator(options) as emulator:
-        session = SeedanceSession(
-            base_url=emulator.url, api_key=emulator.api_key, poll=QUICK_POLL,
-            journal=tmp_path / "run.db",
-        )  # fmt: skip
-        async with session:
-            yield session
 
 
 @pytest.mark.parametrize("bucket", [False, True])

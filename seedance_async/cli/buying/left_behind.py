@@ -15,7 +15,7 @@ import attrs
 
 from seedance_async import GenerationRequest, dump_request, without_query
 from seedance_async._utils.plural import counted
-from seedance_async.api.prepared_request import fingerprint_of
+from seedance_async.api.prepared_request import video_fingerprint_of
 from seedance_async.cli.buying.asking import agrees
 from seedance_async.cli.console import Screen
 from seedance_async.cli.inputs import Line
@@ -129,8 +129,7 @@ def _keyed(entries: Sequence[JournalEntry], new: Sequence[Line]) -> Iterator[_Pa
 
 def _video(data: Mapping[str, Any]) -> str:
     """What tells a video by its request; as in `changed_fields`, signatures of URLs do not."""
-    asked = {name: data[name] for name in data if name not in ("metadata", "webhookUrl")}
-    return fingerprint_of(asked, without_query)
+    return video_fingerprint_of(data, without_query)
 
 
 def _pairs(

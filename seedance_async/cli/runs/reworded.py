@@ -86,7 +86,7 @@ def difference(entry: JournalEntry, request: GenerationRequest) -> str:
         return ""
     try:
         now = dump_request(request)
-    except ValueError:  # a file went just now; the line itself is told of it
+    except ValueError:  # a file has just gone; the outcome of the line says so
         return ""
     return " and ".join(_words(changed_fields(_flat(before), _flat(now))))
 

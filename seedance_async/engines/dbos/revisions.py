@@ -15,7 +15,7 @@ import attrs
 from dbos import WorkflowStatus
 
 from seedance_async import JobState, JournalError
-from seedance_async.api.prepared_request import ASIDE, fingerprint_of
+from seedance_async.api.prepared_request import video_fingerprint_of
 from seedance_async.engines.contract import QueueError
 from seedance_async.engines.dbos.names import key_in
 from seedance_async.engines.dbos.rows import UNFINISHED, Rows, input_of
@@ -81,12 +81,9 @@ class Revisions:
                 if before != now:
                     names = sorted(before.keys() | now.keys())
                     fields = [name for name in names if before.get(name) != now.get(name)]
-                    found.append(Revision(row, fields, self._mark(before) != self._mark(now)))
+                    marks = {video_fingerprint_of(each, self._media_key) for each in (before, now)}
+                    found.append(Revision(row, fields, len(marks) > 1))
         return found
-
-    def _mark(self, request: Mapping[str, Any]) -> str:
-        video = {name: request[name] for name in request if name not in ASIDE}
-        return fingerprint_of(video, self._media_key)
 
     async def make_way(self, run: str, revisions: Sequence[Revision]) -> None:
         """Remove the rows that are to be replaced.
