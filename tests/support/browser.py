@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -83,6 +84,19 @@ class Browser:
         """The text of each element, as it is in the document, in one call."""
         query = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
         return self.script(query, selector)
+
+    def shows(self, selector, texts):
+        """Wait until these are the texts: a page may draw its elements some at a time."""
+        found = []
+
+        def is_shown():
+            found[:] = self.texts(selector)
+            return found == texts
+
+        try:
+            self.wait(is_shown)
+        except TimeoutException:
+            pytest.fail(f"{selector} shows {found}, not {texts}")
 
     def until(self, condition, *values, seconds=15):
         """Wait until a JavaScript expression is true; returns its value."""

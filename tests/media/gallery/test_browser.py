@@ -51,7 +51,7 @@ def test_a_hostile_prompt_is_shown_and_does_not_run(browser, written):
     ]
     browser.open(written(*shots))
     browser.until("document.querySelector('#grid .card')")
-    assert browser.texts(CARDS) == prompts
+    browser.shows(CARDS, prompts)
     browser.press("j", "1", "c", Keys.ENTER)
     browser.press(Keys.ESCAPE, "e")
     assert browser.driver.title == "videos"
@@ -61,18 +61,18 @@ def test_a_hostile_prompt_is_shown_and_does_not_run(browser, written):
 def test_search_state_and_columns_narrow_the_list(opened):
     opened.press("/")
     opened.press("SEA moder")
-    assert opened.texts(CARDS) == []
+    opened.shows(CARDS, [])
     opened.press(Keys.ESCAPE, "/")
     opened.press("req_2")
-    assert opened.texts(CARDS) == [STORM]
+    opened.shows(CARDS, [STORM])
     opened.press(Keys.ESCAPE)
     opened.find("select:has(option[value=sea])").send_keys("sea")
-    assert opened.texts(CARDS) == [STORM, HARBOUR]
+    opened.shows(CARDS, [STORM, HARBOUR])
     opened.find("select:has(option[value='480p'])").send_keys("480p")
-    assert opened.texts(CARDS) == [HARBOUR]
+    opened.shows(CARDS, [HARBOUR])
     opened.find("#filters button").click()
     opened.find("[data-state=failed]").click()
-    assert opened.texts(CARDS) == [CHEF]
+    opened.shows(CARDS, [CHEF])
     assert opened.texts(".instead .reason") == ["refused by moderation"]
     assert opened.texts("#summary") == ["3 videos · 120 credits"]
 
@@ -120,7 +120,7 @@ def test_ratings_and_picks_survive_a_reload(opened):
     rated = [row.get_attribute("aria-label") for row in opened.all("[data-stars]")]
     assert rated == ["Not rated", "Rated 4 of 5", "Not rated", "Not rated"]
     opened.find("[data-state=picks]").click()
-    assert opened.texts(CARDS) == [STORM]
+    opened.shows(CARDS, [STORM])
 
 
 def test_one_large_shows_everything_that_is_known(opened):
@@ -229,7 +229,7 @@ def test_a_change_appears_without_a_reload(browser, four):
         browser.script("window.same = true")
         shots[:] = four
         browser.until("document.querySelectorAll('#grid .card').length === 4")
-        assert browser.texts(CARDS) == [RIVER, STORM, HARBOUR, CHEF]
+        browser.shows(CARDS, [RIVER, STORM, HARBOUR, CHEF])
         assert browser.script("return window.same")
         browser.hover(card(browser, RIVER).find_element("css selector", ".frame"))
         browser.until("document.querySelector('.frame video')?.currentTime > 0")
